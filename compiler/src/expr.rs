@@ -1,0 +1,248 @@
+//! Expressions: what a predicate, a score, a bound or an index computes.
+//!
+//! One language serves the specification, the tile program and the bounds of its loops. Every expression has one of three
+//! types, and one value for each (query position, key position) pair:
+//!
+//! | type | values | arithmetic |
+//! |---|---|---|
+//! | [`Type::Int`] | signed 32-bit integers | mathematical: `/` is floor division and `%` its remainder, which has the divisor's sign; a launch whose values could leave 32 bits, or divide by zero, is refused |
+//! | [`Type::Float`] | f32 (f64 in the reference interpreter) | IEEE 754 |
+//! | [`Type::Bool`] | truth values | `&&`, `||`, `!`; both sides may be evaluated |
+//!
+//! Expressions are trees of plain data: they compare, hash and print, and they never refer to a device.
+
+use std::fmt;
+
+/// The type of an expression's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Type {
+    /// A signed 32-bit integer: a position, a scalar, an index.
+    Int,
+    /// A 32-bit float: a score, a slope.
+    Float,
+    /// A truth value: a predicate.
+    Bool,
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Type::Int => "integer",
+            Type::Float => "float",
+            Type::Bool => "bool",
+        })
+    }
+}
+
+/// An f32 that compares and hashes by its bits, so that expressions can be keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Real(u32);
+
+impl Real {
+    /// The constant `value`.
+    pub fn new(value: f32) -> Self {
+        Real(value.to_bits())
+    }
+
+    /// Its value.
+    pub fn value(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl fmt::Debug for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.value())
+    }
+}
+
+/// An operation on one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnaryOp {
+    /// `-a`, of an integer or a float.
+    Neg,
+    /// `!a`, of a truth value.
+    Not,
+    /// The absolute value of an integer or a float.
+    Abs,
+    /// e to the a.
+    Exp,
+    /// 2 to the a.
+    Exp2,
+    /// The natural logarithm.
+    Log,
+    /// The logarithm to base 2.
+    Log2,
+    /// The square root.
+    Sqrt,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// 1 / (1 + exp(-a)).
+    Sigmoid,
+    /// max(a, 0).
+    Relu,
+    /// The sine, of radians.
+    Sin,
+    /// The cosine, of radians.
+    Cos,
+    /// An integer or a truth value as a float.
+    ToFloat,
+    /// A float as an integer, rounded towards zero; or a truth value as 0 or 1.
+    ToInt,
+}
+
+/// An operation on two values of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BinaryOp {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`; of integers, floor division.
+    Div,
+    /// `a % b` of integers: the remainder of floor division.
+    Rem,
+    /// The smaller.
+    Min,
+    /// The larger.
+    Max,
+    /// `a` to the `b`, of floats.
+    Pow,
+    /// `a < b`.
+    Lt,
+    /// `a <= b`.
+    Le,
+    /// `a > b`.
+    Gt,
+    /// `a >= b`.
+    Ge,
+    /// `a == b`.
+    Eq,
+    /// `a != b`.
+    Ne,
+    /// `a && b`.
+    And,
+    /// `a || b`.
+    Or,
+}
+
+impl BinaryOp {
+    /// Whether the operation gives a truth value from two numbers (or, for `==` and `!=`, two truth values).
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Lt | Le | Gt | Ge | Eq | Ne)
+    }
+}
+
+/// An expression over the positions of one query and one key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expr {
+    /// `i`: the query's absolute position (row r is at `q_offset + r`).
+    Query,
+    /// `j`: the key's absolute position (column c is at the pair's offset + c).
+    Key,
+    /// `batch()`: the batch index.
+    Batch,
+    /// `head()`: the query head.
+    Head,
+    /// `kv_head()`: the key and value head that the query head reads.
+    KvHead,
+    /// `s`: the product q·k. In a tile program, the value of `s` before the operation that names it.
+    Score,
+    /// `scale()`: 1/√D of the queries and keys, unless the caller says otherwise.
+    Scale,
+    /// `i0`: the first position of the query tile. Only in a loop's bounds.
+    QueryFirst,
+    /// `i1`: the last position of the query tile, inclusive. Only in a loop's bounds.
+    QueryLast,
+    /// A constant integer.
+    Int(i32),
+    /// A constant float.
+    Float(Real),
+    /// A constant truth value.
+    Bool(bool),
+    /// A scalar parameter, by its place in the list of scalars.
+    Scalar(usize),
+    /// An element of a captured tensor, by its place in the list of tensors; one index per dimension.
+    Load {
+        /// The tensor's place in the list of captured tensors.
+        tensor: usize,
+        /// One integer expression per dimension.
+        index: Vec<Expr>,
+    },
+    /// An operation on one value.
+    Unary(UnaryOp, Box<Expr>),
+    /// An operation on two values.
+    Binary(BinaryOp, Box<Expr>, Box<Expr>),
+    /// `if condition { then } else { otherwise }`.
+    Select(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// `mask(score, visible)`: the score, and the statement that the key is hidden where `visible` is false. What is
+    /// computed from a masked score is masked too. Only in a specification: lowering separates the two.
+    Mask(Box<Expr>, Box<Expr>),
+}
+
+impl Expr {
+    /// The constant `value`.
+    pub fn float(value: f32) -> Expr {
+        Expr::Float(Real::new(value))
+    }
+
+    /// `op a`.
+    pub fn unary(op: UnaryOp, a: Expr) -> Expr {
+        Expr::Unary(op, Box::new(a))
+    }
+
+    /// `a op b`.
+    pub fn binary(op: BinaryOp, a: Expr, b: Expr) -> Expr {
+        Expr::Binary(op, Box::new(a), Box::new(b))
+    }
+
+    /// `if condition { then } else { otherwise }`.
+    pub fn select(condition: Expr, then: Expr, otherwise: Expr) -> Expr {
+        Expr::Select(Box::new(condition), Box::new(then), Box::new(otherwise))
+    }
+
+    /// The operands, in order.
+    pub fn children(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Load { index, .. } => index.iter().collect(),
+            Expr::Unary(_, a) => vec![a],
+            Expr::Binary(_, a, b) | Expr::Mask(a, b) => vec![a, b],
+            Expr::Select(a, b, c) => vec![a, b, c],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same operation on `change`d operands.
+    pub fn map_children(&self, mut change: impl FnMut(&Expr) -> Expr) -> Expr {
+        match self {
+            Expr::Load { tensor, index } => Expr::Load { tensor: *tensor, index: index.iter().map(change).collect() },
+            Expr::Unary(op, a) => Expr::unary(*op, change(a)),
+            Expr::Binary(op, a, b) => {
+                let a = change(a);
+                Expr::binary(*op, a, change(b))
+            }
+            Expr::Mask(a, b) => {
+                let a = Box::new(change(a));
+                Expr::Mask(a, Box::new(change(b)))
+            }
+            Expr::Select(a, b, c) => {
+                let (a, b) = (change(a), change(b));
+                Expr::select(a, b, change(c))
+            }
+            leaf => leaf.clone(),
+        }
+    }
+
+    /// Whether this expression or any operand, at any depth, satisfies `test`.
+    pub fn any(&self, test: &mut impl FnMut(&Expr) -> bool) -> bool {
+        test(self) || self.children().into_iter().any(|child| child.any(test))
+    }
+
+    /// How many nodes the tree has.
+    pub fn size(&self) -> usize {
+        1 + self.children().into_iter().map(Expr::size).sum::<usize>()
+    }
+}

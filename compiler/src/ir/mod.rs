@@ -1,0 +1,181 @@
+//! The tile program: one attention, typed, as loops over tiles.
+//!
+//! For every batch, query head and tile of queries, a program runs its key loops in order over the same accumulator, and
+//! stores it:
+//!
+//! ```text
+//! attention @sliding_window(window: u32)
+//!   q: f32[B, H, S, 64]
+//!   k: f32[B, G, T0, 64]  v: f32[B, G, T0, 64]
+//!   for i in tiles(S)
+//!     o = softmax base 2
+//!     q = load q[i] * (scale * 1.442695)
+//!     for j in tiles(T0) from i0 - window + 1 to i1 + 1
+//!         full from i1 - window + 1 to i0 + 1
+//!       s = dot q[i], k[j]
+//!       s = mask s where j <= i && i - j < window on partial
+//!       o = push s, v[j]
+//!     store o
+//! ```
+//!
+//! (what the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass;
+//! [`print`](mod@print) and [`parse`] turn it into this text and back.)
+
+pub mod parse;
+pub mod print;
+pub mod verify;
+
+use crate::expr::Expr;
+use crate::schedule::Schedule;
+use crate::spec::{Pair, ScalarParam, TensorParam};
+
+/// An attention, typed, as loops over tiles.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Program {
+    /// The attention's name.
+    pub name: String,
+    /// The scalars that are runtime values.
+    pub scalars: Vec<ScalarParam>,
+    /// The captured tensors.
+    pub tensors: Vec<TensorParam>,
+    /// The name of the query tensor.
+    pub query: String,
+    /// The key and value tensors.
+    pub pairs: Vec<Pair>,
+    /// Element type and head dims of queries, keys, values and the output.
+    pub operands: Operands,
+    /// What queries are multiplied by as they are loaded, the same for all of a tile: scalars, heads, batch.
+    pub query_scale: Option<Expr>,
+    /// What the loops push into.
+    pub accumulator: Accumulator,
+    /// The key loops, in order.
+    pub loops: Vec<KeyLoop>,
+    /// How the program is to be run; set by the last stage.
+    pub schedule: Option<Schedule>,
+}
+
+/// The type of the elements of queries, keys, values and the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// 32-bit IEEE float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl Element {
+    /// Its name: `f32`, `f16`, `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::F32 => "f32",
+            Element::F16 => "f16",
+            Element::Bf16 => "bf16",
+        }
+    }
+
+    /// Its size in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 | Element::Bf16 => 2,
+        }
+    }
+}
+
+/// Element type and head dims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Operands {
+    /// The element type of queries, keys, values and the output.
+    pub element: Element,
+    /// The head dim of queries and keys, 1 to [`MAX_HEAD_DIM`].
+    pub qk_dim: usize,
+    /// The head dim of values and the output, 1 to [`MAX_HEAD_DIM`].
+    pub v_dim: usize,
+}
+
+/// The largest head dim.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// What the loops push into, and what becomes of it at the end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Accumulator {
+    /// Online softmax (Milakov and Gimelshein 2018): a running maximum m and a running sum l of baseˢ⁻ᵐ a row; the output
+    /// is Σ baseˢ⁻ᵐ·v / l, and zero where no key was visible.
+    Softmax {
+        /// The base of the exponentials: scores and sink are logarithms to it.
+        base: Base,
+        /// One more logit in the sum, with no value.
+        sink: Option<Expr>,
+    },
+    /// Σ s·v.
+    Sum,
+    /// Σ s·v / Σ s, and zero where Σ s is zero.
+    Mean,
+}
+
+/// The base of a softmax's exponentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// e: as specified.
+    E,
+    /// 2: what machines compute.
+    Two,
+}
+
+/// A loop over the tiles of one pair's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyLoop {
+    /// The pair whose keys it visits, by its place in [`Program::pairs`].
+    pub pair: usize,
+    /// The keys that may be visible to a query of the tile: sorted, disjoint ranges. A tile outside all of them is skipped.
+    pub visit: Vec<KeyRange>,
+    /// Keys that every query of the tile sees: a tile inside this range is full, and its mask is not evaluated. `None`
+    /// before the stage that finds it, and where nothing is proved.
+    pub full: Option<KeyRange>,
+    /// What is done with each tile, in order.
+    pub body: Vec<TileOp>,
+}
+
+/// The keys at positions `from <= j < to`. The ends are integer expressions that are uniform over a query tile (`i0`, `i1`,
+/// scalars, heads, batch, captured tensors at such indices); `None` is the end of the pair's keys on that side.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    /// The first position.
+    pub from: Option<Expr>,
+    /// The position after the last.
+    pub to: Option<Expr>,
+}
+
+impl KeyRange {
+    /// All of the pair's keys.
+    pub const ALL: KeyRange = KeyRange { from: None, to: None };
+}
+
+/// An operation on the tile `s` of scores, one per (query, key).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TileOp {
+    /// `s = dot q[i], k[j]`.
+    Dot,
+    /// `s = map E`: each element becomes E of its old value `s`, its positions, heads, batch, scalars and captured tensors.
+    Map(Expr),
+    /// `s = mask s where E on TILES`: keys for which E is false are hidden: they weigh nothing.
+    Mask {
+        /// The predicate.
+        visible: Expr,
+        /// The tiles on which it is evaluated.
+        tiles: MaskedTiles,
+    },
+    /// `o = push s, v[j]`: the tile's scores and values enter the accumulator.
+    Push,
+}
+
+/// The tiles on which a mask is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MaskedTiles {
+    /// Every visited tile.
+    All,
+    /// Those that are not inside [`KeyLoop::full`].
+    Partial,
+}

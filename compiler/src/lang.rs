@@ -1,0 +1,344 @@
+//! Typed construction of specifications: what the macros expand to.
+//!
+//! `#[attention]` expands to calls of [`Builder`], `#[mask]` and `#[score]` to functions over [`Int`], [`Float`] and
+//! [`Bool`], so that rustc itself checks what a macro cannot see: the types of a call to a function in another module.
+
+use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use crate::spec::{Accumulator, Location, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam, TensorType};
+
+/// An expression and where its parts are written.
+#[derive(Clone, Debug)]
+pub struct Traced {
+    expr: Expr,
+    origins: Vec<Origin>,
+}
+
+impl Traced {
+    fn leaf(expr: Expr) -> Self {
+        Traced { expr, origins: Vec::new() }
+    }
+
+    fn unary(self, op: UnaryOp) -> Self {
+        Traced { expr: Expr::unary(op, self.expr), origins: self.origins }
+    }
+
+    fn join(mut self, other: Traced, make: impl FnOnce(Expr, Expr) -> Expr) -> Self {
+        for origin in other.origins {
+            if !self.origins.contains(&origin) {
+                self.origins.push(origin);
+            }
+        }
+        Traced { expr: make(self.expr, other.expr), origins: self.origins }
+    }
+
+    fn binary(self, op: BinaryOp, other: Traced) -> Self {
+        self.join(other, |a, b| Expr::binary(op, a, b))
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A value of the language: [`Int`], [`Float`] or [`Bool`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a value of an attention",
+    note = "an expression of an attention is an integer, a float or a bool"
+)]
+pub trait Value: Clone + sealed::Sealed {
+    /// The type of the value.
+    const TYPE: Type;
+    /// The value of an expression of that type.
+    fn new(traced: Traced) -> Self;
+    /// The expression.
+    fn traced(self) -> Traced;
+}
+
+/// A value with arithmetic and an order: [`Int`] or [`Float`].
+#[diagnostic::on_unimplemented(
+    message = "arithmetic on `{Self}`",
+    label = "expected an integer or a float",
+    note = "`+ - * /`, `min`, `max`, `abs` and the order take two integers or two floats"
+)]
+pub trait Number: Value {}
+
+/// An integer: a position, an integer scalar, an element of a `Tensor<i32, R>`.
+#[derive(Clone, Debug)]
+pub struct Int(Traced);
+/// A float: a score, an `f32` scalar, an element of a `Tensor<f32, R>`.
+#[derive(Clone, Debug)]
+pub struct Float(Traced);
+/// A truth value: a predicate, a `bool` scalar, an element of a `Tensor<bool, R>`.
+#[derive(Clone, Debug)]
+pub struct Bool(Traced);
+
+macro_rules! value {
+    ($name:ident) => {
+        impl sealed::Sealed for $name {}
+        impl Value for $name {
+            const TYPE: Type = Type::$name;
+            fn new(traced: Traced) -> Self {
+                $name(traced)
+            }
+            fn traced(self) -> Traced {
+                self.0
+            }
+        }
+    };
+}
+value!(Int);
+value!(Float);
+value!(Bool);
+impl Number for Int {}
+impl Number for Float {}
+
+/// A captured tensor of elements `T` with `RANK` dimensions.
+#[derive(Clone, Debug)]
+pub struct Captured<T, const RANK: usize> {
+    place: usize,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<T: Value, const RANK: usize> Captured<T, RANK> {
+    /// The element at `index`, one integer per dimension.
+    pub fn load(&self, index: [Int; RANK]) -> T {
+        let mut origins = Vec::new();
+        let mut exprs = Vec::new();
+        for Int(Traced { expr, origins: of_index }) in index {
+            exprs.push(expr);
+            origins.extend(of_index);
+        }
+        T::new(Traced { expr: Expr::Load { tensor: self.place, index: exprs }, origins })
+    }
+}
+
+/// `value`, remembered to be written at `line` and `column` (from 1) of `file`.
+pub fn at<T: Value>(value: T, file: &str, line: u32, column: u32) -> T {
+    let mut traced = value.traced();
+    let origin = Origin { expr: traced.expr.clone(), location: Location { file: file.to_string(), line, column } };
+    if !traced.origins.contains(&origin) {
+        traced.origins.push(origin);
+    }
+    T::new(traced)
+}
+
+macro_rules! leaves {
+    ($($(#[$doc:meta])* $name:ident: $ty:ident = $expr:expr;)*) => {
+        $($(#[$doc])*
+        pub fn $name() -> $ty {
+            $ty(Traced::leaf($expr))
+        })*
+    };
+}
+
+leaves! {
+    /// The query's absolute position.
+    query_position: Int = Expr::Query;
+    /// The key's absolute position.
+    key_position: Int = Expr::Key;
+    /// The batch index.
+    batch: Int = Expr::Batch;
+    /// The query head.
+    head: Int = Expr::Head;
+    /// The key and value head.
+    kv_head: Int = Expr::KvHead;
+    /// The product q·k.
+    dot: Float = Expr::Score;
+    /// 1/√D, or what the caller gave.
+    scale: Float = Expr::Scale;
+}
+
+/// The constant integer `value`.
+pub fn int(value: i32) -> Int {
+    Int(Traced::leaf(Expr::Int(value)))
+}
+
+/// The constant float `value`.
+pub fn float(value: f32) -> Float {
+    Float(Traced::leaf(Expr::float(value)))
+}
+
+/// The constant truth value `value`.
+pub fn boolean(value: bool) -> Bool {
+    Bool(Traced::leaf(Expr::Bool(value)))
+}
+
+macro_rules! operations {
+    ($($name:ident: $ty:ident, $ty2:ident -> $out:ident = $op:ident;)*) => {
+        $(#[doc = concat!("[`BinaryOp::", stringify!($op), "`] of two values.")]
+        pub fn $name(a: $ty, b: $ty2) -> $out {
+            $out(a.traced().binary(BinaryOp::$op, b.traced()))
+        })*
+    };
+    (numbers: $($name:ident = $op:ident;)*) => {
+        $(#[doc = concat!("[`BinaryOp::", stringify!($op), "`] of two numbers of one type.")]
+        pub fn $name<T: Number>(a: T, b: T) -> T {
+            T::new(a.traced().binary(BinaryOp::$op, b.traced()))
+        })*
+    };
+    (order: $($name:ident = $op:ident;)*) => {
+        $(#[doc = concat!("[`BinaryOp::", stringify!($op), "`] of two numbers of one type.")]
+        pub fn $name<T: Number>(a: T, b: T) -> Bool {
+            Bool(a.traced().binary(BinaryOp::$op, b.traced()))
+        })*
+    };
+    (equality: $($name:ident = $op:ident;)*) => {
+        $(#[doc = concat!("[`BinaryOp::", stringify!($op), "`] of two values of one type.")]
+        pub fn $name<T: Value>(a: T, b: T) -> Bool {
+            Bool(a.traced().binary(BinaryOp::$op, b.traced()))
+        })*
+    };
+    (functions: $($name:ident = $op:ident;)*) => {
+        $(#[doc = concat!("[`UnaryOp::", stringify!($op), "`] of a float.")]
+        pub fn $name(a: Float) -> Float {
+            Float(a.traced().unary(UnaryOp::$op))
+        })*
+    };
+}
+
+operations! { numbers: add = Add; sub = Sub; mul = Mul; div = Div; min = Min; max = Max; }
+operations! { order: lt = Lt; le = Le; gt = Gt; ge = Ge; }
+operations! { equality: eq = Eq; ne = Ne; }
+operations! { rem: Int, Int -> Int = Rem; pow: Float, Float -> Float = Pow; and: Bool, Bool -> Bool = And; or: Bool, Bool -> Bool = Or; }
+operations! { functions:
+    exp = Exp; exp2 = Exp2; log = Log; log2 = Log2; sqrt = Sqrt; tanh = Tanh; sigmoid = Sigmoid; relu = Relu; sin = Sin; cos = Cos;
+}
+
+/// `-a`, of a number.
+pub fn neg<T: Number>(a: T) -> T {
+    T::new(a.traced().unary(UnaryOp::Neg))
+}
+
+/// The absolute value of a number.
+pub fn abs<T: Number>(a: T) -> T {
+    T::new(a.traced().unary(UnaryOp::Abs))
+}
+
+/// `!a`.
+pub fn not(a: Bool) -> Bool {
+    Bool(a.traced().unary(UnaryOp::Not))
+}
+
+/// `a as f32`.
+pub fn to_float<T: Value>(a: T) -> Float {
+    match T::TYPE {
+        Type::Float => Float(a.traced()),
+        Type::Int | Type::Bool => Float(a.traced().unary(UnaryOp::ToFloat)),
+    }
+}
+
+/// `a as i32`.
+pub fn to_int<T: Value>(a: T) -> Int {
+    match T::TYPE {
+        Type::Int => Int(a.traced()),
+        Type::Float | Type::Bool => Int(a.traced().unary(UnaryOp::ToInt)),
+    }
+}
+
+/// `if condition { then } else { otherwise }`.
+pub fn select<T: Value>(condition: Bool, then: T, otherwise: T) -> T {
+    let branches = then.traced().join(otherwise.traced(), |a, b| Expr::Select(Box::new(Expr::Bool(true)), Box::new(a), Box::new(b)));
+    T::new(condition.traced().join(branches, |condition, branches| match branches {
+        Expr::Select(_, a, b) => Expr::Select(Box::new(condition), a, b),
+        _ => unreachable!("joined just above"),
+    }))
+}
+
+/// The score, with the key hidden where `visible` is false.
+pub fn mask(score: Float, visible: Bool) -> Float {
+    Float(score.traced().join(visible.traced(), |score, visible| Expr::Mask(Box::new(score), Box::new(visible))))
+}
+
+/// Collects what an attention says.
+#[derive(Debug)]
+pub struct Builder {
+    spec: Spec,
+}
+
+impl Builder {
+    /// An attention named `name` with the doc comment `doc`, written at `line` and `column` (from 1) of `file`.
+    pub fn new(name: &str, doc: &str, file: &str, line: u32, column: u32) -> Self {
+        Builder {
+            spec: Spec {
+                name: name.to_string(),
+                doc: doc.to_string(),
+                source: Location { file: file.to_string(), line, column },
+                query: String::new(),
+                pairs: Vec::new(),
+                scalars: Vec::new(),
+                tensors: Vec::new(),
+                accumulator: Accumulator::Sum,
+                loops: Vec::new(),
+                origins: Vec::new(),
+            },
+        }
+    }
+
+    /// Declares the query parameter.
+    pub fn query(&mut self, name: &str) {
+        self.spec.query = name.to_string();
+    }
+
+    /// Declares a key parameter and the value parameter that goes with it.
+    pub fn pair(&mut self, key: &str, value: &str) {
+        self.spec.pairs.push(Pair { key: key.to_string(), value: value.to_string() });
+    }
+
+    /// Declares a scalar parameter; `T` must be the type that `ty` has in expressions.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn scalar<T: Value>(&mut self, name: &str, ty: ScalarType, comptime: bool) -> T {
+        assert_eq!(ty.ty(), T::TYPE, "the scalar `{name}`");
+        self.spec.scalars.push(ScalarParam { name: name.to_string(), ty, comptime });
+        T::new(Traced::leaf(Expr::Scalar(self.spec.scalars.len() - 1)))
+    }
+
+    /// Declares a captured tensor.
+    pub fn tensor<T: Value, const RANK: usize>(&mut self, name: &str) -> Captured<T, RANK> {
+        let ty = match T::TYPE {
+            Type::Int => TensorType::I32,
+            Type::Float => TensorType::F32,
+            Type::Bool => TensorType::Bool,
+        };
+        self.spec.tensors.push(TensorParam { name: name.to_string(), ty, rank: RANK });
+        Captured { place: self.spec.tensors.len() - 1, element: std::marker::PhantomData }
+    }
+
+    /// `Softmax::new()`, or `Softmax::with_sink(sink)`.
+    pub fn softmax(&mut self, sink: Option<Float>) {
+        let sink = sink.map(|sink| self.take(sink));
+        self.spec.accumulator = Accumulator::Softmax { sink };
+    }
+
+    /// `Sum::new()`.
+    pub fn sum(&mut self) {
+        self.spec.accumulator = Accumulator::Sum;
+    }
+
+    /// `Mean::new()`.
+    pub fn mean(&mut self) {
+        self.spec.accumulator = Accumulator::Mean;
+    }
+
+    /// A key loop over the pair at `pair` that pushes `score`.
+    pub fn push(&mut self, pair: usize, score: Float) {
+        let push = self.take(score);
+        self.spec.loops.push(PushLoop { pair, push });
+    }
+
+    /// The specification.
+    pub fn finish(self) -> Spec {
+        self.spec
+    }
+
+    fn take(&mut self, value: Float) -> Expr {
+        let traced = value.traced();
+        for origin in traced.origins {
+            if !self.spec.origins.contains(&origin) {
+                self.spec.origins.push(origin);
+            }
+        }
+        traced.expr
+    }
+}

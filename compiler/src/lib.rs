@@ -1,0 +1,7 @@
+//! The compiler of Purview.
+
+pub mod expr;
+pub mod ir;
+pub mod lang;
+pub mod schedule;
+pub mod spec;
