@@ -22,18 +22,31 @@ impl Traced {
         Traced { expr: Expr::unary(op, self.expr), origins: self.origins }
     }
 
-    fn join(mut self, other: Traced, make: impl FnOnce(Expr, Expr) -> Expr) -> Self {
-        for origin in other.origins {
-            if !self.origins.contains(&origin) {
-                self.origins.push(origin);
+    fn join(parts: impl IntoIterator<Item = Traced>, make: impl FnOnce(Vec<Expr>) -> Expr) -> Self {
+        let mut origins = Vec::new();
+        let mut exprs = Vec::new();
+        for part in parts {
+            exprs.push(part.expr);
+            for origin in part.origins {
+                if !origins.contains(&origin) {
+                    origins.push(origin);
+                }
             }
         }
-        Traced { expr: make(self.expr, other.expr), origins: self.origins }
+        Traced { expr: make(exprs), origins }
     }
 
     fn binary(self, op: BinaryOp, other: Traced) -> Self {
-        self.join(other, |a, b| Expr::binary(op, a, b))
+        Traced::join([self, other], |exprs| {
+            let [a, b] = take(exprs);
+            Expr::binary(op, a, b)
+        })
     }
+}
+
+/// The operands of an operation, by number.
+fn take<const N: usize>(exprs: Vec<Expr>) -> [Expr; N] {
+    exprs.try_into().expect("as many expressions as were joined")
 }
 
 mod sealed {
@@ -102,13 +115,8 @@ pub struct Captured<T, const RANK: usize> {
 impl<T: Value, const RANK: usize> Captured<T, RANK> {
     /// The element at `index`, one integer per dimension.
     pub fn load(&self, index: [Int; RANK]) -> T {
-        let mut origins = Vec::new();
-        let mut exprs = Vec::new();
-        for Int(Traced { expr, origins: of_index }) in index {
-            exprs.push(expr);
-            origins.extend(of_index);
-        }
-        T::new(Traced { expr: Expr::Load { tensor: self.place, index: exprs }, origins })
+        let index = index.map(Int::traced);
+        T::new(Traced::join(index, |index| Expr::Load { tensor: self.place, index }))
     }
 }
 
@@ -237,16 +245,18 @@ pub fn to_int<T: Value>(a: T) -> Int {
 
 /// `if condition { then } else { otherwise }`.
 pub fn select<T: Value>(condition: Bool, then: T, otherwise: T) -> T {
-    let branches = then.traced().join(otherwise.traced(), |a, b| Expr::Select(Box::new(Expr::Bool(true)), Box::new(a), Box::new(b)));
-    T::new(condition.traced().join(branches, |condition, branches| match branches {
-        Expr::Select(_, a, b) => Expr::Select(Box::new(condition), a, b),
-        _ => unreachable!("joined just above"),
+    T::new(Traced::join([condition.traced(), then.traced(), otherwise.traced()], |exprs| {
+        let [condition, then, otherwise] = take(exprs);
+        Expr::select(condition, then, otherwise)
     }))
 }
 
 /// The score, with the key hidden where `visible` is false.
 pub fn mask(score: Float, visible: Bool) -> Float {
-    Float(score.traced().join(visible.traced(), |score, visible| Expr::Mask(Box::new(score), Box::new(visible))))
+    Float(Traced::join([score.traced(), visible.traced()], |exprs| {
+        let [score, visible] = take(exprs);
+        Expr::Mask(Box::new(score), Box::new(visible))
+    }))
 }
 
 /// Collects what an attention says.

@@ -77,6 +77,19 @@ impl ScalarType {
     }
 }
 
+/// The value given for a scalar parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ScalarValue {
+    /// Of an `i32`.
+    I32(i32),
+    /// Of a `u32`.
+    U32(u32),
+    /// Of an `f32`.
+    F32(f32),
+    /// Of a `bool`.
+    Bool(bool),
+}
+
 /// A scalar parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScalarParam {
