@@ -1,5 +1,6 @@
 //! The compiler of Purview.
 
+pub mod emit;
 pub mod expr;
 pub mod ir;
 pub mod lang;

@@ -1,0 +1,143 @@
+//! What every kernel takes: operands with their strides, and the values of the program's parameters.
+
+use crate::ir::Program;
+use cubecl::prelude::*;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// A tensor `[B, H, S, D]` of `E` and its strides, in elements.
+#[derive(CubeType, CubeLaunch)]
+pub struct Operand<E: Scalar> {
+    /// The buffer.
+    pub data: Box<[E]>,
+    /// From a batch to the next.
+    pub batch: usize,
+    /// From a head to the next.
+    pub head: usize,
+    /// From a position to the next.
+    pub row: usize,
+    /// From an element of the head dim to the next, where it is not 1.
+    pub column: usize,
+    /// Whether `column` is 1.
+    #[cube(comptime)]
+    pub dense: bool,
+}
+
+#[cube]
+impl<E: Scalar> Operand<E> {
+    /// The offset of column `column` of the row that begins at `row`.
+    pub fn at(&self, row: usize, column: usize) -> usize {
+        if comptime![self.dense] { row + column } else { row + column * self.column }
+    }
+}
+
+/// Keys and values that are visited together.
+#[derive(CubeType, CubeLaunch)]
+pub struct KeyValue<E: Scalar> {
+    /// The keys, `[B, G, T, D]`.
+    pub key: Operand<E>,
+    /// The values, `[B, G, T, Dv]`.
+    pub value: Operand<E>,
+    /// How many keys there are: T.
+    pub len: usize,
+    /// The position of the first key.
+    pub offset: i32,
+}
+
+/// The elements of a captured tensor. The element type is part of the kernel's key.
+#[derive(CubeType, CubeLaunch)]
+pub enum Elements {
+    /// Of a `Tensor<f32, R>`.
+    F32(Box<[f32]>),
+    /// Of a `Tensor<i32, R>`.
+    I32(Box<[i32]>),
+    /// Of a `Tensor<bool, R>` on a device with bytes.
+    U8(Box<[u8]>),
+    /// Of a `Tensor<bool, R>` on a device without.
+    U32(Box<[u32]>),
+}
+
+/// A captured tensor.
+#[derive(CubeType, CubeLaunch)]
+pub struct Captured {
+    /// Its buffer.
+    pub elements: Elements,
+    /// The last index of each dimension.
+    pub last: Sequence<i32>,
+    /// The stride of each dimension, in elements.
+    pub strides: Sequence<i32>,
+}
+
+/// A scalar parameter.
+#[derive(CubeType, CubeLaunch)]
+pub struct ScalarArgument {
+    /// Its value: an i32 or an f32.
+    pub value: InputScalar,
+    /// Whether it is a truth value, passed as an i32.
+    #[cube(comptime)]
+    pub truth: bool,
+}
+
+/// The values of a program's parameters.
+#[derive(CubeType, CubeLaunch)]
+pub struct Parameters {
+    /// The runtime scalars, in the program's order.
+    pub scalars: Sequence<ScalarArgument>,
+    /// The captured tensors, in the program's order.
+    pub tensors: Sequence<Captured>,
+    /// `scale()`.
+    pub scale: f32,
+    /// The log-sum-exp of a row that sees nothing: −∞, which WGSL has no constant for.
+    pub empty_lse: f32,
+}
+
+/// Lengths and heads of a launch.
+#[derive(CubeType, CubeLaunch)]
+pub struct Extent {
+    /// Query heads: H.
+    pub heads: usize,
+    /// Query heads to a key head: H/G.
+    pub group: usize,
+    /// Queries: S.
+    pub queries: usize,
+    /// The position of the first query.
+    pub query_offset: i32,
+}
+
+/// A program as compile-time data of a kernel. Its hash is computed once: a launch hashes every compile-time argument.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    program: Arc<Program>,
+    hash: u64,
+}
+
+impl Compiled {
+    /// Wraps `program`.
+    pub fn new(program: Program) -> Self {
+        let mut hasher = DefaultHasher::new();
+        program.hash(&mut hasher);
+        Compiled { hash: hasher.finish(), program: Arc::new(program) }
+    }
+}
+
+impl std::ops::Deref for Compiled {
+    type Target = Program;
+
+    fn deref(&self) -> &Program {
+        &self.program
+    }
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.program, &other.program) || (self.hash == other.hash && self.program == other.program)
+    }
+}
+
+impl Eq for Compiled {}
+
+impl Hash for Compiled {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}

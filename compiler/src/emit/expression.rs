@@ -1,0 +1,416 @@
+//! Expressions of a program, expanded into CubeCL IR: the one evaluator that every schedule shares.
+//!
+//! An expression is compile-time data of the kernel. Its leaves are values of a [`Place`]: the query's position is a vector
+//! (one per lane; a schedule without vectors uses one lane), everything else is uniform. Operations are built on untyped
+//! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
+
+use super::arguments::{CapturedExpand, ElementsExpand, Parameters, ParametersExpand};
+use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use cubecl::ir::{
+    ConstantValue, ElemType, ExpandValue, FloatKind, IntKind,
+    dialect::vector::{CompositeExtractOp, CompositeInsertOp},
+    interfaces::TypedExt,
+    pliron::{r#type::TypeHandle, value::Value},
+    types::VectorType,
+};
+use cubecl::prelude::*;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+/// Where an expression is evaluated: the queries of a vector, one key, and what is uniform over the tile.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Place<N: Size> {
+    /// The queries' absolute positions.
+    pub query: Vector<i32, N>,
+    /// The key's absolute position.
+    pub key: i32,
+    /// The batch index.
+    pub batch: i32,
+    /// The query head.
+    pub head: i32,
+    /// The key and value head.
+    pub kv_head: i32,
+    /// The absolute position of the tile's first query.
+    pub query_first: i32,
+    /// The absolute position of the tile's last query.
+    pub query_last: i32,
+}
+
+#[cube]
+impl<N: Size> Place<N> {
+    /// The same place for the queries at positions `query`.
+    pub fn of_queries(&self, query: Vector<i32, N>) -> Place<N> {
+        Place::<N> {
+            query,
+            key: self.key,
+            batch: self.batch,
+            head: self.head,
+            kv_head: self.kv_head,
+            query_first: self.query_first,
+            query_last: self.query_last,
+        }
+    }
+
+    /// The same place for the key at position `key`.
+    pub fn of_key(&self, key: i32) -> Place<N> {
+        Place::<N> {
+            query: self.query,
+            key,
+            batch: self.batch,
+            head: self.head,
+            kv_head: self.kv_head,
+            query_first: self.query_first,
+            query_last: self.query_last,
+        }
+    }
+}
+
+#[cube]
+impl Parameters {
+    /// The float `expr` at `place`, where the score is `score`.
+    pub fn float<N: Size>(
+        &self,
+        place: &Place<N>,
+        score: Vector<f32, N>,
+        #[comptime] expr: Expr,
+    ) -> Vector<f32, N> {
+        intrinsic!(|scope| {
+            let score = score.expand.read_value(scope).into();
+            Evaluator::new(scope, self, place, score).vector(&expr, N::__expand_value(scope)).into()
+        })
+    }
+
+    /// The truth value `expr` at `place`.
+    pub fn truth<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> Vector<bool, N> {
+        intrinsic!(|scope| {
+            let score = constant_float(0.0);
+            Evaluator::new(scope, self, place, score).vector(&expr, N::__expand_value(scope)).into()
+        })
+    }
+
+    /// The integer `expr` at `place`; it must be uniform over the lanes.
+    pub fn uniform<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> i32 {
+        intrinsic!(|scope| {
+            let score = constant_float(0.0);
+            let typed = Evaluator::new(scope, self, place, score).evaluate(&expr);
+            typed.value.read_value(scope).into()
+        })
+    }
+}
+
+/// A value of the IR and its type in the language.
+#[derive(Clone, Copy)]
+struct Typed {
+    ty: Type,
+    value: ExpandValue,
+}
+
+fn constant_float(value: f32) -> ExpandValue {
+    ExpandValue::constant(ConstantValue::Float(value.into()), FloatKind::F32)
+}
+
+fn constant_int(value: i32) -> ExpandValue {
+    ExpandValue::constant(ConstantValue::Int(value.into()), IntKind::I32)
+}
+
+fn int(value: ExpandValue) -> Typed {
+    Typed { ty: Type::Int, value }
+}
+
+fn float(value: ExpandValue) -> Typed {
+    Typed { ty: Type::Float, value }
+}
+
+fn truth(value: ExpandValue) -> Typed {
+    Typed { ty: Type::Bool, value }
+}
+
+/// Expands the sub-expressions of one expression, each once.
+struct Evaluator<'a> {
+    scope: &'a Scope,
+    parameters: &'a ParametersExpand,
+    query: ExpandValue,
+    key: ExpandValue,
+    batch: ExpandValue,
+    head: ExpandValue,
+    kv_head: ExpandValue,
+    query_first: ExpandValue,
+    query_last: ExpandValue,
+    score: ExpandValue,
+    known: RefCell<HashMap<Expr, Typed>>,
+}
+
+impl<'a> Evaluator<'a> {
+    fn new<N: Size>(
+        scope: &'a Scope,
+        parameters: &'a ParametersExpand,
+        place: &PlaceExpand<N>,
+        score: ExpandValue,
+    ) -> Self {
+        // A mutable local is read once, so that equal sub-expressions stay equal for the backend.
+        let read = |value: ExpandValue| -> ExpandValue { value.read_value(scope).into() };
+        Evaluator {
+            scope,
+            parameters,
+            query: read(place.query.expand),
+            key: read(place.key.expand),
+            batch: read(place.batch.expand),
+            head: read(place.head.expand),
+            kv_head: read(place.kv_head.expand),
+            query_first: read(place.query_first.expand),
+            query_last: read(place.query_last.expand),
+            score,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The value of `expr`, one per lane.
+    fn vector(&self, expr: &Expr, lanes: usize) -> Value {
+        let value = self.evaluate(expr).value.read_value(self.scope);
+        if value.vector_size(self.scope.ctx()) == lanes { value } else { broadcast_value(self.scope, value, lanes) }
+    }
+
+    fn evaluate(&self, expr: &Expr) -> Typed {
+        if let Some(known) = self.known.borrow().get(expr) {
+            return *known;
+        }
+        let value = self.expand(expr);
+        self.known.borrow_mut().insert(expr.clone(), value);
+        value
+    }
+
+    fn expand(&self, expr: &Expr) -> Typed {
+        match expr {
+            Expr::Query => int(self.query),
+            Expr::Key => int(self.key),
+            Expr::Batch => int(self.batch),
+            Expr::Head => int(self.head),
+            Expr::KvHead => int(self.kv_head),
+            Expr::QueryFirst => int(self.query_first),
+            Expr::QueryLast => int(self.query_last),
+            Expr::Score => float(self.score),
+            Expr::Scale => float(self.parameters.scale.expand),
+            Expr::Int(value) => int(constant_int(*value)),
+            Expr::Float(value) => float(constant_float(value.value())),
+            Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
+            Expr::Scalar(place) => self.scalar(*place),
+            Expr::Load { tensor, index } => self.load(*tensor, index),
+            Expr::Unary(op, a) => self.unary(*op, self.evaluate(a)),
+            Expr::Binary(op, a, b) => {
+                let signs = non_negative(a) && non_negative(b);
+                self.binary(*op, self.evaluate(a), self.evaluate(b), signs)
+            }
+            Expr::Select(condition, a, b) => self.select(self.evaluate(condition), self.evaluate(a), self.evaluate(b)),
+            Expr::Mask(..) => unreachable!("the verifier allows no mask inside an expression of a program"),
+        }
+    }
+
+    /// A scalar parameter: a 32-bit integer or float, or a truth value passed as an integer.
+    fn scalar(&self, place: usize) -> Typed {
+        let scalar = self.parameters.scalars.__expand_index_method(self.scope, place.into());
+        let value = scalar.value.expand;
+        if value.scalar_ty(self.scope.ctx()).is_float(self.scope.ctx()) {
+            return float(value.into());
+        }
+        if scalar.truth { self.not_zero(value.into()) } else { int(value.into()) }
+    }
+
+    /// An element of a captured tensor: one load where the index is uniform, else one per lane. Indices are clamped into the
+    /// tensor: a launch proves that every index that counts is inside, but lanes past the last query or under the mask may
+    /// hold any.
+    fn load(&self, tensor: usize, index: &[Expr]) -> Typed {
+        let tensor = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
+        let mut offset = int(constant_int(0));
+        for (dimension, expr) in index.iter().enumerate() {
+            let last = tensor.last.__expand_index_method(self.scope, dimension.into());
+            let stride = tensor.strides.__expand_index_method(self.scope, dimension.into());
+            let at = self.binary(BinaryOp::Max, self.evaluate(expr), int(constant_int(0)), true);
+            let at = self.binary(BinaryOp::Min, at, int(last.expand), true);
+            let step = self.binary(BinaryOp::Mul, at, int(stride.expand), true);
+            offset = if dimension == 0 { step } else { self.binary(BinaryOp::Add, offset, step, true) };
+        }
+        let offset = offset.value.read_value(self.scope);
+        let lanes = offset.vector_size(self.scope.ctx());
+        if lanes == 1 {
+            return self.element(tensor, offset);
+        }
+        let lane = |lane: usize| {
+            let extract = CompositeExtractOp::new(self.scope.ctx_mut(), offset, lane);
+            let element = self.element(tensor, self.scope.register_with_result(&extract));
+            (element.ty, element.value.read_value(self.scope))
+        };
+        let (ty, first) = lane(0);
+        let mut value = broadcast_value(self.scope, first, lanes);
+        for at in 1..lanes {
+            let (_, element) = lane(at);
+            let insert = CompositeInsertOp::new(self.scope.ctx_mut(), value, element, at);
+            value = self.scope.register_with_result(&insert);
+        }
+        Typed { ty, value: value.into() }
+    }
+
+    /// The element at the scalar `offset`.
+    fn element(&self, tensor: &CapturedExpand, offset: Value) -> Typed {
+        let offset = cast_value(self.scope, offset, usize::__expand_as_type(self.scope));
+        let integer = |value: Value| -> ExpandValue {
+            cast_value(self.scope, value, i32::__expand_as_type(self.scope)).into()
+        };
+        match &tensor.elements {
+            ElementsExpand::F32(elements) => float(element(self.scope, elements, offset).into()),
+            ElementsExpand::I32(elements) => int(element(self.scope, elements, offset).into()),
+            ElementsExpand::U8(elements) => self.not_zero(integer(element(self.scope, elements, offset))),
+            ElementsExpand::U32(elements) => self.not_zero(integer(element(self.scope, elements, offset))),
+        }
+    }
+
+    fn not_zero(&self, value: ExpandValue) -> Typed {
+        truth(i32::__expand_native_ne(self.scope, value, constant_int(0)))
+    }
+
+    fn lanes(&self, value: Typed) -> usize {
+        value.value.read_value(self.scope).vector_size(self.scope.ctx())
+    }
+
+    fn select(&self, condition: Typed, then: Typed, otherwise: Typed) -> Typed {
+        macro_rules! select {
+            ($ty:ty) => {{
+                let (condition, then, otherwise) = (condition.value, then.value, otherwise.value);
+                select::expand::<$ty>(self.scope, condition.into(), then.into(), otherwise.into()).expand
+            }};
+        }
+        let value = match then.ty {
+            Type::Int => select!(i32),
+            Type::Float => select!(f32),
+            Type::Bool => select!(bool),
+        };
+        Typed { ty: then.ty, value }
+    }
+
+    /// `a && b`, `a || b`. Of vectors as a select: the operations on vectors of truth values become a branch per lane in WGSL.
+    fn both_or_either(&self, a: Typed, b: Typed, both: bool) -> Typed {
+        if self.lanes(a) == 1 && self.lanes(b) == 1 {
+            let expand = if both { bool::__expand_native_bitand } else { bool::__expand_native_bitor };
+            return truth(expand(self.scope, a.value, b.value));
+        }
+        let decided = truth(ExpandValue::constant(ConstantValue::Bool(!both), ElemType::Bool));
+        if both { self.select(a, b, decided) } else { self.select(a, decided, b) }
+    }
+
+    fn cast(&self, value: ExpandValue, scalar: TypeHandle) -> ExpandValue {
+        let value = value.read_value(self.scope);
+        let lanes = value.vector_size(self.scope.ctx());
+        let ty = if lanes > 1 { VectorType::get(self.scope.ctx(), scalar, lanes).into() } else { scalar };
+        cast_value(self.scope, value, ty).into()
+    }
+
+    fn unary(&self, op: UnaryOp, a: Typed) -> Typed {
+        let scope = self.scope;
+        let multiply = |x: ExpandValue, factor: f32| f32::__expand_native_mul(scope, x, constant_float(factor));
+        let x = a.value;
+        match (op, a.ty) {
+            (UnaryOp::Neg, Type::Int) => int(i32::__expand_native_neg(scope, x)),
+            (UnaryOp::Neg, _) => float(f32::__expand_native_neg(scope, x)),
+            (UnaryOp::Abs, Type::Int) => int(i32::__expand_native_abs(scope, x)),
+            (UnaryOp::Abs, _) => float(f32::__expand_native_abs(scope, x)),
+            (UnaryOp::Not, _) => truth(not::expand::<bool>(scope, x.into()).expand),
+            (UnaryOp::Exp, _) => float(f32::__expand_native_exp(scope, x)),
+            // CubeCL has neither exp2 nor log2.
+            (UnaryOp::Exp2, _) => float(f32::__expand_native_exp(scope, multiply(x, std::f32::consts::LN_2))),
+            (UnaryOp::Log, _) => float(f32::__expand_native_ln(scope, x)),
+            (UnaryOp::Log2, _) => float(multiply(f32::__expand_native_ln(scope, x), std::f32::consts::LOG2_E)),
+            (UnaryOp::Sqrt, _) => float(f32::__expand_native_sqrt(scope, x)),
+            (UnaryOp::Tanh, _) => float(f32::__expand_native_tanh(scope, x)),
+            (UnaryOp::Sigmoid, _) => {
+                let exp = f32::__expand_native_exp(scope, f32::__expand_native_neg(scope, x));
+                let sum = f32::__expand_native_add(scope, exp, constant_float(1.0));
+                float(f32::__expand_native_div(scope, constant_float(1.0), sum))
+            }
+            (UnaryOp::Relu, _) => float(f32::__expand_native_max(scope, x, constant_float(0.0))),
+            (UnaryOp::Sin, _) => float(f32::__expand_native_sin(scope, x)),
+            (UnaryOp::Cos, _) => float(f32::__expand_native_cos(scope, x)),
+            (UnaryOp::ToFloat, Type::Bool) => {
+                self.select(a, float(constant_float(1.0)), float(constant_float(0.0)))
+            }
+            (UnaryOp::ToFloat, _) => float(self.cast(x, f32::__expand_as_type(scope))),
+            (UnaryOp::ToInt, Type::Bool) => self.select(a, int(constant_int(1)), int(constant_int(0))),
+            (UnaryOp::ToInt, _) => int(self.cast(x, i32::__expand_as_type(scope))),
+        }
+    }
+
+    /// `a op b`; `signs` says that neither is negative.
+    fn binary(&self, op: BinaryOp, a: Typed, b: Typed, signs: bool) -> Typed {
+        let scope = self.scope;
+        macro_rules! number {
+            ($expand:ident) => {
+                match a.ty {
+                    Type::Int => i32::$expand(scope, a.value, b.value),
+                    _ => f32::$expand(scope, a.value, b.value),
+                }
+            };
+        }
+        let same = |value| Typed { ty: a.ty, value };
+        match op {
+            BinaryOp::Add => same(number!(__expand_native_add)),
+            BinaryOp::Sub => same(number!(__expand_native_sub)),
+            BinaryOp::Mul => same(number!(__expand_native_mul)),
+            BinaryOp::Div if a.ty == Type::Int => self.floor_division(a, b, signs).0,
+            BinaryOp::Div => same(f32::__expand_native_div(scope, a.value, b.value)),
+            BinaryOp::Rem => self.floor_division(a, b, signs).1,
+            BinaryOp::Min => same(number!(__expand_native_min)),
+            BinaryOp::Max => same(number!(__expand_native_max)),
+            BinaryOp::Pow => same(f32::__expand_native_powf(scope, a.value, b.value)),
+            BinaryOp::Lt => truth(number!(__expand_native_lt)),
+            BinaryOp::Le => truth(number!(__expand_native_le)),
+            BinaryOp::Gt => truth(number!(__expand_native_gt)),
+            BinaryOp::Ge => truth(number!(__expand_native_ge)),
+            BinaryOp::Eq | BinaryOp::Ne if a.ty == Type::Bool => {
+                let not_b = truth(not::expand::<bool>(scope, b.value.into()).expand);
+                if op == BinaryOp::Eq { self.select(a, b, not_b) } else { self.select(a, not_b, b) }
+            }
+            BinaryOp::Eq => truth(number!(__expand_native_eq)),
+            BinaryOp::Ne => truth(number!(__expand_native_ne)),
+            BinaryOp::And => self.both_or_either(a, b, true),
+            BinaryOp::Or => self.both_or_either(a, b, false),
+        }
+    }
+
+    /// ⌊a/b⌋ and a − b·⌊a/b⌋, from the division that truncates: one less and b more where the remainder's sign is not b's.
+    fn floor_division(&self, a: Typed, b: Typed, signs: bool) -> (Typed, Typed) {
+        let scope = self.scope;
+        let quotient = int(i32::__expand_native_div(scope, a.value, b.value));
+        let product = i32::__expand_native_mul(scope, quotient.value, b.value);
+        let remainder = int(i32::__expand_native_sub(scope, a.value, product));
+        if signs {
+            return (quotient, remainder);
+        }
+        let not_zero = self.not_zero(remainder.value);
+        let signs_differ = i32::__expand_native_bitxor(scope, remainder.value, b.value);
+        let signs_differ = truth(i32::__expand_native_lt(scope, signs_differ, constant_int(0)));
+        let correct = self.both_or_either(not_zero, signs_differ, true);
+        let less = int(i32::__expand_native_sub(scope, quotient.value, constant_int(1)));
+        let more = int(i32::__expand_native_add(scope, remainder.value, b.value));
+        (self.select(correct, less, quotient), self.select(correct, more, remainder))
+    }
+}
+
+/// `elements[offset]`.
+fn element<T: CubePrimitive>(scope: &Scope, elements: &NativeExpand<Box<[T]>>, offset: Value) -> Value {
+    let offset: NativeExpand<usize> = offset.into();
+    elements.__expand_index_method(scope, offset).read_value(scope)
+}
+
+/// Whether `expr` is never negative whatever the launch. (Positions can be: offsets may be negative.)
+fn non_negative(expr: &Expr) -> bool {
+    match expr {
+        Expr::Batch | Expr::Head | Expr::KvHead => true,
+        Expr::Int(value) => *value >= 0,
+        Expr::Unary(UnaryOp::Abs, _) => true,
+        Expr::Binary(BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Min, a, b) => {
+            non_negative(a) && non_negative(b)
+        }
+        Expr::Binary(BinaryOp::Max, a, b) => non_negative(a) || non_negative(b),
+        Expr::Binary(BinaryOp::Rem, _, b) => non_negative(b),
+        _ => false,
+    }
+}
