@@ -1,0 +1,304 @@
+//! Writes the Rust that a checked function stands for: calls of `purview::lang`.
+//!
+//! Every token has the span of what the user wrote for it, so that rustc's own errors, of calls to `#[mask]` and
+//! `#[score]` functions, are on the user's tokens.
+
+use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature};
+use crate::error::Source;
+use crate::typed::{Attention, Body, Let, Node, Step, Value};
+use crate::types::Type;
+use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+
+/// The function, for `body`.
+pub fn function(signature: &Signature, body: &Body) -> TokenStream {
+    match body {
+        Body::Attention(body) => attention(signature, body),
+        Body::Value(kind, value) => {
+            let Signature { attributes, visibility, name, .. } = signature;
+            let parameters = value_parameters(signature);
+            let output = value_output(*kind);
+            let value = self::value(value);
+            quote! {
+                #(#attributes)*
+                #[allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction, unused_braces, unused_parens)]
+                #visibility fn #name(#(#parameters),*) -> #output { #value }
+            }
+        }
+    }
+}
+
+/// A function with the right signature and no meaning, so that a mistake in it is no mistake in its callers.
+pub fn stub(signature: &Signature) -> TokenStream {
+    let Signature { kind, attributes, visibility, name, .. } = signature;
+    let (parameters, output) = match kind {
+        Kind::Attention => (attention_parameters(signature), attention_output(signature)),
+        kind => (value_parameters(signature), value_output(*kind)),
+    };
+    quote! {
+        #(#attributes)*
+        #[allow(unused, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
+        #visibility fn #name(#(#parameters),*) -> #output {
+            ::core::unreachable!("the function has errors")
+        }
+    }
+}
+
+fn attention(signature: &Signature, body: &Attention) -> TokenStream {
+    let Signature { attributes, visibility, name, .. } = signature;
+    let (parameters, output) = (attention_parameters(signature), attention_output(signature));
+    let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+        ParameterKind::Scalar(scalar) => {
+            let variant = format_ident!("{}", scalar.variant());
+            Some(quote!(::purview::spec::ScalarValue::#variant(#name)))
+        }
+        _ => None,
+    });
+    let tensors = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+        ParameterKind::Tensor(..) => Some(quote!(::core::clone::Clone::clone(#name))),
+        _ => None,
+    });
+    let builder = Ident::new("builder", Span::mixed_site());
+    let text = unraw(name);
+    let doc = doc(attributes);
+    let (line, column) = position(name.span());
+    let declarations = declarations(signature, body, &builder);
+    let steps = body.steps.iter().map(|step| self::step(step, &builder));
+    quote! {
+        #(#attributes)*
+        #[allow(clippy::too_many_arguments)]
+        #visibility fn #name(#(#parameters),*) -> #output {
+            #[allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction, unused_braces, unused_parens)]
+            fn __purview_spec() -> ::purview::spec::Spec {
+                let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
+                #declarations
+                #(#steps)*
+                #builder.finish()
+            }
+            static __PURVIEW_SPEC: ::std::sync::OnceLock<::std::sync::Arc<::purview::spec::Spec>> =
+                ::std::sync::OnceLock::new();
+            ::purview::Attention::new(
+                ::core::clone::Clone::clone(__PURVIEW_SPEC.get_or_init(|| ::std::sync::Arc::new(__purview_spec()))),
+                ::std::vec![#(#scalars),*],
+                ::std::vec![#(#tensors),*],
+            )
+        }
+    }
+}
+
+/// Declares the parameters to the builder.
+fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> TokenStream {
+    let mut tokens = TokenStream::new();
+    for query in signature.of_kind(ParameterKind::Query) {
+        let text = unraw(&query.name);
+        tokens.extend(quote!(#builder.query(#text);));
+    }
+    for (key, value) in &body.pairs {
+        let (key, value) = (unraw(key), unraw(value));
+        tokens.extend(quote!(#builder.pair(#key, #value);));
+    }
+    for Parameter { name, kind, comptime } in &signature.parameters {
+        let text = unraw(name);
+        match kind {
+            ParameterKind::Scalar(scalar) => {
+                let ty = lang_type(scalar.ty(), Span::call_site());
+                let variant = format_ident!("{}", scalar.variant());
+                tokens.extend(quote! {
+                    let #name = #builder.scalar::<#ty>(#text, ::purview::spec::ScalarType::#variant, #comptime);
+                });
+            }
+            ParameterKind::Tensor(element, rank) => {
+                let ty = lang_type(element.ty(), Span::call_site());
+                tokens.extend(quote!(let #name = #builder.tensor::<#ty, #rank>(#text);));
+            }
+            _ => {}
+        }
+    }
+    tokens
+}
+
+/// What a caller of an attention gives: scalars by value, tensors by reference.
+fn attention_parameters(signature: &Signature) -> Vec<TokenStream> {
+    let parameters = distinct(signature).into_iter().filter_map(|(name, kind)| match kind {
+        ParameterKind::Query | ParameterKind::Key | ParameterKind::Value => None,
+        ParameterKind::Scalar(scalar) => {
+            let ty = format_ident!("{}", scalar.name());
+            Some(quote!(#name: ::core::primitive::#ty))
+        }
+        ParameterKind::Tensor(..) => Some(quote!(#name: &::purview::Tensor)),
+        ParameterKind::Position | ParameterKind::Score | ParameterKind::Wrong => Some(quote!(#name: impl ::core::marker::Sized)),
+    });
+    parameters.collect()
+}
+
+fn attention_output(signature: &Signature) -> TokenStream {
+    let pairs = signature.of_kind(ParameterKind::Key).count();
+    quote!(::purview::Attention<#pairs>)
+}
+
+/// What a caller of a `#[mask]` or `#[score]` function gives.
+fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
+    let parameters = distinct(signature).into_iter().map(|(name, kind)| {
+        let span = name.span();
+        let ty = match kind {
+            ParameterKind::Scalar(scalar) => lang_type(scalar.ty(), span),
+            ParameterKind::Position => lang_type(Type::Int, span),
+            ParameterKind::Score => lang_type(Type::Float, span),
+            ParameterKind::Tensor(element, rank) => {
+                let element = lang_type(Element::ty(element), span);
+                quote_spanned!(span=> ::purview::lang::Captured<#element, #rank>)
+            }
+            ParameterKind::Query | ParameterKind::Key | ParameterKind::Value | ParameterKind::Wrong => {
+                quote!(impl ::core::marker::Sized)
+            }
+        };
+        quote!(#name: #ty)
+    });
+    parameters.collect()
+}
+
+fn value_output(kind: Kind) -> TokenStream {
+    lang_type(if kind == Kind::Mask { Type::Bool } else { Type::Float }, Span::call_site())
+}
+
+/// The parameters, each with a name of its own: a second one of the same name was reported.
+fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
+    let mut parameters: Vec<(Ident, ParameterKind)> = Vec::new();
+    for Parameter { name, kind, .. } in &signature.parameters {
+        let taken = parameters.iter().any(|(earlier, _)| earlier == name);
+        let name = if taken { format_ident!("{}_{}", name, parameters.len()) } else { name.clone() };
+        parameters.push((name, *kind));
+    }
+    parameters
+}
+
+fn step(step: &Step, builder: &Ident) -> TokenStream {
+    match step {
+        Step::Let(binding) => self::binding(binding),
+        Step::Softmax(None) => quote!(#builder.softmax(::core::option::Option::None);),
+        Step::Softmax(Some(sink)) => {
+            let sink = value(sink);
+            quote!(#builder.softmax(::core::option::Option::Some(#sink));)
+        }
+        Step::Sum => quote!(#builder.sum();),
+        Step::Mean => quote!(#builder.mean();),
+        Step::Loop(key_loop) => {
+            let lets = key_loop.lets.iter().map(binding);
+            let (pair, score) = (key_loop.pair, value(&key_loop.score));
+            quote!({ #(#lets)* #builder.push(#pair, #score); })
+        }
+    }
+}
+
+fn binding(binding: &Let) -> TokenStream {
+    let (name, value) = (&binding.name, value(&binding.value));
+    match binding.ty {
+        Some((ty, span)) => {
+            let ty = lang_type(ty, span);
+            quote!(let #name: #ty = #value;)
+        }
+        None => quote!(let #name = #value;),
+    }
+}
+
+fn value(value: &Value) -> TokenStream {
+    let Source { start, end } = value.source;
+    match &value.node {
+        Node::Int(number) => {
+            let magnitude = Literal::u32_unsuffixed(number.unsigned_abs());
+            let sign = (*number < 0).then(|| quote_spanned!(start=> -));
+            lang("int", start, end, quote_spanned!(start=> #sign #magnitude))
+        }
+        Node::Float(number) => lang("float", start, end, float(*number, start)),
+        Node::Bool(truth) => lang("boolean", start, end, quote_spanned!(start=> #truth)),
+        Node::Local(name) | Node::Tensor(name) => {
+            let span = name.span();
+            quote_spanned!(span=> ::core::clone::Clone::clone(&#name))
+        }
+        Node::Load(tensor, index) => {
+            let index = index.iter().map(self::value);
+            at(quote_spanned!(end=> #tensor.load([#(#index),*])), tensor.span(), value.source)
+        }
+        Node::Lang { function, token, operands, located } => {
+            let operands = operands.iter().map(self::value);
+            let call = lang(function, *token, end, quote!(#(#operands),*));
+            if *located { at(call, *token, value.source) } else { call }
+        }
+        Node::Call(path, arguments, similar) => {
+            let arguments = arguments.iter().map(self::value);
+            let call = call(path.to_token_stream(), end, quote!(#(#arguments),*));
+            match similar {
+                // If there is no such function, rustc finds this one to be similar.
+                Some(similar) => {
+                    let similar = format_ident!("{similar}");
+                    quote!({ #[allow(unused_imports)] use ::purview::lang::#similar; #call })
+                }
+                None => call,
+            }
+        }
+        Node::Block(lets, tail) => {
+            let (lets, tail) = (lets.iter().map(binding), self::value(tail));
+            quote!({ #(#lets)* #tail })
+        }
+        Node::Wrong => unreachable!("what was reported is not expanded"),
+    }
+}
+
+fn float(number: f32, span: Span) -> TokenStream {
+    let mut literal = Literal::f32_suffixed(number);
+    literal.set_span(span);
+    literal.into_token_stream()
+}
+
+/// `call`, with the place of `token`.
+fn at(call: TokenStream, token: Span, source: Source) -> TokenStream {
+    let (line, column) = position(token);
+    lang("at", source.start, source.end, quote!(#call, ::core::file!(), #line, #column))
+}
+
+/// A call of `function` of `purview::lang`, from `start` to `end`.
+fn lang(function: &str, start: Span, end: Span, arguments: TokenStream) -> TokenStream {
+    let function = Ident::new(function, start);
+    call(quote_spanned!(start=> ::purview::lang::#function), end, arguments)
+}
+
+fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream {
+    let mut arguments = Group::new(Delimiter::Parenthesis, arguments);
+    arguments.set_span(end);
+    let mut tokens = function;
+    tokens.extend([TokenTree::Group(arguments)]);
+    tokens
+}
+
+fn lang_type(ty: Type, span: Span) -> TokenStream {
+    let name = Ident::new(ty.lang().expect("a type that is declared"), span);
+    quote_spanned!(span=> ::purview::lang::#name)
+}
+
+/// The line and column of a token, both from 1.
+fn position(span: Span) -> (u32, u32) {
+    let span = span.unwrap();
+    (span.line() as u32, span.column() as u32)
+}
+
+/// The name without `r#`.
+fn unraw(name: &Ident) -> String {
+    name.to_string().trim_start_matches("r#").to_string()
+}
+
+/// The doc comment among `attributes`.
+fn doc(attributes: &[syn::Attribute]) -> String {
+    let line = |attribute: &syn::Attribute| match &attribute.meta {
+        syn::Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) => Some(text.value()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let lines: Vec<String> = attributes
+        .iter()
+        .filter_map(line)
+        .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_string())
+        .collect();
+    lines.join("\n")
+}

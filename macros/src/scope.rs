@@ -1,0 +1,100 @@
+//! Which names are known where, and what each stands for.
+
+use crate::ast::{Element, ParameterKind, Signature};
+use crate::types::Type;
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The query parameter.
+    Query,
+    /// A key parameter, by its place among the keys.
+    Key(usize),
+    /// A value parameter, by its place among the values.
+    Value(usize),
+    Tensor(Element, usize),
+    /// A scalar or a `let`: its type, and whether it is computed from a product of queries and keys.
+    Local(Type, bool),
+    /// The variable of the loop over the queries.
+    QueryTile,
+    /// The variable of a loop over the key parameter at this place among the keys.
+    KeyTile(usize),
+    Accumulator,
+    /// A parameter that was reported.
+    Wrong,
+}
+
+impl Binding {
+    /// What it is, for messages.
+    pub fn description(self) -> &'static str {
+        match self {
+            Binding::Query => "the queries",
+            Binding::Key(_) => "keys",
+            Binding::Value(_) => "values",
+            Binding::Tensor(..) => "a captured tensor",
+            Binding::Local(Type::Int, _) => "an integer",
+            Binding::Local(Type::Float, true) => "a score",
+            Binding::Local(Type::Float, false) => "a float",
+            Binding::Local(Type::Bool, _) => "a bool",
+            Binding::Local(..) | Binding::Wrong => "a value",
+            Binding::QueryTile => "the variable of the loop over the queries",
+            Binding::KeyTile(_) => "the variable of a loop over keys",
+            Binding::Accumulator => "the accumulator",
+        }
+    }
+}
+
+/// The names that are known, the innermost last.
+pub struct Scopes(Vec<Vec<(String, Binding)>>);
+
+impl Scopes {
+    /// The parameters of a function.
+    pub fn of_parameters(signature: &Signature) -> Self {
+        let (mut keys, mut values) = (0.., 0..);
+        let next = |counter: &mut std::ops::RangeFrom<usize>| counter.next().expect("a range without an end");
+        let bind = |kind| match kind {
+            ParameterKind::Query => Binding::Query,
+            ParameterKind::Key => Binding::Key(next(&mut keys)),
+            ParameterKind::Value => Binding::Value(next(&mut values)),
+            ParameterKind::Scalar(scalar) => Binding::Local(scalar.ty(), false),
+            ParameterKind::Tensor(element, rank) => Binding::Tensor(element, rank),
+            ParameterKind::Position => Binding::Local(Type::Int, false),
+            ParameterKind::Score => Binding::Local(Type::Float, true),
+            ParameterKind::Wrong => Binding::Wrong,
+        };
+        let names = signature.parameters.iter().map(|parameter| parameter.name.to_string());
+        Scopes(vec![names.zip(signature.parameters.iter().map(|parameter| parameter.kind).map(bind)).collect()])
+    }
+
+    /// Begins a block.
+    pub fn enter(&mut self) {
+        self.0.push(Vec::new());
+    }
+
+    /// Ends a block.
+    pub fn leave(&mut self) {
+        self.0.pop();
+    }
+
+    /// Gives `name` a meaning in the innermost block.
+    pub fn bind(&mut self, name: &impl ToString, binding: Binding) {
+        self.0.last_mut().expect("the scope of the parameters").push((name.to_string(), binding));
+    }
+
+    /// What `name` stands for.
+    pub fn find(&self, name: &impl ToString) -> Option<Binding> {
+        let name = name.to_string();
+        self.all().find(|(known, _)| *known == name).map(|(_, binding)| binding)
+    }
+
+    /// Whether `name` is a parameter.
+    pub fn is_parameter(&self, name: &impl ToString) -> bool {
+        let name = name.to_string();
+        self.0[0].iter().any(|(parameter, _)| *parameter == name)
+    }
+
+    /// Every known name, the innermost first.
+    pub fn all(&self) -> impl Iterator<Item = (&str, Binding)> {
+        self.0.iter().rev().flat_map(|scope| scope.iter().rev()).map(|(name, binding)| (name.as_str(), *binding))
+    }
+}

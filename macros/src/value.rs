@@ -1,0 +1,397 @@
+//! Checks expressions: what each name stands for, and that every operation gets values of the types it takes.
+
+use crate::ast::{self, Binary, Block, Expr, ExprKind, Kind, Statement, Unary};
+use crate::check::Checker;
+use crate::error::Source;
+use crate::names::{self, Builtin, Operands};
+use crate::scope::Binding;
+use crate::typed::{Node, Value};
+use crate::types::Type;
+use proc_macro2::{Ident, Span};
+
+impl Checker<'_> {
+    /// The value of `expr`.
+    pub fn value(&mut self, expr: &Expr) -> Value {
+        let source = expr.source;
+        let constant = |node, ty| Value { node, ty, score: false, source };
+        match &expr.kind {
+            ExprKind::Int(value) => constant(Node::Int(*value), Type::Int),
+            ExprKind::Float(value) => constant(Node::Float(*value), Type::Float),
+            ExprKind::Bool(value) => constant(Node::Bool(*value), Type::Bool),
+            ExprKind::Name(name) => self.name(name, source),
+            ExprKind::Index(name, index) => self.load(name, index, source),
+            ExprKind::Unary(op, operand) => self.unary(*op, operand, source),
+            ExprKind::Binary(op, token, a, b) => self.binary(*op, *token, (a, b), source),
+            ExprKind::Cast(operand, ty) => {
+                let operand = self.value(operand);
+                let function = if *ty == Type::Float { "to_float" } else { "to_int" };
+                lang(function, source.start, vec![operand], *ty, source)
+            }
+            ExprKind::If(condition, then, otherwise) => self.branch(condition, then, otherwise, source),
+            ExprKind::Block(block) => self.block(block),
+            ExprKind::Paren(inner) => Value { source, ..self.value(inner) },
+            ExprKind::Builtin(builtin, token, arguments) => self.builtin(*builtin, *token, arguments, source),
+            ExprKind::Call(path, arguments) => self.call(path, arguments, source),
+            ExprKind::Wrong => self.wrong(source),
+        }
+    }
+
+    /// The value of a block, which is its last line.
+    pub fn block(&mut self, block: &Block) -> Value {
+        self.scopes.enter();
+        let mut lets = Vec::new();
+        let mut tail = None;
+        let last = block.statements.len().saturating_sub(1);
+        let place = if self.signature.kind == Kind::Attention { "this block" } else { "this function" };
+        for (number, statement) in block.statements.iter().enumerate() {
+            match statement {
+                Statement::Let(binding) => lets.push(self.binding(binding)),
+                Statement::Value(value, None) if number == last => tail = Some(self.value(value)),
+                Statement::Value(value, Some(semicolon)) if number == last => {
+                    tail = Some(self.value(value));
+                    if !value.is_wrong() {
+                        let message = format!("{place} has a value, which its last line gives");
+                        self.errors.push(*semicolon, message, format!("remove the `;`: write `{value}`"));
+                    }
+                }
+                Statement::Value(value, _) => {
+                    if !value.is_wrong() {
+                        let help = format!("write `let x = {value};`, or remove it");
+                        self.errors.push(value.source, "this value is not used", help);
+                    }
+                }
+                Statement::Loop(inner) => self.misplaced(inner.keyword, "a loop", place),
+                Statement::Push(push) => self.misplaced(push.method, "`push`", place),
+                Statement::Accumulator(accumulator) => {
+                    self.misplaced(accumulator.name.span(), "an accumulator", place);
+                }
+            }
+        }
+        self.scopes.leave();
+        let has_misplaced = block.statements.iter().any(|statement| {
+            matches!(statement, Statement::Loop(_) | Statement::Push(_) | Statement::Accumulator(_))
+        });
+        let tail = tail.unwrap_or_else(|| {
+            if !has_misplaced {
+                let message = format!("{place} has a value, which its last line gives");
+                self.errors.push(block.close, message, "write the value as the last line, without `;`");
+            }
+            self.wrong(block.close.into())
+        });
+        let (ty, score) = (tail.ty, tail.score);
+        let source = tail.source;
+        if lets.is_empty() {
+            return tail;
+        }
+        Value { node: Node::Block(lets, Box::new(tail)), ty, score, source }
+    }
+
+    fn misplaced(&self, token: Span, what: &str, place: &str) {
+        let message = format!("{place} gives a value, and has no place for {what}");
+        let help = if self.signature.kind == Kind::Attention {
+            "move it out of the block, into the loop"
+        } else {
+            "write it in the `#[attention]` that calls this function"
+        };
+        self.errors.push(token, message, help);
+    }
+
+    fn name(&mut self, name: &Ident, source: Source) -> Value {
+        let Some(binding) = self.scopes.find(name) else {
+            self.unknown_name(name);
+            return self.wrong(source);
+        };
+        match binding {
+            Binding::Local(ty, score) => return Value { node: Node::Local(name.clone()), ty, score, source },
+            Binding::QueryTile => return lang("query_position", name.span(), Vec::new(), Type::Int, source),
+            Binding::KeyTile(_) => return lang("key_position", name.span(), Vec::new(), Type::Int, source),
+            Binding::Wrong => {}
+            Binding::Query | Binding::Key(_) | Binding::Value(_) => {
+                let message = format!("`{name}` is {}, not one value", binding.description());
+                self.errors.push(source, message, self.tile_help(binding));
+            }
+            Binding::Tensor(_, rank) => {
+                let message = format!("`{name}` is a captured tensor, not one value");
+                self.errors.push(source, message, format!("write `{name}{}`", "[head()]".repeat(rank)));
+            }
+            Binding::Accumulator => {
+                let message = format!("`{name}` is the accumulator, not a value");
+                self.errors.push(source, message, format!("push to it, `{name}.push(score, v[j]);`, or return it"));
+            }
+        }
+        self.wrong(source)
+    }
+
+    fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
+        let (element, rank) = match self.scopes.find(name) {
+            None => {
+                self.unknown_name(name);
+                return self.wrong(source);
+            }
+            Some(Binding::Wrong) => return self.wrong(source),
+            Some(Binding::Tensor(element, rank)) => (element, rank),
+            Some(binding @ (Binding::Query | Binding::Key(_) | Binding::Value(_))) => {
+                let message = format!("a tile of `{name}` is not one value");
+                self.errors.push(source, message, self.tile_help(binding));
+                return self.wrong(source);
+            }
+            Some(binding) => {
+                let message = format!("`{name}` is {}, and has no index", binding.description());
+                self.errors.push(name.span(), message, format!("write `{name}`"));
+                return self.wrong(source);
+            }
+        };
+        let mut values = Vec::new();
+        for expr in index {
+            let value = self.value(expr);
+            if value.score {
+                let message = "the index of a tensor can't depend on a score";
+                self.errors.push(expr.source, message, "compute it from positions, `batch()`, `head()` and scalars");
+            }
+            values.push(self.expect(value, Type::Int, expr));
+        }
+        if index.len() != rank {
+            let mut written: Vec<String> = index.iter().map(|index| format!("[{index}]")).collect();
+            written.truncate(rank);
+            written.resize(rank, "[…]".to_string());
+            let plural = |count| if count == 1 { "" } else { "s" };
+            let message = format!(
+                "`{name}` has {rank} dimension{}, found {} {}",
+                plural(rank),
+                index.len(),
+                if index.len() == 1 { "index" } else { "indices" }
+            );
+            // Too many: the first that is one too many.
+            let token = index.get(rank).map_or(name.span().into(), |extra| extra.source);
+            self.errors.push(token, message, format!("write `{name}{}`", written.concat()));
+        }
+        Value { node: Node::Load(name.clone(), values), ty: element.ty(), score: false, source }
+    }
+
+    fn unary(&mut self, op: Unary, operand: &Expr, source: Source) -> Value {
+        let value = self.value(operand);
+        match op {
+            Unary::Not => {
+                let value = self.expect(value, Type::Bool, operand);
+                lang("not", source.start, vec![value], Type::Bool, source)
+            }
+            Unary::Neg => {
+                let value = self.expect_number(value, operand);
+                let ty = value.ty;
+                lang("neg", source.start, vec![value], ty, source)
+            }
+        }
+    }
+
+    fn binary(&mut self, op: Binary, token: Span, (a, b): (&Expr, &Expr), source: Source) -> Value {
+        let (left, right) = (self.value(a), self.value(b));
+        let (operands, ty) = match op {
+            Binary::And | Binary::Or => {
+                (vec![self.expect(left, Type::Bool, a), self.expect(right, Type::Bool, b)], Type::Bool)
+            }
+            Binary::Rem => (vec![self.expect(left, Type::Int, a), self.expect(right, Type::Int, b)], Type::Int),
+            Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => self.same_number(vec![(left, a), (right, b)], ""),
+            Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => (vec![left, right], Type::Bool),
+            Binary::Eq | Binary::Ne if !left.ty.is_known() || !right.ty.is_known() => (vec![left, right], Type::Bool),
+            Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => {
+                (self.same_number(vec![(left, a), (right, b)], op.symbol()).0, Type::Bool)
+            }
+        };
+        let mut value = lang(op.function(), token, operands, ty, source);
+        let is_division = op == Binary::Rem || (op == Binary::Div && ty != Type::Float);
+        if let Node::Lang { located, .. } = &mut value.node {
+            *located = is_division || op.is_comparison();
+        }
+        value
+    }
+
+    fn branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr, source: Source) -> Value {
+        let test = self.value(condition);
+        let test = self.expect(test, Type::Bool, condition);
+        let (first, second) = (self.block(then), self.value(otherwise));
+        let (first_tail, second_tail) = (ast::tail(then), otherwise.tail());
+        let (first, second, ty) = match (first_tail, second_tail) {
+            (Some(first_tail), Some(second_tail)) => match (first.ty, second.ty) {
+                (Type::Int, Type::Float) => (self.expect(first, Type::Float, first_tail), second, Type::Float),
+                (known, _) if known.is_known() => (first, self.expect(second, known, second_tail), known),
+                (_, other) => (first, second, other),
+            },
+            _ => (first, second, Type::Wrong),
+        };
+        lang("select", source.start, vec![test, first, second], ty, source)
+    }
+
+    fn builtin(&mut self, builtin: Builtin, token: Span, arguments: &[Expr], source: Source) -> Value {
+        let Builtin { name, operands, usage } = builtin;
+        let expected = operands.count();
+        let counted = arguments.len() == expected;
+        if !counted {
+            let plural = if expected == 1 { "" } else { "s" };
+            let message = format!("`{name}` takes {expected} argument{plural}, found {}", arguments.len());
+            let token = arguments.get(expected).map_or(token.into(), |extra| extra.source);
+            self.errors.push(token, message, format!("write `{usage}`"));
+        }
+        if operands == Operands::Tiles {
+            if self.signature.kind != Kind::Attention {
+                let message = "`dot` belongs in a loop of an attention";
+                self.errors.push(token, message, "take the product as a parameter: `s: Score`");
+            } else if counted {
+                self.dot(arguments);
+            }
+            let mut product = lang("dot", token, Vec::new(), Type::Float, source);
+            product.score = true;
+            return product;
+        }
+        if operands == Operands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
+            let message = "`mask` hides keys, and belongs in a loop over keys";
+            self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
+        }
+        let values: Vec<(Value, &Expr)> = arguments.iter().map(|argument| (self.value(argument), argument)).collect();
+        if !counted {
+            let ty = match operands {
+                Operands::None(ty) => ty,
+                Operands::Numbers(_) => Type::Wrong,
+                _ => Type::Float,
+            };
+            return Value { ty, ..self.wrong(source) };
+        }
+        match operands {
+            Operands::None(ty) => lang(name, token, Vec::new(), ty, source),
+            Operands::Floats(_) => {
+                let values = values.into_iter().map(|(value, expr)| self.expect(value, Type::Float, expr)).collect();
+                lang(name, token, values, Type::Float, source)
+            }
+            Operands::Numbers(_) => {
+                let (mut values, ty) = self.same_number(values, "");
+                if name != "clamp" {
+                    return lang(name, token, values, ty, source);
+                }
+                let high = values.pop().expect("three operands");
+                lang("min", token, vec![lang("max", token, values, ty, source), high], ty, source)
+            }
+            Operands::Mask => {
+                let [(score, score_expr), (visible, visible_expr)] =
+                    <[_; 2]>::try_from(values).ok().expect("two operands");
+                if score.ty == Type::Bool && visible.ty == Type::Float {
+                    let message = "`mask` takes the score first, then what is visible";
+                    let help = format!("write `mask({visible_expr}, {score_expr})`");
+                    self.errors.push(Source { start: score_expr.source.start, end: visible_expr.source.end }, message, help);
+                    return Value { ty: Type::Float, ..self.wrong(source) };
+                }
+                let operands =
+                    vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
+                let mut value = lang("mask", token, operands, Type::Float, source);
+                value.score = true;
+                if let Node::Lang { located, .. } = &mut value.node {
+                    *located = true;
+                }
+                value
+            }
+            Operands::Tiles => unreachable!("returned above"),
+        }
+    }
+
+    fn call(&mut self, path: &syn::Path, arguments: &[Expr], source: Source) -> Value {
+        let mut similar = None;
+        if let Some(name) = path.get_ident() {
+            if let Some(binding) = self.scopes.find(name) {
+                let message = format!("`{name}` is {}, not a function", binding.description());
+                self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
+                return self.wrong(source);
+            }
+            similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
+        }
+        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument)).collect();
+        let score = arguments.iter().any(|argument| argument.score);
+        Value { node: Node::Call(path.clone(), arguments, similar), ty: Type::Unknown, score, source }
+    }
+
+    /// An argument of a user's function: a value, or a captured tensor.
+    fn argument(&mut self, expr: &Expr) -> Value {
+        match &expr.kind {
+            ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
+                Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
+            }
+            _ => self.value(expr),
+        }
+    }
+
+    /// `value`, which `expr` is, if its type can be `expected`; or an error on `expr`.
+    pub fn expect(&self, value: Value, expected: Type, expr: &Expr) -> Value {
+        self.expect_operand(value, expected, expr, false)
+    }
+
+    /// As [`Checker::expect`]; a cast that is suggested is `enclosed` in parentheses.
+    fn expect_operand(&self, value: Value, expected: Type, expr: &Expr, enclosed: bool) -> Value {
+        if value.ty == expected || !value.ty.is_known() || !expected.is_known() {
+            return value;
+        }
+        let message = format!("expected {expected}, found {}", value.description());
+        self.errors.push(expr.source, message, conversion(expr, value.ty, expected, enclosed));
+        self.wrong(value.source)
+    }
+
+    fn expect_number(&self, value: Value, expr: &Expr) -> Value {
+        if value.ty != Type::Bool {
+            return value;
+        }
+        let help = format!("write `{} as i32` or `as f32`", expr.operand());
+        self.errors.push(expr.source, "expected integer or float, found bool", help);
+        self.wrong(value.source)
+    }
+
+    /// `values` as numbers of one type, and the type. An integer beside a float is the one at fault. The first operand of
+    /// `operator` gets a cast in parentheses if it needs one there.
+    fn same_number(&self, values: Vec<(Value, &Expr)>, operator: &str) -> (Vec<Value>, Type) {
+        let has_score = values.iter().find(|(value, _)| value.score && value.ty == Type::Float).map(|(_, expr)| *expr);
+        let has = |ty| values.iter().any(|(value, _)| value.ty == ty);
+        let ty = match () {
+            _ if has(Type::Float) => Type::Float,
+            _ if has(Type::Int) => Type::Int,
+            _ if has(Type::Unknown) => Type::Unknown,
+            _ => Type::Wrong,
+        };
+        let mut checked = Vec::new();
+        for (place, (value, expr)) in values.into_iter().enumerate() {
+            let enclosed = place == 0 && operator.starts_with('<');
+            checked.push(match (value.ty, has_score) {
+                (Type::Bool, Some(score)) if operator.is_empty() => {
+                    let message = "expected float, found bool";
+                    let help = format!("to hide the keys where it is false, write `mask({score}, {})`", expr.inner());
+                    self.errors.push(expr.source, message, help);
+                    self.wrong(value.source)
+                }
+                (Type::Bool, _) if ty.is_known() => self.expect_operand(value, ty, expr, enclosed),
+                (Type::Bool, _) => self.expect_number(value, expr),
+                _ => self.expect_operand(value, ty, expr, enclosed),
+            });
+        }
+        (checked, ty)
+    }
+}
+
+/// A call of `function` of `purview::lang`; `token` is the operator or the name.
+fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, source: Source) -> Value {
+    let score = operands.iter().any(|operand| operand.score);
+    Value { node: Node::Lang { function, token, operands, located: false }, ty, score, source }
+}
+
+/// What to write for `expr`, of type `found`, where `expected` is.
+fn conversion(expr: &Expr, found: Type, expected: Type, enclosed: bool) -> String {
+    let cast = |ty: &str| {
+        if enclosed { format!("write `({} as {ty})`", expr.operand()) } else { format!("write `{} as {ty}`", expr.operand()) }
+    };
+    match (&expr.inner().kind, found, expected) {
+        (ExprKind::Int(value), _, Type::Float) => format!("write `{:?}`", *value as f32),
+        (ExprKind::Float(value), _, Type::Int) if value.fract() == 0.0 && value.abs() < 1e9 => {
+            format!("write `{}`", *value as i32)
+        }
+        (ExprKind::Int(value @ (0 | 1)), _, Type::Bool) => format!("write `{}`", *value == 1),
+        (ExprKind::Bool(value), _, Type::Float) => format!("write `{}`", if *value { "1.0" } else { "0.0" }),
+        (ExprKind::Bool(value), _, Type::Int) => format!("write `{}`", *value as i32),
+        (_, _, Type::Float) => cast("f32"),
+        (_, _, Type::Int) => cast("i32"),
+        (_, Type::Float, Type::Bool) => format!("write a comparison, such as `{} > 0.0`", expr.operand()),
+        _ => format!("write a comparison, such as `{} != 0`", expr.operand()),
+    }
+}

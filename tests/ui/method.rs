@@ -1,0 +1,18 @@
+use purview::prelude::*;
+
+struct Model;
+
+impl Model {
+    #[attention]
+    fn wrong(&self, q: Query, k: Key, v: Value) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                o.push(dot(q[i], k[j]), v[j]);
+            }
+            o
+        }
+    }
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value, a: Tensor, b: Tensor<f64, 2>, c: Tensor<f32, 5>, d: Tensor<i32>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}

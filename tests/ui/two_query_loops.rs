@@ -1,0 +1,22 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    let limit = 4;
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}
