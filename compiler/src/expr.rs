@@ -245,4 +245,18 @@ impl Expr {
     pub fn size(&self) -> usize {
         1 + self.children().into_iter().map(Expr::size).sum::<usize>()
     }
+
+    /// Whether the value is the same for all pairs of a query tile and its keys: made of scalars, constants, heads, batch,
+    /// the scale, and captured tensors at such indices.
+    pub fn is_uniform(&self) -> bool {
+        !self.any(&mut |expr| {
+            use Expr::*;
+            matches!(expr, Query | Key | Score | QueryFirst | QueryLast | Mask(..))
+        })
+    }
+
+    /// Whether `leaf` occurs in it.
+    pub fn mentions(&self, leaf: &Expr) -> bool {
+        self.any(&mut |expr| expr == leaf)
+    }
 }

@@ -4,7 +4,9 @@
 //! [`Bool`], so that rustc itself checks what a macro cannot see: the types of a call to a function in another module.
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::spec::{Accumulator, Location, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam, TensorType};
+use crate::spec::{
+    Accumulator, Location, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam, TensorType,
+};
 
 /// An expression and where its parts are written.
 #[derive(Clone, Debug)]

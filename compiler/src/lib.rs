@@ -1,8 +1,34 @@
-//! The compiler of Purview.
+//! The compiler of Purview: from a specification of an attention to kernels.
+//!
+//! ```text
+//! #[attention] fn ──lang──▶ Spec ──lower──▶ Program ──passes──▶ scheduled Program ──emit──▶ kernel
+//!                            │                 │ ir: verified after every stage, printed and parsed
+//!                            │                 └──report──▶ tiles visited, full, partial and skipped
+//!                            └──interpret──▶ f64 reference
+//! ```
+//!
+//! - [`expr`]: the expressions that everything is written in; [`typing`] and [`eval`] say what they are and what they mean.
+//! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands.
+//! - [`ir`]: the tile program, with its text form and its invariants.
+//! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is emitted;
+//!   [`passes::compile`] is the whole way.
+//! - [`analysis`]: what passes and the runtime know of expressions; [`analysis::ranges::check_launch`] is asked before
+//!   every launch.
+//! - [`schedule`]: how a program is run.
+//! - [`report`](mod@report): what a program will do at a shape.
+//!
+//! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
+pub mod analysis;
 pub mod emit;
+pub mod eval;
 pub mod expr;
+pub mod interpret;
 pub mod ir;
 pub mod lang;
+pub mod lower;
+pub mod passes;
+pub mod report;
 pub mod schedule;
 pub mod spec;
+pub mod typing;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub struct Operand<E: Scalar> {
     /// The buffer.
     pub data: Box<[E]>,
+    /// The offset of the first element.
+    pub start: usize,
     /// From a batch to the next.
     pub batch: usize,
     /// From a head to the next.
@@ -62,6 +64,8 @@ pub enum Elements {
 pub struct Captured {
     /// Its buffer.
     pub elements: Elements,
+    /// The offset of the first element.
+    pub start: i32,
     /// The last index of each dimension.
     pub last: Sequence<i32>,
     /// The stride of each dimension, in elements.

@@ -58,7 +58,9 @@ fn row<N: Size>(
 ) -> usize {
     let mut row = otherwise;
     if comptime![bound.is_some()] {
-        row = clamp(parameters.uniform::<N>(place, comptime![bound.clone().unwrap()]) - offset, 0i32, len);
+        // Clamped before it is moved, so that no bound can overflow.
+        let bound = parameters.uniform::<N>(place, comptime![bound.clone().unwrap()]);
+        row = clamp(bound, offset, offset + len) - offset;
     }
     row as usize
 }

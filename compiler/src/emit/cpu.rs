@@ -96,7 +96,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             query_last: extent.query_offset + min(row0 + comptime![query_tile - 1], last_row) as i32,
         };
 
-        let base = batch * query.batch + head * query.head;
+        let base = query.start + batch * query.batch + head * query.head;
         for vector in 0..vectors {
             let mut position = Vector::<i32, N>::new(0);
             #[unroll]
@@ -126,8 +126,8 @@ pub fn attention_cpu<E: Float, N: Size>(
         for at in 0..comptime![program.loops.len()] {
             let key_loop = comptime![program.loops[at].clone()];
             let pair = &pairs[comptime![key_loop.pair]];
-            let key_base = batch * pair.key.batch + kv_head * pair.key.head;
-            let value_base = batch * pair.value.batch + kv_head * pair.value.head;
+            let key_base = pair.key.start + batch * pair.key.batch + kv_head * pair.key.head;
+            let value_base = pair.value.start + batch * pair.value.batch + kv_head * pair.value.head;
             let mut done = 0usize;
             #[unroll]
             for range in 0..comptime![key_loop.visit.len()] {
@@ -136,7 +136,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                 let mut key0 = max(visit.from / keys * keys, done);
                 while key0 < visit.to {
                     let count = min(keys, pair.len - key0);
-                    let full = key0 >= visit.full_from && key0 + keys <= visit.full_to;
+                    let full = key0 >= visit.full_from && key0 + count <= visit.full_to;
                     if full {
                         key_tile::<E, N>(
                             &mut tile, pair, &place, parameters, key_base, value_base, key0, count,
@@ -216,7 +216,7 @@ fn key_tile<E: Float, N: Size>(
 
     let mut row = 0usize;
     while row < count {
-        score_rows::<E, N>(tile, pair, key_base, key0, row, comptime![program.operands.qk_dim], schedule, full);
+        score_rows::<E, N>(tile, pair, key_base, key0, row, comptime![program.operands.qk_dim], schedule);
         row += rows;
     }
 
@@ -312,7 +312,6 @@ fn score_rows<E: Float, N: Size>(
     row: usize,
     #[comptime] qk_dim: usize,
     #[comptime] schedule: CpuSchedule,
-    #[comptime] full: bool,
 ) {
     let vectors = comptime![schedule.vectors];
     let rows = comptime![schedule.rows];
@@ -324,9 +323,7 @@ fn score_rows<E: Float, N: Size>(
     let mut starts = Array::<usize>::new(rows);
     #[unroll]
     for r in 0..rows {
-        let key = key0 + row + r;
-        let key = if full { key } else { min(key, pair.len - 1) };
-        starts[r] = base + key * pair.key.row;
+        starts[r] = base + min(key0 + row + r, pair.len - 1) * pair.key.row;
     }
     for x in 0..qk_dim {
         let mut queries = Array::<Vector<f32, N>>::new(vectors);

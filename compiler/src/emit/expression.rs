@@ -221,14 +221,14 @@ impl<'a> Evaluator<'a> {
     /// hold any.
     fn load(&self, tensor: usize, index: &[Expr]) -> Typed {
         let tensor = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
-        let mut offset = int(constant_int(0));
+        let mut offset = int(tensor.start.expand);
         for (dimension, expr) in index.iter().enumerate() {
             let last = tensor.last.__expand_index_method(self.scope, dimension.into());
             let stride = tensor.strides.__expand_index_method(self.scope, dimension.into());
             let at = self.binary(BinaryOp::Max, self.evaluate(expr), int(constant_int(0)), true);
             let at = self.binary(BinaryOp::Min, at, int(last.expand), true);
             let step = self.binary(BinaryOp::Mul, at, int(stride.expand), true);
-            offset = if dimension == 0 { step } else { self.binary(BinaryOp::Add, offset, step, true) };
+            offset = self.binary(BinaryOp::Add, offset, step, true);
         }
         let offset = offset.value.read_value(self.scope);
         let lanes = offset.vector_size(self.scope.ctx());

@@ -1,0 +1,6 @@
+//! What can be known of expressions without running them.
+
+pub mod affine;
+pub mod conjunction;
+pub mod product;
+pub mod ranges;

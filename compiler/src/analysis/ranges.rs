@@ -1,0 +1,1 @@
+//! The ranges of integer expressions at a launch.

@@ -1,0 +1,122 @@
+//! From a tile program as lowered to one that is ready to be emitted: the stages, in the order they run.
+
+mod bound_key_loops;
+mod find_full_tiles;
+mod scale_queries;
+mod simplify_expressions;
+mod use_base_two;
+
+pub use bound_key_loops::bound_key_loops;
+pub use find_full_tiles::find_full_tiles;
+pub use scale_queries::scale_queries;
+pub use simplify_expressions::{simplify, simplify_expressions};
+pub use use_base_two::use_base_two;
+
+use crate::ir::verify::{VerifyError, verify};
+use crate::ir::{Operands, Program};
+use crate::lower::{LowerError, lower};
+use crate::schedule::Schedule;
+use crate::spec::{ScalarValue, Spec};
+use std::time::Instant;
+use thiserror::Error;
+
+/// A pass over a tile program.
+pub struct Pass {
+    /// The name of the stage after it.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&mut Program),
+}
+
+/// The passes, in the order they run, with what holds after each.
+pub const PASSES: &[Pass] = &[
+    // After this point: no expression has a constant part; a mask is neither always true nor said twice.
+    Pass { name: "simplify_expressions", run: simplify_expressions },
+    // After this point: loops visit only key ranges that can hold a visible pair.
+    Pass { name: "bound_key_loops", run: bound_key_loops },
+    // After this point: masks are evaluated on partial tiles only, where full ones are known.
+    Pass { name: "find_full_tiles", run: find_full_tiles },
+    // After this point: scores and sinks are logarithms to base 2.
+    Pass { name: "use_base_two", run: use_base_two },
+    // After this point: factors that all scores have are in the queries.
+    Pass { name: "scale_queries", run: scale_queries },
+];
+
+/// The name of the stage before the passes.
+pub const LOWER: &str = "lower";
+
+/// The name of the stage after them.
+pub const SCHEDULE: &str = "schedule";
+
+/// Why there is no program.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum CompileError {
+    /// The specification is at fault.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The schedule, or a stage of the compiler, is at fault.
+    #[error("the program after `{stage}` is not valid: {error}")]
+    Verify {
+        /// The stage.
+        stage: &'static str,
+        /// What it broke.
+        error: VerifyError,
+    },
+}
+
+/// The program of `spec` after all stages. `scalars` holds a value for each of the specification's scalars, of which only
+/// the comptime ones matter.
+///
+/// The environment variable `PURVIEW_DUMP=STAGE` prints the program after that stage (or after `all`) to stderr.
+pub fn compile(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    operands: Operands,
+    schedule: Schedule,
+) -> Result<Program, CompileError> {
+    run(spec, scalars, operands, schedule, |_, _| {})
+}
+
+/// The program of `spec` after each stage.
+pub fn stages(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    operands: Operands,
+    schedule: Schedule,
+) -> Result<Vec<(&'static str, Program)>, CompileError> {
+    let mut stages = Vec::new();
+    run(spec, scalars, operands, schedule, |stage, program| stages.push((stage, program.clone())))?;
+    Ok(stages)
+}
+
+fn run(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    operands: Operands,
+    schedule: Schedule,
+    mut seen: impl FnMut(&'static str, &Program),
+) -> Result<Program, CompileError> {
+    let dump = std::env::var("PURVIEW_DUMP").ok();
+    let mut finish = |stage: &'static str, program: &Program, started: Instant| {
+        log::trace!("{} of `{}` took {:?}", stage, spec.name, started.elapsed());
+        if dump.as_deref().is_some_and(|dump| dump == stage || dump == "all") {
+            eprintln!("// after {stage}\n{program}");
+        }
+        verify(program).map_err(|error| CompileError::Verify { stage, error })?;
+        seen(stage, program);
+        Ok::<_, CompileError>(())
+    };
+
+    let started = Instant::now();
+    let mut program = lower(spec, scalars, operands)?;
+    finish(LOWER, &program, started)?;
+    for pass in PASSES {
+        let started = Instant::now();
+        (pass.run)(&mut program);
+        finish(pass.name, &program, started)?;
+    }
+    let started = Instant::now();
+    program.schedule = Some(schedule);
+    finish(SCHEDULE, &program, started)?;
+    Ok(program)
+}

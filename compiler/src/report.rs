@@ -1,0 +1,1 @@
+//! What a program does at a shape.

@@ -1,0 +1,140 @@
+//! The types of expressions, for specifications and tile programs alike.
+
+use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use crate::ir::Program;
+use crate::spec::{ScalarParam, Spec, TensorParam};
+use thiserror::Error;
+
+/// What the scalars and captured tensors of an expression are.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters<'a> {
+    /// What [`Expr::Scalar`] counts in.
+    pub scalars: &'a [ScalarParam],
+    /// What [`Expr::Load`] counts in.
+    pub tensors: &'a [TensorParam],
+}
+
+impl Spec {
+    /// What this specification's expressions refer to.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters { scalars: &self.scalars, tensors: &self.tensors }
+    }
+}
+
+impl Program {
+    /// What this program's expressions refer to.
+    pub fn parameters(&self) -> Parameters<'_> {
+        Parameters { scalars: &self.scalars, tensors: &self.tensors }
+    }
+}
+
+/// Why an expression has no type.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{message} in `{text}`")]
+pub struct TypeError {
+    /// What is wrong.
+    pub message: String,
+    /// The smallest expression at fault, as text.
+    pub text: String,
+    /// The smallest expression at fault.
+    pub expr: Expr,
+}
+
+/// The type of `expr`, all of whose operands, at any depth, must have the types that their operations take.
+pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
+    let wrong =
+        |message: String| Err(TypeError { message, text: expr.display(parameters).to_string(), expr: expr.clone() });
+    match expr {
+        Expr::Query | Expr::Key | Expr::Batch | Expr::Head | Expr::KvHead => Ok(Type::Int),
+        Expr::QueryFirst | Expr::QueryLast | Expr::Int(_) => Ok(Type::Int),
+        Expr::Score | Expr::Scale | Expr::Float(_) => Ok(Type::Float),
+        Expr::Bool(_) => Ok(Type::Bool),
+        Expr::Scalar(place) => match parameters.scalars.get(*place) {
+            Some(scalar) => Ok(scalar.ty.ty()),
+            None => wrong(format!("scalar {place} of {}", parameters.scalars.len())),
+        },
+        Expr::Load { tensor, index } => {
+            let Some(param) = parameters.tensors.get(*tensor) else {
+                return wrong(format!("captured tensor {tensor} of {}", parameters.tensors.len()));
+            };
+            for index in index {
+                let ty = type_of(index, parameters)?;
+                if ty != Type::Int {
+                    return wrong(format!("an index of type {ty}, expected integer,"));
+                }
+            }
+            if index.len() != param.rank {
+                return wrong(format!("{} indices into `{}` of rank {}", index.len(), param.name, param.rank));
+            }
+            Ok(param.ty.ty())
+        }
+        Expr::Unary(op, a) => {
+            let ty = type_of(a, parameters)?;
+            let (takes, gives): (&[Type], Type) = match op {
+                UnaryOp::Neg | UnaryOp::Abs => (&[Type::Int, Type::Float], ty),
+                UnaryOp::Not => (&[Type::Bool], Type::Bool),
+                UnaryOp::ToFloat => (&[Type::Int, Type::Bool], Type::Float),
+                UnaryOp::ToInt => (&[Type::Float, Type::Bool], Type::Int),
+                _ => (&[Type::Float], Type::Float),
+            };
+            if takes.contains(&ty) {
+                Ok(gives)
+            } else {
+                wrong(format!("an operand of type {ty}, expected {}", names(takes)))
+            }
+        }
+        Expr::Binary(op, a, b) => {
+            let (left, right) = (type_of(a, parameters)?, type_of(b, parameters)?);
+            if left != right {
+                return wrong(format!("operands of types {left} and {right}"));
+            }
+            use BinaryOp::*;
+            let takes: &[Type] = match op {
+                Add | Sub | Mul | Div | Min | Max | Lt | Le | Gt | Ge => &[Type::Int, Type::Float],
+                Rem => &[Type::Int],
+                Pow => &[Type::Float],
+                Eq | Ne => &[Type::Int, Type::Float, Type::Bool],
+                And | Or => &[Type::Bool],
+            };
+            if !takes.contains(&left) {
+                return wrong(format!("operands of type {left}, expected {}", names(takes)));
+            }
+            Ok(if op.is_comparison() { Type::Bool } else { left })
+        }
+        Expr::Select(condition, then, otherwise) => {
+            let condition = type_of(condition, parameters)?;
+            if condition != Type::Bool {
+                return wrong(format!("a condition of type {condition}, expected bool,"));
+            }
+            let (then, otherwise) = (type_of(then, parameters)?, type_of(otherwise, parameters)?);
+            if then == otherwise { Ok(then) } else { wrong(format!("branches of types {then} and {otherwise}")) }
+        }
+        Expr::Mask(score, visible) => match (type_of(score, parameters)?, type_of(visible, parameters)?) {
+            (Type::Float, Type::Bool) => Ok(Type::Float),
+            (score, visible) => wrong(format!("a mask of {score} by {visible}, expected float by bool,")),
+        },
+    }
+}
+
+impl Parameters<'_> {
+    /// The type of an expression that is known to have one.
+    pub fn assume_type(&self, expr: &Expr) -> Type {
+        match expr {
+            Expr::Score | Expr::Scale | Expr::Float(_) | Expr::Mask(..) => Type::Float,
+            Expr::Bool(_) => Type::Bool,
+            Expr::Scalar(place) => self.scalars[*place].ty.ty(),
+            Expr::Load { tensor, .. } => self.tensors[*tensor].ty.ty(),
+            Expr::Unary(UnaryOp::Neg | UnaryOp::Abs, a) => self.assume_type(a),
+            Expr::Unary(UnaryOp::Not, _) => Type::Bool,
+            Expr::Unary(UnaryOp::ToInt, _) => Type::Int,
+            Expr::Unary(..) => Type::Float,
+            Expr::Binary(op, ..) if op.is_comparison() => Type::Bool,
+            Expr::Binary(_, a, _) | Expr::Select(_, a, _) => self.assume_type(a),
+            _ => Type::Int,
+        }
+    }
+}
+
+fn names(types: &[Type]) -> String {
+    types.iter().map(Type::to_string).collect::<Vec<_>>().join(" or ")
+}
