@@ -20,8 +20,9 @@
 use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
 use super::bounds::visits;
 use super::expression::Place;
-use super::softmax::{EMPTY, HIDDEN, exp2, log_sum_exp};
-use crate::ir::{Accumulator, KeyLoop, MaskedTiles, TileOp};
+use super::scores::apply;
+use super::softmax::{EMPTY, exp2, log_sum_exp};
+use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::CpuSchedule;
 use cubecl::prelude::*;
 
@@ -265,40 +266,6 @@ fn key_tile<E: Float, N: Size>(
         let rest = comptime![v_dim - whole];
         accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, count, whole, rest, schedule);
     }
-}
-
-/// What the loop does with a score between the product and the push.
-#[cube]
-fn apply<N: Size>(
-    score: Vector<f32, N>,
-    place: &Place<N>,
-    parameters: &Parameters,
-    #[comptime] key_loop: KeyLoop,
-    #[comptime] softmax: bool,
-    #[comptime] full: bool,
-) -> Vector<f32, N> {
-    let mut score = score;
-    #[unroll]
-    for at in 0..comptime![key_loop.body.len()] {
-        let op = comptime![key_loop.body[at].clone()];
-        let map = comptime![match &op {
-            TileOp::Map(expr) => Some(expr.clone()),
-            _ => None,
-        }];
-        let mask = comptime![match &op {
-            TileOp::Mask { visible, tiles } if !(full && *tiles == MaskedTiles::Partial) => Some(visible.clone()),
-            _ => None,
-        }];
-        if comptime![map.is_some()] {
-            score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
-        }
-        if comptime![mask.is_some()] {
-            let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
-            let hidden = if softmax { comptime![HIDDEN] } else { comptime![0.0f32] };
-            score = select_many(visible, score, Vector::new(hidden));
-        }
-    }
-    score
 }
 
 /// Sᵀ rows `row..row + rows` of the key tile at `key0`. Rows past the last key repeat it; nobody reads them.

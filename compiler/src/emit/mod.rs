@@ -1,11 +1,14 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
-//! Each schedule is a kernel template over compile-time data: [`cpu`] and `cube`. They share the arguments
-//! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the bounds of key loops ([`bounds`]) and the
-//! arithmetic of the softmax ([`softmax`]).
+//! Each schedule is a kernel template over compile-time data: [`cpu`] and [`cube`]. They share the arguments
+//! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the bounds of key loops ([`bounds`]), what maps
+//! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`launch`](mod@launch) runs them.
 
 pub mod arguments;
 pub mod bounds;
 pub mod cpu;
+pub mod cube;
 pub mod expression;
+pub mod launch;
+pub mod scores;
 pub mod softmax;

@@ -5,6 +5,11 @@ use cubecl::prelude::*;
 /// The score of a hidden key, finite because WGSL has no constant for −∞: so far below [`EMPTY`] that it weighs exactly 0.
 pub const HIDDEN: f32 = -3.0e38;
 
+/// What a hidden key's score or weight becomes.
+pub fn hidden(softmax: bool) -> f32 {
+    if softmax { HIDDEN } else { 0.0 }
+}
+
 /// The running maximum of a row that has seen no key. A score below it would count as hidden; no finite f32 product of a
 /// query and a key that matters comes near.
 pub const EMPTY: f32 = -1.0e38;

@@ -1,0 +1,253 @@
+//! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
+
+use super::arguments::{
+    CapturedLaunch, Compiled, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
+    ScalarArgumentLaunch,
+};
+use super::cpu::attention_cpu;
+use super::cube::attention_cube;
+use crate::ir::Element;
+use crate::schedule::{CubeSchedule, Schedule};
+use crate::spec::ScalarValue;
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+use half::{bf16, f16};
+use thiserror::Error;
+
+/// A buffer on the device.
+#[derive(Clone)]
+pub struct Buffer {
+    /// Its memory.
+    pub memory: Handle,
+    /// Its length in elements.
+    pub length: usize,
+}
+
+/// A tensor `[B, H, S, D]` in a buffer.
+#[derive(Clone)]
+pub struct OperandData {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// The offset of the first element.
+    pub start: usize,
+    /// The strides, in elements.
+    pub strides: [usize; 4],
+}
+
+/// Keys and values that are visited together.
+#[derive(Clone)]
+pub struct KeyValueData {
+    /// The keys.
+    pub key: OperandData,
+    /// The values.
+    pub value: OperandData,
+    /// How many keys there are.
+    pub length: usize,
+    /// The position of the first.
+    pub offset: i32,
+}
+
+/// How a captured tensor's elements are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Floats.
+    F32,
+    /// Integers.
+    I32,
+    /// Truth values in bytes.
+    U8,
+    /// Truth values in 32 bits.
+    U32,
+}
+
+/// A captured tensor in a buffer.
+#[derive(Clone)]
+pub struct CapturedData {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// How its elements are stored.
+    pub storage: Storage,
+    /// The offset of the first element.
+    pub start: usize,
+    /// The length of each dimension.
+    pub shape: Vec<usize>,
+    /// The strides, in elements.
+    pub strides: Vec<usize>,
+}
+
+/// Everything a launch needs. Nothing is checked here: sizes, strides and buffers must fit each other, and no dimension of
+/// the output may be 0.
+#[derive(Clone)]
+pub struct LaunchData {
+    /// The queries.
+    pub query: OperandData,
+    /// The keys and values, in the program's order.
+    pub pairs: Vec<KeyValueData>,
+    /// The output, contiguous `[B, H, S, Dv]`.
+    pub output: Buffer,
+    /// The log-sum-exp, contiguous `[B, H, S]`, for softmax; else any buffer of f32.
+    pub lse: Buffer,
+    /// The runtime scalars, in the program's order.
+    pub scalars: Vec<ScalarValue>,
+    /// The captured tensors, in the program's order.
+    pub tensors: Vec<CapturedData>,
+    /// `scale()`.
+    pub scale: f32,
+    /// B.
+    pub batch: usize,
+    /// H.
+    pub heads: usize,
+    /// H/G.
+    pub group: usize,
+    /// S.
+    pub queries: usize,
+    /// The position of the first query.
+    pub query_offset: i32,
+}
+
+/// Why a launch is not possible on a device.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LaunchError {
+    /// A program without a schedule has no kernel.
+    #[error("`{0}` has no schedule")]
+    NoSchedule(String),
+    /// More cubes than the device launches at once.
+    #[error("{what} need {given} cubes along one axis, and the device launches {limit}")]
+    TooManyCubes {
+        /// What they are for.
+        what: &'static str,
+        /// How many are needed.
+        given: usize,
+        /// How many there can be.
+        limit: u32,
+    },
+}
+
+/// Launches `program` on the device of `client`. Errors of the device itself surface when the output is read.
+pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
+    match program.operands.element {
+        Element::F32 => launch_typed::<f32>(client, program, data),
+        Element::F16 => launch_typed::<f16>(client, program, data),
+        Element::Bf16 => launch_typed::<bf16>(client, program, data),
+    }
+}
+
+fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
+    let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
+    let query_tiles = data.queries.div_ceil(schedule.query_tile());
+    let mut pairs = SequenceArg::<KeyValue<E>>::new();
+    for pair in data.pairs {
+        pairs.push(KeyValueLaunch::new(operand(pair.key), operand(pair.value), pair.length, pair.offset));
+    }
+    let mut scalars = SequenceArg::new();
+    for scalar in data.scalars {
+        let (value, truth) = match scalar {
+            ScalarValue::I32(value) => (InputScalar::new(value, i32::cube_type()), false),
+            ScalarValue::U32(value) => (InputScalar::new(value, i32::cube_type()), false),
+            ScalarValue::F32(value) => (InputScalar::new(value, f32::cube_type()), false),
+            ScalarValue::Bool(value) => (InputScalar::new(i32::from(value), i32::cube_type()), true),
+        };
+        scalars.push(ScalarArgumentLaunch::new(value, truth));
+    }
+    let mut tensors = SequenceArg::new();
+    for tensor in data.tensors {
+        tensors.push(captured(tensor));
+    }
+    let query = operand::<E>(data.query);
+    let extent = ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset);
+    let parameters = ParametersLaunch::new(scalars, tensors, data.scale, f32::NEG_INFINITY);
+    let (output, lse) = (buffer(data.output), buffer(data.lse));
+
+    match schedule {
+        Schedule::Cpu(cpu) => {
+            let units = client.properties().hardware.num_cpu_cores.unwrap_or(1);
+            // A counter of its own for every launch: launches of other threads may run at the same time.
+            let counter = client.create_from_slice(&0u32.to_ne_bytes());
+            let counter = buffer(Buffer { memory: counter, length: 1 });
+            let items = data.batch * data.heads * query_tiles;
+            // SAFETY: the kernel stays inside the lengths that `data` states.
+            unsafe {
+                attention_cpu::launch_unchecked::<E>(
+                    client,
+                    CubeCount::new_single(),
+                    CubeDim::new_1d(units),
+                    cpu.lanes,
+                    query,
+                    pairs,
+                    output,
+                    lse,
+                    counter,
+                    extent,
+                    parameters,
+                    items,
+                    program.clone(),
+                    cpu,
+                );
+            }
+        }
+        Schedule::Cube(cube) => {
+            let count = cube_count(client, query_tiles, data.heads, data.batch)?;
+            // SAFETY: the kernel stays inside the lengths that `data` states.
+            unsafe {
+                attention_cube::launch_unchecked::<E>(
+                    client,
+                    count,
+                    cube_dim(cube),
+                    query,
+                    pairs,
+                    output,
+                    lse,
+                    extent,
+                    parameters,
+                    program.clone(),
+                    cube,
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A cube per query tile, query head and batch.
+fn cube_count(client: &Client, query_tiles: usize, heads: usize, batch: usize) -> Result<CubeCount, LaunchError> {
+    let limits = client.properties().hardware.max_cube_count;
+    for (what, given, limit) in
+        [("query tiles", query_tiles, limits.0), ("heads", heads, limits.1), ("batches", batch, limits.2)]
+    {
+        if given > limit as usize {
+            return Err(LaunchError::TooManyCubes { what, given, limit });
+        }
+    }
+    Ok(CubeCount::Static(query_tiles as u32, heads as u32, batch as u32))
+}
+
+fn cube_dim(cube: CubeSchedule) -> CubeDim {
+    CubeDim::new_1d((cube.unit_rows * cube.unit_columns) as u32)
+}
+
+fn buffer(buffer: Buffer) -> BufferArg {
+    // SAFETY: the length is the buffer's.
+    unsafe { BufferArg::from_raw_parts(buffer.memory, buffer.length) }
+}
+
+fn operand<E: Float>(data: OperandData) -> OperandLaunch<E> {
+    let [batch, head, row, column] = data.strides;
+    OperandLaunch::new(buffer(data.buffer), data.start, batch, head, row, column, column == 1)
+}
+
+fn captured(data: CapturedData) -> CapturedLaunch {
+    let elements = buffer(data.buffer);
+    let elements = match data.storage {
+        Storage::F32 => ElementsArgs::F32(elements),
+        Storage::I32 => ElementsArgs::I32(elements),
+        Storage::U8 => ElementsArgs::U8(elements),
+        Storage::U32 => ElementsArgs::U32(elements),
+    };
+    let (mut last, mut strides) = (SequenceArg::new(), SequenceArg::new());
+    for (length, stride) in data.shape.into_iter().zip(data.strides) {
+        last.push(length as i32 - 1);
+        strides.push(stride as i32);
+    }
+    CapturedLaunch::new(elements, data.start as i32, last, strides)
+}

@@ -1,0 +1,443 @@
+//! Tensors: a handle on a device's memory, a shape and strides.
+
+use crate::device::Device;
+use crate::error::Error;
+use cubecl::client::Client;
+use cubecl::ir::{ElemType, FloatKind, IntKind, UIntKind};
+use cubecl::server::Handle;
+use cubecl::std::tensor::TensorHandle;
+use half::{bf16, f16};
+use purview_compiler::eval::HostTensor;
+use purview_compiler::ir::Element;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// The most elements a tensor's memory may have: offsets are signed 32-bit numbers in kernels.
+pub const MAX_ELEMENTS: usize = i32::MAX as usize;
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 16-bit IEEE float.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// Signed 32-bit integer.
+    I32,
+    /// Truth values in bytes.
+    U8,
+    /// Truth values in 32 bits, for devices without bytes.
+    U32,
+}
+
+impl DType {
+    /// The size of an element in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 | DType::U32 => 4,
+            DType::F16 | DType::Bf16 => 2,
+            DType::U8 => 1,
+        }
+    }
+
+    /// As the element of queries, keys and values, if it can be one.
+    pub fn element(self) -> Option<Element> {
+        match self {
+            DType::F32 => Some(Element::F32),
+            DType::F16 => Some(Element::F16),
+            DType::Bf16 => Some(Element::Bf16),
+            DType::I32 | DType::U8 | DType::U32 => None,
+        }
+    }
+
+    fn of(elem: ElemType) -> Option<DType> {
+        match elem {
+            ElemType::Float(FloatKind::F32) => Some(DType::F32),
+            ElemType::Float(FloatKind::F16) => Some(DType::F16),
+            ElemType::Float(FloatKind::BF16) => Some(DType::Bf16),
+            ElemType::Int(IntKind::I32) => Some(DType::I32),
+            ElemType::UInt(UIntKind::U8) => Some(DType::U8),
+            ElemType::UInt(UIntKind::U32) => Some(DType::U32),
+            _ => None,
+        }
+    }
+
+    fn elem(self) -> ElemType {
+        match self {
+            DType::F32 => ElemType::Float(FloatKind::F32),
+            DType::F16 => ElemType::Float(FloatKind::F16),
+            DType::Bf16 => ElemType::Float(FloatKind::BF16),
+            DType::I32 => ElemType::Int(IntKind::I32),
+            DType::U8 => ElemType::UInt(UIntKind::U8),
+            DType::U32 => ElemType::UInt(UIntKind::U32),
+        }
+    }
+}
+
+impl From<Element> for DType {
+    fn from(element: Element) -> DType {
+        match element {
+            Element::F32 => DType::F32,
+            Element::F16 => DType::F16,
+            Element::Bf16 => DType::Bf16,
+        }
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            DType::Bf16 => "bf16",
+            DType::I32 => "i32",
+            DType::U8 => "u8",
+            DType::U32 => "u32",
+        })
+    }
+}
+
+mod sealed {
+    use super::*;
+
+    /// What [`super::TensorElement`] needs to know.
+    pub trait Sealed: Copy {
+        /// How the device stores elements of this type.
+        fn dtype(device: &Device) -> DType;
+        /// The bytes of `data` as `dtype`.
+        fn bytes(data: &[Self], dtype: DType) -> Vec<u8>;
+        /// From an element of any type: all of them are exact in f64.
+        fn from_f64(value: f64) -> Self;
+    }
+}
+
+/// A type that tensors are made from and read as: `f32`, `f16`, `bf16`, `i32`, `u8` and `bool` (`u8` is a truth value too).
+pub trait TensorElement: sealed::Sealed {}
+
+macro_rules! element {
+    ($ty:ty, $dtype:ident, $from:expr) => {
+        impl sealed::Sealed for $ty {
+            fn dtype(_: &Device) -> DType {
+                DType::$dtype
+            }
+            fn bytes(data: &[Self], _: DType) -> Vec<u8> {
+                bytemuck::cast_slice(data).to_vec()
+            }
+            fn from_f64(value: f64) -> Self {
+                $from(value)
+            }
+        }
+        impl TensorElement for $ty {}
+    };
+}
+element!(f32, F32, |value| value as f32);
+element!(f16, F16, f16::from_f64);
+element!(bf16, Bf16, bf16::from_f64);
+element!(i32, I32, |value| value as i32);
+
+macro_rules! truth {
+    ($ty:ty, $is_true:expr, $from:expr) => {
+        impl sealed::Sealed for $ty {
+            fn dtype(device: &Device) -> DType {
+                if device.has_bytes() { DType::U8 } else { DType::U32 }
+            }
+            fn bytes(data: &[Self], dtype: DType) -> Vec<u8> {
+                let truths = data.iter().map($is_true);
+                match dtype {
+                    DType::U8 => truths.map(u8::from).collect(),
+                    _ => truths.flat_map(|truth| u32::from(truth).to_ne_bytes()).collect(),
+                }
+            }
+            fn from_f64(value: f64) -> Self {
+                $from(value)
+            }
+        }
+        impl TensorElement for $ty {}
+    };
+}
+truth!(bool, |value: &bool| *value, |value| value != 0.0);
+truth!(u8, |value: &u8| *value != 0, |value| u8::from(value != 0.0));
+
+/// A tensor on a device. Cheap to clone: clones and views share the memory, which nothing here writes to.
+#[derive(Clone)]
+pub struct Tensor {
+    device: Device,
+    memory: Handle,
+    /// Elements that `memory` has room for.
+    capacity: usize,
+    dtype: DType,
+    start: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+    /// The least and greatest element, once somebody asked.
+    values: Arc<OnceLock<(i64, i64)>>,
+}
+
+impl Tensor {
+    /// A contiguous tensor of `data` in row-major order. A `bool` or `u8` becomes a truth value.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if `data` has not the shape's number of elements, [`Error::TooLarge`] above [`MAX_ELEMENTS`],
+    /// [`Error::UnsupportedType`] where the device lacks the type.
+    pub fn from_slice<T: TensorElement>(
+        device: &Device,
+        shape: impl Into<Vec<usize>>,
+        data: &[T],
+    ) -> Result<Tensor, Error> {
+        let shape = shape.into();
+        let elements = elements_of(&shape)?;
+        if elements != data.len() {
+            return Err(Error::Length { shape, expected: elements, given: data.len() });
+        }
+        let dtype = T::dtype(device);
+        if let Some(element) = dtype.element()
+            && !device.supports(element)
+        {
+            return Err(Error::UnsupportedType { device: device.name().into(), dtype });
+        }
+        let mut bytes = T::bytes(data, dtype);
+        // An empty tensor still has a buffer to bind.
+        bytes.resize(bytes.len().max(4), 0);
+        let memory = device.client().create_from_slice(&bytes);
+        Ok(Tensor::contiguous(device, memory, dtype, shape))
+    }
+
+    /// An uninitialized tensor for a kernel to write.
+    pub(crate) fn empty(device: &Device, dtype: DType, shape: Vec<usize>) -> Result<Tensor, Error> {
+        let bytes = elements_of(&shape)? * dtype.size();
+        Ok(Tensor::contiguous(device, device.client().empty(bytes.max(4)), dtype, shape))
+    }
+
+    fn contiguous(device: &Device, memory: Handle, dtype: DType, shape: Vec<usize>) -> Tensor {
+        let strides = contiguous_strides(&shape);
+        let capacity = shape.iter().product();
+        Tensor {
+            device: device.clone(),
+            memory,
+            capacity,
+            dtype,
+            start: 0,
+            shape,
+            strides,
+            values: Arc::default(),
+        }
+    }
+
+    /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. It must not be
+    /// written to while this tensor is in use.
+    ///
+    /// # Errors
+    /// [`Error::HandleType`] for an element type that is not one of [`DType`]; [`Error::OutOfMemory`] where shape and strides
+    /// reach past the handle's memory.
+    pub fn from_handle(device: &Device, handle: TensorHandle) -> Result<Tensor, Error> {
+        let Some(dtype) = DType::of(handle.dtype) else {
+            return Err(Error::HandleType { given: handle.dtype.to_string() });
+        };
+        let shape: Vec<usize> = handle.shape().iter().copied().collect();
+        let strides: Vec<usize> = handle.strides().iter().copied().collect();
+        let tensor = Tensor {
+            device: device.clone(),
+            capacity: (handle.handle.size_in_used() as usize) / dtype.size(),
+            memory: handle.handle.clone(),
+            dtype,
+            start: 0,
+            shape: Vec::new(),
+            strides: Vec::new(),
+            values: Arc::default(),
+        };
+        tensor.view(0, shape, strides)
+    }
+
+    /// The handle for cubecl, without a copy. A view that does not begin at its memory's start has none.
+    ///
+    /// # Errors
+    /// [`Error::NotAtStart`] for such a view.
+    pub fn into_handle(self) -> Result<TensorHandle, Error> {
+        if self.start != 0 {
+            return Err(Error::NotAtStart { start: self.start });
+        }
+        Ok(TensorHandle::new(self.memory, self.shape, self.strides, self.dtype.elem()))
+    }
+
+    /// A view of the same memory, beginning at element `start`, with other shape and strides (in elements).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where it reaches past the memory, [`Error::Rank`] where there is not a stride per dimension.
+    pub fn view(
+        &self,
+        start: usize,
+        shape: impl Into<Vec<usize>>,
+        strides: impl Into<Vec<usize>>,
+    ) -> Result<Tensor, Error> {
+        let (shape, strides) = (shape.into(), strides.into());
+        if shape.len() != strides.len() {
+            return Err(Error::Rank { name: "strides".into(), expected: shape.len(), shape: strides });
+        }
+        elements_of(&shape)?;
+        let reach = shape.iter().zip(&strides).try_fold(start, |reach, (&length, &stride)| {
+            length.saturating_sub(1).checked_mul(stride).and_then(|step| reach.checked_add(step))
+        });
+        let empty = shape.contains(&0);
+        match reach {
+            Some(reach) if empty || (reach < self.capacity && reach < MAX_ELEMENTS) => {}
+            _ => return Err(Error::OutOfMemory { start, shape, strides, capacity: self.capacity }),
+        }
+        Ok(Tensor { start, shape, strides, values: Arc::default(), ..self.clone() })
+    }
+
+    /// A view with dimension `axes[d]` in place d, without a copy: `[0, 2, 1, 3]` makes `[B, H, S, D]` of `[B, S, H, D]`.
+    ///
+    /// # Errors
+    /// [`Error::Axes`] unless `axes` names each dimension once.
+    pub fn permuted(&self, axes: impl Into<Vec<usize>>) -> Result<Tensor, Error> {
+        let axes = axes.into();
+        let mut sorted = axes.clone();
+        sorted.sort_unstable();
+        if sorted != (0..self.shape.len()).collect::<Vec<_>>() {
+            return Err(Error::Axes { axes, shape: self.shape.clone() });
+        }
+        let pick = |from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<_>>();
+        Ok(Tensor { shape: pick(&self.shape), strides: pick(&self.strides), ..self.clone() })
+    }
+
+    /// A view of `length` elements from `start` along dimension `axis`, without a copy.
+    ///
+    /// # Errors
+    /// [`Error::Narrow`] where they are not inside.
+    pub fn narrow(&self, axis: usize, start: usize, length: usize) -> Result<Tensor, Error> {
+        let end = start.checked_add(length);
+        match (self.shape.get(axis), end) {
+            (Some(&whole), Some(end)) if end <= whole => {}
+            _ => return Err(Error::Narrow { axis, start, length, shape: self.shape.clone() }),
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = length;
+        Ok(Tensor { start: self.start + start * self.strides[axis], shape, values: Arc::default(), ..self.clone() })
+    }
+
+    /// The device it is on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The length of each dimension.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The distance of neighbours along each dimension, in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub(crate) fn memory(&self) -> &Handle {
+        &self.memory
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.max(1)
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    pub(crate) fn is_on(&self, client: &Client) -> bool {
+        self.device.client().service_id() == client.service_id()
+    }
+
+    /// The elements in row-major order, converted to `T`. Waits for the kernels that write them.
+    ///
+    /// # Errors
+    /// [`Error::Execution`] where one of those failed.
+    pub fn to_vec<T: TensorElement>(&self) -> Result<Vec<T>, Error> {
+        let bytes = self.device.client().read_one(self.memory.clone()).map_err(Error::execution)?;
+        let read = |at: usize| -> f64 {
+            match self.dtype {
+                DType::F32 => f64::from(pod::<f32>(&bytes, at)),
+                DType::F16 => f64::from(pod::<f16>(&bytes, at)),
+                DType::Bf16 => f64::from(pod::<bf16>(&bytes, at)),
+                DType::I32 => f64::from(pod::<i32>(&bytes, at)),
+                DType::U8 => f64::from(bytes[at]),
+                DType::U32 => f64::from(pod::<u32>(&bytes, at)),
+            }
+        };
+        let elements = elements_of(&self.shape)?;
+        let mut values = Vec::with_capacity(elements);
+        let mut index = vec![0usize; self.shape.len()];
+        for _ in 0..elements {
+            let offset: usize = index.iter().zip(&self.strides).map(|(at, stride)| at * stride).sum();
+            values.push(T::from_f64(read(self.start + offset)));
+            for axis in (0..index.len()).rev() {
+                index[axis] += 1;
+                if index[axis] < self.shape[axis] {
+                    break;
+                }
+                index[axis] = 0;
+            }
+        }
+        Ok(values)
+    }
+
+    /// The elements for the reference and the analyses. Truth values are 0 or 1.
+    pub(crate) fn to_host(&self) -> Result<HostTensor, Error> {
+        let data = match self.dtype {
+            DType::I32 => self.to_vec::<i32>()?.into_iter().map(f64::from).collect(),
+            DType::U8 | DType::U32 => self.to_vec::<u8>()?.into_iter().map(f64::from).collect(),
+            DType::F32 | DType::F16 | DType::Bf16 => self.to_vec::<f32>()?.into_iter().map(f64::from).collect(),
+        };
+        Ok(HostTensor { shape: self.shape.clone(), data })
+    }
+
+    /// The least and the greatest element of a tensor of integers, found once; `None` where it is empty.
+    pub(crate) fn value_range(&self) -> Result<Option<(i64, i64)>, Error> {
+        if self.shape.contains(&0) {
+            return Ok(None);
+        }
+        if let Some(range) = self.values.get() {
+            return Ok(Some(*range));
+        }
+        let values = self.to_vec::<i32>()?;
+        let least = values.iter().copied().min().map_or(0, i64::from);
+        let greatest = values.iter().copied().max().map_or(0, i64::from);
+        Ok(Some(*self.values.get_or_init(|| (least, greatest))))
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}{:?} on {})", self.dtype, self.shape, self.device.name())
+    }
+}
+
+/// Element `at` of `bytes` as `T`.
+fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8], at: usize) -> T {
+    let size = size_of::<T>();
+    bytemuck::pod_read_unaligned(&bytes[at * size..(at + 1) * size])
+}
+
+/// The number of elements of `shape`.
+fn elements_of(shape: &[usize]) -> Result<usize, Error> {
+    let elements = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
+    match elements {
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),
+        _ if shape.contains(&0) => Ok(0),
+        _ => Err(Error::TooLarge { shape: shape.to_vec() }),
+    }
+}
+
+/// The strides of a row-major tensor.
+pub(crate) fn contiguous_strides(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis].max(1);
+    }
+    strides
+}
