@@ -28,6 +28,6 @@ fn names(r#in: Query, core: Key, std: Value, file: u32, line: i32, spec: f32) ->
     }
 }
 
-fn main() {
+pub fn main() {
     let _: ::purview::Attention<1> = names(1, 2, 3.0);
 }

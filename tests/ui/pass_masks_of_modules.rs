@@ -62,6 +62,6 @@ pub fn composed(
     }
 }
 
-fn main() {
+pub fn main() {
     let _: fn(&purview::Tensor, &purview::Tensor, f32, i32) -> purview::Attention<1> = composed;
 }
