@@ -39,6 +39,8 @@ pub struct Signature {
     pub visibility: syn::Visibility,
     pub name: Ident,
     pub parameters: Vec<Parameter>,
+    /// Whether the output is declared as it must be.
+    pub has_output: bool,
 }
 
 impl Signature {

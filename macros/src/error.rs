@@ -27,6 +27,16 @@ impl From<Span> for Source {
     }
 }
 
+/// The line and the column of a token, both from 1.
+pub fn place(token: Span) -> (u32, u32) {
+    // Outside of a compilation, in the tests of this crate, tokens have no place.
+    if !proc_macro::is_available() {
+        return (1, 1);
+    }
+    let span = token.unwrap();
+    (span.line() as u32, span.column() as u32)
+}
+
 /// Collects errors, so that several mistakes are reported in one build.
 ///
 /// # Panics
@@ -54,9 +64,10 @@ impl Errors {
         self.errors.borrow_mut().as_mut().expect("errors come before `finish`").push(error);
     }
 
-    /// Nothing, or the errors as tokens that make rustc report each.
+    /// Nothing, or the errors in the order of the source, as tokens that make rustc report each.
     pub fn finish(self) -> Result<(), TokenStream> {
-        let errors = self.errors.take().expect("`finish` takes the errors");
+        let mut errors = self.errors.take().expect("`finish` takes the errors");
+        errors.sort_by_key(|error| place(error.span()));
         let errors: TokenStream = errors.iter().map(syn::Error::to_compile_error).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }

@@ -4,7 +4,7 @@
 //! `#[score]` functions, are on the user's tokens.
 
 use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature};
-use crate::error::Source;
+use crate::error::{Source, place};
 use crate::typed::{Attention, Body, Let, Node, Step, Value};
 use crate::types::Type;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
@@ -19,12 +19,32 @@ pub fn function(signature: &Signature, body: &Body) -> TokenStream {
             let parameters = value_parameters(signature);
             let output = value_output(*kind);
             let value = self::value(value);
+            let quiet = quiet();
             quote! {
                 #(#attributes)*
-                #[allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction, unused_braces, unused_parens)]
-                #visibility fn #name(#(#parameters),*) -> #output { #value }
+                #quiet
+                #visibility fn #name(#(#parameters),*) -> #output {
+                #[allow(unused_imports)]
+                use ::core::clone::Clone as _;
+                #value
+            }
             }
         }
+    }
+}
+
+/// Turns off the lints that are for what a person writes.
+fn quiet() -> TokenStream {
+    quote! {
+        #[allow(
+            clippy::all,
+            clippy::pedantic,
+            clippy::nursery,
+            clippy::restriction,
+            non_snake_case,
+            unused_braces,
+            unused_parens
+        )]
     }
 }
 
@@ -61,15 +81,18 @@ fn attention(signature: &Signature, body: &Attention) -> TokenStream {
     let builder = Ident::new("builder", Span::mixed_site());
     let text = unraw(name);
     let doc = doc(attributes);
-    let (line, column) = position(name.span());
+    let (line, column) = place(name.span());
     let declarations = declarations(signature, body, &builder);
+    let quiet = quiet();
     let steps = body.steps.iter().map(|step| self::step(step, &builder));
     quote! {
         #(#attributes)*
         #[allow(clippy::too_many_arguments)]
         #visibility fn #name(#(#parameters),*) -> #output {
-            #[allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction, unused_braces, unused_parens)]
+            #quiet
             fn __purview_spec() -> ::purview::spec::Spec {
+                #[allow(unused_imports)]
+                use ::core::clone::Clone as _;
                 let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
                 #declarations
                 #(#steps)*
@@ -126,7 +149,9 @@ fn attention_parameters(signature: &Signature) -> Vec<TokenStream> {
             Some(quote!(#name: ::core::primitive::#ty))
         }
         ParameterKind::Tensor(..) => Some(quote!(#name: &::purview::Tensor)),
-        ParameterKind::Position | ParameterKind::Score | ParameterKind::Wrong => Some(quote!(#name: impl ::core::marker::Sized)),
+        ParameterKind::Position | ParameterKind::Score | ParameterKind::Wrong => {
+            Some(quote!(#name: impl ::core::marker::Sized))
+        }
     });
     parameters.collect()
 }
@@ -207,22 +232,22 @@ fn value(value: &Value) -> TokenStream {
         Node::Int(number) => {
             let magnitude = Literal::u32_unsuffixed(number.unsigned_abs());
             let sign = (*number < 0).then(|| quote_spanned!(start=> -));
-            lang("int", start, end, quote_spanned!(start=> #sign #magnitude))
+            lang("int", None, (start, end), quote_spanned!(start=> #sign #magnitude))
         }
-        Node::Float(number) => lang("float", start, end, float(*number, start)),
-        Node::Bool(truth) => lang("boolean", start, end, quote_spanned!(start=> #truth)),
+        Node::Float(number) => lang("float", None, (start, end), float(*number, start)),
+        Node::Bool(truth) => lang("boolean", None, (start, end), quote_spanned!(start=> #truth)),
         Node::Local(name) | Node::Tensor(name) => {
             let span = name.span();
-            quote_spanned!(span=> ::core::clone::Clone::clone(&#name))
+            quote_spanned!(span=> #name.clone())
         }
         Node::Load(tensor, index) => {
             let index = index.iter().map(self::value);
-            at(quote_spanned!(end=> #tensor.load([#(#index),*])), tensor.span(), value.source)
+            at(quote_spanned!(end=> #tensor.load([#(#index),*])), value.ty, tensor.span(), value.source)
         }
-        Node::Lang { function, token, operands, located } => {
+        Node::Lang { function, token, operands, generic, located } => {
             let operands = operands.iter().map(self::value);
-            let call = lang(function, *token, end, quote!(#(#operands),*));
-            if *located { at(call, *token, value.source) } else { call }
+            let call = lang(function, *generic, (*token, end), quote!(#(#operands),*));
+            if *located { at(call, value.ty, *token, value.source) } else { call }
         }
         Node::Call(path, arguments, similar) => {
             let arguments = arguments.iter().map(self::value);
@@ -251,15 +276,19 @@ fn float(number: f32, span: Span) -> TokenStream {
 }
 
 /// `call`, with the place of `token`.
-fn at(call: TokenStream, token: Span, source: Source) -> TokenStream {
-    let (line, column) = position(token);
-    lang("at", source.start, source.end, quote!(#call, ::core::file!(), #line, #column))
+fn at(call: TokenStream, ty: Type, token: Span, source: Source) -> TokenStream {
+    let (line, column) = place(token);
+    lang("at", Some(ty), (source.start, source.end), quote!(#call, ::core::file!(), #line, #column))
 }
 
-/// A call of `function` of `purview::lang`, from `start` to `end`.
-fn lang(function: &str, start: Span, end: Span, arguments: TokenStream) -> TokenStream {
+/// A call of `function` of `purview::lang` with the type parameter `generic`, from `start` to `end`.
+fn lang(function: &str, generic: Option<Type>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
     let function = Ident::new(function, start);
-    call(quote_spanned!(start=> ::purview::lang::#function), end, arguments)
+    let generic = generic.and_then(Type::lang).map(|ty| {
+        let ty = Ident::new(ty, start);
+        quote_spanned!(start=> ::<::purview::lang::#ty>)
+    });
+    call(quote_spanned!(start=> ::purview::lang::#function #generic), end, arguments)
 }
 
 fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream {
@@ -273,12 +302,6 @@ fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream
 fn lang_type(ty: Type, span: Span) -> TokenStream {
     let name = Ident::new(ty.lang().expect("a type that is declared"), span);
     quote_spanned!(span=> ::purview::lang::#name)
-}
-
-/// The line and column of a token, both from 1.
-fn position(span: Span) -> (u32, u32) {
-    let span = span.unwrap();
-    (span.line() as u32, span.column() as u32)
 }
 
 /// The name without `r#`.

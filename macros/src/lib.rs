@@ -1,20 +1,26 @@
 //! The macros of Purview.
 //!
-//! A function passes through these stages, one file each: [`parse`] reads it into the tree of [`ast`], [`check`] and
-//! [`value`] resolve names and types and give the tree of [`typed`], and [`expand`] writes calls of `purview::lang`. Every
-//! stage adds its errors to one [`error::Errors`]; if there is any, the errors and a stub of the function are the expansion.
+//! A function passes through these stages: `parse` reads it into the tree of `ast`, `check` resolves names and types
+//! and gives the tree of `typed`, and `expand` writes calls of `purview::lang`. Every stage adds its errors to one
+//! `error::Errors`; if there is any, the errors and a stub of the function are the expansion.
 
 mod ast;
 mod check;
+mod check_keys;
+mod check_tiles;
+mod check_value;
 mod error;
 mod expand;
+mod indices;
 mod names;
 mod parse;
+mod parse_value;
 mod scope;
 mod signature;
+#[cfg(test)]
+mod tests;
 mod typed;
 mod types;
-mod value;
 
 use ast::Kind;
 use error::Errors;
@@ -96,17 +102,24 @@ pub fn score(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 fn compile(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expansion(kind, arguments.into(), item.into()).into()
+}
+
+fn expansion(
+    kind: Kind,
+    arguments: proc_macro2::TokenStream,
+    item: proc_macro2::TokenStream,
+) -> proc_macro2::TokenStream {
     let errors = Errors::new();
-    let function = parse::function(kind, arguments.into(), item.into(), &errors);
+    let function = parse::function(kind, arguments, item, &errors);
     let body = function.as_ref().map(|function| check::function(function, &errors));
     let signature = function.as_ref().map(|function| &function.signature);
-    let tokens = match (errors.finish(), signature, body) {
+    match (errors.finish(), signature, body) {
         (Ok(()), Some(signature), Some(body)) => expand::function(signature, &body),
         (Ok(()), ..) => unreachable!("what is not a function was reported"),
         (Err(mut tokens), signature, _) => {
             tokens.extend(signature.map(expand::stub));
             tokens
         }
-    };
-    tokens.into()
+    }
 }

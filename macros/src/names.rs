@@ -96,7 +96,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|other| (strsim::damerau_levenshtein(&lower, &other.to_lowercase()), other))
-        .filter(|(distance, other)| *distance <= furthest && *other != name)
+        .filter(|(distance, other)| *distance <= furthest && *other != name && *other != "_")
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
 }

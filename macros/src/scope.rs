@@ -28,9 +28,9 @@ impl Binding {
     /// What it is, for messages.
     pub fn description(self) -> &'static str {
         match self {
-            Binding::Query => "the queries",
-            Binding::Key(_) => "keys",
-            Binding::Value(_) => "values",
+            Binding::Query => "the `Query`",
+            Binding::Key(_) => "a `Key`",
+            Binding::Value(_) => "a `Value`",
             Binding::Tensor(..) => "a captured tensor",
             Binding::Local(Type::Int, _) => "an integer",
             Binding::Local(Type::Float, true) => "a score",

@@ -11,7 +11,7 @@ use syn::{FnArg, GenericArgument, ItemFn, Pat, PathArguments, ReturnType};
 /// The signature of `item`.
 pub fn read(kind: Kind, item: &ItemFn, errors: &Errors) -> Signature {
     reject_qualifiers(kind, item, errors);
-    check_output(kind, item, errors);
+    let has_output = check_output(kind, item, errors);
     let mut parameters: Vec<Parameter> = Vec::new();
     for argument in &item.sig.inputs {
         let Some(parameter) = read_parameter(kind, argument, errors) else { continue };
@@ -21,12 +21,6 @@ pub fn read(kind: Kind, item: &ItemFn, errors: &Errors) -> Signature {
                 parameter.name.span(),
                 format!("the name `{name}` is used for more than one parameter"),
                 format!("rename one, such as `{name}2`"),
-            );
-        } else if parameter.name == item.sig.ident {
-            errors.push(
-                parameter.name.span(),
-                format!("the parameter `{name}` has the name of its function"),
-                format!("rename one, such as `{name}_value`"),
             );
         } else {
             reject_reserved(&parameter.name, "parameter", errors);
@@ -42,6 +36,7 @@ pub fn read(kind: Kind, item: &ItemFn, errors: &Errors) -> Signature {
         visibility: item.vis.clone(),
         name: item.sig.ident.clone(),
         parameters,
+        has_output,
     }
 }
 
@@ -88,7 +83,8 @@ fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Errors) {
     }
 }
 
-fn check_output(kind: Kind, item: &ItemFn, errors: &Errors) {
+/// Whether the function is declared with the output of its kind.
+fn check_output(kind: Kind, item: &ItemFn, errors: &Errors) -> bool {
     let accepted: &[&str] = match kind {
         Kind::Attention => &["Output"],
         Kind::Mask => &["bool"],
@@ -96,17 +92,19 @@ fn check_output(kind: Kind, item: &ItemFn, errors: &Errors) {
     };
     let (attribute, expected) = (kind.attribute(), accepted[0]);
     match &item.sig.output {
-        ReturnType::Default => errors.push(
-            item.sig.ident.span(),
-            format!("a function with `{attribute}` returns `{expected}`"),
-            format!("write `-> {expected}` after its parameters"),
-        ),
-        ReturnType::Type(_, ty) if !accepted.iter().any(|name| is_name(ty, name)) => errors.push(
-            Source::of(ty),
-            format!("expected `{expected}`, which a function with `{attribute}` returns"),
-            format!("write `-> {expected}`"),
-        ),
-        ReturnType::Type(..) => {}
+        ReturnType::Default => {
+            let message = format!("a function with `{attribute}` returns `{expected}`");
+            let help = format!("write `-> {expected}` after its parameters");
+            errors.push(item.sig.ident.span(), message, help);
+            false
+        }
+        ReturnType::Type(_, ty) if !accepted.iter().any(|name| is_name(ty, name)) => {
+            let found = type_text(ty);
+            let message = format!("a function with `{attribute}` returns `{expected}`, found `{found}`");
+            errors.push(Source::of(ty), message, format!("write `-> {expected}`"));
+            false
+        }
+        ReturnType::Type(..) => true,
     }
 }
 
@@ -128,9 +126,7 @@ fn read_parameter(kind: Kind, argument: &FnArg, errors: &Errors) -> Option<Param
         FnArg::Typed(typed) => typed,
     };
     let name = match &*typed.pat {
-        Pat::Ident(pattern)
-            if pattern.by_ref.is_none() && pattern.mutability.is_none() && pattern.subpat.is_none() =>
-        {
+        Pat::Ident(pattern) if pattern.by_ref.is_none() && pattern.mutability.is_none() && pattern.subpat.is_none() => {
             pattern.ident.clone()
         }
         Pat::Ident(pattern) => {
@@ -185,6 +181,10 @@ fn type_text(ty: &syn::Type) -> String {
 
 fn read_type(kind: Kind, name: &Ident, ty: &syn::Type, errors: &Errors) -> ParameterKind {
     let attention = kind == Kind::Attention;
+    // A type that a `macro_rules!` macro was given.
+    if let syn::Type::Group(group) = ty {
+        return read_type(kind, name, &group.elem, errors);
+    }
     let wrong = |source: Source, message: String, help: String| {
         errors.push(source, message, help);
         ParameterKind::Wrong
@@ -210,7 +210,10 @@ fn read_type(kind: Kind, name: &Ident, ty: &syn::Type, errors: &Errors) -> Param
     match text.as_str() {
         "Query" | "Key" | "Value" if !attention => wrong(
             segment.ident.span().into(),
-            format!("`{text}` is a parameter of an attention; `{}` takes positions, scores, scalars and tensors", kind.attribute()),
+            format!(
+                "`{text}` is a parameter of an attention; `{}` takes positions, scores, scalars and tensors",
+                kind.attribute()
+            ),
             format!("take what the function computes with, such as `{name}: Score` or `{name}: Pos`"),
         ),
         "Query" => ParameterKind::Query,
@@ -218,7 +221,9 @@ fn read_type(kind: Kind, name: &Ident, ty: &syn::Type, errors: &Errors) -> Param
         "Value" => ParameterKind::Value,
         "Pos" | "Score" if attention => wrong(
             segment.ident.span().into(),
-            format!("`{text}` is a parameter of a `#[mask]` or `#[score]` function; an attention has it from its loops"),
+            format!(
+                "`{text}` is a parameter of a `#[mask]` or `#[score]` function; an attention has it from its loops"
+            ),
             if text == "Pos" {
                 format!("remove `{name}: Pos`, and use the variables of `for i in q.tiles()` and `for j in k.tiles()`")
             } else {
@@ -322,9 +327,12 @@ fn check_tiles(function: &Ident, parameters: &[Parameter], errors: &Errors) {
         errors.push(function.span(), "an attention has a `Value`, and this one has none", "add a parameter `v: Value`");
     }
     if keys > 0 && values > 0 && keys != values {
-        let (more, fewer, kind) =
-            if keys > values { ("keys", "values", ParameterKind::Key) } else { ("values", "keys", ParameterKind::Value) };
-        let last = of(kind).last().expect("there is one");
+        let (more, fewer, kind) = if keys > values {
+            ("keys", "values", ParameterKind::Key)
+        } else {
+            ("values", "keys", ParameterKind::Value)
+        };
+        let last = of(kind).next_back().expect("there is one");
         let other = if keys > values { "v2: Value" } else { "k2: Key" };
         errors.push(
             last.name.span(),

@@ -78,6 +78,9 @@ pub enum Node {
         /// The operator or the name of the function.
         token: Span,
         operands: Vec<Value>,
+        /// The type parameter of the function, where it has one and the macro knows it. It makes rustc's own errors
+        /// those of the argument at fault.
+        generic: Option<Type>,
         /// Whether messages of the compiler may want the place of `token`.
         located: bool,
     },

@@ -17,17 +17,17 @@ fn builder(r#type: Pos, spec: Pos) -> bool {
 mod purview {}
 
 #[attention]
-fn names(r#in: Query, core: Key, std: Value, file: u32, line: i32, Spec: f32) -> Output {
+fn names(r#in: Query, core: Key, std: Value, file: u32, line: i32, spec: f32) -> Output {
     for i in r#in.tiles() {
         let mut lang = Sum::new();
         for at in core.tiles() {
-            let clone = Spec + file as f32;
+            let clone = spec + file as f32;
             lang.push(mask(dot(r#in[i], core[at]) * clone, builder(i, at + line)), std[at]);
         }
         lang
     }
 }
 
-fn main() {
+pub fn main() {
     let _: ::purview::Attention<1> = names(1, 2, 3.0);
 }

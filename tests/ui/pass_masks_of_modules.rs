@@ -41,7 +41,15 @@ pub mod pieces {
 
 /// An attention made of pieces.
 #[attention]
-pub fn composed(q: Query, k: Key, v: Value, document: Tensor<i32, 2>, slope: Tensor<f32, 1>, cap: f32, window: i32) -> Output {
+pub fn composed(
+    q: Query,
+    k: Key,
+    v: Value,
+    document: Tensor<i32, 2>,
+    slope: Tensor<f32, 1>,
+    cap: f32,
+    window: i32,
+) -> Output {
     for i in q.tiles() {
         let mut o = Softmax::new();
         for j in k.tiles() {
@@ -54,6 +62,6 @@ pub fn composed(q: Query, k: Key, v: Value, document: Tensor<i32, 2>, slope: Ten
     }
 }
 
-fn main() {
+pub fn main() {
     let _: fn(&purview::Tensor, &purview::Tensor, f32, i32) -> purview::Attention<1> = composed;
 }

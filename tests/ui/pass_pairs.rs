@@ -21,6 +21,6 @@ fn memory_then_segment(v: Value, mv: Value, mk: Key, q: Query, k: Key, reach: u3
     }
 }
 
-fn main() {
+pub fn main() {
     let _: Attention<2> = memory_then_segment(4);
 }

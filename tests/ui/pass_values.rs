@@ -88,7 +88,7 @@ fn average(q: Query, k: Key, v: Value) -> Output {
     }
 }
 
-fn main() {
+pub fn main() {
     let attention: fn(u32, i32, f32, bool, &Tensor, &Tensor, &Tensor, &Tensor) -> Attention<1> = everything;
     let _ = attention;
     let _: fn(&Tensor) -> Attention<1> = weights;

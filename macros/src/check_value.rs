@@ -68,9 +68,10 @@ impl Checker<'_> {
             }
         }
         self.scopes.leave();
-        let has_misplaced = block.statements.iter().any(|statement| {
-            matches!(statement, Statement::Loop(_) | Statement::Push(_) | Statement::Accumulator(_))
-        });
+        let has_misplaced = block
+            .statements
+            .iter()
+            .any(|statement| matches!(statement, Statement::Loop(_) | Statement::Push(_) | Statement::Accumulator(_)));
         let tail = tail.unwrap_or_else(|| {
             if !has_misplaced {
                 let message = format!("{place} has a value, which its last line gives");
@@ -125,7 +126,7 @@ impl Checker<'_> {
     fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
         let (element, rank) = match self.scopes.find(name) {
             None => {
-                self.unknown_name(name);
+                self.unknown(name, &format!("Tensor<f32, {}>", index.len()));
                 return self.wrong(source);
             }
             Some(Binding::Wrong) => return self.wrong(source),
@@ -153,7 +154,11 @@ impl Checker<'_> {
         if index.len() != rank {
             let mut written: Vec<String> = index.iter().map(|index| format!("[{index}]")).collect();
             written.truncate(rank);
-            written.resize(rank, "[…]".to_string());
+            // Tensors have the batch first, then the head.
+            let first = ["[batch()]", "[head()]", "[i]", "[j]"].map(str::to_string);
+            let missing: Vec<String> = first.into_iter().filter(|index| !written.contains(index)).collect();
+            let missing = missing.into_iter().take(rank - written.len());
+            let written: Vec<String> = missing.chain(written.clone()).collect();
             let plural = |count| if count == 1 { "" } else { "s" };
             let message = format!(
                 "`{name}` has {rank} dimension{}, found {} {}",
@@ -189,14 +194,24 @@ impl Checker<'_> {
             Binary::And | Binary::Or => {
                 (vec![self.expect(left, Type::Bool, a), self.expect(right, Type::Bool, b)], Type::Bool)
             }
+            Binary::Rem if left.ty == Type::Float && right.ty == Type::Float => {
+                let help = format!("write `{} % {}`", as_integer(a), as_integer(b));
+                self.errors.push(token, "`%` takes integers, found floats", help);
+                return self.wrong(source);
+            }
             Binary::Rem => (vec![self.expect(left, Type::Int, a), self.expect(right, Type::Int, b)], Type::Int),
             Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => self.same_number(vec![(left, a), (right, b)], ""),
-            Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => (vec![left, right], Type::Bool),
+            Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => {
+                (vec![left, right], Type::Bool)
+            }
             Binary::Eq | Binary::Ne if !left.ty.is_known() || !right.ty.is_known() => (vec![left, right], Type::Bool),
             Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => {
                 (self.same_number(vec![(left, a), (right, b)], op.symbol()).0, Type::Bool)
             }
         };
+        // What an operand that was reported would give is not known, but for bools.
+        let ty =
+            if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Wrong) { Type::Wrong } else { ty };
         let mut value = lang(op.function(), token, operands, ty, source);
         let is_division = op == Binary::Rem || (op == Binary::Div && ty != Type::Float);
         if let Node::Lang { located, .. } = &mut value.node {
@@ -275,7 +290,11 @@ impl Checker<'_> {
                 if score.ty == Type::Bool && visible.ty == Type::Float {
                     let message = "`mask` takes the score first, then what is visible";
                     let help = format!("write `mask({visible_expr}, {score_expr})`");
-                    self.errors.push(Source { start: score_expr.source.start, end: visible_expr.source.end }, message, help);
+                    self.errors.push(
+                        Source { start: score_expr.source.start, end: visible_expr.source.end },
+                        message,
+                        help,
+                    );
                     return Value { ty: Type::Float, ..self.wrong(source) };
                 }
                 let operands =
@@ -297,6 +316,11 @@ impl Checker<'_> {
             if let Some(binding) = self.scopes.find(name) {
                 let message = format!("`{name}` is {}, not a function", binding.description());
                 self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
+                return self.wrong(source);
+            }
+            if *name == self.signature.name {
+                let message = format!("`{name}` calls itself");
+                self.errors.push(name.span(), message, "write the value without the call");
                 return self.wrong(source);
             }
             similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
@@ -335,7 +359,7 @@ impl Checker<'_> {
         if value.ty != Type::Bool {
             return value;
         }
-        let help = format!("write `{} as i32` or `as f32`", expr.operand());
+        let help = format!("write `{} as i32`", expr.operand());
         self.errors.push(expr.source, "expected integer or float, found bool", help);
         self.wrong(value.source)
     }
@@ -373,19 +397,37 @@ impl Checker<'_> {
 /// A call of `function` of `purview::lang`; `token` is the operator or the name.
 fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, source: Source) -> Value {
     let score = operands.iter().any(|operand| operand.score);
-    Value { node: Node::Lang { function, token, operands, located: false }, ty, score, source }
+    let generic = match function {
+        "add" | "sub" | "mul" | "div" | "min" | "max" | "neg" | "abs" | "select" => Some(ty),
+        "lt" | "le" | "gt" | "ge" | "eq" | "ne" => {
+            operands.iter().map(|operand| operand.ty).find(|ty| ty.is_known()).or(Some(Type::Unknown))
+        }
+        _ => None,
+    };
+    let generic = generic.filter(|ty| ty.is_known());
+    Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
+}
+
+/// The float `expr` as an integer.
+fn as_integer(expr: &Expr) -> String {
+    match expr.inner().kind {
+        ExprKind::Float(value) => format!("{}", value as i32),
+        _ => format!("{} as i32", expr.operand()),
+    }
 }
 
 /// What to write for `expr`, of type `found`, where `expected` is.
 fn conversion(expr: &Expr, found: Type, expected: Type, enclosed: bool) -> String {
     let cast = |ty: &str| {
-        if enclosed { format!("write `({} as {ty})`", expr.operand()) } else { format!("write `{} as {ty}`", expr.operand()) }
+        if enclosed {
+            format!("write `({} as {ty})`", expr.operand())
+        } else {
+            format!("write `{} as {ty}`", expr.operand())
+        }
     };
     match (&expr.inner().kind, found, expected) {
         (ExprKind::Int(value), _, Type::Float) => format!("write `{:?}`", *value as f32),
-        (ExprKind::Float(value), _, Type::Int) if value.fract() == 0.0 && value.abs() < 1e9 => {
-            format!("write `{}`", *value as i32)
-        }
+        (ExprKind::Float(value), _, Type::Int) => format!("write `{}`", *value as i32),
         (ExprKind::Int(value @ (0 | 1)), _, Type::Bool) => format!("write `{}`", *value == 1),
         (ExprKind::Bool(value), _, Type::Float) => format!("write `{}`", if *value { "1.0" } else { "0.0" }),
         (ExprKind::Bool(value), _, Type::Int) => format!("write `{}`", *value as i32),
