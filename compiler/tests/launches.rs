@@ -1,8 +1,10 @@
 //! Launches that are accepted, refused and reported on.
 
+use proptest::prelude::*;
 use purview_compiler::analysis::ranges::check_launch;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::expr::Expr;
+use purview_compiler::interpret::{Inputs, interpret};
 use purview_compiler::ir::parse::parse_expr;
 use purview_compiler::ir::{Element, Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
@@ -218,6 +220,81 @@ fn a_long_report_is_quick() {
     assert_eq!(report.loops[0].picture.len(), 32);
     // 129 tiles for each query tile but the first 128, which have one more than the tiles before them.
     assert_eq!(report.tiles.visited, 8 * (32768 * 129 - 128 * 129 / 2));
+}
+
+fn index() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        prop::sample::select(vec!["i", "j", "i - j", "head()", "w", "lens[batch()]", "batch()"]).prop_map(String::from),
+        (-4..8i32).prop_map(|value| value.to_string()),
+    ];
+    leaf.prop_recursive(3, 12, 2, |part| {
+        let ops = prop::sample::select(vec!["+", "-", "*", "/", "%"]);
+        prop_oneof![
+            (part.clone(), ops, part.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            (part.clone(), part.clone()).prop_map(|(a, b)| format!("min({a}, {b})")),
+            (part.clone(), part.clone()).prop_map(|(a, b)| format!("max({a}, {b})")),
+            (part.clone(), part.clone()).prop_map(|(a, b)| format!("(if {a} < {b} {{ {b} - {a} }} else {{ {a} }})")),
+            part.prop_map(|a| format!("abs({a})")),
+        ]
+    })
+}
+
+fn condition() -> impl Strategy<Value = String> {
+    let signs = prop::sample::select(vec!["<", "<=", ">=", "==", "!="]);
+    let comparison = (index(), signs, index()).prop_map(|(a, sign, b)| format!("{a} {sign} {b}"));
+    let common = prop::sample::select(vec!["j <= i", "i - j < w", "abs(i - j) <= 3", "j < lens[batch()]"]);
+    let one = prop_oneof![comparison, common.prop_map(String::from)];
+    let words = prop::sample::select(vec!["&&", "&&", "||"]);
+    prop_oneof![one.clone(), (one.clone(), words, one).prop_map(|(a, word, b)| format!("({a} {word} {b})"))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// An accepted launch has no error for any pair.
+    #[test]
+    fn accepted_launches_have_values(
+        index in index(),
+        visible in condition(),
+        inner in condition(),
+        shape in 0..4usize,
+        w in -3..9i32,
+        length in 1..16usize,
+        offset in -3..6i64,
+    ) {
+        let push = match shape {
+            0 => format!("s + table[{index}]"),
+            1 => format!("mask(s + table[{index}], {visible})"),
+            2 => format!("mask(s, {visible}) + (if {inner} {{ table[{index}] }} else {{ 0.0 }})"),
+            _ => format!("mask(s, {visible} && table[{index}] > 0.0)"),
+        };
+        let (spec, program) = attention(&push);
+        let scalars = [ScalarValue::I32(w)];
+        let facts = [vec![1, 1], vec![length], vec![2]].map(|shape| TensorFacts { shape, values: Some((2, 5)) });
+        let launch = Launch {
+            batch: 2,
+            heads: 2,
+            kv_heads: 1,
+            queries: 5,
+            query_offset: offset,
+            keys: &[Keys { length: 6, offset: 0 }],
+            scalars: &scalars,
+            tensors: &facts,
+        };
+        if check_launch(&spec, &program, &launch).is_ok() {
+            let zeros = |shape: &[usize]| HostTensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
+            let inputs = Inputs {
+                query: &zeros(&[2, 2, 5, 1]),
+                pairs: &[(zeros(&[2, 1, 6, 1]), zeros(&[2, 1, 6, 1]))],
+                scalars: &scalars,
+                tensors: &[zeros(&[1, 1]), zeros(&[length]), HostTensor { shape: vec![2], data: vec![2.0, 5.0] }],
+                scale: 1.0,
+                query_offset: offset,
+                key_offsets: &[0],
+            };
+            prop_assert_eq!(interpret(&spec, &inputs).err(), None, "{}", push);
+        }
+    }
 }
 
 #[test]

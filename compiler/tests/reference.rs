@@ -132,5 +132,5 @@ fn a_thousand_tokens_take_seconds() {
     let spec = attention(Accumulator::Softmax { sink: None }, "mask(s * scale(), j <= i && i - j < 4 * w)");
     let started = std::time::Instant::now();
     interpret(&spec, &inputs).unwrap();
-    println!("{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
