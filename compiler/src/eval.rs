@@ -152,19 +152,22 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
             None => return Ok(None),
         },
         Expr::Binary(op, a, b) => {
-            let a = evaluate(a, at);
-            if a == Ok(None) {
-                return Ok(None);
-            }
-            match (a, evaluate(b, at)) {
-                (_, Ok(None)) => return Ok(None),
-                (Ok(Some(a)), Ok(Some(b))) => binary(*op, a, b)?,
-                (Ok(Some(known)), Err(error)) | (Err(error), Ok(Some(known))) => match (op, known) {
-                    (BinaryOp::And, Value::Bool(false)) | (BinaryOp::Or, Value::Bool(true)) => known,
-                    _ => return Err(error),
+            let decides =
+                |value| matches!((op, value), (BinaryOp::And, Value::Bool(false)) | (BinaryOp::Or, Value::Bool(true)));
+            let a = match evaluate(a, at) {
+                Ok(Some(a)) => a,
+                Ok(None) => return Ok(None),
+                Err(error) => match evaluate(b, at)? {
+                    None => return Ok(None),
+                    Some(b) if decides(b) => return Ok(Some(b)),
+                    Some(_) => return Err(error),
                 },
-                (Err(error), _) | (_, Err(error)) => return Err(error),
-                (Ok(None), _) => return Ok(None),
+            };
+            match evaluate(b, at) {
+                Ok(Some(b)) => binary(*op, a, b)?,
+                Ok(None) => return Ok(None),
+                Err(_) if decides(a) => a,
+                Err(error) => return Err(error),
             }
         }
         Expr::Select(condition, then, otherwise) => {

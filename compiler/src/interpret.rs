@@ -5,7 +5,7 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
-use crate::spec::{Accumulator, ScalarType, ScalarValue, Spec};
+use crate::spec::{Accumulator, PushLoop, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
 /// What an attention is computed from.
@@ -98,6 +98,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let Sizes { batch, heads, kv_heads, queries, qk_dim, v_dim } = sizes;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
 
+    let pushes: Vec<Push> = spec.loops.iter().map(Push::of).collect();
     let mut out = HostTensor { shape: vec![batch, heads, queries, v_dim], data: Vec::new() };
     let mut lse = HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
     let mut row = Row { weights: Vec::new(), sink: None };
@@ -118,15 +119,15 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                 at.query = inputs.query_offset + i as i64;
                 let query = &inputs.query.data[((b * heads + h) * queries + i) * qk_dim..][..qk_dim];
                 row.weights.clear();
-                for key_loop in &spec.loops {
-                    let (keys, values) = &inputs.pairs[key_loop.pair];
+                for push in &pushes {
+                    let (keys, values) = &inputs.pairs[push.pair];
                     let length = keys.shape[2];
                     for j in 0..length {
-                        at.key = inputs.key_offsets[key_loop.pair] + j as i64;
+                        at.key = inputs.key_offsets[push.pair] + j as i64;
                         let head = (b * kv_heads + g) * length + j;
                         let key = &keys.data[head * qk_dim..][..qk_dim];
                         if let Some(weight) =
-                            push(&key_loop.push, query, key, &mut at).map_err(|error| locate(spec, error, &at))?
+                            push.evaluate(query, key, &mut at).map_err(|error| locate(spec, error, &at))?
                         {
                             row.weights.push((weight, &values.data[head * v_dim..][..v_dim]));
                         }
@@ -156,18 +157,54 @@ struct Sizes {
     v_dim: usize,
 }
 
-/// The value of a push for one pair, `None` where it is hidden. A key that a mask of the query and key alone hides costs no
-/// product.
-fn push(expr: &Expr, query: &[f64], key: &[f64], at: &mut Environment) -> Result<Option<f64>, EvalError> {
-    if let Expr::Mask(_, visible) = expr {
-        at.score = f64::NAN;
-        if !visible.mentions(&Expr::Score) && matches!(eval::evaluate(visible, at), Ok(None | Some(Value::Bool(false))))
+/// A push, and the masks around it that a query and a key decide alone: a key they hide costs no product.
+struct Push<'a> {
+    pair: usize,
+    whole: &'a Expr,
+    masks: Vec<&'a Expr>,
+    inside: &'a Expr,
+}
+
+impl<'a> Push<'a> {
+    fn of(push_loop: &'a PushLoop) -> Push<'a> {
+        let whole = &push_loop.push;
+        let mut push = Push { pair: push_loop.pair, whole, masks: Vec::new(), inside: whole };
+        while let Expr::Mask(score, visible) = push.inside
+            && !visible.mentions(&Expr::Score)
         {
-            return Ok(None);
+            push.masks.push(visible);
+            push.inside = score;
+        }
+        push
+    }
+
+    /// The value for one pair, `None` where it is hidden.
+    fn evaluate(&self, query: &[f64], key: &[f64], at: &mut Environment) -> Result<Option<f64>, EvalError> {
+        let mut expr = self.inside;
+        for visible in &self.masks {
+            match eval::evaluate(visible, at) {
+                Ok(None | Some(Value::Bool(false))) => return Ok(None),
+                Ok(Some(_)) => {}
+                // Not an error yet: another mask may hide the pair.
+                Err(_) => expr = self.whole,
+            }
+        }
+        at.score = dot(query, key);
+        Ok(eval::evaluate(expr, at)?.map(Value::float))
+    }
+}
+
+/// Four sums at once, which do not wait for one another.
+fn dot(query: &[f64], key: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (queries, keys) = (query.chunks_exact(4), key.chunks_exact(4));
+    let rest: f64 = queries.remainder().iter().zip(keys.remainder()).map(|(q, k)| q * k).sum();
+    for (q, k) in queries.zip(keys) {
+        for lane in 0..4 {
+            sums[lane] += q[lane] * k[lane];
         }
     }
-    at.score = query.iter().zip(key).map(|(q, k)| q * k).sum();
-    Ok(eval::evaluate(expr, at)?.map(Value::float))
+    (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
 }
 
 /// What one query sees: a score or weight and a value for each visible key.

@@ -26,6 +26,7 @@ pub mod expr;
 pub mod interpret;
 pub mod ir;
 pub mod lang;
+pub mod launch;
 pub mod lower;
 pub mod passes;
 pub mod report;

@@ -4,18 +4,19 @@
 //! stores it:
 //!
 //! ```text
-//! attention @sliding_window(window: u32)
+//! attention @sliding_window(window: u32) -> f32[B, H, S, 64]
 //!   q: f32[B, H, S, 64]
 //!   k: f32[B, G, T0, 64]  v: f32[B, G, T0, 64]
 //!   for i in tiles(S)
 //!     o = softmax base 2
-//!     q = load q[i] * (scale * 1.442695)
+//!     q = load q[i] * (scale() * 1.442695)
 //!     for j in tiles(T0) from i0 - window + 1 to i1 + 1
 //!         full from i1 - window + 1 to i0 + 1
-//!       s = dot q[i], k[j]
+//!       s = dot q, k[j]
 //!       s = mask s where j <= i && i - j < window on partial
 //!       o = push s, v[j]
 //!     store o
+//!   schedule cpu(lanes: 16, vectors: 2, keys: 64, rows: 8)
 //! ```
 //!
 //! (what the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass;

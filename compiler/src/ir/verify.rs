@@ -188,3 +188,131 @@ fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
     };
     if sizes.contains(&0) { fail(format!("the schedule `{}` has a size of zero", schedule.name())) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse::parse;
+
+    const PROGRAM: &str = "\
+attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  for i in tiles(S)
+    o = softmax base 2 sink i as f32
+    q = load q[i] * (scale())
+    for j in tiles(T0) from i0 - w + 1 to i1 + 1
+        full from i1 - w + 1 to i0 + 1
+      s = dot q, k[j]
+      s = map s * 2.0
+      s = mask s where j <= i on partial
+      o = push s, v[j]
+    store o
+  schedule cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)
+";
+
+    /// Checks that the program with `from` replaced by `to` is refused with `message`.
+    fn refused(from: &str, to: &str, message: &str) {
+        assert_eq!(PROGRAM.matches(from).count(), 1, "`{from}` once");
+        let program = parse(&PROGRAM.replace(from, to)).unwrap();
+        assert_eq!(verify(&program).map_err(|error| error.to_string()), Err(message.to_string()));
+    }
+
+    #[test]
+    fn a_program_that_breaks_nothing_is_accepted() {
+        assert_eq!(verify(&parse(PROGRAM).unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn names() {
+        refused("(w: u32", "(q: u32, w: u32", "two parameters are named `q`");
+        let mut program = parse(PROGRAM).unwrap();
+        program.name = "a b".into();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "`a b` is not a name");
+    }
+
+    #[test]
+    fn parameters() {
+        refused("(w: u32", "(#[comptime] w: u32", "the scalar `w` is comptime");
+        refused("<i32, 1>", "<i32, 5>", "the tensor `doc` has 5 dimensions, expected 1 to 4");
+    }
+
+    #[test]
+    fn head_dims() {
+        let program = parse(&PROGRAM.replace("S, 4]", "S, 257]").replace("T0, 4]", "T0, 257]")).unwrap();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "a head dim of 257, expected 1 to 256");
+    }
+
+    #[test]
+    fn pairs_and_loops() {
+        refused(
+            "  for i in tiles(S)",
+            "  m: f32[B, G, T1, 4]  n: f32[B, G, T1, 8]\n  for i in tiles(S)",
+            "no loop over `m`",
+        );
+        let mut program = parse(PROGRAM).unwrap();
+        let mut other = program.loops[0].clone();
+        other.pair = 3;
+        program.loops.push(other);
+        assert_eq!(verify(&program).unwrap_err().to_string(), "a loop over pair 3 of 1");
+        program.pairs.clear();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "no keys");
+    }
+
+    #[test]
+    fn the_order_of_a_body() {
+        refused(
+            "s = map s * 2.0\n      s = mask s where j <= i on partial",
+            "s = mask s where j <= i on partial\n      s = map s * 2.0",
+            "in key loop 0: the body is `dot, mask, map, push`, expected a dot, maps, a mask and a push",
+        );
+        refused(
+            "      o = push s, v[j]\n",
+            "",
+            "in key loop 0: the body is `dot, map, mask`, expected a dot, maps, a mask and a push",
+        );
+    }
+
+    #[test]
+    fn types() {
+        refused("map s * 2.0", "map j", "in key loop 0: a map is of type integer, expected float: `j`");
+        refused("map s * 2.0", "map s * i", "in key loop 0: a map: operands of types float and integer in `s * i`");
+        refused("where j <= i", "where s", "in key loop 0: a mask is of type float, expected bool: `s`");
+        refused("map s * 2.0", "map doc[i, j] as f32", {
+            "in key loop 0: a map: 2 indices into `doc` of rank 1 in `doc[i, j]`"
+        });
+    }
+
+    #[test]
+    fn places_of_leaves() {
+        refused("map s * 2.0", "map mask(s, j <= i)", "in key loop 0: a map has a mask in it: `mask(s, j <= i)`");
+        refused("where j <= i", "where s > 0.0", "in key loop 0: a mask depends on `s`: `s > 0.0`");
+        refused("sink i as f32", "sink j as f32", "the sink depends on `j`: `j as f32`");
+        refused("(scale())", "(i as f32)", "the query scale depends on `i`: `i as f32`");
+        refused("map s * 2.0", "map i0 as f32", "in key loop 0: a map depends on `i0`: `i0 as f32`");
+        refused("to i1 + 1", "to i + 1", "in key loop 0: a visited range depends on `i`: `i + 1`");
+        refused("to i0 + 1", "to j", "in key loop 0: the full range depends on `j`: `j`");
+        refused("to i1 + 1", "to doc[i1]", {
+            "in key loop 0: a visited range reads a captured tensor at `i0` or `i1`: `doc[i1]`"
+        });
+    }
+
+    #[test]
+    fn ranges() {
+        refused("to i1 + 1", "to 3, to 7", "in key loop 0: visited range 1 of 2 has an open end inside");
+    }
+
+    #[test]
+    fn masks_on_partial_tiles() {
+        refused(
+            "        full from i1 - w + 1 to i0 + 1\n",
+            "",
+            "in key loop 0: a mask on partial tiles, but no range of full ones",
+        );
+    }
+
+    #[test]
+    fn schedules() {
+        refused("rows: 2", "rows: 0", "the schedule `cpu` has a size of zero");
+    }
+}

@@ -1,0 +1,278 @@
+//! Random expressions and programs: their text reads back to the same value, and simplification keeps their value.
+
+use proptest::prelude::*;
+use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
+use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
+use purview_compiler::ir::parse::{parse, parse_expr};
+use purview_compiler::ir::verify::verify;
+use purview_compiler::ir::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileOp};
+use purview_compiler::passes::simplify;
+use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Schedule};
+use purview_compiler::spec::{Pair, ScalarParam, ScalarType, TensorParam, TensorType};
+use purview_compiler::typing::{Parameters, type_of};
+use std::sync::LazyLock;
+
+static SCALARS: LazyLock<Vec<ScalarParam>> = LazyLock::new(|| {
+    let scalar = |name: &str, ty| ScalarParam { name: name.into(), ty, comptime: false };
+    vec![
+        scalar("window", ScalarType::U32),
+        scalar("s", ScalarType::I32),
+        scalar("cap", ScalarType::F32),
+        scalar("causal", ScalarType::Bool),
+    ]
+});
+static TENSORS: LazyLock<Vec<TensorParam>> = LazyLock::new(|| {
+    let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank };
+    vec![tensor("slope", TensorType::F32, 1), tensor("doc", TensorType::I32, 2), tensor("min", TensorType::Bool, 1)]
+});
+
+fn parameters() -> Parameters<'static> {
+    Parameters { scalars: &SCALARS, tensors: &TENSORS }
+}
+
+/// Which leaves an expression may have, and which operations.
+#[derive(Clone, Copy)]
+struct Language {
+    pair: bool,
+    score: bool,
+    bounds: bool,
+    /// Only what is exact in f32, and floats of few bits.
+    exact: bool,
+}
+
+const ALL: Language = Language { pair: true, score: true, bounds: false, exact: false };
+
+fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
+    let mut leaves = match ty {
+        Type::Int => vec![Expr::Batch, Expr::Head, Expr::KvHead, Expr::Scalar(0), Expr::Scalar(1)],
+        Type::Float => vec![Expr::Scale, Expr::Scalar(2)],
+        Type::Bool => vec![Expr::Scalar(3), Expr::Bool(true), Expr::Bool(false)],
+    };
+    if language.pair && ty == Type::Int {
+        leaves.extend([Expr::Query, Expr::Key]);
+    }
+    if language.bounds && ty == Type::Int {
+        leaves.extend([Expr::QueryFirst, Expr::QueryLast]);
+    }
+    if language.score && ty == Type::Float {
+        leaves.push(Expr::Score);
+    }
+    let leaves = prop::sample::select(leaves);
+    match ty {
+        Type::Int if language.exact => prop_oneof![leaves, (-3..4i32).prop_map(Expr::Int)].boxed(),
+        Type::Int => prop_oneof![leaves, any::<i32>().prop_map(Expr::Int), (-3..4i32).prop_map(Expr::Int)].boxed(),
+        Type::Float if language.exact => {
+            prop_oneof![leaves, (-4..5i32).prop_map(|quarters| Expr::float(quarters as f32 * 0.25))].boxed()
+        }
+        Type::Float => {
+            prop_oneof![leaves, any::<u32>().prop_map(|bits| Expr::Float(Real::new(f32::from_bits(bits))))].boxed()
+        }
+        Type::Bool => leaves.boxed(),
+    }
+}
+
+fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
+    use BinaryOp::*;
+    if depth == 0 {
+        return leaf(ty, language);
+    }
+    let of = move |ty| expr(ty, language, depth - 1);
+    let binary = move |ops: &[BinaryOp], operands: Type| {
+        (prop::sample::select(ops.to_vec()), of(operands), of(operands)).prop_map(|(op, a, b)| Expr::binary(op, a, b))
+    };
+    let unary = move |ops: &[UnaryOp], operand: Type| {
+        (prop::sample::select(ops.to_vec()), of(operand)).prop_map(|(op, a)| Expr::unary(op, a))
+    };
+    let index = move || expr(Type::Int, Language { bounds: false, ..language }, depth - 1);
+    let select = (of(Type::Bool), of(ty), of(ty)).prop_map(|(condition, a, b)| Expr::select(condition, a, b));
+    let leaf = leaf(ty, language);
+    match ty {
+        Type::Int => prop_oneof![
+            leaf,
+            select,
+            binary(&[Add, Sub, Mul, Div, Rem, Min, Max], Type::Int),
+            unary(&[UnaryOp::Neg, UnaryOp::Abs], Type::Int),
+            unary(&[UnaryOp::ToInt], Type::Bool),
+            (index(), index()).prop_map(|(a, b)| Expr::Load { tensor: 1, index: vec![a, b] }),
+        ]
+        .boxed(),
+        Type::Float if language.exact => prop_oneof![
+            leaf,
+            select,
+            binary(&[Add, Sub, Mul, Min, Max], Type::Float),
+            unary(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu], Type::Float),
+            unary(&[UnaryOp::ToFloat], Type::Int),
+            index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
+        ]
+        .boxed(),
+        Type::Float => {
+            use UnaryOp::*;
+            prop_oneof![
+                leaf,
+                select,
+                binary(&[BinaryOp::Add, Sub, Mul, Div, Min, Max, Pow], Type::Float),
+                unary(&[Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos], Type::Float),
+                unary(&[ToFloat], Type::Int),
+                unary(&[ToFloat], Type::Bool),
+                index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
+            ]
+            .boxed()
+        }
+        Type::Bool => prop_oneof![
+            leaf,
+            select,
+            binary(&[And, Or, Eq, Ne], Type::Bool),
+            binary(&[Lt, Le, Gt, Ge, Eq, Ne], Type::Int),
+            binary(&[Lt, Le, Gt, Ge, Eq, Ne], Type::Float),
+            unary(&[UnaryOp::Not], Type::Bool),
+            index().prop_map(|a| Expr::Load { tensor: 2, index: vec![a] }),
+        ]
+        .boxed(),
+    }
+}
+
+fn range(depth: u32) -> impl Strategy<Value = KeyRange> {
+    let bound = || {
+        let language = Language { pair: false, score: false, bounds: true, exact: false };
+        prop::option::of(expr(Type::Int, language, depth).prop_filter("no tile bound in an index", |end| {
+            !end.any(&mut |expr| match expr {
+                Expr::Load { index, .. } => index.iter().any(|index| !index.is_uniform()),
+                _ => false,
+            })
+        }))
+    };
+    (bound(), bound()).prop_map(|(from, to)| KeyRange { from, to })
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let size = 1..300usize;
+    prop_oneof![
+        (size.clone(), size.clone(), size.clone(), size.clone())
+            .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
+        (size.clone(), size.clone(), size.clone(), size.clone(), size).prop_map(
+            |(queries, keys, unit_rows, unit_columns, chunk)| {
+                Schedule::Cube(CubeSchedule { queries, keys, unit_rows, unit_columns, chunk })
+            }
+        ),
+    ]
+}
+
+fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {
+    let positions = Language { score: false, ..ALL };
+    let maps = prop::collection::vec(expr(Type::Float, ALL, 2), 0..3);
+    let mask = prop::option::of((expr(Type::Bool, positions, 3), any::<bool>()));
+    (prop::option::of(range(2)), prop::option::of(range(2)), maps, mask).prop_map(move |(visit, full, maps, mask)| {
+        let mut body = vec![TileOp::Dot];
+        body.extend(maps.into_iter().map(TileOp::Map));
+        body.extend(mask.map(|(visible, partial)| TileOp::Mask {
+            visible,
+            tiles: if partial && full.is_some() { MaskedTiles::Partial } else { MaskedTiles::All },
+        }));
+        body.push(TileOp::Push);
+        KeyLoop { pair, visit: visit.into_iter().collect(), full, body }
+    })
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    let uniform = Language { pair: false, score: false, bounds: false, exact: false };
+    let sink = prop::option::of(expr(Type::Float, uniform, 2));
+    let accumulator = prop_oneof![
+        (any::<bool>(), sink)
+            .prop_map(|(two, sink)| { Accumulator::Softmax { base: if two { Base::Two } else { Base::E }, sink } }),
+        Just(Accumulator::Sum),
+        Just(Accumulator::Mean),
+    ];
+    let element = prop::sample::select(vec![Element::F32, Element::F16, Element::Bf16]);
+    let operands = (element, 1..=256usize, 1..=256usize);
+    let scale = prop::option::of(expr(Type::Float, uniform, 2));
+    let loops = (key_loop(0), key_loop(1), key_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
+    (accumulator, operands, scale, loops, prop::option::of(schedule())).prop_map(
+        |(accumulator, (element, qk_dim, v_dim), query_scale, loops, schedule)| Program {
+            name: "random".into(),
+            scalars: SCALARS.clone(),
+            tensors: TENSORS.clone(),
+            query: "o".into(),
+            pairs: vec![
+                Pair { key: "k".into(), value: "v".into() },
+                Pair { key: "memory".into(), value: "recalled".into() },
+            ],
+            operands: Operands { element, qk_dim, v_dim },
+            query_scale,
+            accumulator,
+            loops,
+            schedule,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn expressions_read_back(expr in prop_oneof![expr(Type::Int, ALL, 4), expr(Type::Float, ALL, 4), expr(Type::Bool, ALL, 4)]) {
+        let text = expr.display(parameters()).to_string();
+        prop_assert_eq!(parse_expr(&text, parameters()), Ok(expr.clone()), "{}", text);
+        prop_assert!(type_of(&expr, parameters()).is_ok());
+    }
+
+    #[test]
+    fn programs_read_back(program in program()) {
+        prop_assert_eq!(verify(&program), Ok(()), "{}", program);
+        let text = program.to_string();
+        prop_assert_eq!(parse(&text), Ok(program), "{}", text);
+    }
+
+    #[test]
+    fn simplification_keeps_values(
+        expr in {
+            let exact = Language { exact: true, ..ALL };
+            prop_oneof![expr(Type::Int, exact, 4), expr(Type::Float, exact, 4), expr(Type::Bool, exact, 4)]
+        },
+        query in -5..5i64,
+        key in -5..5i64,
+        window in 0..4i64,
+        score in prop::sample::select(vec![-1.5, -0.0, 0.0, 2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
+    ) {
+        let simple = simplify(&expr, parameters());
+        prop_assert_eq!(type_of(&simple, parameters()), type_of(&expr, parameters()));
+        prop_assert_eq!(simplify(&simple, parameters()), simple.clone(), "is simple");
+        let tensors = [
+            HostTensor { shape: vec![9], data: (0..9).map(|n| n as f64 * 0.5 - 2.0).collect() },
+            HostTensor { shape: vec![5, 5], data: (0..25).map(|n| (n % 7) as f64 - 2.0).collect() },
+            HostTensor { shape: vec![6], data: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0] },
+        ];
+        let at = Environment {
+            query, key, score, scale: 0.25, batch: 1, head: 3, kv_head: 1,
+            scalars: &[Value::Int(window), Value::Int(-2), Value::Float(1.5), Value::Bool(true)],
+            tensors: &tensors,
+            tensor_params: &TENSORS,
+            ..Environment::EMPTY
+        };
+        // What has no value may get one.
+        if let Ok(value) = evaluate(&expr, &at) {
+            let found = evaluate(&simple, &at);
+            let same = match (&value, &found) {
+                (Some(Value::Float(a)), Ok(Some(Value::Float(b)))) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+                _ => found == Ok(value),
+            };
+            prop_assert!(same, "{} is {:?}, {} is {:?}", expr.display(parameters()), value, simple.display(parameters()), found);
+        }
+    }
+}
+
+#[test]
+fn a_mistake_is_found_where_it_is() {
+    for (text, message) in [
+        ("i +", "1:4: expected an expression, found the end"),
+        ("i < j < 3", "1:7: expected the end, found `<`"),
+        ("i + windo", "1:5: expected a scalar, a captured tensor or an expression, found `windo`"),
+        ("slope[i", "1:8: expected `]`, found the end"),
+        ("min(i j)", "1:7: expected `,`, found `j`"),
+        ("3000000000", "1:1: expected a number in the range of i32 or f32, found `3000000000`"),
+        ("i ? 1", "1:3: expected the end, found `?`"),
+    ] {
+        assert_eq!(parse_expr(text, parameters()).unwrap_err().to_string(), message, "of {text}");
+    }
+    let text = "attention @f() -> f32[B, H, S, 8]\n  q: f32[B, H, S, 4]\n  k: f32[B, G, T0, 5]";
+    assert_eq!(parse(text).unwrap_err().to_string(), "3:6: expected `f32[B, G, T0, 4]`, found `f32`");
+}
