@@ -245,21 +245,22 @@ struct Weights<'a>(SafeTensors<'a>);
 
 impl Weights<'_> {
     fn matrix(&self, name: &str) -> Result<Array2<f32>> {
-        let tensor = self.0.tensor(name)?;
-        let (Dtype::F32, &[rows, columns]) = (tensor.dtype(), tensor.shape()) else {
-            return Err(format!("{name}: a matrix of f32 expected, not {:?}{:?}", tensor.dtype(), tensor.shape()).into());
-        };
-        let (numbers, _) = tensor.data().as_chunks();
-        Ok(Array2::from_shape_vec((rows, columns), numbers.iter().map(|&n| f32::from_le_bytes(n)).collect())?)
+        let (shape, numbers) = self.read::<2>(name)?;
+        Ok(Array2::from_shape_vec(shape, numbers)?)
     }
 
     fn vector(&self, name: &str) -> Result<Array1<f32>> {
+        Ok(self.read::<1>(name)?.1.into())
+    }
+
+    fn read<const RANK: usize>(&self, name: &str) -> Result<([usize; RANK], Vec<f32>)> {
         let tensor = self.0.tensor(name)?;
-        let (Dtype::F32, &[_]) = (tensor.dtype(), tensor.shape()) else {
-            return Err(format!("{name}: a vector of f32 expected, not {:?}{:?}", tensor.dtype(), tensor.shape()).into());
+        let (Dtype::F32, Ok(shape)) = (tensor.dtype(), tensor.shape().try_into()) else {
+            let got = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
+            return Err(format!("{name} is {got}, where f32 of rank {RANK} is expected").into());
         };
         let (numbers, _) = tensor.data().as_chunks();
-        Ok(numbers.iter().map(|&n| f32::from_le_bytes(n)).collect())
+        Ok((shape, numbers.iter().map(|&n| f32::from_le_bytes(n)).collect()))
     }
 
     fn linear(&self, name: &str) -> Result<Linear> {
