@@ -40,6 +40,16 @@ pub struct CubeSchedule {
     pub chunk: usize,
 }
 
+impl CubeSchedule {
+    /// The shared memory of a cube, in bytes: a chunk of queries and one of keys or values, the weights, and a number per
+    /// query and unit column.
+    pub fn shared_bytes(&self) -> usize {
+        let chunks = (self.queries + self.keys) * (self.chunk + 1);
+        let weights = self.queries * (self.keys + 1);
+        4 * (chunks + weights + self.queries * self.unit_columns)
+    }
+}
+
 impl Schedule {
     /// Its name: `cpu`, `cube`.
     pub fn name(&self) -> &'static str {

@@ -113,7 +113,7 @@ impl Device {
 
     /// Whether queries, keys and values may be of `element`.
     pub fn supports(&self, element: Element) -> bool {
-        use cubecl::prelude::CubePrimitive;
+        use cubecl::CubeElement;
         let ty = match element {
             Element::F32 => return true,
             Element::F16 => half::f16::cube_type(),
@@ -124,7 +124,7 @@ impl Device {
 
     /// Whether the device stores bytes.
     pub(crate) fn has_bytes(&self) -> bool {
-        use cubecl::prelude::CubePrimitive;
+        use cubecl::CubeElement;
         self.client.properties().supports_type(u8::cube_type())
     }
 }

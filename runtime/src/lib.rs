@@ -1,0 +1,54 @@
+//! Purview: a Rust-embedded language and compiler for fused attention kernels.
+//!
+//! ```
+//! use purview::prelude::*;
+//!
+//! /// Each query sees itself and the `window - 1` keys before it.
+//! #[attention]
+//! pub fn sliding_window(q: Query, k: Key, v: Value, window: u32) -> Output {
+//!     for i in q.tiles() {
+//!         let mut o = Softmax::new();
+//!         for j in k.tiles() {
+//!             let s = dot(q[i], k[j]) * scale();
+//!             o.push(mask(s, j <= i && i - j < window), v[j]);
+//!         }
+//!         o
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), purview::Error> {
+//! let device = Device::cpu()?;
+//! let q = Tensor::from_slice(&device, [1, 2, 100, 16], &vec![0.5f32; 3200])?;
+//! let out = sliding_window(8).run(&device, &q, &q, &q)?;
+//! assert_eq!(out.shape(), [1, 2, 100, 16]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The body is a small language of its own; [`attention`](macro@attention) describes it. The compiler derives the tiles to
+//! visit from the predicate, and [`Attention`] validates, compiles once, launches, reports and checks.
+
+mod attention;
+pub mod cache;
+mod device;
+mod error;
+mod launch;
+pub mod schedule;
+mod shape;
+mod tensor;
+mod validate;
+mod variant;
+
+pub use attention::{AnyAttention, Attention, AttentionWithLse, Pairs};
+pub use device::Device;
+pub use error::Error;
+pub use purview_compiler::{eval, expr, interpret, ir, lang, report, spec};
+pub use purview_macros::{attention, mask, score};
+pub use shape::Shape;
+pub use tensor::{DType, MAX_ELEMENTS, Tensor, TensorElement};
+pub use variant::{Arguments, Variant};
+
+/// What a file with an attention in it needs.
+pub mod prelude {
+    pub use crate::{Attention, Device, Error, Shape, Tensor, attention, mask, score};
+}

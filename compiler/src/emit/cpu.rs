@@ -20,6 +20,7 @@
 use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
 use super::bounds::visits;
 use super::expression::Place;
+use super::count_kernel;
 use super::scores::apply;
 use super::softmax::{EMPTY, exp2, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop};
@@ -48,7 +49,7 @@ struct QueryTile<N: Size> {
 }
 
 /// The attention of `program` with the `cpu` schedule. `lse` is written for softmax only.
-#[cube(launch_unchecked, explicit_define)]
+#[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
     query: &Operand<E>,
     pairs: &Sequence<KeyValue<E>>,
@@ -61,6 +62,7 @@ pub fn attention_cpu<E: Float, N: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: CpuSchedule,
 ) {
+    comptime!(count_kernel());
     let vectors = comptime![schedule.vectors];
     let lanes = comptime![schedule.lanes];
     let v_dim = comptime![program.operands.v_dim];

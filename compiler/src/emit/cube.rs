@@ -18,7 +18,8 @@ use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
 use super::bounds::visits;
 use super::expression::Place;
 use super::scores::apply;
-use super::softmax::{EMPTY, exp2, log_sum_exp};
+use super::softmax::{EMPTY, exp2_native, hidden, log_sum_exp};
+use super::count_kernel;
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::CubeSchedule;
 use cubecl::prelude::*;
@@ -53,7 +54,7 @@ struct Stage {
 }
 
 /// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch.
-#[cube(launch_unchecked, explicit_define)]
+#[cube(launch_unchecked)]
 pub fn attention_cube<E: Float>(
     query: &Operand<E>,
     pairs: &Sequence<KeyValue<E>>,
@@ -64,6 +65,7 @@ pub fn attention_cube<E: Float>(
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
+    comptime!(count_kernel());
     let rows = comptime![schedule.queries / schedule.unit_rows];
     let columns = comptime![schedule.keys / schedule.unit_columns];
     let v_dim = comptime![program.operands.v_dim];
@@ -124,7 +126,7 @@ pub fn attention_cube<E: Float>(
                 .extract(0usize);
             let maximum = max(logit, EMPTY);
             unit.maximum[row] = maximum;
-            unit.sum[row] = exp2::<One>(Vector::new(logit - maximum)).extract(0usize);
+            unit.sum[row] = exp2_native(logit - maximum);
         }
     }
 
@@ -324,8 +326,8 @@ fn map_scores(
             let score = apply::<One>(
                 Vector::new(unit.scores[at]), &here, parameters, comptime![key_loop.clone()], softmax, full,
             );
-            let hidden = comptime![super::softmax::hidden(softmax)];
-            unit.scores[at] = if key < len { score.extract(0usize) } else { hidden };
+            let past = comptime![hidden(softmax)];
+            unit.scores[at] = if key < len { score.extract(0usize) } else { past };
         }
     }
 }
@@ -367,7 +369,7 @@ fn push<E: Float>(
             for other in 0..unit_columns {
                 maximum = max(maximum, stage.partial[(unit_row * rows + row) * unit_columns + other]);
             }
-            let rescale = exp2::<One>(Vector::new(unit.maximum[row] - maximum)).extract(0usize);
+            let rescale = exp2_native(unit.maximum[row] - maximum);
             unit.maximum[row] = maximum;
             unit.sum[row] = unit.sum[row] * rescale;
             for column in 0..v_columns {
@@ -375,7 +377,7 @@ fn push<E: Float>(
             }
             for column in 0..columns {
                 let score = unit.scores[row * columns + column];
-                unit.scores[row * columns + column] = exp2::<One>(Vector::new(score - maximum)).extract(0usize);
+                unit.scores[row * columns + column] = exp2_native(score - maximum);
             }
         }
         sync_cube();

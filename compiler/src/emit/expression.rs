@@ -5,6 +5,7 @@
 //! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
 
 use super::arguments::{CapturedExpand, ElementsExpand, Parameters, ParametersExpand};
+use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use cubecl::ir::{
     ConstantValue, ElemType, ExpandValue, FloatKind, IntKind,
@@ -192,7 +193,8 @@ impl<'a> Evaluator<'a> {
             Expr::Score => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
-            Expr::Float(value) => float(constant_float(value.value())),
+            // A constant −∞ is a hidden score, and WGSL has no text for it.
+            Expr::Float(value) => float(constant_float(value.value().max(HIDDEN))),
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Load { tensor, index } => self.load(*tensor, index),

@@ -12,3 +12,17 @@ pub mod expression;
 pub mod launch;
 pub mod scores;
 pub mod softmax;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static KERNELS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many kernels this process has expanded into CubeCL IR, which is done once for each that is compiled.
+pub fn kernels_compiled() -> usize {
+    KERNELS.load(Ordering::Relaxed)
+}
+
+/// Called by each kernel template as it is expanded.
+fn count_kernel() {
+    KERNELS.fetch_add(1, Ordering::Relaxed);
+}

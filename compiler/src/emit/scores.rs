@@ -33,8 +33,8 @@ pub fn apply<N: Size>(
         }
         if comptime![mask.is_some()] {
             let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
-            let hidden = comptime![hidden(softmax)];
-            score = select_many(visible, score, Vector::new(hidden));
+            let nothing = comptime![hidden(softmax)];
+            score = select_many(visible, score, Vector::new(nothing));
         }
     }
     score

@@ -1,0 +1,354 @@
+//! An attention with its arguments, ready to run.
+
+use crate::cache;
+use crate::device::Device;
+use crate::error::Error;
+use crate::launch::{self, Operation};
+use crate::schedule;
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+use crate::validate;
+use purview_compiler::eval::HostTensor;
+use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::ir::{Operands, Program};
+use purview_compiler::launch::{Keys, Launch, TensorFacts};
+use purview_compiler::passes;
+use purview_compiler::report::{Report, report};
+use purview_compiler::schedule::Schedule;
+use purview_compiler::spec::{ScalarValue, Spec};
+use std::sync::Arc;
+
+/// An attention variant with the values of its scalars and captured tensors, over any number of pairs of keys and values: what
+/// [`Attention`] is without the number in its type, for code that handles variants as data.
+#[derive(Clone, Debug)]
+pub struct AnyAttention {
+    spec: Arc<Spec>,
+    scalars: Vec<ScalarValue>,
+    tensors: Vec<Tensor>,
+    options: Options,
+}
+
+/// What a caller may set beyond the parameters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// `scale()`; 1/√D if `None`.
+    pub scale: Option<f32>,
+    /// The first query's position; the last pair's `offset + T − S` if `None`.
+    pub query_offset: Option<i64>,
+    /// The first key's position of each pair; 0 where there is none.
+    pub key_offsets: Vec<i64>,
+    /// The schedule; chosen from the device if `None`.
+    pub schedule: Option<Schedule>,
+}
+
+impl AnyAttention {
+    /// What was asked, as data.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// With `scale()` equal to `scale` rather than 1/√D.
+    pub fn with_scale(mut self, scale: f32) -> Self {
+        self.options.scale = Some(scale);
+        self
+    }
+
+    /// With the first query at position `offset`, which may be negative, rather than with the last query at the last key of
+    /// the last pair.
+    pub fn with_query_offset(mut self, offset: i64) -> Self {
+        self.options.query_offset = Some(offset);
+        self
+    }
+
+    /// With this schedule rather than the one chosen from the device.
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.options.schedule = Some(schedule);
+        self
+    }
+
+    /// The output for `query` and the pairs of keys and values, in the order of the signature.
+    ///
+    /// # Errors
+    /// Everything that [`Error`] lists but [`Error::Execution`], before anything is launched. What fails on the device itself
+    /// surfaces where the output is read.
+    pub fn run(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
+        self.launch(device, query, pairs).map(|(out, _)| out)
+    }
+
+    /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's
+    /// included, and −∞ where no key is visible.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], and [`Error::NoLse`] unless the accumulator is `Softmax`.
+    pub fn run_with_lse(
+        &self,
+        device: &Device,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<(Tensor, Tensor), Error> {
+        validate::has_lse(&self.spec)?;
+        self.launch(device, query, pairs)
+    }
+
+    /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
+    /// times keys, on the host.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`].
+    pub fn reference(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
+        let operation = self.operation(query, pairs)?;
+        let host_pairs = pairs
+            .iter()
+            .map(|(key, value)| Ok((key.to_host()?, value.to_host()?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
+        Ok(interpret(
+            &self.spec,
+            &Inputs {
+                query: &query.to_host()?,
+                pairs: &host_pairs,
+                scalars: &self.scalars,
+                tensors: &self.host_tensors()?,
+                scale: f64::from(operation.scale),
+                query_offset: operation.query_offset,
+                key_offsets: &key_offsets,
+            },
+        )?)
+    }
+
+    /// The tile program for `shape`, after all stages, as text.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], as far as they concern the shape.
+    pub fn program(&self, shape: &Shape) -> Result<Program, Error> {
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
+        Ok(passes::compile(&self.spec, &self.scalars, shape.operands(), self.schedule_for(shape.operands()))?)
+    }
+
+    /// The tile program for `shape` after each stage, with the stage's name.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::program`].
+    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, Program)>, Error> {
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
+        Ok(passes::stages(&self.spec, &self.scalars, shape.operands(), self.schedule_for(shape.operands()))?)
+    }
+
+    /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], as far as they concern the shape.
+    pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
+        let program = self.program(shape)?;
+        let operation = validate::shape(&self.spec, &self.scalars, &self.tensors, &self.options, shape)?;
+        let facts = self.tensor_facts(&program)?;
+        let launch = self.compiler_launch(&operation, &facts);
+        purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &launch)?;
+        Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
+    }
+
+    /// Validates, compiles where it must, and launches.
+    fn launch(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<(Tensor, Tensor), Error> {
+        let operation = self.operation(query, pairs)?;
+        validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
+        let schedule = match self.options.schedule {
+            Some(schedule) => schedule,
+            None => schedule::choose(device, operation.operands)?,
+        };
+        schedule::check(device, schedule)?;
+        let program = cache::compile(&self.spec, &self.scalars, operation.operands, schedule)?;
+        let facts = self.tensor_facts(&program)?;
+        let described = self.compiler_launch(&operation, &facts);
+        purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &described)?;
+        launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors)
+    }
+
+    fn operation(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, pairs.len())?;
+        validate::operands(&self.spec, &self.options, query, pairs)
+    }
+
+    fn compiler_launch<'a>(&'a self, operation: &'a Operation, tensors: &'a [TensorFacts]) -> Launch<'a> {
+        Launch {
+            batch: operation.batch,
+            heads: operation.heads,
+            kv_heads: operation.kv_heads,
+            queries: operation.queries,
+            query_offset: operation.query_offset,
+            keys: &operation.keys,
+            scalars: &self.scalars,
+            tensors,
+        }
+    }
+
+    /// The captured tensors' lengths, and the ranges of those whose values take part in integer arithmetic.
+    fn tensor_facts(&self, program: &Program) -> Result<Vec<TensorFacts>, Error> {
+        let needed = validate::tensors_in_arithmetic(program);
+        let facts = self.tensors.iter().enumerate().map(|(place, tensor)| {
+            let values = if needed.contains(&place) { tensor.value_range()? } else { None };
+            Ok(TensorFacts { shape: tensor.shape().to_vec(), values })
+        });
+        facts.collect()
+    }
+
+    fn host_tensors(&self) -> Result<Vec<HostTensor>, Error> {
+        self.tensors.iter().map(Tensor::to_host).collect()
+    }
+
+    /// The schedule of texts and reports, which know no device: the caller's, or else that of a CPU with 16 lanes.
+    fn schedule_for(&self, operands: Operands) -> Schedule {
+        self.options.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(16, operands)))
+    }
+}
+
+/// An attention variant with the values of its scalars and captured tensors, over `PAIRS` pairs of keys and values.
+///
+/// A function with `#[attention]` returns it. Queries are `[B, H, S, D]`, keys `[B, G, T, D]`, values `[B, G, T, Dv]` and the
+/// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 256; one element type of f32,
+/// f16 and bf16, with f32 inside.
+#[derive(Clone, Debug)]
+pub struct Attention<const PAIRS: usize>(AnyAttention);
+
+/// An [`Attention`] that also returns each row's log-sum-exp.
+#[derive(Clone, Debug)]
+pub struct AttentionWithLse<const PAIRS: usize>(AnyAttention);
+
+/// The keys and values of every pair.
+pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
+
+impl<const PAIRS: usize> From<Attention<PAIRS>> for AnyAttention {
+    fn from(attention: Attention<PAIRS>) -> AnyAttention {
+        attention.0
+    }
+}
+
+impl<const PAIRS: usize> Attention<PAIRS> {
+    /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
+    /// types are checked when it is used.
+    pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
+        Attention(AnyAttention { spec, scalars, tensors, options: Options::default() })
+    }
+
+    /// With `scale()` equal to `scale` rather than 1/√D.
+    pub fn with_scale(self, scale: f32) -> Self {
+        Attention(self.0.with_scale(scale))
+    }
+
+    /// With the first query at position `offset`, which may be negative, rather than with the last query at the last key of
+    /// the last pair.
+    pub fn with_query_offset(self, offset: i64) -> Self {
+        Attention(self.0.with_query_offset(offset))
+    }
+
+    /// With the first key of each pair at these positions rather than at 0.
+    pub fn with_key_offsets(mut self, offsets: [i64; PAIRS]) -> Self {
+        self.0.options.key_offsets = offsets.to_vec();
+        self
+    }
+
+    /// With this schedule rather than the one chosen from the device.
+    pub fn with_schedule(self, schedule: Schedule) -> Self {
+        Attention(self.0.with_schedule(schedule))
+    }
+
+    /// Returning the log-sum-exp with the output; see [`AnyAttention::run_with_lse`].
+    pub fn with_lse(self) -> AttentionWithLse<PAIRS> {
+        AttentionWithLse(self.0)
+    }
+
+    /// What was asked, as data.
+    pub fn spec(&self) -> &Spec {
+        self.0.spec()
+    }
+
+    /// The output for `query` and the pairs of keys and values, in the order of the signature; see [`Attention::run`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`].
+    pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<Tensor, Error> {
+        self.0.run(device, query, &pairs)
+    }
+
+    /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`].
+    pub fn reference_pairs(&self, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<Reference, Error> {
+        self.0.reference(query, &pairs)
+    }
+
+    /// The tile program for `shape`, after all stages. Print it.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], as far as they concern the shape.
+    pub fn program(&self, shape: &Shape) -> Result<Program, Error> {
+        self.0.program(shape)
+    }
+
+    /// The tile program for `shape` after each stage, with the stage's name.
+    ///
+    /// # Errors
+    /// As [`Attention::program`].
+    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, Program)>, Error> {
+        self.0.stages(shape)
+    }
+
+    /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], as far as they concern the shape.
+    pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
+        self.0.report(shape)
+    }
+}
+
+impl Attention<1> {
+    /// The output `[B, H, S, Dv]` for queries `[B, H, S, D]`, keys `[B, G, T, D]` and values `[B, G, T, Dv]`.
+    ///
+    /// # Errors
+    /// As [`Attention::run_pairs`].
+    pub fn run(&self, device: &Device, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, Error> {
+        self.run_pairs(device, query, [(key, value)])
+    }
+
+    /// The output and log-sum-exp by the reference; see [`Attention::reference_pairs`].
+    ///
+    /// # Errors
+    /// As [`Attention::run_pairs`].
+    pub fn reference(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Reference, Error> {
+        self.reference_pairs(query, [(key, value)])
+    }
+}
+
+impl<const PAIRS: usize> AttentionWithLse<PAIRS> {
+    /// The output, as [`Attention::run_pairs`] gives it, and the log-sum-exp `[B, H, S]`.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_with_lse`].
+    pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<(Tensor, Tensor), Error> {
+        self.0.run_with_lse(device, query, &pairs)
+    }
+}
+
+impl AttentionWithLse<1> {
+    /// The output, as [`Attention::run`] gives it, and the log-sum-exp `[B, H, S]`.
+    ///
+    /// # Errors
+    /// As [`AttentionWithLse::run_pairs`].
+    pub fn run(
+        &self,
+        device: &Device,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<(Tensor, Tensor), Error> {
+        self.run_pairs(device, query, [(key, value)])
+    }
+}
+
+impl Operation {
+    /// The default position of the first query: so that the last query is at the last key of the last pair.
+    pub(crate) fn default_query_offset(keys: &[Keys], queries: usize) -> i64 {
+        keys.last().map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)
+    }
+}

@@ -1,0 +1,245 @@
+//! What can go wrong, each with what was given and what was expected.
+
+use crate::tensor::DType;
+use purview_compiler::analysis::ranges::RangeError;
+use purview_compiler::emit::launch::LaunchError;
+use purview_compiler::interpret::InterpretError;
+use purview_compiler::passes::CompileError;
+use purview_compiler::report::ReportError;
+use thiserror::Error as ThisError;
+
+/// Why something could not be done. Every error is found before anything is launched, but for [`Error::Execution`].
+#[derive(Clone, Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such device in this build or on this machine.
+    #[error("no device `{wanted}`: {reason}")]
+    NoDevice {
+        /// The device that was asked for.
+        wanted: String,
+        /// Why there is none.
+        reason: String,
+    },
+    /// Something that was launched failed on the device.
+    #[error("the device failed: {reason}")]
+    Execution {
+        /// What the device says.
+        reason: String,
+    },
+    /// Data whose length is not its shape's.
+    #[error("a tensor of shape {shape:?} has {expected} elements, {given} were given")]
+    Length {
+        /// The shape.
+        shape: Vec<usize>,
+        /// Its number of elements.
+        expected: usize,
+        /// The number given.
+        given: usize,
+    },
+    /// A shape with more elements than offsets can count.
+    #[error("a tensor of shape {shape:?} has more than {} elements", crate::tensor::MAX_ELEMENTS)]
+    TooLarge {
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// A view that reaches past its memory.
+    #[error("a view of shape {shape:?} and strides {strides:?} from element {start} reaches past its {capacity} elements")]
+    OutOfMemory {
+        /// The first element.
+        start: usize,
+        /// The shape.
+        shape: Vec<usize>,
+        /// The strides.
+        strides: Vec<usize>,
+        /// How many elements there are.
+        capacity: usize,
+    },
+    /// A view that a handle of cubecl's cannot express.
+    #[error("a view that begins at element {start} of its memory has no handle: only one that begins at 0 has")]
+    NotAtStart {
+        /// The first element.
+        start: usize,
+    },
+    /// Axes that are not a permutation.
+    #[error("axes {axes:?} must name each dimension of {shape:?} once")]
+    Axes {
+        /// The axes.
+        axes: Vec<usize>,
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// A range outside a dimension.
+    #[error("elements {start}..{start}+{length} of dimension {axis} are not inside the shape {shape:?}")]
+    Narrow {
+        /// The dimension.
+        axis: usize,
+        /// The first element.
+        start: usize,
+        /// How many.
+        length: usize,
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// A handle with elements of a type that Purview has no use for.
+    #[error("a handle of {given}, expected f32, f16, bf16, i32, u8 or u32")]
+    HandleType {
+        /// Its type.
+        given: String,
+    },
+    /// A type that the device lacks.
+    #[error("the device `{device}` has no {dtype}")]
+    UnsupportedType {
+        /// The device.
+        device: String,
+        /// The type.
+        dtype: DType,
+    },
+    /// A tensor on another device.
+    #[error("`{name}` is on the device `{given}`, the kernel is to run on `{expected}`")]
+    OtherDevice {
+        /// The tensor.
+        name: String,
+        /// Its device.
+        given: String,
+        /// The launch's device.
+        expected: String,
+    },
+    /// A wrong number of dimensions.
+    #[error("`{name}` has shape {shape:?}, expected {expected} dimensions")]
+    Rank {
+        /// The tensor.
+        name: String,
+        /// The number of dimensions expected.
+        expected: usize,
+        /// The shape given.
+        shape: Vec<usize>,
+    },
+    /// A tensor that does not fit another.
+    #[error("{what} differ: `{name}` is {shape:?}, `{other}` is {other_shape:?}")]
+    Mismatch {
+        /// What ought to be the same: "batches", "head dims", "lengths".
+        what: &'static str,
+        /// One tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The other.
+        other: String,
+        /// Its shape.
+        other_shape: Vec<usize>,
+    },
+    /// Query heads that key heads do not divide.
+    #[error("`{query}` has {heads} heads, which is not a multiple of the {kv_heads} heads of `{key}`")]
+    Heads {
+        /// The query tensor.
+        query: String,
+        /// Its heads.
+        heads: usize,
+        /// The key tensor.
+        key: String,
+        /// Its heads.
+        kv_heads: usize,
+    },
+    /// A head dim out of range.
+    #[error("`{name}` has a head dim of {dim}, expected 1 to {}", purview_compiler::ir::MAX_HEAD_DIM)]
+    HeadDim {
+        /// The tensor.
+        name: String,
+        /// Its head dim.
+        dim: usize,
+    },
+    /// A tensor of the wrong element type.
+    #[error("`{name}` holds {given}, expected {expected}")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        given: DType,
+        /// The types it may have.
+        expected: String,
+    },
+    /// A scalar out of range.
+    #[error("the scalar `{name}` is {given}, expected {expected}")]
+    Scalar {
+        /// The scalar.
+        name: String,
+        /// Its value.
+        given: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A scale that is not a finite number.
+    #[error("the scale is {given}, expected a finite number")]
+    Scale {
+        /// The scale.
+        given: f32,
+    },
+    /// An offset that leaves 32 bits.
+    #[error("the offset of `{name}` is {given}, expected a signed 32-bit number")]
+    Offset {
+        /// The tensor.
+        name: String,
+        /// The offset.
+        given: i64,
+    },
+    /// A wrong number of arguments, from a caller that builds specifications itself.
+    #[error("`{attention}` takes {expected} {what}, {given} were given")]
+    Count {
+        /// The attention.
+        attention: String,
+        /// What is counted.
+        what: &'static str,
+        /// How many it takes.
+        expected: usize,
+        /// How many were given.
+        given: usize,
+    },
+    /// A log-sum-exp of an accumulator that has none.
+    #[error("`{attention}` accumulates with `{accumulator}`, and only `Softmax` has a log-sum-exp")]
+    NoLse {
+        /// The attention.
+        attention: String,
+        /// Its accumulator.
+        accumulator: &'static str,
+    },
+    /// A schedule that is not for this device or these head dims.
+    #[error("the schedule {schedule} does not fit: {reason}")]
+    Schedule {
+        /// The schedule.
+        schedule: String,
+        /// Why.
+        reason: String,
+    },
+    /// A kernel text that this build cannot make.
+    #[error("no text for the target `{target}`: {reason}")]
+    Target {
+        /// The target.
+        target: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A specification that has no program.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// An index, an integer or a divisor that can leave its range.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// A launch that the device's limits forbid.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// No report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// No reference.
+    #[error(transparent)]
+    Interpret(#[from] InterpretError),
+}
+
+impl Error {
+    pub(crate) fn execution(error: impl std::fmt::Display) -> Error {
+        // The first lines say what happened; the rest is a backtrace.
+        let text = error.to_string();
+        let reason = text.split("Backtrace:").next().unwrap_or(&text).trim().to_string();
+        Error::Execution { reason }
+    }
+}

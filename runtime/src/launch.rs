@@ -1,0 +1,109 @@
+//! From validated tensors to a launch.
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::tensor::{DType, Tensor};
+use purview_compiler::emit::arguments::Compiled;
+use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage};
+use purview_compiler::ir::{Accumulator, Operands};
+use purview_compiler::launch::Keys;
+use purview_compiler::lower::runtime_scalars;
+use purview_compiler::spec::{ScalarValue, Spec};
+
+/// The sizes of a validated launch.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub queries: usize,
+    pub operands: Operands,
+    /// Each pair's keys.
+    pub keys: Vec<Keys>,
+    /// The first query's position.
+    pub query_offset: i64,
+    /// `scale()`.
+    pub scale: f32,
+}
+
+impl Operation {
+    /// Sizes, with nothing said of keys, positions and scale.
+    pub(crate) fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: Operands) -> Operation {
+        Operation { batch, heads, kv_heads, queries, operands, keys: Vec::new(), query_offset: 0, scale: 1.0 }
+    }
+}
+
+/// Launches `program` and returns the output and the log-sum-exp, which only softmax writes.
+#[allow(clippy::too_many_arguments, reason = "what a launch is made of; a struct of these would have one maker and one user")]
+pub(crate) fn launch(
+    device: &Device,
+    spec: &Spec,
+    program: &Compiled,
+    operation: &Operation,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+    scalars: &[ScalarValue],
+    tensors: &[Tensor],
+) -> Result<(Tensor, Tensor), Error> {
+    let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
+    let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim])?;
+    let rows = match program.accumulator {
+        Accumulator::Softmax { .. } => queries,
+        Accumulator::Sum | Accumulator::Mean => 0,
+    };
+    let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows])?;
+    if batch * heads * queries == 0 {
+        return Ok((output, lse));
+    }
+
+    let key_values = pairs.iter().zip(&operation.keys).map(|((key, value), keys)| KeyValueData {
+        key: operand(key),
+        value: operand(value),
+        length: keys.length,
+        offset: keys.offset as i32,
+    });
+    let captured = tensors.iter().map(|tensor| CapturedData {
+        buffer: buffer(tensor),
+        storage: match tensor.dtype() {
+            DType::I32 => Storage::I32,
+            DType::U8 => Storage::U8,
+            DType::U32 => Storage::U32,
+            DType::F32 | DType::F16 | DType::Bf16 => Storage::F32,
+        },
+        start: tensor.start(),
+        shape: tensor.shape().to_vec(),
+        strides: tensor.strides().to_vec(),
+    });
+    emit::launch(
+        device.client(),
+        program,
+        LaunchData {
+            query: operand(query),
+            pairs: key_values.collect(),
+            output: buffer(&output),
+            lse: buffer(&lse),
+            scalars: runtime_scalars(spec, scalars),
+            tensors: captured.collect(),
+            scale: operation.scale,
+            batch,
+            heads,
+            group: heads / kv_heads,
+            queries,
+            query_offset: operation.query_offset as i32,
+        },
+    )?;
+    Ok((output, lse))
+}
+
+fn buffer(tensor: &Tensor) -> Buffer {
+    Buffer { memory: tensor.memory().clone(), length: tensor.capacity() }
+}
+
+fn operand(tensor: &Tensor) -> OperandData {
+    let strides = tensor.strides();
+    OperandData {
+        buffer: buffer(tensor),
+        start: tensor.start(),
+        strides: [strides[0], strides[1], strides[2], strides[3]],
+    }
+}

@@ -1,0 +1,261 @@
+//! Everything that is checked before a launch, but for the ranges of integers, which the compiler checks.
+
+use crate::attention::Options;
+use crate::device::Device;
+use crate::error::Error;
+use crate::launch::Operation;
+use crate::shape::Shape;
+use crate::tensor::{DType, Tensor};
+use purview_compiler::expr::{Expr, Type};
+use purview_compiler::ir::{Accumulator as ProgramAccumulator, MAX_HEAD_DIM, Operands, Program, TileOp};
+use purview_compiler::launch::Keys;
+use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
+use std::collections::HashSet;
+
+/// Numbers, types and ranges of scalars and captured tensors.
+pub(crate) fn arguments(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    tensors: &[Tensor],
+    pairs: usize,
+) -> Result<(), Error> {
+    let counts = [
+        ("scalars", spec.scalars.len(), scalars.len()),
+        ("captured tensors", spec.tensors.len(), tensors.len()),
+        ("pairs of keys and values", spec.pairs.len(), pairs),
+    ];
+    for (what, expected, given) in counts {
+        if expected != given {
+            return Err(Error::Count { attention: spec.name.clone(), what, expected, given });
+        }
+    }
+    for (param, value) in spec.scalars.iter().zip(scalars) {
+        let wrong = |given: String, expected: &str| {
+            Err(Error::Scalar { name: param.name.clone(), given, expected: expected.into() })
+        };
+        match *value {
+            _ if value.declared() != param.ty => return wrong(format!("{value:?}"), param.ty.name())?,
+            ScalarValue::U32(value) if value > i32::MAX.unsigned_abs() => {
+                return wrong(value.to_string(), "at most 2147483647: integers are signed in an attention")?;
+            }
+            ScalarValue::F32(value) if !value.is_finite() => return wrong(value.to_string(), "a finite number")?,
+            _ => {}
+        }
+    }
+    for (param, tensor) in spec.tensors.iter().zip(tensors) {
+        if tensor.shape().len() != param.rank {
+            let shape = tensor.shape().to_vec();
+            return Err(Error::Rank { name: param.name.clone(), expected: param.rank, shape });
+        }
+        let (fits, expected) = match param.ty {
+            TensorType::F32 => (tensor.dtype() == DType::F32, "f32"),
+            TensorType::I32 => (tensor.dtype() == DType::I32, "i32"),
+            TensorType::Bool => (matches!(tensor.dtype(), DType::U8 | DType::U32), "bool (u8 or u32)"),
+        };
+        if !fits {
+            let (name, given) = (param.name.clone(), tensor.dtype());
+            return Err(Error::Type { name, given, expected: expected.into() });
+        }
+    }
+    Ok(())
+}
+
+/// Shapes and types of queries, keys and values against each other.
+pub(crate) fn operands(
+    spec: &Spec,
+    options: &Options,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+) -> Result<Operation, Error> {
+    let [batch, heads, queries, qk_dim] = four(&spec.query, query)?;
+    let element = query.dtype().element().ok_or_else(|| Error::Type {
+        name: spec.query.clone(),
+        given: query.dtype(),
+        expected: "f32, f16 or bf16".into(),
+    })?;
+    let first = (spec.query.as_str(), query);
+    let mut lengths = Vec::new();
+    let mut heads_and_dim = None;
+    for (names, (key, value)) in spec.pairs.iter().zip(pairs) {
+        let key = (names.key.as_str(), *key);
+        let value = (names.value.as_str(), *value);
+        for (name, tensor) in [key, value] {
+            if tensor.dtype() != query.dtype() {
+                let expected = format!("{}, as `{}` does", query.dtype(), spec.query);
+                return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+            }
+            same("batches", (name, tensor), first, four(name, tensor)?[0], batch)?;
+        }
+        let [_, kv_heads, length, key_dim] = four(key.0, key.1)?;
+        let [_, value_heads, value_length, v_dim] = four(value.0, value.1)?;
+        same("head dims of queries and keys", key, first, key_dim, qk_dim)?;
+        same("heads of keys and values", value, key, value_heads, kv_heads)?;
+        same("lengths of keys and values", value, key, value_length, length)?;
+        let (expected_heads, expected_dim, other_key, other_value) =
+            *heads_and_dim.get_or_insert((kv_heads, v_dim, key, value));
+        same("heads of the pairs", key, other_key, kv_heads, expected_heads)?;
+        same("head dims of the values", value, other_value, v_dim, expected_dim)?;
+        if kv_heads == 0 && heads > 0 || kv_heads > 0 && heads % kv_heads != 0 {
+            return Err(Error::Heads { query: spec.query.clone(), heads, key: key.0.into(), kv_heads });
+        }
+        for (name, dim) in [(key.0, key_dim), (value.0, v_dim)] {
+            if !(1..=MAX_HEAD_DIM).contains(&dim) {
+                return Err(Error::HeadDim { name: name.into(), dim });
+            }
+        }
+        lengths.push(length);
+    }
+    let (kv_heads, v_dim) = heads_and_dim.map_or((heads, qk_dim), |(heads, dim, ..)| (heads, dim));
+    let operands = Operands { element, qk_dim, v_dim };
+    operation(spec, options, Operation::sizes(batch, heads, kv_heads, queries, operands), &lengths)
+}
+
+/// The same of a shape, which has no tensors.
+pub(crate) fn shape(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    tensors: &[Tensor],
+    options: &Options,
+    shape: &Shape,
+) -> Result<Operation, Error> {
+    arguments(spec, scalars, tensors, spec.pairs.len())?;
+    let Shape { batch, heads, kv_heads, queries, .. } = *shape;
+    if kv_heads == 0 || heads % kv_heads != 0 {
+        let key = spec.pairs[0].key.clone();
+        return Err(Error::Heads { query: spec.query.clone(), heads, key, kv_heads });
+    }
+    let lengths = match shape.keys.as_slice() {
+        [length] => vec![*length; spec.pairs.len()],
+        lengths if lengths.len() == spec.pairs.len() => lengths.to_vec(),
+        lengths => {
+            let (attention, what) = (spec.name.clone(), "lengths of keys");
+            return Err(Error::Count { attention, what, expected: spec.pairs.len(), given: lengths.len() });
+        }
+    };
+    operation(spec, options, Operation::sizes(batch, heads, kv_heads, queries, shape.operands()), &lengths)
+}
+
+/// Scale and offsets.
+fn operation(
+    spec: &Spec,
+    options: &Options,
+    sizes: Operation,
+    lengths: &[usize],
+) -> Result<Operation, Error> {
+    let scale = options.scale.unwrap_or(1.0 / (sizes.operands.qk_dim.max(1) as f32).sqrt());
+    if !scale.is_finite() {
+        return Err(Error::Scale { given: scale });
+    }
+    let mut keys = Vec::new();
+    for (pair, &length) in lengths.iter().enumerate() {
+        let offset = options.key_offsets.get(pair).copied().unwrap_or(0);
+        if i32::try_from(offset).is_err() {
+            return Err(Error::Offset { name: spec.pairs[pair].key.clone(), given: offset });
+        }
+        keys.push(Keys { length, offset });
+    }
+    let query_offset = options.query_offset.unwrap_or(Operation::default_query_offset(&keys, sizes.queries));
+    if i32::try_from(query_offset).is_err() {
+        return Err(Error::Offset { name: spec.query.clone(), given: query_offset });
+    }
+    Ok(Operation { scale, keys, query_offset, ..sizes })
+}
+
+/// That everything is on `device`, which has the type.
+pub(crate) fn placement(
+    spec: &Spec,
+    device: &Device,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+    tensors: &[Tensor],
+) -> Result<(), Error> {
+    let operands = spec.pairs.iter().zip(pairs).flat_map(|(names, (key, value))| [(&names.key, *key), (&names.value, *value)]);
+    let captured = spec.tensors.iter().map(|param| &param.name).zip(tensors);
+    for (name, tensor) in std::iter::once((&spec.query, query)).chain(operands).chain(captured) {
+        if !tensor.is_on(device.client()) {
+            return Err(Error::OtherDevice {
+                name: name.clone(),
+                given: tensor.device().name().into(),
+                expected: device.name().into(),
+            });
+        }
+    }
+    match query.dtype().element() {
+        Some(element) if !device.supports(element) => {
+            Err(Error::UnsupportedType { device: device.name().into(), dtype: query.dtype() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// That the accumulator has a log-sum-exp.
+pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
+    match spec.accumulator {
+        Accumulator::Softmax { .. } => Ok(()),
+        _ => Err(Error::NoLse { attention: spec.name.clone(), accumulator: spec.accumulator.name() }),
+    }
+}
+
+/// The captured tensors of integers whose values take part in integer arithmetic or in an index, so that their range matters.
+/// A comparison needs none.
+pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
+    let mut needed = HashSet::new();
+    let mut visit = |expr: &Expr| {
+        expr.any(&mut |expr| {
+            let parameters = program.parameters();
+            let arithmetic = matches!(expr, Expr::Load { .. })
+                || (parameters.assume_type(expr) == Type::Int && matches!(expr, Expr::Unary(..) | Expr::Binary(..)));
+            if arithmetic {
+                for operand in expr.children() {
+                    if let Expr::Load { tensor, .. } = operand
+                        && program.tensors[*tensor].ty == TensorType::I32
+                    {
+                        needed.insert(*tensor);
+                    }
+                }
+            }
+            false
+        });
+    };
+    for key_loop in &program.loops {
+        for range in key_loop.visit.iter().chain(&key_loop.full) {
+            range.from.iter().chain(&range.to).for_each(&mut visit);
+        }
+        for op in &key_loop.body {
+            match op {
+                TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => visit(expr),
+                TileOp::Dot | TileOp::Push => {}
+            }
+        }
+    }
+    if let ProgramAccumulator::Softmax { sink: Some(sink), .. } = &program.accumulator {
+        visit(sink);
+    }
+    program.query_scale.iter().for_each(visit);
+    needed
+}
+
+/// The four lengths of `[B, H, S, D]`.
+fn four(name: &str, tensor: &Tensor) -> Result<[usize; 4], Error> {
+    let shape = tensor.shape();
+    shape.try_into().map_err(|_| Error::Rank { name: name.into(), expected: 4, shape: shape.to_vec() })
+}
+
+fn same(
+    what: &'static str,
+    (name, tensor): (&str, &Tensor),
+    (other, other_tensor): (&str, &Tensor),
+    given: usize,
+    expected: usize,
+) -> Result<(), Error> {
+    if given == expected {
+        return Ok(());
+    }
+    Err(Error::Mismatch {
+        what,
+        name: name.into(),
+        shape: tensor.shape().to_vec(),
+        other: other.into(),
+        other_shape: other_tensor.shape().to_vec(),
+    })
+}
