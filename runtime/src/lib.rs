@@ -32,6 +32,8 @@ mod attention;
 pub mod cache;
 mod device;
 mod error;
+#[cfg(feature = "cli")]
+pub mod golden;
 mod launch;
 pub mod schedule;
 mod shape;
