@@ -3,7 +3,7 @@
 use crate::cache;
 use crate::device::Device;
 use crate::error::Error;
-use crate::launch::{self, Operation};
+use crate::launch::{self, Operation, Target};
 use crate::schedule;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -145,6 +145,18 @@ impl AnyAttention {
         let launch = self.compiler_launch(&operation, &facts);
         purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &launch)?;
         Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
+    }
+
+    /// The text of the kernel for `shape` on `target`, with no device. Lengths are arguments of a kernel, so only the head dims
+    /// and the element type of the shape matter.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::program`], and [`Error::Target`] where this build can't make the text.
+    pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
+        let schedule = self.options.schedule.unwrap_or(Schedule::Cube(schedule::SMALL_CUBE));
+        let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule)?;
+        launch::emit_text(target, &program)
     }
 
     /// Validates, compiles where it must, and launches.
@@ -299,6 +311,14 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// As [`AnyAttention::run`], as far as they concern the shape.
     pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
         self.0.report(shape)
+    }
+
+    /// The text of the kernel for `shape` on `target`, with no device; see [`AnyAttention::emit`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit`].
+    pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
+        self.0.emit(target, shape)
     }
 }
 

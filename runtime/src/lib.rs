@@ -42,6 +42,7 @@ mod variant;
 pub use attention::{AnyAttention, Attention, AttentionWithLse, Pairs};
 pub use device::Device;
 pub use error::Error;
+pub use launch::Target;
 pub use purview_compiler::{eval, expr, interpret, ir, lang, report, spec};
 pub use purview_macros::{attention, mask, score};
 pub use shape::Shape;
@@ -50,5 +51,5 @@ pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.
 pub mod prelude {
-    pub use crate::{Attention, Device, Error, Shape, Tensor, attention, mask, score};
+    pub use crate::{Attention, Device, Error, Shape, Target, Tensor, attention, mask, score};
 }

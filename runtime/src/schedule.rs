@@ -6,6 +6,9 @@ use cubecl::ir::HardwareProperties;
 use purview_compiler::ir::Operands;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Schedule};
 
+/// The `cube` schedule that fits WebGPU's default limits with room to spare.
+pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
+
 /// The schedule for programs with `operands` on `device`.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
     let candidates = [
         CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 },
-        CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 },
+        SMALL_CUBE,
     ];
     let schedule = candidates.into_iter().map(Schedule::Cube).find(|schedule| check(device, *schedule).is_ok());
     schedule.ok_or_else(|| Error::Schedule {
