@@ -4,7 +4,9 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 use purview_compiler::emit::arguments::Compiled;
-use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage};
+use purview_compiler::emit::launch::{
+    self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage,
+};
 use purview_compiler::ir::{Accumulator, Operands};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
@@ -55,7 +57,10 @@ impl Operation {
 }
 
 /// Launches `program` and returns the output and the log-sum-exp, which only softmax writes.
-#[allow(clippy::too_many_arguments, reason = "what a launch is made of; a struct of these would have one maker and one user")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a launch is made of; a struct of these would have one maker and one user"
+)]
 pub(crate) fn launch(
     device: &Device,
     spec: &Spec,

@@ -73,16 +73,28 @@ fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String
     };
     // A compiler of CubeCL's panics on what its target cannot express.
     let compiled = catch_unwind(AssertUnwindSafe(|| {
-        WgslCompiler::default().compile(definition(), &WgpuCompilationOptions::default()).map(|shader| shader.to_string())
+        WgslCompiler::default()
+            .compile(definition(), &WgpuCompilationOptions::default())
+            .map(|shader| shader.to_string())
     }));
     match compiled {
-        Ok(Ok(text)) => Ok(text),
+        Ok(Ok(text)) => Ok(rename_entry(&text, &program.name)),
         Ok(Err(error)) => Err(TextError::Compiler(error.to_string())),
         Err(panic) => {
             let message = panic.downcast_ref::<String>().cloned();
             let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             Err(TextError::Compiler(message.unwrap_or_else(|| "for no stated reason".into())))
         }
+    }
+}
+
+/// `text` with the entry point named `name`: CubeCL's name ends in a hash that changes with its dependencies.
+fn rename_entry(text: &str, name: &str) -> String {
+    let entry =
+        text.split("@compute").nth(1).and_then(|rest| rest.split("fn ").nth(1)).and_then(|rest| rest.split('(').next());
+    match entry {
+        Some(entry) => text.replace(&format!("fn {entry}("), &format!("fn {name}(")),
+        None => text.to_string(),
     }
 }
 
