@@ -12,7 +12,8 @@ use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::passes;
+use purview_compiler::lower::lower;
+use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, report};
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -97,6 +98,8 @@ impl AnyAttention {
     /// As [`AnyAttention::run`].
     pub fn reference(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
         let operation = self.operation(query, pairs)?;
+        // The specification is checked as for a kernel.
+        lower(&self.spec, &self.scalars, operation.operands).map_err(CompileError::from)?;
         let host_pairs = pairs
             .iter()
             .map(|(key, value)| Ok((key.to_host()?, value.to_host()?)))

@@ -28,6 +28,9 @@
 //! The body is a small language of its own; [`attention`](macro@attention) describes it. The compiler derives the tiles to
 //! visit from the predicate, and [`Attention`] validates, compiles once, launches, reports and checks.
 
+/// The cubecl that this crate is built with, for handles and clients.
+pub use cubecl;
+
 mod attention;
 pub mod cache;
 mod device;
