@@ -5,29 +5,41 @@
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::spec::{
-    Accumulator, Location, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam, TensorType,
+    Accumulator, Location, MAX_EXPR_SIZE, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam,
+    TensorType,
 };
 
 /// An expression and where its parts are written.
 #[derive(Clone, Debug)]
 pub struct Traced {
     expr: Expr,
+    size: usize,
     origins: Vec<Origin>,
 }
 
 impl Traced {
     fn leaf(expr: Expr) -> Self {
-        Traced { expr, origins: Vec::new() }
+        Traced { expr, size: 1, origins: Vec::new() }
     }
 
     fn unary(self, op: UnaryOp) -> Self {
-        Traced { expr: Expr::unary(op, self.expr), origins: self.origins }
+        Traced::join([self], |exprs| {
+            let [a] = take(exprs);
+            Expr::unary(op, a)
+        })
     }
 
-    fn join(parts: impl IntoIterator<Item = Traced>, make: impl FnOnce(Vec<Expr>) -> Expr) -> Self {
+    /// The expression that `make` makes of `parts`. A part that is too large stands for the whole: `let`s that double would
+    /// fill the memory otherwise, and lowering refuses such an expression for its size alone.
+    fn join<const N: usize>(parts: [Traced; N], make: impl FnOnce(Vec<Expr>) -> Expr) -> Self {
+        let mut size = 1;
         let mut origins = Vec::new();
-        let mut exprs = Vec::new();
+        let mut exprs = Vec::with_capacity(N);
         for part in parts {
+            if part.size > MAX_EXPR_SIZE {
+                return part;
+            }
+            size += part.size;
             exprs.push(part.expr);
             for origin in part.origins {
                 if !origins.contains(&origin) {
@@ -35,7 +47,7 @@ impl Traced {
                 }
             }
         }
-        Traced { expr: make(exprs), origins }
+        Traced { expr: make(exprs), size, origins }
     }
 
     fn binary(self, op: BinaryOp, other: Traced) -> Self {

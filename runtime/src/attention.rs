@@ -3,7 +3,7 @@
 use crate::cache;
 use crate::device::Device;
 use crate::error::Error;
-use crate::launch::{self, Operation};
+use crate::launch::{self, Operation, Target};
 use crate::schedule;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -12,7 +12,8 @@ use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::passes;
+use purview_compiler::lower::lower;
+use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, report};
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -97,6 +98,8 @@ impl AnyAttention {
     /// As [`AnyAttention::run`].
     pub fn reference(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
         let operation = self.operation(query, pairs)?;
+        // The specification is checked as for a kernel.
+        lower(&self.spec, &self.scalars, operation.operands).map_err(CompileError::from)?;
         let host_pairs = pairs
             .iter()
             .map(|(key, value)| Ok((key.to_host()?, value.to_host()?)))
@@ -145,6 +148,18 @@ impl AnyAttention {
         let launch = self.compiler_launch(&operation, &facts);
         purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &launch)?;
         Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
+    }
+
+    /// The text of the kernel for `shape` on `target`, with no device. Lengths are arguments of a kernel, so only the head dims
+    /// and the element type of the shape matter.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::program`], and [`Error::Target`] where this build can't make the text.
+    pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
+        let schedule = self.options.schedule.unwrap_or(Schedule::Cube(schedule::SMALL_CUBE));
+        let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule)?;
+        launch::emit_text(target, &program)
     }
 
     /// Validates, compiles where it must, and launches.
@@ -299,6 +314,14 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// As [`AnyAttention::run`], as far as they concern the shape.
     pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
         self.0.report(shape)
+    }
+
+    /// The text of the kernel for `shape` on `target`, with no device; see [`AnyAttention::emit`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit`].
+    pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
+        self.0.emit(target, shape)
     }
 }
 

@@ -20,11 +20,9 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] where there is none.
     pub fn best() -> Result<Device, Error> {
-        Device::cuda(0)
-            .or_else(|_| Device::hip(0))
-            .or_else(|_| Device::wgpu())
-            .or_else(|_| Device::cpu())
-            .map_err(|_| Error::NoDevice { wanted: "any".into(), reason: "turn on one of purview's device features".into() })
+        Device::cuda(0).or_else(|_| Device::hip(0)).or_else(|_| Device::wgpu()).or_else(|_| Device::cpu()).map_err(
+            |_| Error::NoDevice { wanted: "any".into(), reason: "turn on one of purview's device features".into() },
+        )
     }
 
     /// The CPU (feature `cpu`).
@@ -83,10 +81,7 @@ impl Device {
         }
     }
 
-    fn open(
-        name: &str,
-        device: Result<cubecl::Device, cubecl::device::DeviceUnavailable>,
-    ) -> Result<Device, Error> {
+    fn open(name: &str, device: Result<cubecl::Device, cubecl::device::DeviceUnavailable>) -> Result<Device, Error> {
         match device {
             Ok(device) => Ok(Device { name: name.to_string(), client: device.client() }),
             Err(unavailable) => Err(Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() }),

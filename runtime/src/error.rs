@@ -43,7 +43,9 @@ pub enum Error {
         shape: Vec<usize>,
     },
     /// A view that reaches past its memory.
-    #[error("a view of shape {shape:?} and strides {strides:?} from element {start} reaches past its {capacity} elements")]
+    #[error(
+        "a view of shape {shape:?} and strides {strides:?} from element {start} reaches past its {capacity} elements"
+    )]
     OutOfMemory {
         /// The first element.
         start: usize,

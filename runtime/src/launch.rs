@@ -4,11 +4,34 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 use purview_compiler::emit::arguments::Compiled;
-use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage};
+use purview_compiler::emit::launch::{
+    self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage,
+};
 use purview_compiler::ir::{Accumulator, Operands};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::{ScalarValue, Spec};
+
+/// A kernel language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Target {
+    /// WebGPU's shading language (feature `wgpu`).
+    Wgsl,
+}
+
+/// The text of `program`'s kernel.
+#[cfg(feature = "wgpu")]
+pub(crate) fn emit_text(Target::Wgsl: Target, program: &Compiled) -> Result<String, Error> {
+    purview_compiler::emit::text::wgsl(program)
+        .map_err(|error| Error::Target { target: "wgsl", reason: error.to_string() })
+}
+
+/// The text of `program`'s kernel.
+#[cfg(not(feature = "wgpu"))]
+pub(crate) fn emit_text(Target::Wgsl: Target, _: &Compiled) -> Result<String, Error> {
+    Err(Error::Target { target: "wgsl", reason: "turn on the feature `wgpu`".into() })
+}
 
 /// The sizes of a validated launch.
 #[derive(Clone, Debug)]
@@ -34,7 +57,10 @@ impl Operation {
 }
 
 /// Launches `program` and returns the output and the log-sum-exp, which only softmax writes.
-#[allow(clippy::too_many_arguments, reason = "what a launch is made of; a struct of these would have one maker and one user")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a launch is made of; a struct of these would have one maker and one user"
+)]
 pub(crate) fn launch(
     device: &Device,
     spec: &Spec,

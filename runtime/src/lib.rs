@@ -28,6 +28,9 @@
 //! The body is a small language of its own; [`attention`](macro@attention) describes it. The compiler derives the tiles to
 //! visit from the predicate, and [`Attention`] validates, compiles once, launches, reports and checks.
 
+/// The cubecl that this crate is built with, for handles and clients.
+pub use cubecl;
+
 mod attention;
 pub mod cache;
 mod device;
@@ -44,6 +47,7 @@ mod variant;
 pub use attention::{AnyAttention, Attention, AttentionWithLse, Pairs};
 pub use device::Device;
 pub use error::Error;
+pub use launch::Target;
 pub use purview_compiler::{eval, expr, interpret, ir, lang, report, spec};
 pub use purview_macros::{attention, mask, score};
 pub use shape::Shape;
@@ -52,5 +56,5 @@ pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.
 pub mod prelude {
-    pub use crate::{Attention, Device, Error, Shape, Tensor, attention, mask, score};
+    pub use crate::{Attention, Device, Error, Shape, Target, Tensor, attention, mask, score};
 }

@@ -6,6 +6,9 @@ use cubecl::ir::HardwareProperties;
 use purview_compiler::ir::Operands;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Schedule};
 
+/// The `cube` schedule that fits WebGPU's default limits with room to spare.
+pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
+
 /// The schedule for programs with `operands` on `device`.
 ///
 /// # Errors
@@ -16,10 +19,7 @@ pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
         return Ok(Schedule::Cpu(cpu(hardware.load_width as usize / 32, operands)));
     }
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
-    let candidates = [
-        CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 },
-        CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 },
-    ];
+    let candidates = [CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 }, SMALL_CUBE];
     let schedule = candidates.into_iter().map(Schedule::Cube).find(|schedule| check(device, *schedule).is_ok());
     schedule.ok_or_else(|| Error::Schedule {
         schedule: "cube".into(),
@@ -45,7 +45,9 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
         Schedule::Cpu(_) if hardware.num_cpu_cores.is_none() => {
             wrong(format!("`{}` is not a CPU, and its cubes need the `cube` schedule", device.name()))
         }
-        Schedule::Cpu(cpu) if cpu.lanes == 0 || cpu.vectors == 0 || cpu.rows == 0 || cpu.keys % cpu.rows.max(1) != 0 => {
+        Schedule::Cpu(cpu)
+            if cpu.lanes == 0 || cpu.vectors == 0 || cpu.rows == 0 || cpu.keys % cpu.rows.max(1) != 0 =>
+        {
             wrong("its keys must be a multiple of its rows, and no size may be 0".into())
         }
         Schedule::Cube(_) if hardware.num_cpu_cores.is_some() => {

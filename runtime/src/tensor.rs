@@ -213,16 +213,7 @@ impl Tensor {
     fn contiguous(device: &Device, memory: Handle, dtype: DType, shape: Vec<usize>) -> Tensor {
         let strides = contiguous_strides(&shape);
         let capacity = shape.iter().product();
-        Tensor {
-            device: device.clone(),
-            memory,
-            capacity,
-            dtype,
-            start: 0,
-            shape,
-            strides,
-            values: Arc::default(),
-        }
+        Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, values: Arc::default() }
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. It must not be

@@ -13,12 +13,7 @@ use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
 use std::collections::HashSet;
 
 /// Numbers, types and ranges of scalars and captured tensors.
-pub(crate) fn arguments(
-    spec: &Spec,
-    scalars: &[ScalarValue],
-    tensors: &[Tensor],
-    pairs: usize,
-) -> Result<(), Error> {
+pub(crate) fn arguments(spec: &Spec, scalars: &[ScalarValue], tensors: &[Tensor], pairs: usize) -> Result<(), Error> {
     let counts = [
         ("scalars", spec.scalars.len(), scalars.len()),
         ("captured tensors", spec.tensors.len(), tensors.len()),
@@ -136,12 +131,7 @@ pub(crate) fn shape(
 }
 
 /// Scale and offsets.
-fn operation(
-    spec: &Spec,
-    options: &Options,
-    sizes: Operation,
-    lengths: &[usize],
-) -> Result<Operation, Error> {
+fn operation(spec: &Spec, options: &Options, sizes: Operation, lengths: &[usize]) -> Result<Operation, Error> {
     let scale = options.scale.unwrap_or(1.0 / (sizes.operands.qk_dim.max(1) as f32).sqrt());
     if !scale.is_finite() {
         return Err(Error::Scale { given: scale });
@@ -169,7 +159,8 @@ pub(crate) fn placement(
     pairs: &[(&Tensor, &Tensor)],
     tensors: &[Tensor],
 ) -> Result<(), Error> {
-    let operands = spec.pairs.iter().zip(pairs).flat_map(|(names, (key, value))| [(&names.key, *key), (&names.value, *value)]);
+    let operands =
+        spec.pairs.iter().zip(pairs).flat_map(|(names, (key, value))| [(&names.key, *key), (&names.value, *value)]);
     let captured = spec.tensors.iter().map(|param| &param.name).zip(tensors);
     for (name, tensor) in std::iter::once((&spec.query, query)).chain(operands).chain(captured) {
         if !tensor.is_on(device.client()) {

@@ -19,8 +19,8 @@
 
 use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
 use super::bounds::visits;
-use super::expression::Place;
 use super::count_kernel;
+use super::expression::Place;
 use super::scores::apply;
 use super::softmax::{EMPTY, exp2, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop};
@@ -142,13 +142,33 @@ pub fn attention_cpu<E: Float, N: Size>(
                     let full = key0 >= visit.full_from && key0 + count <= visit.full_to;
                     if full {
                         key_tile::<E, N>(
-                            &mut tile, pair, &place, parameters, key_base, value_base, key0, count,
-                            comptime![program.clone()], comptime![key_loop.clone()], schedule, true,
+                            &mut tile,
+                            pair,
+                            &place,
+                            parameters,
+                            key_base,
+                            value_base,
+                            key0,
+                            count,
+                            comptime![program.clone()],
+                            comptime![key_loop.clone()],
+                            schedule,
+                            true,
                         );
                     } else {
                         key_tile::<E, N>(
-                            &mut tile, pair, &place, parameters, key_base, value_base, key0, count,
-                            comptime![program.clone()], comptime![key_loop.clone()], schedule, false,
+                            &mut tile,
+                            pair,
+                            &place,
+                            parameters,
+                            key_base,
+                            value_base,
+                            key0,
+                            count,
+                            comptime![program.clone()],
+                            comptime![key_loop.clone()],
+                            schedule,
+                            false,
                         );
                     }
                     key0 += keys;
@@ -157,8 +177,15 @@ pub fn attention_cpu<E: Float, N: Size>(
             }
         }
         finish::<E, N>(
-            &tile, output, lse, batch_head * extent.queries, row0, extent.queries, parameters.empty_lse,
-            comptime![program.clone()], schedule,
+            &tile,
+            output,
+            lse,
+            batch_head * extent.queries,
+            row0,
+            extent.queries,
+            parameters.empty_lse,
+            comptime![program.clone()],
+            schedule,
         );
         item = counter[0].fetch_add(1u32) as usize;
     }

@@ -16,10 +16,10 @@
 
 use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
 use super::bounds::visits;
+use super::count_kernel;
 use super::expression::Place;
 use super::scores::apply;
 use super::softmax::{EMPTY, exp2_native, hidden, log_sum_exp};
-use super::count_kernel;
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::CubeSchedule;
 use cubecl::prelude::*;
@@ -121,9 +121,8 @@ pub fn attention_cube<E: Float>(
         unit.sum[row] = 0.0;
         if comptime![sink.is_some()] {
             let here = place.of_queries(Vector::new(query_position(extent, row0, unit_row, row, schedule)));
-            let logit = parameters
-                .float::<One>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()])
-                .extract(0usize);
+            let logit =
+                parameters.float::<One>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]).extract(0usize);
             let maximum = max(logit, EMPTY);
             unit.maximum[row] = maximum;
             unit.sum[row] = exp2_native(logit - maximum);
@@ -142,24 +141,69 @@ pub fn attention_cube<E: Float>(
             let mut key0 = max(visit.from / schedule.keys * schedule.keys, done);
             while key0 < visit.to {
                 scores::<E>(
-                    &mut unit, &mut stage, query, pair, query_base, batch, kv_head, row0, last_row, key0, unit_row,
-                    unit_column, factor, comptime![program.operands.qk_dim], schedule,
+                    &mut unit,
+                    &mut stage,
+                    query,
+                    pair,
+                    query_base,
+                    batch,
+                    kv_head,
+                    row0,
+                    last_row,
+                    key0,
+                    unit_row,
+                    unit_column,
+                    factor,
+                    comptime![program.operands.qk_dim],
+                    schedule,
                 );
                 let end = min(key0 + schedule.keys, pair.len);
                 if key0 >= visit.full_from && end <= visit.full_to {
                     map_scores(
-                        &mut unit, parameters, &place, extent, row0, key0, pair.len, pair.offset, unit_row, unit_column,
-                        comptime![program.clone()], comptime![key_loop.clone()], schedule, true,
+                        &mut unit,
+                        parameters,
+                        &place,
+                        extent,
+                        row0,
+                        key0,
+                        pair.len,
+                        pair.offset,
+                        unit_row,
+                        unit_column,
+                        comptime![program.clone()],
+                        comptime![key_loop.clone()],
+                        schedule,
+                        true,
                     );
                 } else {
                     map_scores(
-                        &mut unit, parameters, &place, extent, row0, key0, pair.len, pair.offset, unit_row, unit_column,
-                        comptime![program.clone()], comptime![key_loop.clone()], schedule, false,
+                        &mut unit,
+                        parameters,
+                        &place,
+                        extent,
+                        row0,
+                        key0,
+                        pair.len,
+                        pair.offset,
+                        unit_row,
+                        unit_column,
+                        comptime![program.clone()],
+                        comptime![key_loop.clone()],
+                        schedule,
+                        false,
                     );
                 }
                 push::<E>(
-                    &mut unit, &mut stage, pair, batch, kv_head, key0, unit_row, unit_column,
-                    comptime![program.clone()], schedule,
+                    &mut unit,
+                    &mut stage,
+                    pair,
+                    batch,
+                    kv_head,
+                    key0,
+                    unit_row,
+                    unit_column,
+                    comptime![program.clone()],
+                    schedule,
                 );
                 key0 += schedule.keys;
             }
@@ -268,10 +312,28 @@ fn scores<E: Float>(
         // The previous readers of these stages are past a barrier: the one after the weights were written, or after the
         // products below.
         stage_rows::<E>(
-            &mut stage.query, query, query_base, row0, last_row, x0, factor, qk_dim, schedule.queries, schedule,
+            &mut stage.query,
+            query,
+            query_base,
+            row0,
+            last_row,
+            x0,
+            factor,
+            qk_dim,
+            schedule.queries,
+            schedule,
         );
         stage_rows::<E>(
-            &mut stage.key_value, &pair.key, key_base, key0, pair.len - 1, x0, 1.0f32, qk_dim, schedule.keys, schedule,
+            &mut stage.key_value,
+            &pair.key,
+            key_base,
+            key0,
+            pair.len - 1,
+            x0,
+            1.0f32,
+            qk_dim,
+            schedule.keys,
+            schedule,
         );
         sync_cube();
         for x in 0..comptime![schedule.chunk] {
@@ -324,7 +386,12 @@ fn map_scores(
             let key = key0 + column * schedule.unit_columns + unit_column;
             let here = here.of_key(offset + min(key, len - 1) as i32);
             let score = apply::<One>(
-                Vector::new(unit.scores[at]), &here, parameters, comptime![key_loop.clone()], softmax, full,
+                Vector::new(unit.scores[at]),
+                &here,
+                parameters,
+                comptime![key_loop.clone()],
+                softmax,
+                full,
             );
             let past = comptime![hidden(softmax)];
             unit.scores[at] = if key < len { score.extract(0usize) } else { past };
@@ -408,8 +475,16 @@ fn push<E: Float>(
     #[unroll]
     for chunk in 0..comptime![v_dim.div_ceil(schedule.chunk)] {
         stage_rows::<E>(
-            &mut stage.key_value, &pair.value, value_base, key0, pair.len - 1, comptime![chunk * schedule.chunk],
-            1.0f32, v_dim, schedule.keys, schedule,
+            &mut stage.key_value,
+            &pair.value,
+            value_base,
+            key0,
+            pair.len - 1,
+            comptime![chunk * schedule.chunk],
+            1.0f32,
+            v_dim,
+            schedule.keys,
+            schedule,
         );
         sync_cube();
         let live = comptime![min_usize(chunk_columns, v_columns - chunk * chunk_columns)];

@@ -70,12 +70,7 @@ impl<N: Size> Place<N> {
 #[cube]
 impl Parameters {
     /// The float `expr` at `place`, where the score is `score`.
-    pub fn float<N: Size>(
-        &self,
-        place: &Place<N>,
-        score: Vector<f32, N>,
-        #[comptime] expr: Expr,
-    ) -> Vector<f32, N> {
+    pub fn float<N: Size>(&self, place: &Place<N>, score: Vector<f32, N>, #[comptime] expr: Expr) -> Vector<f32, N> {
         intrinsic!(|scope| {
             let score = score.expand.read_value(scope).into();
             Evaluator::new(scope, self, place, score).vector(&expr, N::__expand_value(scope)).into()
@@ -255,9 +250,8 @@ impl<'a> Evaluator<'a> {
     /// The element at the scalar `offset`.
     fn element(&self, tensor: &CapturedExpand, offset: Value) -> Typed {
         let offset = cast_value(self.scope, offset, usize::__expand_as_type(self.scope));
-        let integer = |value: Value| -> ExpandValue {
-            cast_value(self.scope, value, i32::__expand_as_type(self.scope)).into()
-        };
+        let integer =
+            |value: Value| -> ExpandValue { cast_value(self.scope, value, i32::__expand_as_type(self.scope)).into() };
         match &tensor.elements {
             ElementsExpand::F32(elements) => float(element(self.scope, elements, offset).into()),
             ElementsExpand::I32(elements) => int(element(self.scope, elements, offset).into()),
@@ -331,9 +325,7 @@ impl<'a> Evaluator<'a> {
             (UnaryOp::Relu, _) => float(f32::__expand_native_max(scope, x, constant_float(0.0))),
             (UnaryOp::Sin, _) => float(f32::__expand_native_sin(scope, x)),
             (UnaryOp::Cos, _) => float(f32::__expand_native_cos(scope, x)),
-            (UnaryOp::ToFloat, Type::Bool) => {
-                self.select(a, float(constant_float(1.0)), float(constant_float(0.0)))
-            }
+            (UnaryOp::ToFloat, Type::Bool) => self.select(a, float(constant_float(1.0)), float(constant_float(0.0))),
             (UnaryOp::ToFloat, _) => float(self.cast(x, f32::__expand_as_type(scope))),
             (UnaryOp::ToInt, Type::Bool) => self.select(a, int(constant_int(1)), int(constant_int(0))),
             (UnaryOp::ToInt, _) => int(self.cast(x, i32::__expand_as_type(scope))),

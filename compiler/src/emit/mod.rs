@@ -3,6 +3,7 @@
 //! Each schedule is a kernel template over compile-time data: [`cpu`] and [`cube`]. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the bounds of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`launch`](mod@launch) runs them.
+//! With the feature `wgpu`, `text` gives a kernel's WGSL without a device.
 
 pub mod arguments;
 pub mod bounds;
@@ -12,6 +13,8 @@ pub mod expression;
 pub mod launch;
 pub mod scores;
 pub mod softmax;
+#[cfg(feature = "wgpu")]
+pub mod text;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
