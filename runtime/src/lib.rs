@@ -33,8 +33,12 @@ pub use cubecl;
 
 mod attention;
 pub mod cache;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod device;
 mod error;
+#[cfg(feature = "cli")]
+pub mod golden;
 mod launch;
 pub mod schedule;
 mod shape;
