@@ -33,6 +33,8 @@ pub use cubecl;
 
 mod attention;
 pub mod cache;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod device;
 mod error;
 #[cfg(feature = "cli")]

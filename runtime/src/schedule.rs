@@ -54,7 +54,7 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
             wrong("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
         Schedule::Cube(cube) => {
-            let divides = |a: usize, b: usize| b != 0 && a != 0 && a % b == 0;
+            let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
             let units = cube.unit_rows * cube.unit_columns;
             if !divides(cube.queries, cube.unit_rows)
                 || !divides(cube.keys, cube.unit_columns)

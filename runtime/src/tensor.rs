@@ -415,7 +415,7 @@ fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8], at: usize) -> T {
 }
 
 /// The number of elements of `shape`.
-fn elements_of(shape: &[usize]) -> Result<usize, Error> {
+pub(crate) fn elements_of(shape: &[usize]) -> Result<usize, Error> {
     let elements = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length));
     match elements {
         Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),

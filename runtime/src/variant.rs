@@ -4,7 +4,7 @@ use crate::attention::AnyAttention;
 use crate::device::Device;
 use crate::error::Error;
 use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorElement};
+use crate::tensor::{Tensor, TensorElement, elements_of};
 use std::collections::BTreeMap;
 
 /// An attention variant that can be made by name.
@@ -56,6 +56,14 @@ impl Arguments {
         self.scalars.get(name).map_or(default, |value| *value as f32)
     }
 
+    /// The scalar `name`, or `default`.
+    ///
+    /// # Errors
+    /// [`Error::Scalar`] if what was given is neither 0 nor 1.
+    pub fn bool(&self, name: &str, default: bool) -> Result<bool, Error> {
+        self.integer(name, f64::from(default), 0.0, 1.0).map(|value| value != 0.0)
+    }
+
     fn integer(&self, name: &str, default: f64, low: f64, high: f64) -> Result<f64, Error> {
         match self.scalars.get(name) {
             None => Ok(default),
@@ -81,8 +89,9 @@ impl Arguments {
         if let Some(tensor) = self.tensors.get(name) {
             return Ok(tensor.clone());
         }
-        let mut data = Vec::with_capacity(shape.iter().product());
-        for place in 0..shape.iter().product() {
+        let elements = elements_of(&shape)?;
+        let mut data = Vec::with_capacity(elements);
+        for place in 0..elements {
             let mut rest = place;
             let mut index = [0; RANK];
             for axis in (0..RANK).rev() {

@@ -262,7 +262,7 @@ fn key_tile<E: Float, N: Size>(
                 tile.tile_maximum[vector] = max(tile.tile_maximum[vector], score);
             }
             if mean {
-                tile.sum[vector] = tile.sum[vector] + score;
+                tile.sum[vector] += score;
             }
             tile.scores[at] = score;
         }

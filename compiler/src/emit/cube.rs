@@ -438,9 +438,9 @@ fn push<E: Float>(
             }
             let rescale = exp2_native(unit.maximum[row] - maximum);
             unit.maximum[row] = maximum;
-            unit.sum[row] = unit.sum[row] * rescale;
+            unit.sum[row] *= rescale;
             for column in 0..v_columns {
-                unit.output[row * v_columns + column] = unit.output[row * v_columns + column] * rescale;
+                unit.output[row * v_columns + column] *= rescale;
             }
             for column in 0..columns {
                 let score = unit.scores[row * columns + column];
@@ -463,7 +463,7 @@ fn push<E: Float>(
     if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
         for row in 0..rows {
             for other in 0..unit_columns {
-                unit.sum[row] = unit.sum[row] + stage.partial[(unit_row * rows + row) * unit_columns + other];
+                unit.sum[row] += stage.partial[(unit_row * rows + row) * unit_columns + other];
             }
         }
     }

@@ -36,7 +36,7 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     select_many(vanishes, Vector::new(0.0), power)
 }
 
-/// 2 to the x by the device's exponential; CubeCL has no other. The polynomial of [`exp2`] is not for GPUs, whose compilers
+/// 2 to the x by the device's exponential; CubeCL has no other. The polynomial of [`exp2()`] is not for GPUs, whose compilers
 /// may simplify its rounding by addition away, as Mesa's does.
 #[cube]
 pub fn exp2_native(x: f32) -> f32 {

@@ -73,7 +73,7 @@ fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String
     };
     // A compiler of CubeCL's panics on what its target cannot express.
     let compiled = catch_unwind(AssertUnwindSafe(|| {
-        WgslCompiler::default()
+        WgslCompiler
             .compile(definition(), &WgpuCompilationOptions::default())
             .map(|shader| shader.to_string())
     }));

@@ -1,0 +1,323 @@
+//! What can be typed.
+
+use super::{Failure, Gallery};
+use crate::attention::AnyAttention;
+use crate::device::Device;
+use crate::error::Error;
+use crate::shape::Shape;
+use crate::variant::{Arguments, Variant};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
+use purview_compiler::ir::{Element, MAX_HEAD_DIM};
+use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
+use purview_compiler::spec::{ScalarType, Spec};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Fused attention kernels, from the mask to the device.
+#[derive(Parser)]
+#[command(name = "purview", version)]
+pub(super) struct CommandLine {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print JSON. The fields are described in each command's --help
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Appended to the help of every command that prints numbers.
+const LIST_JSON: &str = "\
+JSON:
+  variants: a list of
+    name, doc (the whole comment), accumulator (Softmax, Sum or Mean),
+    pairs: a list of {key, value}, the names of the keys and values,
+    scalars: a list of {name, type, comptime},
+    tensors: a list of {name, type, rank}";
+
+const PROGRAM_JSON: &str = "\
+JSON:
+  variant, shape (see `report`), stages: a list of {stage, text}";
+
+const REPORT_JSON: &str = "\
+JSON:
+  variant, schedule (its name), query_tile and key_tile (the sizes of a tile),
+  shape: {batch, heads, kv_heads, q, kv (a list: of each pair), dim, v_dim, dtype},
+  total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles: of all loops, heads and batches,
+  pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
+  executed_flops, useful_flops (null with visible_pairs),
+  loops: a list of
+    key (its name), mask, visit (a list of ranges), full (a range): as text, null where there is none,
+    total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles,
+    picture: a list of lines";
+
+const RUN_JSON: &str = "\
+JSON:
+  variant, shape, schedule, query_tile, key_tile (see `report`), device,
+  kernels_compiled, first_call_ms (with compilation), median_ms, repeat: of this run on this machine,
+  with --check also
+    out_error, out_limit: the largest error of the output, relative to its largest magnitude,
+    lse_error, lse_limit: the same of the log-sum-exp; absent where the accumulator has none,
+    passed: true or false
+  An error that is not finite is null.";
+
+const CHECK_JSON: &str = "\
+JSON:
+  device, dtype,
+  cases: a list of
+    name, variant (null where no variant is known for the case), passed,
+    out_error, out_limit, lse_error, lse_limit (see `run`), or
+    error: why there are none
+  golden_passed, golden_total, minilm_passed, minilm_total, passed (all of them)";
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Lists the variants and their parameters
+    #[command(after_long_help = LIST_JSON)]
+    List,
+    /// Prints a variant's tile program
+    #[command(after_long_help = PROGRAM_JSON)]
+    Program(ProgramFlags),
+    /// Reports which tiles a variant visits, which of them need no mask, and what that costs
+    #[command(after_long_help = REPORT_JSON)]
+    Report(ReportFlags),
+    /// Runs a variant on pseudo-random inputs
+    #[command(after_long_help = RUN_JSON)]
+    Run(RunFlags),
+    /// Compares variants with results from elsewhere
+    #[command(after_long_help = CHECK_JSON)]
+    Check(CheckFlags),
+}
+
+#[derive(Args)]
+pub(super) struct ProgramFlags {
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    #[command(flatten)]
+    pub shape: ShapeFlags,
+    /// The stage after which to print it, or `all` of them
+    #[arg(long, default_value = SCHEDULE, value_parser = PossibleValuesParser::new(stages()))]
+    pub stage: String,
+}
+
+#[derive(Args)]
+pub(super) struct ReportFlags {
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    #[command(flatten)]
+    pub shape: ShapeFlags,
+    #[command(flatten)]
+    pub position: PositionFlags,
+}
+
+#[derive(Args)]
+pub(super) struct RunFlags {
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    /// Where to run it [default: the best there is]
+    #[arg(long, value_parser = ["cpu", "wgpu", "cuda", "hip"])]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub shape: ShapeFlags,
+    #[command(flatten)]
+    pub position: PositionFlags,
+    /// What scores are multiplied by [default: 1/√D]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub scale: Option<f32>,
+    /// Compare with the reference, which takes time proportional to queries times keys
+    #[arg(long)]
+    pub check: bool,
+    /// How often to run it after the first time
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub repeat: u32,
+}
+
+#[derive(Args)]
+pub(super) struct CheckFlags {
+    /// The directory of the cases: `manifest.json`, `minilm.json`, or both, and a file for each case
+    #[arg(long, value_name = "DIR")]
+    pub golden: PathBuf,
+    /// Where to run them [default: the best there is]
+    #[arg(long, value_parser = ["cpu", "wgpu", "cuda", "hip"])]
+    pub device: Option<String>,
+    /// The type of queries, keys and values
+    #[arg(long, default_value = "f32", value_parser = element())]
+    pub dtype: Element,
+}
+
+#[derive(Args)]
+pub(super) struct VariantFlags {
+    /// The variant's name; `list` has them all
+    #[arg(id = "variant", value_name = "VARIANT", hide_possible_values = true)]
+    pub name: String,
+    /// A scalar parameter's value; it has a default otherwise
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE", value_parser = assignment)]
+    params: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+pub(super) struct ShapeFlags {
+    /// Queries
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = value_parser!(u32).range(..=MAX_LENGTH))]
+    q: u32,
+    /// Keys; with several key loops, of each pair [default: as many as queries]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = value_parser!(u32).range(..=MAX_LENGTH))]
+    kv: Vec<u32>,
+    /// Query heads
+    #[arg(long, value_name = "H", default_value_t = 8, value_parser = value_parser!(u32).range(1..=MAX_HEADS))]
+    heads: u32,
+    /// Key and value heads, a divisor of the query heads [default: as many]
+    #[arg(long, value_name = "H", value_parser = value_parser!(u32).range(1..=MAX_HEADS))]
+    kv_heads: Option<u32>,
+    /// The head dim of queries and keys
+    #[arg(long, value_name = "D", default_value_t = 64, value_parser = value_parser!(u32).range(1..=MAX_HEAD_DIM as i64))]
+    dim: u32,
+    /// The head dim of values [default: that of queries]
+    #[arg(long, value_name = "D", value_parser = value_parser!(u32).range(1..=MAX_HEAD_DIM as i64))]
+    v_dim: Option<u32>,
+    /// Batches
+    #[arg(long, value_name = "B", default_value_t = 1, value_parser = value_parser!(u32).range(..=MAX_HEADS))]
+    batch: u32,
+    /// The type of queries, keys and values
+    #[arg(long, default_value = "f32", value_parser = element())]
+    dtype: Element,
+}
+
+#[derive(Args)]
+pub(super) struct PositionFlags {
+    /// The first query's position [default: so that the last query is at the last key]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub q_offset: Option<i64>,
+}
+
+/// The most queries or keys: positions have 32 bits.
+const MAX_LENGTH: i64 = i32::MAX as i64;
+/// The most heads or batches.
+const MAX_HEADS: i64 = 1 << 16;
+/// The most pairs of a query and a key, so that FLOPs fit 64 bits.
+const MAX_PAIRS: u64 = 1 << 52;
+
+fn stages() -> Vec<&'static str> {
+    let passes = PASSES.iter().map(|pass| pass.name);
+    std::iter::once(LOWER).chain(passes).chain([SCHEDULE, "all"]).collect()
+}
+
+fn element() -> impl TypedValueParser<Value = Element> {
+    const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
+    PossibleValuesParser::new(ELEMENTS.map(Element::name))
+        .try_map(|name| ELEMENTS.into_iter().find(|element| element.name() == name).ok_or("not a type"))
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
+        _ => Err("expected NAME=VALUE".into()),
+    }
+}
+
+/// The command line's grammar, in which a variant is one of the gallery's.
+pub(super) fn command(gallery: &Gallery) -> clap::Command {
+    let names: Vec<&'static str> = gallery.variants.iter().map(|variant| variant.name).collect();
+    ["program", "report", "run"].into_iter().fold(CommandLine::command(), |command, with_variant| {
+        let names = names.clone();
+        command.mut_subcommand(with_variant, |command| {
+            command.mut_arg("variant", |arg| arg.value_parser(PossibleValuesParser::new(names)))
+        })
+    })
+}
+
+impl ShapeFlags {
+    pub fn shape(&self) -> Result<Shape, Failure> {
+        let keys = if self.kv.is_empty() { &[self.q][..] } else { &self.kv };
+        // As many as there are in whole tiles of 256, which none exceeds.
+        let padded = |length: u32| u64::from(length).next_multiple_of(256);
+        let most_keys: u64 = keys.iter().map(|length| padded(*length)).sum();
+        let sizes = [padded(self.q), most_keys, self.heads.into(), self.batch.into()];
+        let pairs = sizes.into_iter().try_fold(1u64, u64::checked_mul);
+        if pairs.is_none_or(|pairs| pairs > MAX_PAIRS) {
+            return Err(Failure::Usage(format!("a shape of more than {MAX_PAIRS:.0e} pairs of a query and a key")));
+        }
+        Ok(Shape {
+            batch: self.batch as usize,
+            heads: self.heads as usize,
+            kv_heads: self.kv_heads.unwrap_or(self.heads) as usize,
+            queries: self.q as usize,
+            keys: keys.iter().map(|length| *length as usize).collect(),
+            qk_dim: self.dim as usize,
+            v_dim: self.v_dim.unwrap_or(self.dim) as usize,
+            element: self.dtype,
+        })
+    }
+}
+
+/// The device of that name, or the best.
+pub(super) fn device(name: Option<&str>) -> Result<Device, Error> {
+    name.map_or_else(Device::best, Device::named)
+}
+
+/// A device for captured tensors, where nothing is run.
+pub(super) fn device_for_text() -> Result<Device, Error> {
+    Device::cpu().or_else(|_| Device::best())
+}
+
+/// What a variant takes, for which it is made at a small shape.
+pub(super) fn specification(variant: &Variant, device: &Device) -> Result<Spec, Error> {
+    let attention = (variant.make)(&Arguments::new(device.clone(), Shape::new(1, 2, 64, 16)))?;
+    Ok(attention.spec().clone())
+}
+
+impl VariantFlags {
+    /// The variant with its parameters, for `shape`.
+    pub fn attention(&self, gallery: &Gallery, device: &Device, shape: &Shape) -> Result<AnyAttention, Failure> {
+        let variant = gallery.variants.iter().find(|variant| variant.name == self.name);
+        let variant = variant.ok_or_else(|| Failure::Usage(format!("there is no variant `{}`", self.name)))?;
+        let mut arguments = Arguments::new(device.clone(), shape.clone());
+        if !self.params.is_empty() {
+            arguments.scalars = self.scalars(&specification(variant, device)?)?;
+        }
+        Ok((variant.make)(&arguments)?)
+    }
+
+    /// The values given for `spec`'s scalars.
+    fn scalars(&self, spec: &Spec) -> Result<BTreeMap<String, f64>, Failure> {
+        let mut scalars = BTreeMap::new();
+        for (name, text) in &self.params {
+            let Some(param) = spec.scalars.iter().find(|param| param.name == *name) else {
+                return Err(Failure::Usage(format!("`{}` has no scalar `{name}`; {}", self.name, takes(spec))));
+            };
+            let value = parse(text, param.ty).map_err(|expected| {
+                Failure::Usage(format!("`{name}` of `{}` is {text:?}, expected {expected}", self.name))
+            })?;
+            if scalars.insert(name.clone(), value).is_some() {
+                return Err(Failure::Usage(format!("`{name}` is given twice")));
+            }
+        }
+        Ok(scalars)
+    }
+}
+
+fn takes(spec: &Spec) -> String {
+    let params: Vec<String> =
+        spec.scalars.iter().map(|param| format!("`{}` ({})", param.name, param.ty.name())).collect();
+    if params.is_empty() { "it takes none".into() } else { format!("it takes {}", params.join(", ")) }
+}
+
+/// A scalar's value, or what is expected.
+fn parse(text: &str, ty: ScalarType) -> Result<f64, String> {
+    let integer = |low: i32| {
+        let value = text.parse().ok().filter(|value| (low..=i32::MAX).contains(value));
+        value.map(f64::from).ok_or_else(|| format!("an integer from {low} to {}", i32::MAX))
+    };
+    match ty {
+        ScalarType::I32 => integer(i32::MIN),
+        ScalarType::U32 => integer(0),
+        ScalarType::F32 => match text.parse::<f32>() {
+            Ok(value) if value.is_finite() => Ok(f64::from(value)),
+            _ => Err("a finite number".into()),
+        },
+        ScalarType::Bool => match text {
+            "true" | "1" => Ok(1.0),
+            "false" | "0" => Ok(0.0),
+            _ => Err("true or false".into()),
+        },
+    }
+}

@@ -1,0 +1,371 @@
+//! The command line, in this process: what it prints, as text and as JSON, and how it ends.
+
+use purview::cli::{self, FAILURE, Gallery, SUCCESS, USAGE};
+use purview::prelude::*;
+use purview::{Variant, report};
+use serde_json::{Value as Json, json};
+use std::io::{self, Write};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+
+/// Each query sees itself and the keys before it.
+///
+/// A second paragraph.
+#[attention]
+fn causal(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// A shifted window, with a slope or a bias.
+#[attention]
+fn window(
+    q: Query,
+    k: Key,
+    v: Value,
+    window: u32,
+    shift: i32,
+    slope: f32,
+    steep: bool,
+    bias: Tensor<f32, 1>,
+) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale() + if steep { slope * (j - i) as f32 } else { bias[head()] };
+            o.push(mask(s, j <= i + shift && i + shift - j < window), v[j]);
+        }
+        o
+    }
+}
+
+/// Weights as they are, over a memory and then the segment.
+#[attention]
+fn memory(q: Query, mk: Key, mv: Value, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Sum::new();
+        for j in mk.tiles() {
+            o.push(sigmoid(dot(q[i], mk[j]) * scale()), mv[j]);
+        }
+        for j in k.tiles() {
+            o.push(mask(sigmoid(dot(q[i], k[j]) * scale()), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+const CAUSAL: Variant = Variant { name: "causal", make: |_| Ok(causal().into()) };
+
+const VARIANTS: &[Variant] = &[
+    CAUSAL,
+    Variant {
+        name: "window",
+        make: |arguments| {
+            let bias = arguments.tensor("bias", [arguments.shape.heads], |[head]| head as f32)?;
+            let (size, shift) = (arguments.u32("window", 256)?, arguments.i32("shift", 0)?);
+            Ok(window(size, shift, arguments.f32("slope", 0.0), arguments.bool("steep", false)?, &bias).into())
+        },
+    },
+    Variant { name: "memory", make: |_| Ok(memory().into()) },
+];
+
+/// Exit code, output and errors of `purview` with these arguments, separated by blanks.
+fn purview_with(gallery: &Gallery, line: &str) -> (u8, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = std::iter::once("purview").chain(line.split_whitespace());
+    let code = cli::run(args, gallery, &mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn purview(line: &str) -> (u8, String, String) {
+    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)] }, line)
+}
+
+#[track_caller]
+fn text(line: &str) -> String {
+    let (code, out, err) = purview(line);
+    assert_eq!((code, err.as_str()), (SUCCESS, ""), "{line}");
+    out
+}
+
+#[track_caller]
+fn json(line: &str) -> Json {
+    serde_json::from_str(&text(line)).unwrap()
+}
+
+/// Asserts that the command ends with `code` and prints nothing but an error that begins with `message`.
+#[track_caller]
+fn fails(line: &str, code: u8, message: &str) {
+    let (got, out, err) = purview(line);
+    assert!(err.starts_with(message), "{line}\nexpected {message}\ngot {err}");
+    assert_eq!((got, out.as_str()), (code, ""), "{line}");
+}
+
+#[test]
+fn list_has_names_first_lines_and_parameters() {
+    assert_eq!(
+        text("list"),
+        "\
+causal  Each query sees itself and the keys before it.
+window  A shifted window, with a slope or a bias.
+        window: u32, shift: i32, slope: f32, steep: bool, bias: Tensor<f32, 1>
+memory  Weights as they are, over a memory and then the segment.
+        mk: Key, mv: Value, k: Key, v: Value
+"
+    );
+    let variants = json("list --json");
+    assert_eq!(variants["variants"].as_array().unwrap().len(), 3);
+    let window = &variants["variants"][1];
+    assert_eq!(window["name"], "window");
+    assert_eq!(window["accumulator"], "Softmax");
+    assert_eq!(window["pairs"], json!([{ "key": "k", "value": "v" }]));
+    assert_eq!(window["scalars"][3], json!({ "name": "steep", "type": "bool", "comptime": false }));
+    assert_eq!(window["tensors"], json!([{ "name": "bias", "type": "f32", "rank": 1 }]));
+    assert_eq!(variants["variants"][2]["accumulator"], "Sum");
+}
+
+#[test]
+fn program_prints_the_stage_that_was_asked_for() {
+    let shape = Shape::new(1, 8, 1024, 40);
+    let program = causal().program(&shape).unwrap().to_string();
+    assert_eq!(text("program causal --dim 40").trim_end(), program.trim_end());
+
+    let stages = json("program causal --dim 40 --stage all --json");
+    assert_eq!(stages["shape"]["dim"], 40);
+    let stages: Vec<(String, String)> = stages["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stage| (stage["stage"].as_str().unwrap().into(), stage["text"].as_str().unwrap().into()))
+        .collect();
+    let want: Vec<(String, String)> = causal()
+        .stages(&shape)
+        .unwrap()
+        .into_iter()
+        .map(|(stage, program)| (stage.into(), program.to_string()))
+        .collect();
+    assert_eq!(stages, want);
+
+    let all = text("program causal --dim 40 --stage all");
+    assert!(stages.iter().all(|(stage, text)| all.contains(&format!("// after {stage}\n{}\n", text.trim_end()))));
+    assert_eq!(text("program causal --dim 40 --stage lower").trim_end(), stages[0].1.trim_end());
+}
+
+#[test]
+fn report_has_the_numbers_and_the_picture() {
+    let line =
+        "report window --q 256 --kv 512 --heads 4 --kv-heads 2 --batch 3 -p window=200 -p shift=-1 --q-offset 100";
+    let shape = Shape::new(3, 4, 512, 64).with_kv_heads(2).with_queries(256);
+    let device = Device::cpu().unwrap();
+    let bias = Tensor::from_slice(&device, [4], &[0.0f32, 1.0, 2.0, 3.0]).unwrap();
+    let want = window(200, -1, 0.0, false, &bias).with_query_offset(100).report(&shape).unwrap();
+    let printed = text(line);
+    assert!(printed.starts_with(&want.to_string()), "{printed}");
+    assert!(
+        printed.ends_with("shape      batch 3, 4 heads on 2, 256 queries, 512 keys, head dim 64, f32\n"),
+        "{printed}"
+    );
+
+    let got = json(&format!("{line} --json"));
+    let report::Tiles { total, visited, full } = want.tiles;
+    assert!(0 < full && full < visited && visited < total);
+    for part in [&got, &got["loops"][0]] {
+        assert_eq!(part["total_tiles"], total);
+        assert_eq!(part["visited_tiles"], visited);
+        assert_eq!(part["full_tiles"], full);
+        assert_eq!(part["partial_tiles"], visited - full);
+        assert_eq!(part["skipped_tiles"], total - visited);
+    }
+    assert_eq!(got["pairs"], 3 * 4 * 256 * 512);
+    assert_eq!(got["visible_pairs"].as_u64(), want.visible_pairs);
+    assert_eq!(got["density"].as_f64(), want.density());
+    assert_eq!(got["executed_flops"], want.executed_flops);
+    assert_eq!(got["useful_flops"].as_u64(), want.useful_flops);
+    assert_eq!(got["loops"][0]["picture"], json!(want.loops[0].picture));
+    assert_eq!(got["shape"]["kv_heads"], 2);
+    assert_eq!(got["shape"]["kv"], json!([512]));
+    assert_eq!((&got["schedule"], &got["query_tile"], &got["key_tile"]), (&json!("cpu"), &json!(64), &json!(64)));
+
+    // Of several pairs, each has its own length.
+    let two = json("report memory --q 64 --kv 128,64 --json");
+    assert_eq!(two["shape"]["kv"], json!([128, 64]));
+    assert_eq!((&two["loops"][0]["total_tiles"], &two["loops"][1]["total_tiles"]), (&json!(16), &json!(8)));
+    // A million tokens, where pairs are too many to count.
+    assert_eq!(json("report causal --q 1000000 --heads 1 --json")["density"], Json::Null);
+}
+
+#[test]
+fn run_prints_what_it_ran_and_checks_it() {
+    let line = "run window --device cpu --q 100 --kv 130 --heads 4 --kv-heads 2 --dim 24 --v-dim 40 --batch 2 \
+                -p window=33 -p slope=0.125 -p steep=true --scale 0.5 --q-offset -3 --repeat 2 --check";
+    let printed = text(line);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines[0], "window on cpu");
+    assert_eq!(lines[1], "  shape     batch 2, 4 heads on 2, 100 queries, 130 keys, head dim 24, of values 40, f32");
+    assert!(lines[3].ends_with("compiled"), "{printed}");
+    assert!(lines[4].contains("median of 2; on this machine"), "{printed}");
+    assert_eq!(lines.last(), Some(&"  pass"));
+
+    let got = json(&format!("{line} --json"));
+    assert_eq!((&got["variant"], &got["device"], &got["repeat"]), (&json!("window"), &json!("cpu"), &json!(2)));
+    assert_eq!(got["passed"], true);
+    assert!(got["first_call_ms"].as_f64() > Some(0.0) && got["median_ms"].as_f64() > Some(0.0));
+    assert!(got["kernels_compiled"].is_u64());
+    assert!(
+        got["out_error"].as_f64() <= got["out_limit"].as_f64()
+            && got["lse_error"].as_f64() <= got["lse_limit"].as_f64()
+    );
+
+    // No log-sum-exp, two pairs, half the bits, once.
+    let got =
+        json("run memory --device cpu --q 40 --kv 70,40 --heads 2 --dim 16 --dtype f16 --repeat 0 --check --json");
+    assert_eq!((&got["passed"], &got["median_ms"], got.get("lse_error")), (&json!(true), &Json::Null, None));
+    assert_eq!(got["shape"]["dtype"], "f16");
+    // Unless asked, nothing is checked.
+    assert_eq!(json("run causal --device cpu --q 8 --json").get("passed"), None);
+}
+
+#[test]
+fn check_compares_every_case_and_counts() {
+    let (code, out, err) = purview(&format!("check --golden {GOLDEN} --device cpu"));
+    assert_eq!((code, err.as_str()), (FAILURE, ""));
+    let line = |name: &str| out.lines().find(|line| line.split_whitespace().next() == Some(name)).unwrap();
+    assert!(line("causal").ends_with("pass"), "{out}");
+    assert!(line("full").ends_with("FAIL: no variant is known for it"), "{out}");
+    assert!(out.ends_with("1 of 28 golden cases, 0 of 2 MiniLM cases on cpu in f32\n"), "{out}");
+
+    // A variant that gives other numbers.
+    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)] };
+    let (code, out, _) = purview_with(&gallery, &format!("check --golden {GOLDEN} --device cpu --json"));
+    assert_eq!(code, FAILURE);
+    let got: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!((&got["golden_passed"], &got["golden_total"]), (&json!(1), &json!(28)));
+    assert_eq!((&got["minilm_passed"], &got["minilm_total"]), (&json!(0), &json!(2)));
+    assert_eq!((&got["passed"], &got["device"], &got["dtype"]), (&json!(false), &json!("cpu"), &json!("f32")));
+    let case = |name: &str| got["cases"].as_array().unwrap().iter().find(|case| case["name"] == name).unwrap();
+    assert_eq!((&case("full")["passed"], &case("full")["variant"]), (&json!(false), &json!("causal")));
+    assert!(case("full")["out_error"].as_f64() > Some(0.01));
+    assert_eq!(case("causal")["passed"], true);
+    assert!(case("causal")["lse_error"].as_f64() < case("causal")["lse_limit"].as_f64());
+    assert_eq!(case("chunked")["error"], "no variant is known for it");
+}
+
+#[test]
+fn a_check_in_which_everything_passes_succeeds() {
+    let directory = std::env::temp_dir().join(format!("purview-command-line-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let manifest: Json = serde_json::from_slice(&std::fs::read(format!("{GOLDEN}/manifest.json")).unwrap()).unwrap();
+    let causal = manifest.as_array().unwrap().iter().find(|case| case["name"] == "causal").unwrap();
+    std::fs::write(directory.join("manifest.json"), json!([causal]).to_string()).unwrap();
+    std::fs::copy(format!("{GOLDEN}/causal.safetensors"), directory.join("causal.safetensors")).unwrap();
+    let printed = text(&format!("check --golden {} --device cpu --dtype f16", directory.display()));
+    assert!(printed.ends_with("1 of 1 golden cases on cpu in f16\n"), "{printed}");
+
+    // No case is not a success.
+    std::fs::write(directory.join("manifest.json"), "[]").unwrap();
+    fails(&format!("check --golden {} --device cpu", directory.display()), USAGE, "error: there is no case in ");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn what_makes_no_sense_is_said_and_ends_with_2() {
+    let (code, _, err) = purview("run casual");
+    assert_eq!(code, USAGE);
+    assert!(err.starts_with("error: invalid value 'casual' for '<VARIANT>'"), "{err}");
+    assert!(err.contains("tip: a similar value exists: 'causal'"), "{err}");
+
+    fails("", USAGE, "Fused attention kernels");
+    fails("lits", USAGE, "error: unrecognized subcommand 'lits'");
+    fails("program causal --stage lowr", USAGE, "error: invalid value 'lowr' for '--stage <STAGE>'");
+    fails("run causal --device tpu", USAGE, "error: invalid value 'tpu' for '--device <DEVICE>'");
+    fails("run causal --dtype f64", USAGE, "error: invalid value 'f64' for '--dtype <DTYPE>'");
+    fails("run causal --dim 257", USAGE, "error: invalid value '257' for '--dim <D>': 257 is not in 1..=256");
+    fails("run causal --q -1", USAGE, "error: ");
+    fails("check --device cpu", USAGE, "error: the following required arguments were not provided");
+    let most = "report causal --q 2147483647 --heads 65536 --batch 65536";
+    fails(most, USAGE, "error: a shape of more than ");
+
+    let no_scalar =
+        "error: `window` has no scalar `windw`; it takes `window` (u32), `shift` (i32), `slope` (f32), `steep` (bool)";
+    fails("report window -p windw=3", USAGE, no_scalar);
+    fails("run causal -p window=3", USAGE, "error: `causal` has no scalar `window`; it takes none");
+    fails(
+        "report window -p window",
+        USAGE,
+        "error: invalid value 'window' for '--param <NAME=VALUE>': expected NAME=VALUE",
+    );
+    fails("report window -p window=1 -p window=2", USAGE, "error: `window` is given twice");
+    for (given, expected) in [
+        ("window=-4", "an integer from 0 to 2147483647"),
+        ("window=4.5", "an integer from 0 to 2147483647"),
+        ("window=", "an integer from 0 to 2147483647"),
+        ("shift=2147483648", "an integer from -2147483648 to 2147483647"),
+        ("slope=steep", "a finite number"),
+        ("slope=1e39", "a finite number"),
+        ("steep=2", "true or false"),
+    ] {
+        let (name, value) = given.split_once('=').unwrap();
+        let message = format!("error: `{name}` of `window` is {value:?}, expected {expected}");
+        fails(&format!("report window -p {given}"), USAGE, &message);
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_and_ends_with_1() {
+    fails("run causal --device hip", FAILURE, "error: no device `hip`: ");
+    let heads = "error: `q` has 6 heads, which is not a multiple of the 4 heads of `k`";
+    fails("run causal --device cpu --heads 6 --kv-heads 4", FAILURE, heads);
+    fails("report causal --heads 6 --kv-heads 4", FAILURE, heads);
+    fails("report causal --kv 1,2", FAILURE, "error: `causal` takes 1 lengths of keys, 2 were given");
+    fails("run causal --device cpu --kv 1,2", FAILURE, "error: `causal` takes 1 lengths of keys, 2 were given");
+    fails("run causal --device cpu --q 2000000000 --kv 1 --heads 8", FAILURE, "error: a tensor of shape ");
+    fails("run causal --device cpu --scale inf", FAILURE, "error: the scale is inf, expected a finite number");
+    fails("check --golden nowhere --device cpu", FAILURE, "error: nowhere: ");
+}
+
+#[test]
+fn help_describes_the_json() {
+    for (command, fields) in [
+        ("list", &["scalars", "tensors"][..]),
+        ("program", &["stages", "text"]),
+        (
+            "report",
+            &["total_tiles", "visited_tiles", "full_tiles", "partial_tiles", "skipped_tiles", "density", "picture"],
+        ),
+        ("run", &["kernels_compiled", "first_call_ms", "median_ms", "out_error", "lse_error", "passed"]),
+        ("check", &["golden_passed", "golden_total", "minilm_passed", "minilm_total", "passed"]),
+    ] {
+        let help = text(&format!("{command} --help"));
+        let missing: Vec<_> = fields.iter().filter(|field| !help.contains(**field)).collect();
+        assert!(missing.is_empty(), "{command}: {missing:?}");
+    }
+}
+
+/// What `| head -1` leaves behind.
+struct ClosedPipe;
+
+impl Write for ClosedPipe {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let gallery = Gallery { variants: VARIANTS, golden: &[] };
+    for line in ["list", "list --json", "program causal", "report causal", "run causal --device cpu --q 8", "--help"] {
+        let mut err = Vec::new();
+        let args = std::iter::once("purview").chain(line.split_whitespace());
+        assert_eq!(cli::run(args, &gallery, &mut ClosedPipe, &mut err), SUCCESS, "{line}");
+        assert_eq!(String::from_utf8(err).unwrap(), "", "{line}");
+    }
+}
