@@ -1,0 +1,89 @@
+//! A kernel's results against the reference's.
+
+use purview::golden::{Errors, relative_error};
+use purview::ir::Element;
+use purview::spec::Accumulator;
+use purview::{AnyAttention, Device, Error, Tensor};
+
+/// Runs `attention` on `device` and gives its largest errors relative to the reference's largest magnitudes.
+///
+/// # Errors
+/// As [`AnyAttention::run`] and [`AnyAttention::reference`].
+pub fn compare(
+    attention: &AnyAttention,
+    device: &Device,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+) -> Result<Errors, Error> {
+    let (out, lse) = match attention.spec().accumulator {
+        Accumulator::Softmax { .. } => {
+            let (out, lse) = attention.run_with_lse(device, query, pairs)?;
+            (out, Some(lse))
+        }
+        Accumulator::Sum | Accumulator::Mean => (attention.run(device, query, pairs)?, None),
+    };
+    let want = attention.reference(query, pairs)?;
+    assert_eq!(out.shape(), want.out.shape);
+    assert_eq!(out.dtype(), query.dtype());
+    let lse = lse.map(|lse| {
+        assert_eq!(lse.shape(), want.lse.shape);
+        lse.to_vec::<f32>().map(|lse| relative_error(&lse, &want.lse.data))
+    });
+    Ok(Errors { out: relative_error(&out.to_vec::<f32>()?, &want.out.data), lse: lse.transpose()? })
+}
+
+/// The largest errors allowed of results in `element`, on inputs that are what `element` can hold.
+pub fn tolerance(element: Element) -> Errors {
+    let out = match element {
+        Element::F32 => 2e-5,
+        Element::F16 => 2e-3,
+        // Eight bits of precision against eleven.
+        Element::Bf16 => 1.6e-2,
+    };
+    Errors { out, lse: Some(1e-4) }
+}
+
+/// Collects failures, so that one does not hide the next.
+#[derive(Debug, Default)]
+pub struct Failures {
+    checked: usize,
+    failed: Vec<String>,
+}
+
+impl Failures {
+    /// Checks the result of one comparison.
+    pub fn check<E: std::fmt::Display>(&mut self, what: &str, result: Result<Errors, E>, limit: &Errors) {
+        self.checked += 1;
+        let line = match result {
+            Ok(errors) if errors.within(limit) => {
+                println!("{what:60} {errors}");
+                return;
+            }
+            Ok(errors) => format!("{what:60} {errors}  FAIL"),
+            Err(error) => format!("{what:60} {error}  FAIL"),
+        };
+        println!("{line}");
+        self.failed.push(line);
+    }
+
+    /// Checks anything else.
+    pub fn expect(&mut self, what: &str, holds: bool) {
+        self.checked += 1;
+        if !holds {
+            println!("{what}  FAIL");
+            self.failed.push(what.to_string());
+        }
+    }
+
+    /// Panics if anything failed, or if nothing was checked.
+    pub fn report(self) {
+        assert!(self.checked > 0, "nothing was checked");
+        assert!(
+            self.failed.is_empty(),
+            "{} of {} failed:\n{}",
+            self.failed.len(),
+            self.checked,
+            self.failed.join("\n")
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! Numbers that look random and are the same in every run.
+
+use half::{bf16, f16};
+use purview::ir::Element;
+use purview::{Device, Error, Tensor};
+
+/// A sequence of numbers: SplitMix64 (Steele, Lea and Flood 2014).
+#[derive(Clone, Debug)]
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// The sequence of `seed`.
+    pub fn new(seed: u64) -> Numbers {
+        Numbers(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An integer of `low..high`.
+    pub fn integer(&mut self, low: i32, high: i32) -> i32 {
+        low + (self.next() % u64::from(high.abs_diff(low))) as i32
+    }
+
+    /// `count` multiples of 1/8 from −2 to 2: exact in every float type, and so are their products in f32.
+    pub fn eighths(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.integer(-16, 17) as f32 / 8.0).collect()
+    }
+
+    /// A tensor of `element`s from −1 to 1 in `shape`.
+    pub fn tensor(&mut self, device: &Device, element: Element, shape: &[usize]) -> Result<Tensor, Error> {
+        let count = shape.iter().product();
+        let floats: Vec<f32> = (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect();
+        floats_of(device, element, shape, &floats)
+    }
+}
+
+/// A tensor of `floats`, rounded to `element`.
+pub fn floats_of(device: &Device, element: Element, shape: &[usize], floats: &[f32]) -> Result<Tensor, Error> {
+    match element {
+        Element::F32 => Tensor::from_slice(device, shape, floats),
+        Element::F16 => {
+            Tensor::from_slice(device, shape, &floats.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())
+        }
+        Element::Bf16 => {
+            Tensor::from_slice(device, shape, &floats.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
+        }
+    }
+}
