@@ -13,20 +13,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array1, Array2, Array4, ArrayView1, Axis, s};
 use purview::prelude::*;
+use purview_examples::padded::padded;
 use safetensors::{Dtype, SafeTensors};
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
-
-/// Bidirectional attention over a padded batch (BERT): each query sees the keys of its own sentence, none of the padding.
-#[attention]
-pub fn padded(q: Query, k: Key, v: Value, kv_len: Tensor<i32, 1>) -> Output {
-    for i in q.tiles() {
-        let mut o = Softmax::new();
-        for j in k.tiles() {
-            o.push(mask(dot(q[i], k[j]) * scale(), j < kv_len[batch()]), v[j]);
-        }
-        o
-    }
-}
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -47,7 +36,7 @@ pub fn main() -> Result<()> {
     }
     let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
 
-    let embeddings = MiniLm::load(&weights_dir())?.encode(&Device::default(), &sentences)?;
+    let embeddings = MiniLm::load(&weights_dir())?.encode(&Device::cpu()?, &sentences)?;
     print!("{}", similarity_table(&sentences, &embeddings.dot(&embeddings.t())));
     Ok(())
 }

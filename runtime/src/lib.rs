@@ -40,6 +40,7 @@ mod error;
 #[cfg(feature = "cli")]
 pub mod golden;
 mod launch;
+mod rope;
 pub mod schedule;
 mod shape;
 mod tensor;
@@ -52,6 +53,7 @@ pub use error::Error;
 pub use launch::Target;
 pub use purview_compiler::{eval, expr, interpret, ir, lang, report, spec};
 pub use purview_macros::{attention, mask, score};
+pub use rope::rope;
 pub use shape::Shape;
 pub use tensor::{DType, MAX_ELEMENTS, Tensor, TensorElement};
 pub use variant::{Arguments, Variant};
