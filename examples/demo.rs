@@ -59,7 +59,8 @@ pub fn check_on(
     let largest = want.iter().map(|x| x.abs()).fold(0.0, f64::max);
     let difference = got.iter().zip(&want).map(|(&got, &want)| (f64::from(got) - want).abs());
     // Not `f64::max`, which would pass over a NaN.
-    let error = difference.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest.max(f64::MIN_POSITIVE);
+    let error =
+        difference.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest.max(f64::MIN_POSITIVE);
 
     let name = &attention.spec().name;
     let sizes = |tensor: &Tensor| tensor.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("×");
