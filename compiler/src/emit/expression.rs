@@ -307,7 +307,8 @@ impl<'a> Evaluator<'a> {
         match (op, a.ty) {
             (UnaryOp::Neg, Type::Int) => int(i32::__expand_native_neg(scope, x)),
             (UnaryOp::Neg, _) => float(f32::__expand_native_neg(scope, x)),
-            (UnaryOp::Abs, Type::Int) => int(i32::__expand_native_abs(scope, x)),
+            // CubeCL's own is one LLVM function for scalars and vectors, on which LLVM crashes where a kernel has both.
+            (UnaryOp::Abs, Type::Int) => int(i32::__expand_native_max(scope, x, i32::__expand_native_neg(scope, x))),
             (UnaryOp::Abs, _) => float(f32::__expand_native_abs(scope, x)),
             (UnaryOp::Not, _) => truth(not::expand::<bool>(scope, x.into()).expand),
             (UnaryOp::Exp, _) => float(f32::__expand_native_exp(scope, x)),
