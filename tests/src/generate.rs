@@ -215,7 +215,7 @@ fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
 fn score() -> BoxedStrategy<Float> {
     let scaled = lang::mul(lang::dot(), lang::scale());
     let bare = lang::mul(lang::dot(), lang::float(0.25));
-    prop_oneof![4 => Just(scaled), 1 => Just(bare)].prop_flat_map(|score| float(2, score)).boxed()
+    prop_oneof![4 => float(2, scaled), 1 => float(2, bare)].boxed()
 }
 
 /// What may be pushed: a score or weight, masked, and maybe once more, or by its own value.
@@ -262,9 +262,11 @@ fn schedule() -> impl Strategy<Value = Option<CpuSchedule>> {
 impl Case {
     /// Any case.
     pub fn any() -> impl Strategy<Value = Case> {
-        let spec = (0..4u32).prop_flat_map(|accumulator| {
-            (Just(accumulator), push(accumulator), prop::option::of(push(accumulator)), float_of_a_query())
+        let pushes = [push(0).boxed(), push(1).boxed(), push(2).boxed(), push(3).boxed()];
+        let of_accumulator = pushes.into_iter().enumerate().map(|(accumulator, push)| {
+            (Just(accumulator as u32), push.clone(), prop::option::of(push), float_of_a_query()).boxed()
         });
+        let spec = prop::strategy::Union::new(of_accumulator);
         let sizes = (1..=BATCHES, select(vec![(1, 1), (2, 1), (4, 2), (3, 3)]), 1..70usize, 0..80usize, 1..10usize);
         let offsets = (prop::option::of(-40..60i64), select(vec![0i64, 0, 0, -20, 33]));
         let scalars = (1..20u32, 1..7u32, -9..30i32, -8..17i32, any::<bool>());
@@ -366,7 +368,7 @@ fn spec_of(accumulator: u32, first: Float, second: Option<Float>, sink: Float) -
 impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Case { shape, query_offset, key_offset, .. } = self;
-        writeln!(f, "\n{shape:?}\nqueries at {query_offset}, keys at {key_offset}")?;
+        writeln!(f, "\n{shape:?}\nqueries at {query_offset}, keys at {key_offset}, {:?}", self.schedule)?;
         for (param, value) in self.spec.scalars.iter().zip(&self.scalars) {
             writeln!(f, "{} = {value:?}", param.name)?;
         }
