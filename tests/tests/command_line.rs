@@ -8,7 +8,8 @@ use std::io::{self, Write};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
 
-/// Each query sees itself and the keys before it.
+/// Each query sees itself and the keys
+/// before it. A second sentence.
 ///
 /// A second paragraph.
 #[attention]
@@ -59,10 +60,8 @@ fn memory(q: Query, mk: Key, mv: Value, k: Key, v: Value) -> Output {
     }
 }
 
-const CAUSAL: Variant = Variant { name: "causal", make: |_| Ok(causal().into()) };
-
 const VARIANTS: &[Variant] = &[
-    CAUSAL,
+    Variant { name: "causal", make: |_| Ok(causal().into()) },
     Variant {
         name: "window",
         make: |arguments| {
@@ -83,7 +82,7 @@ fn purview_with(gallery: &Gallery, line: &str) -> (u8, String, String) {
 }
 
 fn purview(line: &str) -> (u8, String, String) {
-    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)] }, line)
+    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", "causal")] }, line)
 }
 
 #[track_caller]
@@ -107,7 +106,7 @@ fn fails(line: &str, code: u8, message: &str) {
 }
 
 #[test]
-fn list_has_names_first_lines_and_parameters() {
+fn list_has_names_first_sentences_and_parameters() {
     assert_eq!(
         text("list"),
         "\
@@ -240,7 +239,8 @@ fn check_compares_every_case_and_counts() {
     assert!(out.ends_with("1 of 28 golden cases, 0 of 2 MiniLM cases on cpu in f32\n"), "{out}");
 
     // A variant that gives other numbers.
-    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)] };
+    let gallery =
+        Gallery { variants: VARIANTS, golden: &[("full", "causal"), ("causal", "causal"), ("chunked", "chunks")] };
     let (code, out, _) = purview_with(&gallery, &format!("check --golden {GOLDEN} --device cpu --json"));
     assert_eq!(code, FAILURE);
     let got: Json = serde_json::from_str(&out).unwrap();
@@ -252,7 +252,7 @@ fn check_compares_every_case_and_counts() {
     assert!(case("full")["out_error"].as_f64() > Some(0.01));
     assert_eq!(case("causal")["passed"], true);
     assert!(case("causal")["lse_error"].as_f64() < case("causal")["lse_limit"].as_f64());
-    assert_eq!(case("chunked")["error"], "no variant is known for it");
+    assert_eq!(case("chunked")["error"], "there is no variant `chunks`");
 }
 
 #[test]
