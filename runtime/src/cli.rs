@@ -136,14 +136,17 @@ fn finite(number: f64) -> Value {
     serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 
-/// Progress of `steps` steps on stderr, if that is a terminal.
-fn progress(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64).with_finish(ProgressFinish::AndClear);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len}  {msg}  {elapsed}") {
+/// Progress on stderr, if that is a terminal, by steps where they can be counted. It is gone when it is dropped.
+fn progress(steps: Option<usize>) -> ProgressBar {
+    let (bar, template) = match steps {
+        Some(steps) => (ProgressBar::new(steps as u64), "{spinner} {pos} of {len}  {msg}  {elapsed}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
-    bar
+    bar.with_finish(ProgressFinish::AndClear)
 }
