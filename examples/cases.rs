@@ -3,6 +3,9 @@
 //! A case's file holds `q`, `k`, `v`, `out` and `lse`, gradients (`w`, `dq`, `dk`, `dv`, `d_*`), and captured tensors, which have
 //! the names of the variant's. `scale` and `q_offset` of its `params` say how it is run; the others are the variant's scalars.
 
+use crate::GALLERY;
+use purview::Variant;
+
 /// A case of `tests/golden/manifest.json` or `minilm.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Case {
@@ -49,3 +52,9 @@ pub const GOLDEN: &[Case] = &[
     case("minilm_layer0", "padded"),
     case("minilm_layer5", "padded"),
 ];
+
+/// The name of each case of [`GOLDEN`] with its variant.
+pub fn golden() -> Vec<(&'static str, Variant)> {
+    let variant = |name: &str| GALLERY.iter().copied().find(|variant| variant.name == name);
+    GOLDEN.iter().filter_map(|case| Some((case.name, variant(case.variant)?))).collect()
+}

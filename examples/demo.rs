@@ -59,12 +59,16 @@ pub fn check_on(
     let largest = want.iter().map(|x| x.abs()).fold(0.0, f64::max);
     let difference = got.iter().zip(&want).map(|(&got, &want)| (f64::from(got) - want).abs());
     // Not `f64::max`, which would pass over a NaN.
-    let error = difference.fold(0.0, |a: f64, b| if a >= b { a } else { b }) / largest.max(f64::MIN_POSITIVE);
+    let error =
+        difference.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest.max(f64::MIN_POSITIVE);
 
     let name = &attention.spec().name;
-    let keys: Vec<String> = pairs.iter().map(|(k, _)| k.shape()[2].to_string()).collect();
-    let (sizes, keys) = (q.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("×"), keys.join(" + "));
-    let (dtype, device) = (q.dtype(), device.name());
-    println!("{name}: {sizes} {dtype} on {device}, {keys} keys, largest error {error:.0e} of the reference");
+    let sizes = |tensor: &Tensor| tensor.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("×");
+    let keys = match pairs {
+        [(k, _)] if k.shape() == q.shape() => String::new(),
+        pairs => format!(" (keys {})", pairs.iter().map(|(k, _)| sizes(k)).collect::<Vec<_>>().join(" and ")),
+    };
+    let (sizes, dtype, device) = (sizes(q), q.dtype(), device.name());
+    println!("{name}: {sizes}{keys} {dtype} on {device}, largest error {error:.0e} of the reference");
     if error <= TOLERANCE { Ok(()) } else { Err(format!("{name} is off by more than {TOLERANCE:.0e}").into()) }
 }

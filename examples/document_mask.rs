@@ -7,6 +7,7 @@ use purview_examples::demo;
 use purview_examples::document_causal::same_document;
 
 /// Each query sees the keys of its own document, which need not be neighbours; `doc[batch][position]` is a document's number.
+/// A query before the first key, where there are more queries than keys, is in none.
 ///
 /// Krell et al., "Efficient Sequence Packing without Cross-contamination" (2021).
 #[attention]
@@ -14,7 +15,7 @@ pub fn document_mask(q: Query, k: Key, v: Value, doc: Tensor<i32, 2>) -> Output 
     for i in q.tiles() {
         let mut o = Softmax::new();
         for j in k.tiles() {
-            o.push(mask(dot(q[i], k[j]) * scale(), same_document(i, j, doc)), v[j]);
+            o.push(mask(dot(q[i], k[j]) * scale(), i >= 0 && same_document(i, j, doc)), v[j]);
         }
         o
     }

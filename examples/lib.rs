@@ -75,10 +75,12 @@ pub const GALLERY: &[Variant] = &[
     Variant {
         name: "additive_bias",
         make: |args| {
-            let (b, h, t) = (args.shape.batch, args.shape.heads, keys(&args.shape));
-            let bias = args
-                .tensor("bias", [b, h, t, t], |[b, h, i, j]| ((b + 3 * h + 5 * i + 7 * j) % 11) as f32 / 5.0 - 1.0)?;
-            Ok(additive_bias(&bias).into())
+            let (batch, heads, queries, keys) =
+                (args.shape.batch, args.shape.heads, args.shape.queries, keys(&args.shape));
+            let bias = args.tensor("bias", [batch, heads, queries, keys], |[b, h, i, j]| {
+                ((b + 3 * h + 5 * i + 7 * j) % 11) as f32 / 5.0 - 1.0
+            })?;
+            Ok(additive_bias(&bias, args.i32("first", keys as i32 - queries as i32)?).into())
         },
     },
     Variant {

@@ -55,8 +55,8 @@ use thiserror::Error as ThisError;
 pub struct Gallery<'a> {
     /// The variants, in the order they are listed.
     pub variants: &'a [Variant],
-    /// The names of golden cases, each with the name of the variant that must give its results.
-    pub golden: &'a [(&'a str, &'a str)],
+    /// The names of golden cases, each with the variant that must give its results.
+    pub golden: &'a [(&'a str, Variant)],
 }
 
 /// The exit code when everything was as it should be.

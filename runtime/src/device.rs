@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use cubecl::client::Client;
-use cubecl::device::WgpuDeviceKind;
+use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
 use purview_compiler::ir::Element;
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// The best device of this build: CUDA, ROCm, then wgpu, then the CPU, of those whose feature is on and which the
-    /// machine has.
+    /// The best device of this build: CUDA, ROCm, a GPU through wgpu, the CPU, then a wgpu driver that runs on the CPU, of
+    /// those whose feature is on and which the machine has.
     ///
     /// # Errors
     /// [`Error::NoDevice`] where there is none.
@@ -39,10 +39,7 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] where the feature is off or the machine has no such device.
     pub fn wgpu() -> Result<Device, Error> {
-        let device = cubecl::Device::wgpu(WgpuDeviceKind::DiscreteGpu(0))
-            .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::IntegratedGpu(0)))
-            .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
-            .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu));
+        let device = wgpu_gpu().or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu));
         Device::open("wgpu", device)
     }
 
@@ -81,7 +78,7 @@ impl Device {
         }
     }
 
-    fn open(name: &str, device: Result<cubecl::Device, cubecl::device::DeviceUnavailable>) -> Result<Device, Error> {
+    fn open(name: &str, device: Result<cubecl::Device, DeviceUnavailable>) -> Result<Device, Error> {
         match device {
             Ok(device) => Ok(Device { name: name.to_string(), client: device.client() }),
             Err(unavailable) => Err(Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() }),
@@ -122,6 +119,13 @@ impl Device {
         use cubecl::CubeElement;
         self.client.properties().supports_type(u8::cube_type())
     }
+}
+
+/// A GPU through wgpu.
+fn wgpu_gpu() -> Result<cubecl::Device, DeviceUnavailable> {
+    cubecl::Device::wgpu(WgpuDeviceKind::DiscreteGpu(0))
+        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::IntegratedGpu(0)))
+        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
 }
 
 impl fmt::Debug for Device {

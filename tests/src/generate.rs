@@ -1,1 +1,364 @@
+//! Random attentions: predicates, scores and a sink of the whole language, on values where every operation is defined.
+//!
+//! Every attention has the same parameters, so that an expression is generated without knowing the rest: the scalars `n` and
+//! `m` (u32, at least 1), `shift` (i32), `cap` (f32) and `causal` (bool), and captured tensors of each type. What would make a
+//! comparison with the reference meaningless is left out: floats are compared, and made integers, only where they are exact in
+//! f32 too, and the arguments of functions are kept where an error does not grow much.
 
+use crate::numbers::Numbers;
+use proptest::prelude::*;
+use proptest::sample::select;
+use purview::ir::Element;
+use purview::lang::{self, Bool, Builder, Captured, Float, Int, Value};
+use purview::spec::{ScalarType, ScalarValue, Spec};
+use purview::{AnyAttention, Attention, Device, Error, Shape, Tensor};
+use std::fmt;
+use std::sync::Arc;
+
+/// The lengths of the captured tensors; indices are brought inside.
+const HEADS: usize = 4;
+const BATCHES: usize = 2;
+const LENGTH: usize = 37;
+
+/// What expressions are made of.
+struct Parameters {
+    n: Int,
+    m: Int,
+    shift: Int,
+    cap: Float,
+    causal: Bool,
+    slope: Captured<Float, 1>,
+    document: Captured<Int, 2>,
+    keep: Captured<Bool, 3>,
+    bias: Captured<Float, 4>,
+}
+
+fn declare(builder: &mut Builder) -> Parameters {
+    Parameters {
+        n: builder.scalar("n", ScalarType::U32, false),
+        m: builder.scalar("m", ScalarType::U32, true),
+        shift: builder.scalar("shift", ScalarType::I32, false),
+        cap: builder.scalar("cap", ScalarType::F32, false),
+        causal: builder.scalar("causal", ScalarType::Bool, false),
+        slope: builder.tensor("slope"),
+        document: builder.tensor("document"),
+        keep: builder.tensor("keep"),
+        bias: builder.tensor("bias"),
+    }
+}
+
+fn parameters() -> Parameters {
+    declare(&mut Builder::new("", "", "", 1, 1))
+}
+
+/// `low <= x <= high`.
+fn clamped<T: lang::Number>(x: T, low: T, high: T) -> T {
+    lang::max(lang::min(x, high), low)
+}
+
+/// The index `x`, brought inside `0..length`, by a remainder or by clamping.
+fn inside(x: Int, length: usize, by_remainder: bool) -> Int {
+    let length = length as i32;
+    if by_remainder { lang::rem(x, lang::int(length)) } else { clamped(x, lang::int(0), lang::int(length - 1)) }
+}
+
+fn leaf<T: Value + fmt::Debug + 'static>(leaves: Vec<T>) -> BoxedStrategy<T> {
+    select(leaves).boxed()
+}
+
+/// An integer of at most a few thousand.
+fn integer(depth: u32) -> BoxedStrategy<Int> {
+    let Parameters { n, m, shift, document, .. } = parameters();
+    let positions = leaf(vec![lang::query_position(), lang::key_position()]);
+    let scalars = leaf(vec![n.clone(), m.clone(), shift, lang::head(), lang::kv_head(), lang::batch()]);
+    let leaves = prop_oneof![4 => positions, 2 => scalars, 1 => (-9..9i32).prop_map(lang::int)];
+    if depth == 0 {
+        return leaves.boxed();
+    }
+    let of = || integer(depth - 1);
+    let divisor = prop_oneof![leaf(vec![n, m]), (1..9i32).prop_map(lang::int), (-5..-1i32).prop_map(lang::int)];
+    prop_oneof![
+        2 => leaves,
+        2 => (of(), of()).prop_map(|(a, b)| lang::add(a, b)),
+        3 => (of(), of()).prop_map(|(a, b)| lang::sub(a, b)),
+        1 => (of(), -3..4i32).prop_map(|(a, factor)| lang::mul(a, lang::int(factor))),
+        // Affine in every leaf, and not affine in any.
+        1 => (clamp_small(depth - 1), clamp_small(depth - 1)).prop_map(|(a, b)| lang::mul(a, b)),
+        2 => (of(), divisor.clone()).prop_map(|(a, b)| lang::div(a, b)),
+        2 => (of(), divisor).prop_map(|(a, b)| lang::rem(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::min(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::max(a, b)),
+        1 => of().prop_map(lang::abs),
+        1 => of().prop_map(lang::neg),
+        1 => predicate(depth - 1).prop_map(lang::to_int),
+        1 => (predicate(depth - 1), of(), of()).prop_map(|(c, a, b)| lang::select(c, a, b)),
+        1 => exact(depth - 1).prop_map(|a| lang::to_int(lang::mul(a, lang::float(2.0)))),
+        2 => (of(), any::<bool>()).prop_map(move |(at, rest)| document.load([lang::batch(), inside(at, LENGTH, rest)])),
+    ]
+    .boxed()
+}
+
+fn clamp_small(depth: u32) -> BoxedStrategy<Int> {
+    integer(depth).prop_map(|a| clamped(a, lang::int(-12), lang::int(12))).boxed()
+}
+
+/// What a query may see.
+fn predicate(depth: u32) -> BoxedStrategy<Bool> {
+    let Parameters { n, causal, keep, .. } = parameters();
+    let (i, j) = (lang::query_position, lang::key_position);
+    let leaves = leaf(vec![
+        lang::le(j(), i()),
+        lang::lt(lang::sub(i(), j()), n),
+        lang::boolean(true),
+        lang::boolean(false),
+        causal,
+    ]);
+    if depth == 0 {
+        return leaves;
+    }
+    let of = || predicate(depth - 1);
+    let number = || integer(depth - 1);
+    let index = || (integer(depth - 1), any::<bool>());
+    prop_oneof![
+        2 => leaves,
+        6 => (select(vec![0, 1, 2, 3, 4, 5]), number(), number()).prop_map(|(op, a, b)| compare(op, a, b)),
+        1 => (select(vec![0, 1, 2, 3]), exact(depth - 1), exact(depth - 1)).prop_map(|(op, a, b)| compare(op, a, b)),
+        3 => (of(), of()).prop_map(|(a, b)| lang::and(a, b)),
+        3 => (of(), of()).prop_map(|(a, b)| lang::or(a, b)),
+        2 => of().prop_map(lang::not),
+        1 => (of(), of()).prop_map(|(a, b)| lang::eq(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::ne(a, b)),
+        1 => (of(), of(), of()).prop_map(|(c, a, b)| lang::select(c, a, b)),
+        1 => (index(), index()).prop_map(move |((a, rest_a), (b, rest_b))| {
+            keep.load([lang::head(), inside(a, LENGTH, rest_a), inside(b, LENGTH, rest_b)])
+        }),
+    ]
+    .boxed()
+}
+
+fn compare<T: lang::Number>(op: u32, a: T, b: T) -> Bool {
+    match op {
+        0 => lang::lt(a, b),
+        1 => lang::le(a, b),
+        2 => lang::gt(a, b),
+        3 => lang::ge(a, b),
+        4 => lang::eq(a, b),
+        _ => lang::ne(a, b),
+    }
+}
+
+/// A float that is the same in f32 as in f64: a multiple of 1/8, of a magnitude of a few hundred at most.
+fn exact(depth: u32) -> BoxedStrategy<Float> {
+    let Parameters { cap, slope, bias, .. } = parameters();
+    let constants = (-16..17i32).prop_map(|eighths| lang::float(eighths as f32 / 8.0));
+    if depth == 0 {
+        return prop_oneof![leaf(vec![cap, slope.load([lang::head()])]), constants].boxed();
+    }
+    let of = || exact(depth - 1);
+    let index = || (integer(depth - 1), any::<bool>());
+    prop_oneof![
+        2 => constants,
+        2 => leaf(vec![cap, slope.load([lang::head()])]),
+        2 => integer(depth - 1).prop_map(|a| lang::to_float(clamped(a, lang::int(-60), lang::int(60)))),
+        1 => predicate(depth - 1).prop_map(lang::to_float),
+        1 => (of(), of()).prop_map(|(a, b)| lang::add(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::max(a, b)),
+        1 => of().prop_map(lang::neg),
+        2 => (index(), index()).prop_map(move |((a, rest_a), (b, rest_b))| {
+            let (a, b) = (inside(a, LENGTH, rest_a), inside(b, LENGTH, rest_b));
+            bias.load([lang::batch(), lang::head(), a, b])
+        }),
+    ]
+    .boxed()
+}
+
+/// A float of the whole language, at most 8 in magnitude. `query` stands for the score where there is one.
+fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
+    let bounded = |x: Float| clamped(x, lang::float(-8.0), lang::float(8.0));
+    let leaves = prop_oneof![3 => Just(query.clone()), 1 => exact(1).prop_map(bounded)];
+    if depth == 0 {
+        return leaves.boxed();
+    }
+    let of = || float(depth - 1, query.clone());
+    let positive = || of().prop_map(|x| lang::add(lang::abs(x), lang::float(0.5)));
+    let exponent = || of().prop_map(|x| clamped(x, lang::float(-2.0), lang::float(2.0)));
+    let functions = select(vec![0, 1, 2, 3, 4, 5]);
+    let all = prop_oneof![
+        2 => leaves,
+        3 => (of(), of()).prop_map(|(a, b)| lang::add(a, b)),
+        2 => (of(), of()).prop_map(|(a, b)| lang::sub(a, b)),
+        2 => (of(), of()).prop_map(|(a, b)| lang::mul(a, b)),
+        1 => (of(), positive()).prop_map(|(a, b)| lang::div(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::min(a, b)),
+        1 => (of(), of()).prop_map(|(a, b)| lang::max(a, b)),
+        1 => (positive(), exponent()).prop_map(|(a, b)| lang::pow(a, b)),
+        1 => exponent().prop_map(lang::exp),
+        1 => exponent().prop_map(lang::exp2),
+        1 => positive().prop_map(lang::log),
+        1 => positive().prop_map(lang::log2),
+        1 => positive().prop_map(lang::sqrt),
+        3 => (functions, of()).prop_map(|(function, a)| match function {
+            0 => lang::tanh(a),
+            1 => lang::sigmoid(a),
+            2 => lang::relu(a),
+            3 => lang::sin(a),
+            4 => lang::cos(a),
+            _ => lang::abs(a),
+        }),
+        2 => (predicate(2), of(), of()).prop_map(|(c, a, b)| lang::select(c, a, b)),
+    ];
+    all.prop_map(bounded).boxed()
+}
+
+/// `dot(q[i], k[j]) * scale()`, which is what most scores begin with, or the bare product.
+fn score() -> BoxedStrategy<Float> {
+    let scaled = lang::mul(lang::dot(), lang::scale());
+    let bare = lang::mul(lang::dot(), lang::float(0.25));
+    prop_oneof![4 => Just(scaled), 1 => Just(bare)].prop_flat_map(|score| float(3, score)).boxed()
+}
+
+/// What may be pushed: a score or weight, masked, and maybe once more, or by its own value.
+fn push(accumulator: u32) -> impl Strategy<Value = Float> {
+    let mean = accumulator == 2;
+    // A threshold that no product, a multiple of 1/64, is at.
+    let threshold = (-64..64i32).prop_map(|odd| lang::float((2 * odd + 1) as f32 / 128.0));
+    (score(), predicate(3), predicate(2), threshold, 0..8u32).prop_map(
+        move |(score, first, second, threshold, form)| {
+            // A mean is divided by the sum of its weights, which should not vanish.
+            let score = if mean { lang::add(lang::abs(score), lang::float(0.25)) } else { score };
+            match form {
+                0 => score,
+                1 => lang::mask(lang::mul(lang::mask(score, first), lang::float(0.5)), second),
+                2 => lang::mask(lang::mask(score, lang::gt(lang::dot(), threshold)), first),
+                3 => lang::select(second, lang::mask(score.clone(), first), score),
+                _ => lang::mask(score, first),
+            }
+        },
+    )
+}
+
+/// A random attention with its arguments.
+#[derive(Clone)]
+pub struct Case {
+    /// What it computes.
+    pub spec: Arc<Spec>,
+    /// Its sizes.
+    pub shape: Shape,
+    /// The position of the first query.
+    pub query_offset: i64,
+    /// The position of the first key.
+    pub key_offset: i64,
+    scalars: Vec<ScalarValue>,
+}
+
+impl Case {
+    /// Any case.
+    pub fn any() -> impl Strategy<Value = Case> {
+        let spec = (0..4u32).prop_flat_map(|accumulator| {
+            (Just(accumulator), push(accumulator), prop::option::of(push(accumulator)), float_of_a_query())
+        });
+        let sizes = (1..=BATCHES, select(vec![(1, 1), (2, 1), (4, 2), (3, 3)]), 1..70usize, 0..80usize, 1..10usize);
+        let offsets = (prop::option::of(-40..60i64), select(vec![0i64, 0, 0, -20, 33]));
+        let scalars = (1..20u32, 1..7u32, -9..30i32, -8..17i32, any::<bool>());
+        (spec, sizes, offsets, scalars).prop_map(|((accumulator, first, second, sink), sizes, offsets, scalars)| {
+            let (batch, (heads, kv_heads), queries, keys, dim) = sizes;
+            let (n, m, shift, eighths, causal) = scalars;
+            let shape = Shape::new(batch, heads, keys, dim).with_queries(queries).with_kv_heads(kv_heads);
+            Case {
+                spec: Arc::new(spec_of(accumulator, first, second, sink)),
+                query_offset: offsets.0.unwrap_or(offsets.1 + keys as i64 - queries as i64),
+                key_offset: offsets.1,
+                shape: shape.with_v_dim(dim + 3),
+                scalars: vec![
+                    ScalarValue::U32(n),
+                    ScalarValue::U32(m),
+                    ScalarValue::I32(shift),
+                    ScalarValue::F32(eighths as f32 / 8.0),
+                    ScalarValue::Bool(causal),
+                ],
+            }
+        })
+    }
+
+    /// The attention, with captured tensors on `device`.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub fn attention(&self, device: &Device) -> Result<AnyAttention, Error> {
+        let mut numbers = Numbers::new(42);
+        let slope = Tensor::from_slice(device, [HEADS], &numbers.eighths(HEADS))?;
+        let documents: Vec<i32> = (0..BATCHES * LENGTH).map(|_| numbers.integer(-3, 9)).collect();
+        let documents = Tensor::from_slice(device, [BATCHES, LENGTH], &documents)?;
+        let keep: Vec<bool> = (0..HEADS * LENGTH * LENGTH).map(|_| numbers.integer(0, 4) > 0).collect();
+        let keep = Tensor::from_slice(device, [HEADS, LENGTH, LENGTH], &keep)?;
+        let shape = [BATCHES, HEADS, LENGTH, LENGTH];
+        let bias = Tensor::from_slice(device, shape, &numbers.eighths(shape.iter().product()))?;
+        let attention =
+            Attention::<1>::new(self.spec.clone(), self.scalars.clone(), vec![slope, documents, keep, bias]);
+        Ok(attention.with_query_offset(self.query_offset).with_key_offsets([self.key_offset]).into())
+    }
+
+    /// Queries, keys and values: multiples of 1/8.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub fn operands(&self, device: &Device) -> Result<[Tensor; 3], Error> {
+        let Shape { batch, heads, kv_heads, queries, ref keys, qk_dim, v_dim, .. } = self.shape;
+        let mut numbers = Numbers::new(1);
+        let mut tensor = |shape: [usize; 4]| {
+            let data = numbers.eighths(shape.iter().product());
+            crate::numbers::floats_of(device, Element::F32, &shape, &data)
+        };
+        Ok([
+            tensor([batch, heads, queries, qk_dim])?,
+            tensor([batch, kv_heads, keys[0], qk_dim])?,
+            tensor([batch, kv_heads, keys[0], v_dim])?,
+        ])
+    }
+}
+
+/// A sink: it may not look at keys, so it is small.
+fn float_of_a_query() -> BoxedStrategy<Float> {
+    let Parameters { slope, cap, shift, .. } = parameters();
+    let position = lang::to_float(clamped(lang::sub(lang::query_position(), shift), lang::int(-20), lang::int(20)));
+    leaf(vec![
+        slope.load([lang::head()]),
+        lang::mul(slope.load([lang::kv_head()]), cap.clone()),
+        lang::tanh(lang::mul(position, lang::float(0.25))),
+        cap,
+    ])
+}
+
+fn spec_of(accumulator: u32, first: Float, second: Option<Float>, sink: Float) -> Spec {
+    let mut builder = Builder::new("random", "", "generate.rs", 1, 1);
+    builder.query("q");
+    builder.pair("k", "v");
+    declare(&mut builder);
+    match accumulator {
+        0 => builder.softmax(None),
+        1 => builder.sum(),
+        2 => builder.mean(),
+        _ => builder.softmax(Some(sink)),
+    }
+    builder.push(0, first);
+    if let Some(second) = second {
+        builder.push(0, second);
+    }
+    builder.finish()
+}
+
+/// The program as lowered, and everything it is launched with: what a counterexample has to say.
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { shape, query_offset, key_offset, .. } = self;
+        writeln!(f, "\n{shape:?}\nqueries at {query_offset}, keys at {key_offset}")?;
+        for (param, value) in self.spec.scalars.iter().zip(&self.scalars) {
+            writeln!(f, "{} = {value:?}", param.name)?;
+        }
+        let stages = Device::cpu().and_then(|device| self.attention(&device)?.stages(shape));
+        match stages {
+            Ok(stages) => stages.first().map_or(Ok(()), |(_, program)| writeln!(f, "{program}")),
+            Err(error) => writeln!(f, "{error}\n{:?}", self.spec),
+        }
+    }
+}

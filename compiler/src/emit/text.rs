@@ -73,9 +73,7 @@ fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String
     };
     // A compiler of CubeCL's panics on what its target cannot express.
     let compiled = catch_unwind(AssertUnwindSafe(|| {
-        WgslCompiler
-            .compile(definition(), &WgpuCompilationOptions::default())
-            .map(|shader| shader.to_string())
+        WgslCompiler.compile(definition(), &WgpuCompilationOptions::default()).map(|shader| shader.to_string())
     }));
     match compiled {
         Ok(Ok(text)) => Ok(rename_entry(&text, &program.name)),

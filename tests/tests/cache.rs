@@ -1,0 +1,54 @@
+//! What makes a kernel another one, by the number of kernels that this process has compiled. One test, in a program of its own:
+//! the number is the whole process's.
+
+use purview::cache::kernels_compiled;
+use purview::ir::Element;
+use purview::{AnyAttention, Tensor};
+use purview_tests::numbers::Numbers;
+use purview_tests::{attentions, devices};
+
+#[test]
+fn kernels_are_compiled_once() {
+    for device in [Some(devices::cpu()), devices::wgpu("kernels_are_compiled_once")].into_iter().flatten() {
+        let run = |attention: AnyAttention, element: Element, [queries, keys, dim, v_dim]: [usize; 4]| -> usize {
+            let before = kernels_compiled();
+            let mut numbers = Numbers::new(1);
+            let mut tensor =
+                |length: usize, dim: usize| numbers.tensor(&device, element, &[1, 2, length, dim]).unwrap();
+            let (q, k, v) = (tensor(queries, dim), tensor(keys, dim), tensor(keys, v_dim));
+            attention.run(&device, &q, &[(&k, &v)]).unwrap().to_vec::<f32>().unwrap();
+            kernels_compiled() - before
+        };
+        let f32 = Element::F32;
+        let name = device.name();
+        let (dim, sizes) = (24, [50, 50, 24, 24]);
+
+        let lengths = [(1, 1), (2, 90), (31, 32), (32, 31), (33, 33), (64, 64), (65, 64), (100, 1), (128, 200), (7, 0)];
+        let compiled: usize =
+            lengths.iter().map(|&(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim])).sum();
+        assert_eq!(compiled, 1, "{name}: ten lengths");
+        let compiled: usize = (1..=10).map(|window| run(attentions::window(window * 7).into(), f32, sizes)).sum();
+        assert_eq!(compiled, 0, "{name}: ten windows");
+        let offset = |offset| attentions::window(10).with_query_offset(offset).with_key_offsets([-offset]).into();
+        assert_eq!((-5..5).map(|at| run(offset(at), f32, sizes)).sum::<usize>(), 0, "{name}: ten offsets");
+        assert_eq!(run(attentions::window(10).with_scale(0.3).into(), f32, sizes), 0, "{name}: a scale");
+
+        assert_eq!(run(attentions::window(10).into(), f32, [50, 50, 32, 24]), 1, "{name}: a head dim of queries");
+        assert_eq!(run(attentions::window(10).into(), f32, [50, 50, 24, 32]), 1, "{name}: a head dim of values");
+        if device.supports(Element::F16) {
+            assert_eq!(run(attentions::window(10).into(), Element::F16, sizes), 1, "{name}: another type");
+            assert_eq!(run(attentions::window(11).into(), Element::F16, sizes), 0, "{name}: that type again");
+        }
+        assert_eq!(run(attentions::full().into(), f32, sizes), 1, "{name}: another attention");
+
+        assert_eq!(run(attentions::fixed_window(10).into(), f32, sizes), 1, "{name}: a comptime scalar");
+        assert_eq!(run(attentions::fixed_window(10).into(), f32, sizes), 0, "{name}: the same value");
+        assert_eq!(run(attentions::fixed_window(11).into(), f32, sizes), 1, "{name}: another value");
+        assert_eq!(run(attentions::fixed_window(10).into(), f32, sizes), 0, "{name}: the first value again");
+
+        // Captured tensors are arguments too: their lengths, strides and elements.
+        let sink = |logits: &[f32]| Tensor::from_slice(&device, [logits.len()], logits).unwrap();
+        assert_eq!(run(attentions::sink(&sink(&[1.0, 2.0])).into(), f32, sizes), 1, "{name}: a captured tensor");
+        assert_eq!(run(attentions::sink(&sink(&[3.0; 9])).into(), f32, sizes), 0, "{name}: another tensor");
+    }
+}

@@ -1,0 +1,41 @@
+//! Random attentions on the CPU against the reference. The same ones in every run; `PROPTEST_CASES=1000` tries more.
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use purview::Error;
+use purview::golden::Errors;
+use purview_tests::compare::compare;
+use purview_tests::devices;
+use purview_tests::generate::Case;
+use std::cell::Cell;
+
+#[test]
+fn random_programs_are_as_the_reference() {
+    let cases = std::env::var("PROPTEST_CASES").map_or(120, |cases| cases.parse().expect("a number of cases"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let device = devices::cpu();
+    let (refused, largest) = (Cell::new(0), Cell::new(0.0f64));
+    // A chain of functions multiplies the rounding of its arguments.
+    let limit = Errors { out: 2e-4, lse: Some(2e-4) };
+    let result = runner.run(&Case::any(), |case| {
+        let attention = case.attention(&device).expect("the captured tensors");
+        let [q, k, v] = case.operands(&device).expect("the operands");
+        match compare(&attention, &device, &q, &[(&k, &v)]) {
+            // Ranges are found by interval arithmetic, which may see an overflow where there is none.
+            Err(Error::Range(_)) => {
+                refused.set(refused.get() + 1);
+                Ok(())
+            }
+            Err(error) => Err(TestCaseError::fail(error.to_string())),
+            Ok(errors) => {
+                largest.set(largest.get().max(errors.out));
+                if errors.within(&limit) { Ok(()) } else { Err(TestCaseError::fail(errors.to_string())) }
+            }
+        }
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+    println!("{cases} random attentions, {} refused, largest error {:.1e}", refused.get(), largest.get());
+    assert!(refused.get() * 10 < cases, "{} of {cases} launches were refused", refused.get());
+}
