@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use purview::ir::Element;
 use purview::lang::{self, Bool, Builder, Captured, Float, Int, Value};
+use purview::schedule::{CpuSchedule, Schedule};
 use purview::spec::{ScalarType, ScalarValue, Spec};
 use purview::{AnyAttention, Attention, Device, Error, Shape, Tensor};
 use std::fmt;
@@ -214,7 +215,7 @@ fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
 fn score() -> BoxedStrategy<Float> {
     let scaled = lang::mul(lang::dot(), lang::scale());
     let bare = lang::mul(lang::dot(), lang::float(0.25));
-    prop_oneof![4 => Just(scaled), 1 => Just(bare)].prop_flat_map(|score| float(3, score)).boxed()
+    prop_oneof![4 => Just(scaled), 1 => Just(bare)].prop_flat_map(|score| float(2, score)).boxed()
 }
 
 /// What may be pushed: a score or weight, masked, and maybe once more, or by its own value.
@@ -248,7 +249,14 @@ pub struct Case {
     pub query_offset: i64,
     /// The position of the first key.
     pub key_offset: i64,
+    schedule: Option<CpuSchedule>,
     scalars: Vec<ScalarValue>,
+}
+
+/// Schedules with small tiles, which have more edges and kernels that are compiled sooner than the one chosen from the device.
+fn schedule() -> impl Strategy<Value = Option<CpuSchedule>> {
+    let small = |lanes, vectors, keys, rows| Some(CpuSchedule { lanes, vectors, keys, rows });
+    select(vec![small(4, 1, 16, 2), small(8, 1, 8, 4), small(4, 2, 32, 4), small(1, 3, 12, 3), small(2, 1, 5, 1)])
 }
 
 impl Case {
@@ -260,7 +268,9 @@ impl Case {
         let sizes = (1..=BATCHES, select(vec![(1, 1), (2, 1), (4, 2), (3, 3)]), 1..70usize, 0..80usize, 1..10usize);
         let offsets = (prop::option::of(-40..60i64), select(vec![0i64, 0, 0, -20, 33]));
         let scalars = (1..20u32, 1..7u32, -9..30i32, -8..17i32, any::<bool>());
-        (spec, sizes, offsets, scalars).prop_map(|((accumulator, first, second, sink), sizes, offsets, scalars)| {
+        let arguments = (offsets, scalars, prop_oneof![15 => schedule(), 1 => Just(None)]);
+        (spec, sizes, arguments).prop_map(|((accumulator, first, second, sink), sizes, arguments)| {
+            let (offsets, scalars, schedule) = arguments;
             let (batch, (heads, kv_heads), queries, keys, dim) = sizes;
             let (n, m, shift, eighths, causal) = scalars;
             let shape = Shape::new(batch, heads, keys, dim).with_queries(queries).with_kv_heads(kv_heads);
@@ -269,6 +279,7 @@ impl Case {
                 query_offset: offsets.0.unwrap_or(offsets.1 + keys as i64 - queries as i64),
                 key_offset: offsets.1,
                 shape: shape.with_v_dim(dim + 3),
+                schedule,
                 scalars: vec![
                     ScalarValue::U32(n),
                     ScalarValue::U32(m),
@@ -295,7 +306,11 @@ impl Case {
         let bias = Tensor::from_slice(device, shape, &numbers.eighths(shape.iter().product()))?;
         let attention =
             Attention::<1>::new(self.spec.clone(), self.scalars.clone(), vec![slope, documents, keep, bias]);
-        Ok(attention.with_query_offset(self.query_offset).with_key_offsets([self.key_offset]).into())
+        let attention = attention.with_query_offset(self.query_offset).with_key_offsets([self.key_offset]);
+        Ok(match self.schedule {
+            Some(schedule) => attention.with_schedule(Schedule::Cpu(schedule)).into(),
+            None => attention.into(),
+        })
     }
 
     /// Queries, keys and values: multiples of 1/8.

@@ -35,6 +35,14 @@ impl Conjunction {
                 self.require(a, holds, parameters);
                 self.require(b, holds, parameters);
             }
+            // `j <= i || !causal`, where the value of `causal` is known.
+            (Expr::Binary(And | Or, known, other) | Expr::Binary(And | Or, other, known), _)
+                if constant(known).is_some() =>
+            {
+                if constant(known) != Some(holds) {
+                    self.require(other, holds, parameters);
+                }
+            }
             (Expr::Binary(op, a, b), _) if op.is_comparison() && parameters.assume_type(a) == Type::Int => {
                 let known = match (op, holds) {
                     (Le, true) | (Gt, false) => self.require_at_most(a, b, 0),
@@ -71,6 +79,15 @@ impl Conjunction {
 
 fn signed(predicate: &Expr, holds: bool) -> Expr {
     if holds { predicate.clone() } else { Expr::unary(UnaryOp::Not, predicate.clone()) }
+}
+
+/// The value of a constant truth value, negated or not.
+fn constant(predicate: &Expr) -> Option<bool> {
+    match predicate {
+        Expr::Bool(value) => Some(*value),
+        Expr::Unary(UnaryOp::Not, a) => constant(a).map(|value| !value),
+        _ => None,
+    }
 }
 
 /// The forms that are all at most zero exactly where `form` is: |a| <= 0 is a <= 0 and -a <= 0.
@@ -114,6 +131,10 @@ mod tests {
             ("i == j", "i - j, j - i", ""),
             ("j <= i || j < w", "", "j <= i || j < w"),
             ("!(j <= i && (s > 0.0))", "", "!(j <= i && s > 0.0)"),
+            ("j <= i || !true", "j - i", ""),
+            ("j <= i || true", "", ""),
+            ("!(true && j > i)", "j - i", ""),
+            ("!(j > i && false)", "", ""),
         ] {
             let found = Conjunction::of(&parse_expr(text, parameters).unwrap(), parameters);
             let display = |expr: &Expr| expr.display(parameters).to_string();

@@ -1,0 +1,92 @@
+//! The gallery: its programs run, and its variants give right numbers on every device with their default arguments.
+
+use purview::ir::Element;
+use purview::{Arguments, Device, Shape, Tensor};
+use purview_examples::GALLERY;
+use purview_tests::compare::{Failures, compare, tolerance};
+use purview_tests::devices;
+use purview_tests::numbers::Numbers;
+use std::collections::BTreeSet;
+
+type Main = fn() -> Result<(), Box<dyn std::error::Error>>;
+
+macro_rules! programs {
+    ($($name:ident)*) => {
+        const PROGRAMS: &[(&str, Main)] = &[$((stringify!($name), purview_examples::$name::main),)*];
+    };
+}
+
+programs! {
+    additive_bias alibi_causal attention_sink block_causal block_sparse causal chunked dilated_window document_causal
+    document_mask forgetting full gemma2 global_and_local linear_attention local_window neighborhood_2d padded prefix_lm
+    recurrent_memory relative_bias retention rope sigmoid_attention sliding_window soft_mask strided tanh_softcap
+    taylor_attention tree
+}
+
+/// The files of `examples/` that are not a variant's: `minilm` needs weights, and has a test of its own.
+const OTHER_FILES: &[&str] = &["cases", "demo", "lib", "minilm", "purview"];
+
+#[test]
+fn every_program_runs() {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples")).unwrap();
+    let names = files.filter_map(|file| Some(file.unwrap().file_name().to_str()?.strip_suffix(".rs")?.to_string()));
+    let names: BTreeSet<String> = names.filter(|name| !OTHER_FILES.contains(&name.as_str())).collect();
+    let listed: BTreeSet<String> = PROGRAMS.iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, listed, "the files of examples/ and the programs listed here");
+
+    let mut failures = Failures::default();
+    for (name, main) in PROGRAMS {
+        let result = main();
+        let what = result.err().map_or(name.to_string(), |error| format!("{name}: {error}"));
+        failures.expect(&what, what == *name);
+    }
+    failures.report();
+}
+
+#[test]
+fn variants_have_one_name_each_and_a_program() {
+    let programs: BTreeSet<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = GALLERY.iter().map(|variant| variant.name).collect();
+    let sorted: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(names, sorted.iter().copied().collect::<Vec<_>>(), "sorted, and none twice");
+    // RoPE is not an attention but what comes before one.
+    assert_eq!(programs.difference(&sorted).copied().collect::<Vec<_>>(), ["rope"]);
+    assert!(sorted.is_subset(&programs));
+}
+
+fn check(device: &Device, shapes: &[Shape]) {
+    let mut failures = Failures::default();
+    for variant in GALLERY {
+        for shape in shapes {
+            let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
+            assert_eq!(attention.spec().name, variant.name);
+            let mut numbers = Numbers::new(3);
+            let mut tensor = |heads: usize, length: usize, dim: usize| {
+                numbers.tensor(device, Element::F32, &[shape.batch, heads, length, dim]).unwrap()
+            };
+            let q = tensor(shape.heads, shape.queries, shape.qk_dim);
+            let pairs = attention.spec().pairs.iter().map(|_| {
+                let keys = tensor(shape.kv_heads, shape.keys[0], shape.qk_dim);
+                (keys, tensor(shape.kv_heads, shape.keys[0], shape.v_dim))
+            });
+            let pairs: Vec<(Tensor, Tensor)> = pairs.collect();
+            let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
+            let what = format!("{} {} {}×{}", device.name(), variant.name, shape.queries, shape.keys[0]);
+            failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));
+        }
+    }
+    failures.report();
+}
+
+#[test]
+fn every_variant_on_the_cpu() {
+    let shape = Shape::new(2, 4, 150, 24).with_kv_heads(2).with_v_dim(20);
+    check(&devices::cpu(), &[shape.clone(), shape.with_queries(3)]);
+}
+
+#[test]
+fn every_variant_on_wgpu() {
+    if let Some(device) = devices::wgpu("every_variant_on_wgpu") {
+        check(&device, &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
+    }
+}

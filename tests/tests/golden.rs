@@ -1,0 +1,88 @@
+//! Every golden case, by its variant of the gallery, on every device in every type that it has. In f32 results are compared with
+//! PyTorch's; in f16 and bf16 with the f64 reference on the rounded inputs (see `GoldenCase::run`).
+
+use purview::golden;
+use purview::ir::Element;
+use purview::{Device, Variant};
+use purview_examples::cases;
+use purview_tests::compare::Failures;
+use purview_tests::devices;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn directory() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"))
+}
+
+fn check(device: &Device, element: Element) {
+    let variants: Vec<(&str, Variant)> = cases::golden();
+    let mut failures = Failures::default();
+    let all = golden::load(directory()).unwrap();
+    assert_eq!(all.len(), 30);
+    for case in all {
+        let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
+        let what = format!("{} {element:?} {} ({})", device.name(), case.name, variant.name);
+        failures.check(&what, case.run(variant, device, element), &case.tolerance(element));
+    }
+    failures.report();
+}
+
+fn check_if_supported(device: Option<Device>, element: Element) {
+    match device {
+        Some(device) if device.supports(element) => check(&device, element),
+        Some(device) => eprintln!("SKIPPED: {} has no {element:?}", device.name()),
+        None => {}
+    }
+}
+
+#[test]
+fn every_case_has_a_variant() {
+    let named: BTreeSet<String> = cases::golden().iter().map(|(name, _)| name.to_string()).collect();
+    let listed: BTreeSet<String> = golden::load(directory()).unwrap().into_iter().map(|case| case.name).collect();
+    assert_eq!(named, listed);
+}
+
+#[test]
+fn cpu_f32() {
+    check(&devices::cpu(), Element::F32);
+}
+
+#[test]
+fn cpu_f16() {
+    check(&devices::cpu(), Element::F16);
+}
+
+#[test]
+fn cpu_bf16() {
+    check_if_supported(Some(devices::cpu()), Element::Bf16);
+}
+
+#[test]
+fn wgpu_f32() {
+    check_if_supported(devices::wgpu("wgpu_f32"), Element::F32);
+}
+
+#[test]
+fn wgpu_f16() {
+    check_if_supported(devices::wgpu("wgpu_f16"), Element::F16);
+}
+
+#[test]
+fn a_missing_directory_and_a_broken_manifest_are_errors() {
+    let error = golden::load(Path::new("/nowhere")).unwrap_err();
+    assert_eq!(error.to_string(), "/nowhere: it has neither a manifest.json nor a minilm.json");
+
+    let broken = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken_golden");
+    std::fs::create_dir_all(&broken).unwrap();
+    let load = |manifest: &str| {
+        std::fs::write(broken.join("manifest.json"), manifest).unwrap();
+        let error = golden::load(&broken).unwrap_err().to_string();
+        error.replace(&broken.display().to_string(), "DIR")
+    };
+    assert_eq!(load("{}"), "DIR/manifest.json: there is no list of cases");
+    assert_eq!(load("[{}]"), "DIR/manifest.json: a case has no name");
+    let text = r#"[{"name": "a", "params": {"scale": "large"}}]"#;
+    assert_eq!(load(text), "DIR/manifest.json: `scale` of `a` is not a number");
+    let text = r#"[{"name": "a", "params": {}}]"#;
+    assert_eq!(load(text), "DIR/a.safetensors: No such file or directory (os error 2)");
+}

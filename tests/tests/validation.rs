@@ -1,0 +1,421 @@
+//! Everything that is refused before a launch, with the whole message: what was given and what was expected.
+//!
+//! Not here, because no caller can bring them about: `Error::Execution`, which is a failing device, and `Error::Report`, which
+//! needs a program without a schedule.
+
+use cubecl::prelude::CubeElement;
+use cubecl::std::tensor::TensorHandle;
+use purview::ir::Element;
+use purview::lang::{self, Builder};
+use purview::schedule::{CpuSchedule, CubeSchedule, Schedule};
+use purview::spec::{ScalarValue, Spec};
+use purview::{AnyAttention, Arguments, Attention, DType, Device, Error, Shape, Target, Tensor, attention, cubecl};
+use purview_tests::attentions::{captured, full, memory, sink, sum, window};
+use purview_tests::devices;
+use purview_tests::numbers::Numbers;
+use std::sync::Arc;
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: Result<T, Error>, message: &str) {
+    assert_eq!(result.expect_err(message).to_string(), message);
+}
+
+/// As `refused`, of a message that begins with a place in this file, where `source` must be written.
+#[track_caller]
+fn refused_at<T: std::fmt::Debug>(result: Result<T, Error>, source: &str, message: &str) {
+    let text = result.expect_err(message).to_string();
+    let (place, rest) = text.split_once(": ").expect("a place");
+    assert_eq!(rest, message);
+    let mut parts = place.rsplit(':').map(|part| part.parse::<usize>());
+    let (Some(Ok(column)), Some(Ok(line))) = (parts.next(), parts.next()) else { panic!("no place: {place}") };
+    assert!(place.contains("validation.rs"), "{place}");
+    let written = include_str!("validation.rs").lines().nth(line - 1).unwrap_or_default();
+    assert!(written[column - 1..].starts_with(source), "{place} is {}", &written[column - 1..]);
+}
+
+fn zeros(shape: &[usize]) -> Tensor {
+    zeros_on(&devices::cpu(), shape)
+}
+
+fn zeros_on(device: &Device, shape: &[usize]) -> Tensor {
+    Tensor::from_slice(device, shape, &vec![0.0f32; shape.iter().product()]).unwrap()
+}
+
+fn integers(shape: &[usize]) -> Tensor {
+    Tensor::from_slice(&devices::cpu(), shape, &vec![0i32; shape.iter().product()]).unwrap()
+}
+
+/// Runs `attention` on the CPU, on zeros of these shapes.
+fn run(attention: impl Into<AnyAttention>, shapes: [&[usize]; 3]) -> Result<Tensor, Error> {
+    let [q, k, v] = shapes.map(zeros);
+    attention.into().run(&devices::cpu(), &q, &[(&k, &v)])
+}
+
+const SMALL: [&[usize]; 3] = [&[1, 2, 5, 8], &[1, 2, 6, 8], &[1, 2, 6, 8]];
+
+#[test]
+fn no_such_device() {
+    refused(Device::named("tpu"), "no device `tpu`: expected cpu, wgpu, cuda or hip");
+}
+
+#[test]
+fn data_of_another_length() {
+    let result = Tensor::from_slice(&devices::cpu(), [2, 3], &[0.0f32; 5]);
+    refused(result, "a tensor of shape [2, 3] has 6 elements, 5 were given");
+}
+
+#[test]
+fn too_many_elements() {
+    let message = "a tensor of shape [65536, 65536] has more than 2147483647 elements";
+    refused(Tensor::from_slice(&devices::cpu(), [65536, 65536], &[0.0f32; 1]), message);
+    let message = "a tensor of shape [18446744073709551615, 3] has more than 2147483647 elements";
+    refused(zeros(&[1]).view(0, [usize::MAX, 3], [0, 0]), message);
+}
+
+#[test]
+fn a_view_past_its_memory() {
+    let message = "a view of shape [2, 2] and strides [4, 1] from element 1 reaches past its 6 elements";
+    refused(zeros(&[6]).view(1, [2, 2], [4, 1]), message);
+    zeros(&[6]).view(0, [2, 2], [4, 1]).unwrap();
+    refused(zeros(&[6]).view(0, [2, 2], [1]), "`strides` has shape [1], expected 2 dimensions");
+}
+
+#[test]
+fn a_view_without_a_handle() {
+    let tensor = zeros(&[2, 3]);
+    tensor.clone().into_handle().unwrap();
+    let message = "a view that begins at element 3 of its memory has no handle: only one that begins at 0 has";
+    refused(tensor.narrow(0, 1, 1).unwrap().into_handle().map(drop), message);
+}
+
+#[test]
+fn axes_that_are_no_permutation() {
+    refused(zeros(&[2, 3]).permuted([0, 0]), "axes [0, 0] must name each dimension of [2, 3] once");
+    refused(zeros(&[2, 3]).permuted([0]), "axes [0] must name each dimension of [2, 3] once");
+}
+
+#[test]
+fn a_range_outside_a_dimension() {
+    let message = "elements 2..2+2 of dimension 1 are not inside the shape [2, 3]";
+    refused(zeros(&[2, 3]).narrow(1, 2, 2), message);
+    let message = "elements 0..0+1 of dimension 2 are not inside the shape [2, 3]";
+    refused(zeros(&[2, 3]).narrow(2, 0, 1), message);
+}
+
+#[test]
+fn a_handle_of_another_type() {
+    let device = devices::cpu();
+    let memory = device.client().create_from_slice(&[0; 16]);
+    let handle = TensorHandle::new(memory, [2], [1], f64::cube_type());
+    refused(Tensor::from_handle(&device, handle), "a handle of f64, expected f32, f16, bf16, i32, u8 or u32");
+}
+
+#[test]
+fn a_type_that_the_device_lacks() {
+    let Some(device) = devices::wgpu("a_type_that_the_device_lacks") else { return };
+    if device.supports(Element::Bf16) {
+        return eprintln!("a_type_that_the_device_lacks: SKIPPED, {} has bf16", device.name());
+    }
+    let result = Numbers::new(1).tensor(&device, Element::Bf16, &[1, 1, 2, 8]);
+    refused(result, "the device `wgpu` has no bf16");
+}
+
+#[test]
+fn tensors_on_another_device() {
+    let Some(wgpu) = devices::wgpu("tensors_on_another_device") else { return };
+    let (here, there) = (zeros(&[1, 2, 5, 8]), zeros_on(&wgpu, &[1, 2, 5, 8]));
+    let cpu = devices::cpu();
+    let message = |name: &str| format!("`{name}` is on the device `wgpu`, the kernel is to run on `cpu`");
+    refused(full().run(&cpu, &there, &here, &here), &message("q"));
+    refused(full().run(&cpu, &here, &there, &here), &message("k"));
+    refused(full().run(&cpu, &here, &here, &there), &message("v"));
+    let logits = zeros_on(&wgpu, &[2]);
+    refused(sink(&logits).run(&cpu, &here, &here, &here), &message("logit"));
+}
+
+#[test]
+fn a_wrong_number_of_dimensions() {
+    let [q, k, v] = SMALL;
+    refused(run(full(), [&[2, 5, 8], k, v]), "`q` has shape [2, 5, 8], expected 4 dimensions");
+    refused(run(full(), [q, &[2, 6, 8], v]), "`k` has shape [2, 6, 8], expected 4 dimensions");
+    refused(run(full(), [q, k, &[1, 1, 2, 6, 8]]), "`v` has shape [1, 1, 2, 6, 8], expected 4 dimensions");
+    refused(run(sink(&zeros(&[2, 1])), SMALL), "`logit` has shape [2, 1], expected 1 dimensions");
+}
+
+#[test]
+fn shapes_that_do_not_fit_each_other() {
+    let [q, k, v] = SMALL;
+    let message = "batches differ: `k` is [3, 2, 6, 8], `q` is [1, 2, 5, 8]";
+    refused(run(full(), [q, &[3, 2, 6, 8], v]), message);
+    let message = "batches differ: `v` is [3, 2, 6, 8], `q` is [1, 2, 5, 8]";
+    refused(run(full(), [q, k, &[3, 2, 6, 8]]), message);
+    let message = "head dims of queries and keys differ: `k` is [1, 2, 6, 9], `q` is [1, 2, 5, 8]";
+    refused(run(full(), [q, &[1, 2, 6, 9], v]), message);
+    let message = "heads of keys and values differ: `v` is [1, 1, 6, 8], `k` is [1, 2, 6, 8]";
+    refused(run(full(), [q, k, &[1, 1, 6, 8]]), message);
+    let message = "lengths of keys and values differ: `v` is [1, 2, 7, 8], `k` is [1, 2, 6, 8]";
+    refused(run(full(), [q, k, &[1, 2, 7, 8]]), message);
+
+    let pairs = |k: &[usize], v: &[usize]| {
+        let [q, mk, mv] = SMALL.map(zeros);
+        memory().run_pairs(&devices::cpu(), &q, [(&mk, &mv), (&zeros(k), &zeros(v))])
+    };
+    let message = "heads of the pairs differ: `k` is [1, 1, 5, 8], `mk` is [1, 2, 6, 8]";
+    refused(pairs(&[1, 1, 5, 8], &[1, 1, 5, 8]), message);
+    let message = "head dims of the values differ: `v` is [1, 2, 5, 9], `mv` is [1, 2, 6, 8]";
+    refused(pairs(&[1, 2, 5, 8], &[1, 2, 5, 9]), message);
+    pairs(&[1, 2, 5, 8], &[1, 2, 5, 8]).unwrap();
+}
+
+#[test]
+fn heads_that_do_not_divide() {
+    let message = "`q` has 3 heads, which is not a multiple of the 2 heads of `k`";
+    refused(run(full(), [&[1, 3, 5, 8], SMALL[1], SMALL[2]]), message);
+    let message = "`q` has 2 heads, which is not a multiple of the 0 heads of `k`";
+    refused(run(full(), [SMALL[0], &[1, 0, 6, 8], &[1, 0, 6, 8]]), message);
+    let message = "`q` has 4 heads, which is not a multiple of the 3 heads of `k`";
+    refused(full().report(&Shape::new(1, 4, 64, 16).with_kv_heads(3)), message);
+}
+
+#[test]
+fn head_dims_out_of_range() {
+    let message = "`k` has a head dim of 257, expected 1 to 256";
+    refused(run(full(), [&[1, 1, 5, 257], &[1, 1, 6, 257], &[1, 1, 6, 8]]), message);
+    let message = "`v` has a head dim of 0, expected 1 to 256";
+    refused(run(full(), [&[1, 1, 5, 8], &[1, 1, 6, 8], &[1, 1, 6, 0]]), message);
+    let message = "`full`: the head dim of queries and keys is 300, expected 1 to 256";
+    refused(full().program(&Shape::new(1, 1, 5, 300)), message);
+}
+
+#[test]
+fn elements_of_the_wrong_type() {
+    let cpu = devices::cpu();
+    let floats = zeros(&[1, 1, 5, 8]);
+    let numbers = integers(&[1, 1, 5, 8]);
+    refused(full().run(&cpu, &numbers, &numbers, &numbers), "`q` holds i32, expected f32, f16 or bf16");
+    refused(full().run(&cpu, &floats, &numbers, &floats), "`k` holds i32, expected f32, as `q` does");
+    let half = Numbers::new(1).tensor(&cpu, Element::F16, &[1, 1, 5, 8]).unwrap();
+    refused(full().run(&cpu, &floats, &floats, &half), "`v` holds f16, expected f32, as `q` does");
+
+    let truths = Tensor::from_slice(&cpu, [1, 5], &[true; 5]).unwrap();
+    let (slope, document, bias) = (zeros(&[1]), integers(&[1, 5]), zeros(&[1, 1, 5, 5]));
+    let run = |slope: &Tensor, document: &Tensor, keep: &Tensor| {
+        captured(slope, document, keep, &bias).run(&cpu, &floats, &floats, &floats)
+    };
+    refused(run(&integers(&[1]), &document, &truths), "`slope` holds i32, expected f32");
+    refused(run(&slope, &zeros(&[1, 5]), &truths), "`document` holds f32, expected i32");
+    refused(run(&slope, &document, &document), "`keep` holds i32, expected bool (u8 or u32)");
+    run(&slope, &document, &truths).unwrap();
+}
+
+/// A score with a float and a truth value to get wrong.
+#[attention]
+fn scalars(q: Query, k: Key, v: Value, factor: f32, reach: u32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * factor, i - j < reach), v[j]);
+        }
+        o
+    }
+}
+
+#[test]
+fn scalars_out_of_range() {
+    let message = "the scalar `reach` is 2147483648, expected at most 2147483647: integers are signed in an attention";
+    refused(run(scalars(1.0, 1 << 31), SMALL), message);
+    refused(run(scalars(f32::NAN, 1), SMALL), "the scalar `factor` is NaN, expected a finite number");
+    refused(run(scalars(f32::INFINITY, 1), SMALL), "the scalar `factor` is inf, expected a finite number");
+    let wrong = Attention::<1>::new(
+        Arc::new(scalars(1.0, 1).spec().clone()),
+        vec![ScalarValue::F32(1.0), ScalarValue::I32(1)],
+        Vec::new(),
+    );
+    refused(run(wrong, SMALL), "the scalar `reach` is I32(1), expected u32");
+
+    let mut arguments = Arguments::new(devices::cpu(), Shape::new(1, 1, 5, 8));
+    arguments.scalars.insert("reach".into(), -1.0);
+    let message = "the scalar `reach` is -1, expected an integer from 0 to 4294967295";
+    refused(arguments.u32("reach", 1), message);
+    arguments.scalars.insert("reach".into(), 0.5);
+    let message = "the scalar `reach` is 0.5, expected an integer from -2147483648 to 2147483647";
+    refused(arguments.i32("reach", 1), message);
+}
+
+#[test]
+fn a_scale_that_is_no_number() {
+    refused(run(full().with_scale(f32::NAN), SMALL), "the scale is NaN, expected a finite number");
+    refused(run(full().with_scale(f32::NEG_INFINITY), SMALL), "the scale is -inf, expected a finite number");
+}
+
+#[test]
+fn offsets_that_leave_32_bits() {
+    let message = "the offset of `q` is 2147483648, expected a signed 32-bit number";
+    refused(run(full().with_query_offset(1 << 31), SMALL), message);
+    let message = "the offset of `k` is -2147483649, expected a signed 32-bit number";
+    refused(run(full().with_key_offsets([-(1 << 31) - 1]), SMALL), message);
+    // The offset does, and positions from there do not.
+    let message = "the positions of `q` are at 2147483647..=2147483715, which leaves 32 bits";
+    refused(run(full().with_query_offset(i64::from(i32::MAX)), SMALL), message);
+}
+
+#[test]
+fn another_number_of_arguments() {
+    let spec = |attention: &Attention<1>| Arc::new(attention.spec().clone());
+    let without = Attention::<1>::new(spec(&window(1)), Vec::new(), Vec::new());
+    refused(run(without, SMALL), "`window` takes 1 scalars, 0 were given");
+    let without = Attention::<1>::new(spec(&sink(&zeros(&[2]))), Vec::new(), Vec::new());
+    refused(run(without, SMALL), "`sink` takes 1 captured tensors, 0 were given");
+    refused(run(memory(), SMALL), "`memory` takes 2 pairs of keys and values, 1 were given");
+    let lengths = Shape::new(1, 1, 5, 8).with_keys([1, 2, 3]);
+    refused(memory().report(&lengths), "`memory` takes 2 lengths of keys, 3 were given");
+}
+
+#[test]
+fn a_log_sum_exp_of_weights() {
+    let [q, k, v] = SMALL.map(zeros);
+    let message = "`sum` accumulates with `Sum`, and only `Softmax` has a log-sum-exp";
+    refused(sum().with_lse().run(&devices::cpu(), &q, &k, &v), message);
+}
+
+#[test]
+fn schedules_that_do_not_fit() {
+    let cpu = CpuSchedule { lanes: 8, vectors: 2, keys: 30, rows: 4 };
+    let refuse = |schedule: Schedule, reason: &str| {
+        let message = format!("the schedule {schedule:?} does not fit: {reason}");
+        refused(run(full().with_schedule(schedule), SMALL), &message);
+    };
+    refuse(Schedule::Cpu(cpu), "its keys must be a multiple of its rows, and no size may be 0");
+    refuse(
+        Schedule::Cpu(CpuSchedule { lanes: 0, ..cpu }),
+        "its keys must be a multiple of its rows, and no size may be 0",
+    );
+    let cube = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
+    refuse(Schedule::Cube(cube), "a CPU needs the `cpu` schedule: its units do not share memory at one speed");
+
+    let Some(wgpu) = devices::wgpu("schedules_that_do_not_fit") else { return };
+    let refuse = |schedule: Schedule, reason: &str| {
+        let tensor = zeros_on(&wgpu, &[1, 1, 5, 8]);
+        let message = format!("the schedule {schedule:?} does not fit: {reason}");
+        refused(full().with_schedule(schedule).run(&wgpu, &tensor, &tensor, &tensor), &message);
+    };
+    refuse(Schedule::Cpu(cpu), "`wgpu` is not a CPU, and its cubes need the `cube` schedule");
+    let message = "unit rows must divide the queries, unit columns the keys and the chunk";
+    refuse(Schedule::Cube(CubeSchedule { unit_rows: 5, ..cube }), message);
+    refuse(Schedule::Cube(CubeSchedule { unit_columns: 0, ..cube }), message);
+    refuse(Schedule::Cube(CubeSchedule { chunk: 18, ..cube }), message);
+    let large = CubeSchedule { queries: 1024, keys: 1024, ..cube };
+    let there = wgpu.client().properties().hardware.max_shared_memory_size;
+    let message = format!("it needs {} bytes of shared memory, the device has {there}", large.shared_bytes());
+    refuse(Schedule::Cube(large), &message);
+    let units = wgpu.client().properties().hardware.max_units_per_cube as usize;
+    let wide = CubeSchedule { queries: 4, unit_rows: 1, keys: 2 * units, unit_columns: 2 * units, chunk: 2 * units };
+    if wide.shared_bytes() <= there {
+        refuse(Schedule::Cube(wide), &format!("it needs {} units, the device has {units}", 2 * units));
+    }
+}
+
+#[test]
+fn more_batches_than_cubes() {
+    let Some(device) = devices::wgpu("more_batches_than_cubes") else { return };
+    let limit = device.client().properties().hardware.max_cube_count.2 as usize;
+    if limit >= 1 << 20 {
+        return eprintln!("more_batches_than_cubes: SKIPPED, {} cubes are too many to try", limit);
+    }
+    let tensor = zeros_on(&device, &[limit + 1, 1, 1, 1]);
+    let message = format!("batches need {} cubes along one axis, and the device launches {limit}", limit + 1);
+    refused(full().run(&device, &tensor, &tensor, &tensor), &message);
+}
+
+/// Reads a bias at the distance, which is negative unless the mask holds.
+#[attention]
+fn table(q: Query, k: Key, v: Value, bias: Tensor<f32, 1>, causal: bool) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) + bias[i - j], j <= i || !causal), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn arithmetic(q: Query, k: Key, v: Value, factor: i32, chunk: u32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]), factor * i < j / chunk), v[j]);
+        }
+        o
+    }
+}
+
+#[test]
+fn integers_out_of_range() {
+    let bias = |length: usize| zeros(&[length]);
+    run(table(&bias(6), true), SMALL).unwrap();
+    let message = "index `i - j` of `bias` ranges over 0..=5, its dimension 0 has length 5";
+    refused_at(run(table(&bias(5), true), SMALL), "bias[i - j]", message);
+    let message = "index `i - j` of `bias` ranges over -4..=5, its dimension 0 has length 6";
+    refused_at(run(table(&bias(6), false), SMALL), "bias[i - j]", message);
+
+    run(arithmetic(1000, 3), SMALL).unwrap();
+    let message = "`factor * i` ranges over 1000000000..=5000000000, which leaves 32 bits";
+    // Only indices and divisions have places of their own.
+    refused_at(run(arithmetic(1_000_000_000, 3), SMALL), "arithmetic", message);
+    let message = "the divisor of `j / chunk` ranges over 0..=0, which includes zero";
+    refused_at(run(arithmetic(1, 0), SMALL), "/ chunk", message);
+}
+
+#[test]
+fn the_reference_refuses_the_pair_that_has_no_value() {
+    let [q, k, v] = SMALL.map(zeros);
+    let message = "index -1 is outside dimension 0 of `bias`, which has length 6, at batch 0, head 0, query position 1, \
+                   key position 2";
+    refused_at(table(&zeros(&[6]), false).reference(&q, &k, &v), "table", message);
+}
+
+/// An attention built by hand, which rustc has not checked.
+fn by_hand(build: impl FnOnce(&mut Builder)) -> Attention<1> {
+    let mut builder = Builder::new("by_hand", "", "validation.rs", 1, 1);
+    builder.query("q");
+    builder.pair("k", "v");
+    build(&mut builder);
+    let spec: Spec = builder.finish();
+    Attention::new(Arc::new(spec), Vec::new(), Vec::new())
+}
+
+#[test]
+fn specifications_without_a_program() {
+    let keys = by_hand(|builder| {
+        builder.softmax(Some(lang::to_float(lang::key_position())));
+        builder.push(0, lang::dot());
+    });
+    refused_at(
+        run(keys, SMALL),
+        "//!",
+        "a sink is one logit for each query, but `j as f32` depends on the key's position",
+    );
+    refused(run(by_hand(|builder| builder.softmax(None)), SMALL), "`by_hand`: no loop over `k`");
+    let large = by_hand(|builder| {
+        builder.softmax(None);
+        let sum = (0..12).fold(lang::dot(), |sum, _| lang::mul(sum.clone(), sum));
+        builder.push(0, sum);
+    });
+    let message = "a push has 8191 operations after its `let`s are expanded, expected at most 4096";
+    refused_at(run(large, SMALL), "//!", message);
+}
+
+#[test]
+fn a_text_that_cannot_be_made() {
+    let shape = Shape::new(1, 2, 64, 16);
+    full().emit(Target::Wgsl, &shape).unwrap();
+    let message = "no text for the target `wgsl`: WGSL has no bf16";
+    refused(full().emit(Target::Wgsl, &shape.with_element(Element::Bf16)), message);
+}
+
+#[test]
+fn dtypes_have_names() {
+    let names = [DType::F32, DType::F16, DType::Bf16, DType::I32, DType::U8, DType::U32].map(|dtype| dtype.to_string());
+    assert_eq!(names, ["f32", "f16", "bf16", "i32", "u8", "u32"]);
+}
