@@ -11,7 +11,7 @@ use purview::Variant;
 pub struct Case {
     /// The case's name: of its entry, and of its file.
     pub name: &'static str,
-    /// The name of its variant in [`GALLERY`](crate::GALLERY).
+    /// The name of its variant in [`GALLERY`].
     pub variant: &'static str,
 }
 

@@ -28,7 +28,7 @@ use proc_macro::TokenStream;
 
 /// Makes a function that gives a `purview::Attention`.
 ///
-/// ```ignore
+/// ```text
 /// /// Each query sees itself and the `window - 1` keys before it.
 /// #[attention]
 /// pub fn sliding_window(q: Query, k: Key, v: Value, window: u32) -> Output {
@@ -70,7 +70,7 @@ pub fn attention(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a function that says which keys are visible, to be called in an attention.
 ///
-/// ```ignore
+/// ```text
 /// /// A query sees the keys that are not after it.
 /// #[mask]
 /// pub fn causal(i: Pos, j: Pos) -> bool {
@@ -87,7 +87,7 @@ pub fn mask(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a function that computes a score, to be called in an attention.
 ///
-/// ```ignore
+/// ```text
 /// /// Scores go no further than `cap`.
 /// #[score]
 /// pub fn softcap(s: Score, cap: f32) -> Score {

@@ -55,7 +55,7 @@ use thiserror::Error as ThisError;
 pub struct Gallery<'a> {
     /// The variants, in the order they are listed.
     pub variants: &'a [Variant],
-    /// For golden cases, by name, the variant that must give their results.
+    /// The names of golden cases, each with the variant that must give its results.
     pub golden: &'a [(&'a str, Variant)],
 }
 
@@ -136,14 +136,17 @@ fn finite(number: f64) -> Value {
     serde_json::Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 
-/// Progress of `steps` steps on stderr, if that is a terminal.
-fn progress(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64).with_finish(ProgressFinish::AndClear);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} of {len}  {msg}  {elapsed}") {
+/// Progress on stderr, if that is a terminal, by steps where they can be counted. It is gone when it is dropped.
+fn progress(steps: Option<usize>) -> ProgressBar {
+    let (bar, template) = match steps {
+        Some(steps) => (ProgressBar::new(steps as u64), "{spinner} {pos} of {len}  {msg}  {elapsed}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
-    bar
+    bar.with_finish(ProgressFinish::AndClear)
 }

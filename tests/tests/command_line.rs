@@ -8,7 +8,8 @@ use std::io::{self, Write};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
 
-/// Each query sees itself and the keys before it.
+/// Each query sees itself and the keys
+/// before it. A second sentence.
 ///
 /// A second paragraph.
 #[attention]
@@ -107,7 +108,7 @@ fn fails(line: &str, code: u8, message: &str) {
 }
 
 #[test]
-fn list_has_names_first_lines_and_parameters() {
+fn list_has_names_first_sentences_and_parameters() {
     assert_eq!(
         text("list"),
         "\

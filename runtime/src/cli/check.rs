@@ -20,7 +20,7 @@ pub(super) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut
     let width = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
     let mut values = Vec::new();
     let (mut golden, mut minilm) = (Total::default(), Total::default());
-    let bar = progress(cases.len());
+    let bar = progress(Some(cases.len()));
     for case in &cases {
         bar.set_message(case.name.clone());
         let limits = case.tolerance(flags.dtype);

@@ -20,14 +20,21 @@ pub(super) fn list(gallery: &Gallery, json: bool, out: &mut dyn Write) -> Result
     }
     let width = specs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, spec) in &specs {
-        let first_line = spec.doc.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
-        writeln!(out, "{name:width$}  {first_line}")?;
+        writeln!(out, "{name:width$}  {}", first_sentence(&spec.doc))?;
         let parameters = parameters(spec);
         if !parameters.is_empty() {
             writeln!(out, "{:width$}  {}", "", parameters.join(", "))?;
         }
     }
     Ok(SUCCESS)
+}
+
+/// The first sentence of a doc comment, on one line.
+fn first_sentence(doc: &str) -> String {
+    let paragraph: Vec<&str> = doc.trim().lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let paragraph = paragraph.join(" ");
+    let end = paragraph.find(". ").map_or(paragraph.len(), |dot| dot + 1);
+    paragraph[..end].to_string()
 }
 
 /// A specification's scalars and captured tensors, as they are declared; and its pairs, if there are several.

@@ -29,21 +29,16 @@ pub(super) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         attention = attention.with_query_offset(offset);
     }
 
-    let steps = 2 + usize::from(flags.check);
-    let bar = progress(steps);
-    bar.set_message("making inputs");
     let inputs = Inputs::new(&attention, &device, &shape)?;
-    bar.inc(1);
-    bar.set_message("running");
     let measured = measure(&attention, &device, &inputs, flags.repeat)?;
-    bar.inc(1);
+    // Shown only now: drawing would take time from what is measured.
     let checked = if flags.check {
+        let bar = progress(None);
         bar.set_message("computing the reference");
         Some(compare(&attention, &inputs, &measured, shape.element)?)
     } else {
         None
     };
-    drop(bar);
 
     let passed = checked.as_ref().is_none_or(|(errors, limits)| errors.within(limits));
     let schedule = schedule::choose(&device, shape.operands())?;
