@@ -293,7 +293,7 @@ impl Case {
         })
     }
 
-    /// The attention, with captured tensors on `device`.
+    /// The attention, with captured tensors on `device`, and the case's schedule where that is the CPU.
     ///
     /// # Errors
     /// As [`Tensor::from_slice`].
@@ -310,8 +310,8 @@ impl Case {
             Attention::<1>::new(self.spec.clone(), self.scalars.clone(), vec![slope, documents, keep, bias]);
         let attention = attention.with_query_offset(self.query_offset).with_key_offsets([self.key_offset]);
         Ok(match self.schedule {
-            Some(schedule) => attention.with_schedule(Schedule::Cpu(schedule)).into(),
-            None => attention.into(),
+            Some(schedule) if device.name() == "cpu" => attention.with_schedule(Schedule::Cpu(schedule)).into(),
+            _ => attention.into(),
         })
     }
 

@@ -1,25 +1,23 @@
-//! Random attentions on the CPU against the reference. The same ones in every run; `PROPTEST_CASES=1000` tries more.
+//! Random attentions against the reference. The same ones in every run; `PROPTEST_CASES=1000` tries more.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use purview::Error;
 use purview::ir::Element;
+use purview::{Device, Error};
 use purview_tests::compare::{compare, tolerance};
 use purview_tests::devices;
 use purview_tests::generate::Case;
 use std::cell::Cell;
 
-#[test]
-fn random_programs_are_as_the_reference() {
-    let cases = std::env::var("PROPTEST_CASES").map_or(120, |cases| cases.parse().expect("a number of cases"));
+fn check(device: &Device, cases: u32) {
+    let cases = std::env::var("PROPTEST_CASES").map_or(cases, |cases| cases.parse().expect("a number of cases"));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let device = devices::cpu();
     let (refused, zero, largest) = (Cell::new(0), Cell::new(0), Cell::new(0.0f64));
     let limit = tolerance(Element::F32);
     let result = runner.run(&Case::any(), |case| {
-        let attention = case.attention(&device).expect("the captured tensors");
-        let [q, k, v] = case.operands(&device).expect("the operands");
-        match compare(&attention, &device, &q, &[(&k, &v)]) {
+        let attention = case.attention(device).expect("the captured tensors");
+        let [q, k, v] = case.operands(device).expect("the operands");
+        match compare(&attention, device, &q, &[(&k, &v)]) {
             // Ranges are found by interval arithmetic, which may see an overflow where there is none.
             Err(Error::Range(_)) => {
                 refused.set(refused.get() + 1);
@@ -35,10 +33,23 @@ fn random_programs_are_as_the_reference() {
         }
     });
     if let Err(error) = result {
-        panic!("{error}");
+        panic!("{}: {error}", device.name());
     }
     let (refused, zero, largest) = (refused.get(), zero.get(), largest.get());
-    println!("{cases} random attentions, {refused} refused, {zero} see no key at all, largest error {largest:.1e}");
+    let name = device.name();
+    println!("{cases} on {name}, {refused} refused, {zero} see no key at all, largest error {largest:.1e}");
     assert!(refused * 10 < cases, "{refused} of {cases} launches were refused");
     assert!(zero * 4 < cases, "{zero} of {cases} attentions see no key at all");
+}
+
+#[test]
+fn random_programs_on_the_cpu() {
+    check(&devices::cpu(), 120);
+}
+
+#[test]
+fn random_programs_on_wgpu() {
+    if let Some(device) = devices::wgpu("random_programs_on_wgpu") {
+        check(&device, 40);
+    }
 }
