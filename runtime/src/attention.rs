@@ -92,10 +92,12 @@ impl AnyAttention {
     }
 
     /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
-    /// times keys, on the host.
+    /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
+    /// could leave 32 bits.
     ///
     /// # Errors
-    /// As [`AnyAttention::run`].
+    /// As [`AnyAttention::run`], but that an index outside its tensor, or a division by zero, is [`Error::Interpret`] at the
+    /// first pair of a query and a key where it matters.
     pub fn reference(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
         let operation = self.operation(query, pairs)?;
         // The specification is checked as for a kernel.
@@ -119,7 +121,7 @@ impl AnyAttention {
         )?)
     }
 
-    /// The tile program for `shape`, after all stages, as text.
+    /// The tile program for `shape`, after all stages. Print it.
     ///
     /// # Errors
     /// As [`AnyAttention::run`], as far as they concern the shape.
@@ -276,7 +278,7 @@ impl<const PAIRS: usize> Attention<PAIRS> {
         self.0.spec()
     }
 
-    /// The output for `query` and the pairs of keys and values, in the order of the signature; see [`Attention::run`].
+    /// The output for `query` and the pairs of keys and values, in the order of the signature; see [`Attention`] for their shapes.
     ///
     /// # Errors
     /// As [`AnyAttention::run`].

@@ -45,10 +45,12 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
         Schedule::Cpu(_) if hardware.num_cpu_cores.is_none() => {
             wrong(format!("`{}` is not a CPU, and its cubes need the `cube` schedule", device.name()))
         }
-        Schedule::Cpu(cpu)
-            if cpu.lanes == 0 || cpu.vectors == 0 || cpu.rows == 0 || cpu.keys % cpu.rows.max(1) != 0 =>
-        {
-            wrong("its keys must be a multiple of its rows, and no size may be 0".into())
+        Schedule::Cpu(cpu) => {
+            let blocks = cpu.vectors > 0 && cpu.rows > 0 && cpu.keys > 0 && cpu.keys.is_multiple_of(cpu.rows);
+            if !blocks || !cpu.lanes.is_power_of_two() {
+                return wrong("lanes must be a power of two, rows must divide the keys, and no size may be 0".into());
+            }
+            Ok(())
         }
         Schedule::Cube(_) if hardware.num_cpu_cores.is_some() => {
             wrong("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
@@ -71,7 +73,6 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
             }
             Ok(())
         }
-        Schedule::Cpu(_) => Ok(()),
     }
 }
 

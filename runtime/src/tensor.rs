@@ -220,12 +220,20 @@ impl Tensor {
     /// written to while this tensor is in use.
     ///
     /// # Errors
-    /// [`Error::HandleType`] for an element type that is not one of [`DType`]; [`Error::OutOfMemory`] where shape and strides
+    /// [`Error::HandleType`] for an element type that is not one of [`DType`]; [`Error::OtherDevice`] for memory of another
+    /// device; [`Error::OutOfMemory`] where shape and strides
     /// reach past the handle's memory.
     pub fn from_handle(device: &Device, handle: TensorHandle) -> Result<Tensor, Error> {
         let Some(dtype) = DType::of(handle.dtype) else {
             return Err(Error::HandleType { given: handle.dtype.to_string() });
         };
+        if handle.handle.service != device.client().service_id() {
+            return Err(Error::OtherDevice {
+                name: "handle".into(),
+                given: format!("{:?}", handle.handle.service),
+                expected: device.name().into(),
+            });
+        }
         let shape: Vec<usize> = handle.shape().iter().copied().collect();
         let strides: Vec<usize> = handle.strides().iter().copied().collect();
         let tensor = Tensor {

@@ -285,11 +285,10 @@ fn schedules_that_do_not_fit() {
         let message = format!("the schedule {schedule:?} does not fit: {reason}");
         refused(run(full().with_schedule(schedule), SMALL), &message);
     };
-    refuse(Schedule::Cpu(cpu), "its keys must be a multiple of its rows, and no size may be 0");
-    refuse(
-        Schedule::Cpu(CpuSchedule { lanes: 0, ..cpu }),
-        "its keys must be a multiple of its rows, and no size may be 0",
-    );
+    let sizes = "lanes must be a power of two, rows must divide the keys, and no size may be 0";
+    refuse(Schedule::Cpu(cpu), sizes);
+    refuse(Schedule::Cpu(CpuSchedule { lanes: 0, keys: 32, ..cpu }), sizes);
+    refuse(Schedule::Cpu(CpuSchedule { lanes: 3, keys: 32, ..cpu }), sizes);
     let cube = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
     refuse(Schedule::Cube(cube), "a CPU needs the `cpu` schedule: its units do not share memory at one speed");
 

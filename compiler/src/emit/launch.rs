@@ -244,10 +244,34 @@ fn captured(data: CapturedData) -> CapturedLaunch {
         Storage::U8 => ElementsArgs::U8(elements),
         Storage::U32 => ElementsArgs::U32(elements),
     };
+    let (start, dimensions) = reach(data.start, &data.shape, &data.strides);
     let (mut last, mut strides) = (SequenceArg::new(), SequenceArg::new());
-    for (length, stride) in data.shape.into_iter().zip(data.strides) {
-        last.push(length as i32 - 1);
-        strides.push(stride as i32);
+    for (last_index, stride) in dimensions {
+        last.push(last_index);
+        strides.push(stride);
     }
-    CapturedLaunch::new(elements, data.start as i32, last, strides)
+    CapturedLaunch::new(elements, start, last, strides)
+}
+
+/// Where a kernel may read: the first offset, and each dimension's last index and stride.
+///
+/// A tensor without elements may be captured where nothing that matters reads it. Lanes that do not matter then read the first
+/// element of its buffer, which always exists.
+fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<(i32, i32)>) {
+    if shape.contains(&0) {
+        return (0, vec![(0, 0); shape.len()]);
+    }
+    let dimensions = shape.iter().zip(strides).map(|(&length, &stride)| (length as i32 - 1, stride as i32));
+    (start as i32, dimensions.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reach;
+
+    #[test]
+    fn a_tensor_without_elements_is_read_at_its_buffers_start() {
+        assert_eq!(reach(5, &[2, 3], &[4, 1]), (5, vec![(1, 4), (2, 1)]));
+        assert_eq!(reach(5, &[2, 0], &[4, 1]), (0, vec![(0, 0), (0, 0)]));
+    }
 }
