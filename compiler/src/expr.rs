@@ -153,10 +153,14 @@ pub enum Expr {
     Score,
     /// `scale()`: 1/√D of the queries and keys, unless the caller says otherwise.
     Scale,
-    /// `i0`: the first position of the query tile. Only in a loop's bounds.
+    /// `i0`: the first position of the query tile. Only in a loop's bounds and in what it says of its tiles.
     QueryFirst,
-    /// `i1`: the last position of the query tile, inclusive. Only in a loop's bounds.
+    /// `i1`: the last position of the query tile, inclusive. Only in a loop's bounds and in what it says of its tiles.
     QueryLast,
+    /// `j0`: the first position of the key tile. Only in what a loop says of its tiles.
+    KeyFirst,
+    /// `j1`: the last position of the key tile, inclusive. Only in what a loop says of its tiles.
+    KeyLast,
     /// A constant integer.
     Int(i32),
     /// A constant float.
@@ -171,6 +175,30 @@ pub enum Expr {
         tensor: usize,
         /// One integer expression per dimension.
         index: Vec<Expr>,
+    },
+    /// `least(t[…, a through b])` or `greatest(…)`: an integer that no element of a captured tensor in a box of indices is below
+    /// (above). Indices outside the tensor stand for its nearest element. What is found is the extreme of all the
+    /// [blocks](crate::ir::SUMMARY_BLOCK) that the box touches. Truth values count as 0 and 1. Only in a loop's bounds and in
+    /// what it says of its tiles.
+    Extreme {
+        /// The tensor's place in the list of captured tensors; it holds integers or truth values.
+        tensor: usize,
+        /// Whether the greatest is asked for.
+        greatest: bool,
+        /// The first and last index of each dimension, inclusive.
+        index: Vec<(Expr, Expr)>,
+    },
+    /// `count(t[…] < x)` or `count(t[…] <= x)`: how many elements of a row of a sorted tensor are below x (or at most x). Only in
+    /// a loop's bounds.
+    Count {
+        /// The tensor's place in the list of captured tensors; it holds sorted integers.
+        tensor: usize,
+        /// The index of each dimension but the last.
+        index: Vec<Expr>,
+        /// x.
+        value: Box<Expr>,
+        /// Whether elements equal to x count.
+        inclusive: bool,
     },
     /// An operation on one value.
     Unary(UnaryOp, Box<Expr>),
@@ -208,6 +236,8 @@ impl Expr {
     pub fn children(&self) -> Vec<&Expr> {
         match self {
             Expr::Load { index, .. } => index.iter().collect(),
+            Expr::Extreme { index, .. } => index.iter().flat_map(|(first, last)| [first, last]).collect(),
+            Expr::Count { index, value, .. } => index.iter().chain([&**value]).collect(),
             Expr::Unary(_, a) => vec![a],
             Expr::Binary(_, a, b) | Expr::Mask(a, b) => vec![a, b],
             Expr::Select(a, b, c) => vec![a, b, c],
@@ -219,6 +249,17 @@ impl Expr {
     pub fn map_children(&self, mut change: impl FnMut(&Expr) -> Expr) -> Expr {
         match self {
             Expr::Load { tensor, index } => Expr::Load { tensor: *tensor, index: index.iter().map(change).collect() },
+            Expr::Extreme { tensor, greatest, index } => Expr::Extreme {
+                tensor: *tensor,
+                greatest: *greatest,
+                index: index.iter().map(|(first, last)| (change(first), change(last))).collect(),
+            },
+            Expr::Count { tensor, index, value, inclusive } => Expr::Count {
+                tensor: *tensor,
+                index: index.iter().map(&mut change).collect(),
+                value: Box::new(change(value)),
+                inclusive: *inclusive,
+            },
             Expr::Unary(op, a) => Expr::unary(*op, change(a)),
             Expr::Binary(op, a, b) => {
                 let a = change(a);
@@ -251,7 +292,7 @@ impl Expr {
     pub fn is_uniform(&self) -> bool {
         !self.any(&mut |expr| {
             use Expr::*;
-            matches!(expr, Query | Key | Score | QueryFirst | QueryLast | Mask(..))
+            matches!(expr, Query | Key | Score | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
         })
     }
 

@@ -5,7 +5,7 @@
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::spec::{
-    Accumulator, Location, MAX_EXPR_SIZE, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam,
+    Accumulator, Location, MAX_EXPR_SIZE, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam,
     TensorType,
 };
 
@@ -325,7 +325,18 @@ impl Builder {
             Type::Float => TensorType::F32,
             Type::Bool => TensorType::Bool,
         };
-        self.spec.tensors.push(TensorParam { name: name.to_string(), ty, rank: RANK });
+        self.declare_tensor(TensorParam { name: name.to_string(), ty, rank: RANK, order: Order::Any })
+    }
+
+    /// Declares a captured tensor of integers that never decrease along the last dimension; `checked` says whether a launch
+    /// makes sure of that.
+    pub fn sorted_tensor<const RANK: usize>(&mut self, name: &str, checked: bool) -> Captured<Int, RANK> {
+        let order = if checked { Order::Sorted } else { Order::SortedUnchecked };
+        self.declare_tensor(TensorParam { name: name.to_string(), ty: TensorType::I32, rank: RANK, order })
+    }
+
+    fn declare_tensor<T: Value, const RANK: usize>(&mut self, param: TensorParam) -> Captured<T, RANK> {
+        self.spec.tensors.push(param);
         Captured { place: self.spec.tensors.len() - 1, element: std::marker::PhantomData }
     }
 

@@ -92,8 +92,8 @@ pub enum LowerError {
         /// What it must not depend on.
         what: &'static str,
     },
-    /// A bound of a query tile outside of a bound.
-    #[error("{location}: `i0` and `i1` have no meaning in a specification")]
+    /// What is said of tiles, in a specification.
+    #[error("{location}: `i0`, `i1`, `j0`, `j1`, `least`, `greatest` and `count` have no meaning in a specification")]
     TileBound {
         /// Where it is written.
         location: Location,
@@ -144,7 +144,7 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
             body.push(TileOp::Mask { visible, tiles: MaskedTiles::All });
         }
         body.push(TileOp::Push);
-        loops.push(KeyLoop { pair: push_loop.pair, visit: vec![KeyRange::ALL], full: None, body });
+        loops.push(KeyLoop { pair: push_loop.pair, visit: vec![KeyRange::ALL], full: Vec::new(), class: None, body });
     }
     Ok(Program {
         name: spec.name.clone(),
@@ -311,7 +311,11 @@ fn check_expression(spec: &Spec, expr: &Expr, what: &'static str) -> Result<(), 
         Ok(ty) => return Err(LowerError::NotFloat { location: spec.locate(expr).clone(), what, ty }),
         Err(error) => return Err(LowerError::Type { location: spec.locate(&error.expr).clone(), error }),
     }
-    if expr.mentions(&Expr::QueryFirst) || expr.mentions(&Expr::QueryLast) {
+    let of_tiles = |expr: &Expr| {
+        use Expr::*;
+        matches!(expr, QueryFirst | QueryLast | KeyFirst | KeyLast | Extreme { .. } | Count { .. })
+    };
+    if expr.any(&mut |expr| of_tiles(expr)) {
         return Err(LowerError::TileBound { location: spec.locate(expr).clone() });
     }
     Ok(())

@@ -141,6 +141,26 @@ pub struct TensorParam {
     pub ty: TensorType,
     /// Its number of dimensions, 1 to 4.
     pub rank: usize,
+    /// What is said of the order of its elements.
+    pub order: Order,
+}
+
+/// What is said of the order of a captured tensor's elements along its last dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Nothing.
+    Any,
+    /// They never decrease (`#[sorted]`), which is checked before a launch.
+    Sorted,
+    /// They never decrease (`#[sorted(unchecked)]`); the caller answers for it.
+    SortedUnchecked,
+}
+
+impl Order {
+    /// Whether elements never decrease along the last dimension.
+    pub fn is_sorted(self) -> bool {
+        self != Order::Any
+    }
 }
 
 /// What the key loops push into, and what becomes of it at the end.

@@ -130,19 +130,31 @@ pub enum Base {
 pub struct KeyLoop {
     /// The pair whose keys it visits, by its place in [`Program::pairs`].
     pub pair: usize,
-    /// The keys that may be visible to a query of the tile: sorted, disjoint ranges. A tile outside all of them is skipped.
+    /// The keys that may be visible to a query of the tile, at most [`MAX_RANGES`] ranges in any order. A tile outside all of
+    /// them is skipped; the others are visited in ascending order, each once.
     pub visit: Vec<KeyRange>,
-    /// Keys that every query of the tile sees: a tile inside this range is full, and its mask is not evaluated. `None`
-    /// before the stage that finds it, and where nothing is proved.
-    pub full: Option<KeyRange>,
+    /// Keys that every query of the tile sees, at most [`MAX_RANGES`] ranges: a tile inside one of them is full, and its mask
+    /// is not evaluated.
+    pub full: Vec<KeyRange>,
+    /// What decides of a visited tile that is not inside a full range; `None` where the ranges say all that can be known.
+    pub class: Option<TileClass>,
     /// What is done with each tile, in order.
     pub body: Vec<TileOp>,
 }
 
-/// The keys at positions `from <= j < to`. The ends are integer expressions that are uniform over a query tile (`i0`, `i1`,
-/// scalars, heads, batch, captured tensors at such indices); `None` is the end of the pair's keys on that side.
+/// The most ranges of a list. A kernel compares a tile with each of them; what a predicate has more is merged.
+pub const MAX_RANGES: usize = 8;
+
+/// How many indices along a dimension share an element of a captured tensor's summary, from which
+/// [extremes](Expr::Extreme) are read.
+pub const SUMMARY_BLOCK: usize = 64;
+
+/// The keys at positions `from <= j < to`, if `when` holds, else none. The ends and the condition are uniform over a query tile
+/// (`i0`, `i1`, scalars, heads, batch, captured tensors at such indices); `None` is the end of the pair's keys on that side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRange {
+    /// What must hold; `None` if nothing.
+    pub when: Option<Expr>,
     /// The first position.
     pub from: Option<Expr>,
     /// The position after the last.
@@ -151,7 +163,35 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// All of the pair's keys.
-    pub const ALL: KeyRange = KeyRange { from: None, to: None };
+    pub const ALL: KeyRange = KeyRange { when: None, from: None, to: None };
+
+    /// Its expressions.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        self.when.iter().chain(&self.from).chain(&self.to)
+    }
+}
+
+/// What decides of a tile of queries `i0..=i1` and keys `j0..=j1`, as predicates of those, scalars, heads, batch and captured
+/// tensors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TileClass {
+    /// Whether some query may see some key: otherwise the tile is skipped.
+    pub some: Expr,
+    /// Whether every query sees every key, for certain: then its mask is not evaluated.
+    pub all: Expr,
+}
+
+impl KeyLoop {
+    /// The expressions that decide of its tiles: those of its ranges and of its class.
+    pub fn tile_exprs(&self) -> impl Iterator<Item = &Expr> {
+        let class = self.class.iter().flat_map(|class| [&class.some, &class.all]);
+        self.visit.iter().chain(&self.full).flat_map(KeyRange::exprs).chain(class)
+    }
+
+    /// The predicate of its mask.
+    pub fn visible(&self) -> Option<&Expr> {
+        self.body.iter().find_map(|op| if let TileOp::Mask { visible, .. } = op { Some(visible) } else { None })
+    }
 }
 
 /// An operation on the tile `s` of scores, one per (query, key).
@@ -177,6 +217,6 @@ pub enum TileOp {
 pub enum MaskedTiles {
     /// Every visited tile.
     All,
-    /// Those that are not inside [`KeyLoop::full`].
+    /// Those that are not full.
     Partial,
 }
