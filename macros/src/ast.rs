@@ -56,6 +56,17 @@ pub struct Parameter {
     pub kind: ParameterKind,
     /// Whether it is marked `#[comptime]`.
     pub comptime: bool,
+    /// How it is marked `#[sorted]`, if it is.
+    pub sorted: Option<Sorted>,
+}
+
+/// That the elements of a captured tensor never decrease along its last dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sorted {
+    /// `#[sorted]`: a launch makes sure of it.
+    Checked,
+    /// `#[sorted(unchecked)]`: the caller answers for it.
+    Unchecked,
 }
 
 /// What a parameter is declared as.

@@ -3,7 +3,7 @@
 //! Every token has the span of what the user wrote for it, so that rustc's own errors, of calls to `#[mask]` and
 //! `#[score]` functions, are on the user's tokens.
 
-use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature};
+use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature, Sorted};
 use crate::error::{Source, place};
 use crate::typed::{Attention, Body, Let, Node, Step, Value};
 use crate::types::Type;
@@ -120,7 +120,7 @@ fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> Tok
         let (key, value) = (unraw(key), unraw(value));
         tokens.extend(quote!(#builder.pair(#key, #value);));
     }
-    for Parameter { name, kind, comptime } in &signature.parameters {
+    for Parameter { name, kind, comptime, sorted } in &signature.parameters {
         let text = unraw(name);
         match kind {
             ParameterKind::Scalar(scalar) => {
@@ -129,6 +129,10 @@ fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> Tok
                 tokens.extend(quote! {
                     let #name = #builder.scalar::<#ty>(#text, ::purview::spec::ScalarType::#variant, #comptime);
                 });
+            }
+            ParameterKind::Tensor(_, rank) if sorted.is_some() => {
+                let checked = *sorted == Some(Sorted::Checked);
+                tokens.extend(quote!(let #name = #builder.sorted_tensor::<#rank>(#text, #checked);));
             }
             ParameterKind::Tensor(element, rank) => {
                 let ty = lang_type(element.ty(), Span::call_site());

@@ -5,6 +5,7 @@
 //! `error::Errors`; if there is any, the errors and a stub of the function are the expansion.
 
 mod ast;
+mod attributes;
 mod check;
 mod check_keys;
 mod check_tiles;
@@ -50,6 +51,11 @@ use proc_macro::TokenStream;
 /// One `Query`; one or more `Key`, and as many `Value`; scalars `u32`, `i32`, `f32`, `bool`, which `#[comptime]` makes a part
 /// of the kernel; captured tensors `Tensor<T, R>` of `f32`, `i32`, `bool` or `u8` (any value but zero is true), with 1 to 4
 /// dimensions.
+///
+/// `#[sorted]` on a captured `Tensor<i32, R>`, such as `#[sorted] doc: Tensor<i32, 2>`, says that its elements never decrease
+/// along the last dimension, so that keys are found by their element without a look at every key. It is checked on the device
+/// before a launch. `#[sorted(unchecked)]` leaves out the check, and the caller answers for it: where elements do decrease,
+/// visible keys may be skipped.
 ///
 /// # Body
 /// One loop over the queries' tiles. In it: an accumulator (`Softmax::new()`, `Softmax::with_sink(logit)`, `Sum::new()`,

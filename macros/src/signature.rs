@@ -1,6 +1,7 @@
 //! Reads the signature of a function: its parameters, and that there is nothing in it that the language has not.
 
 use crate::ast::{Element, Kind, Parameter, ParameterKind, Scalar, Signature};
+use crate::attributes::{Attributes, Owner};
 use crate::error::{Errors, Source};
 use crate::names;
 use proc_macro2::Ident;
@@ -147,31 +148,9 @@ fn read_parameter(kind: Kind, argument: &FnArg, errors: &Errors) -> Option<Param
         }
     };
     let parameter = read_type(kind, &name, &typed.ty, errors);
-    let mut comptime = false;
-    for attribute in &typed.attrs {
-        if !matches!(&attribute.meta, syn::Meta::Path(path) if path.is_ident("comptime")) {
-            errors.push(
-                Source::of(&attribute.meta),
-                format!("unknown attribute of a parameter: `{}`", attribute.path().to_token_stream()),
-                "the one attribute of a parameter is `#[comptime]`, on a scalar",
-            );
-        } else if kind != Kind::Attention {
-            errors.push(
-                Source::of(&attribute.meta),
-                "`#[comptime]` belongs to the parameters of an attention",
-                "remove it here, and write it in the attention that calls this function",
-            );
-        } else if !matches!(parameter, ParameterKind::Scalar(_) | ParameterKind::Wrong) {
-            errors.push(
-                Source::of(&attribute.meta),
-                format!("only a scalar can be `#[comptime]`, and `{name}` is not one"),
-                format!("write `{name}: {}` without it", type_text(&typed.ty)),
-            );
-        } else {
-            comptime = true;
-        }
-    }
-    Some(Parameter { name, kind: parameter, comptime })
+    let owner = Owner { kind, name: &name, parameter, ty: type_text(&typed.ty) };
+    let Attributes { comptime, sorted } = owner.read(&typed.attrs, errors);
+    Some(Parameter { name, kind: parameter, comptime, sorted })
 }
 
 /// The text of a type, as rustfmt would write it.

@@ -1,0 +1,24 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(
+    q: Query,
+    k: Key,
+    v: Value,
+    #[sorted]
+    #[sorted]
+    doc: Tensor<i32, 2>,
+    #[comptime]
+    #[comptime]
+    n: u32,
+) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}
