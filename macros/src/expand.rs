@@ -5,6 +5,7 @@
 
 use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature, Sorted};
 use crate::error::{Source, place};
+use crate::notes;
 use crate::typed::{Attention, Body, Let, Node, Step, Value};
 use crate::types::Type;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
@@ -13,12 +14,12 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 /// The function, for `body`.
 pub fn function(signature: &Signature, body: &Body) -> TokenStream {
     match body {
-        Body::Attention(body) => attention(signature, body),
+        Body::Attention(attention) => self::attention(signature, attention, notes::statements(body)),
         Body::Value(kind, value) => {
             let Signature { attributes, visibility, name, .. } = signature;
             let parameters = value_parameters(signature);
             let output = value_output(*kind);
-            let value = self::value(value);
+            let (notes, value) = (notes::statements(body), self::value(value));
             let quiet = quiet();
             quote! {
                 #(#attributes)*
@@ -26,6 +27,7 @@ pub fn function(signature: &Signature, body: &Body) -> TokenStream {
                 #visibility fn #name(#(#parameters),*) -> #output {
                 #[allow(unused_imports)]
                 use ::core::clone::Clone as _;
+                #notes
                 #value
             }
             }
@@ -64,7 +66,7 @@ pub fn stub(signature: &Signature) -> TokenStream {
     }
 }
 
-fn attention(signature: &Signature, body: &Attention) -> TokenStream {
+fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
     let (parameters, output) = (attention_parameters(signature), attention_output(signature));
     let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
@@ -93,6 +95,7 @@ fn attention(signature: &Signature, body: &Attention) -> TokenStream {
             fn __purview_spec() -> ::purview::spec::Spec {
                 #[allow(unused_imports)]
                 use ::core::clone::Clone as _;
+                #notes
                 let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
                 #declarations
                 #(#steps)*

@@ -2,7 +2,8 @@
 //!
 //! A function passes through these stages: `parse` reads it into the tree of `ast`, `check` resolves names and types
 //! and gives the tree of `typed`, and `expand` writes calls of `purview::lang`. Every stage adds its errors to one
-//! `error::Errors`; if there is any, the errors and a stub of the function are the expansion.
+//! `error::Errors`; if there is any, the errors and a stub of the function are the expansion. If there is none, `notes` adds
+//! warnings of what is right and likely not meant.
 
 mod ast;
 mod attributes;
@@ -10,10 +11,12 @@ mod check;
 mod check_keys;
 mod check_tiles;
 mod check_value;
+mod constant;
 mod error;
 mod expand;
 mod indices;
 mod names;
+mod notes;
 mod parse;
 mod parse_value;
 mod scope;
@@ -69,6 +72,10 @@ use proc_macro::TokenStream;
 /// `scale`, `batch`, `head`, `kv_head`, `min`, `max`, `clamp`, `abs`, `exp`, `exp2`, `log`, `log2`, `sqrt`, `tanh`,
 /// `sigmoid`, `relu`, `sin`, `cos`, `pow`; those of numbers are methods too. Other functions are ones with
 /// [`macro@mask`] or [`macro@score`].
+///
+/// # Warnings
+/// A predicate, or a part of one, that is always true or always false whatever the positions, such as `j <= j`, is warned
+/// of. The warning is the lint `deprecated`, as a macro has no other: `#[allow(deprecated)]` on the function silences it.
 #[proc_macro_attribute]
 pub fn attention(arguments: TokenStream, item: TokenStream) -> TokenStream {
     compile(Kind::Attention, arguments, item)

@@ -1,4 +1,4 @@
-//! The macros on whole functions: attributes of parameters, and programs that were damaged at random.
+//! The macros on whole functions: attributes of parameters, notes, and programs that were damaged at random.
 
 use crate::ast::Kind;
 use crate::expansion;
@@ -179,4 +179,111 @@ fn attributes_of_parameters_that_are_wrong() {
              help: a parameter has `#[comptime]`, if it is a scalar, or `#[sorted]`, if it is a `Tensor<i32, R>`"
         ]
     );
+}
+
+/// The notes on a `#[mask]` function of this body.
+fn mask_notes(body: &str) -> Vec<String> {
+    let parameters = "i: Pos, j: Pos, x: f32, on: bool, doc: Tensor<i32, 1>";
+    let expansion = expanded(Kind::Mask, &format!("fn f({parameters}) -> bool {{ {body} }}"));
+    assert_eq!(texts(expansion.clone(), "compile_error"), [""; 0], "{body}");
+    texts(expansion, "deprecated")
+}
+
+/// The notes on an attention with these lines in its only loop over keys.
+fn attention_notes(lines: &str) -> Vec<String> {
+    let parameters = "q: Query, k: Key, v: Value, on: bool";
+    let body = format!("for i in q.tiles() {{ let mut o = Sum::new(); for j in k.tiles() {{ {lines} }} o }}");
+    let expansion = expanded(Kind::Attention, &format!("fn f({parameters}) -> Output {{ {body} }}"));
+    assert_eq!(texts(expansion.clone(), "compile_error"), [""; 0], "{lines}");
+    texts(expansion, "deprecated")
+}
+
+#[test]
+fn notes_on_constant_predicates() {
+    let always_true = [
+        "true",
+        "!false",
+        "j <= j",
+        "i - j >= i - j",
+        "doc[i] == doc[i]",
+        "on == on",
+        "j <= i || true",
+        "1 < 2",
+        "(i == i) && !(j != j)",
+        "-7 / 2 == -4 && -7 % 2 == 1 && max(2, 3) * 2 - 1 == 5",
+        "if on { true } else { i <= i }",
+        "if i < i { on } else { 2 > 1 }",
+        "{ let n = i; j == j }",
+    ];
+    for body in always_true {
+        assert_eq!(mask_notes(body), ["this predicate is always true: it hides no key"], "{body}");
+    }
+    for body in ["false", "i != i", "j < i && j > j", "!(j <= j)", "3 / 2 == 2", "true == false"] {
+        assert_eq!(mask_notes(body), ["this predicate is always false: it hides every key"], "{body}");
+    }
+}
+
+#[test]
+fn no_notes_on_what_is_not_constant() {
+    let bodies = [
+        "j <= i",
+        "on",
+        "x == x",
+        "x <= x",
+        "doc[i] == doc[j]",
+        "i + j == j + i + 1",
+        "1 / 0 == 1 / 0 + 1",
+        "2147483647 + 1 > 0",
+        "other(i) == other(i)",
+        "other(j, true)",
+        "i == { let i = 0; i }",
+        "if on { true } else { j <= i }",
+        "let flag = true; flag && j <= i",
+        "on != true",
+    ];
+    for body in bodies {
+        assert_eq!(mask_notes(body), [""; 0], "{body}");
+    }
+}
+
+#[test]
+fn notes_on_parts_of_predicates() {
+    let left_out = "this condition is always true: it can be left out";
+    assert_eq!(mask_notes("j <= i && (i == i && 1 < 2)"), [left_out], "the outermost, once");
+    assert_eq!(mask_notes("!(on && j <= j) && true"), [left_out, left_out]);
+    assert_eq!(mask_notes("j <= i || i < i"), ["this condition is always false: it can be left out"]);
+    let branch = "if i < i { on } else { j <= i }";
+    assert_eq!(mask_notes(branch), ["this condition is always false: the `else` is always taken"]);
+    let index = "doc[if j <= j { i } else { j }] == 0";
+    assert_eq!(mask_notes(index), ["this condition is always true: the `else` is never taken"]);
+    assert_eq!(mask_notes("let near = j != j; near || on"), ["this condition is always false"]);
+    assert_eq!(mask_notes("let near = on && j == j; near"), [left_out]);
+}
+
+#[test]
+fn notes_on_masks_of_attentions() {
+    let hides_none = "this predicate is always true: it hides no key";
+    let notes = |score: &str| attention_notes(&format!("let s = dot(q[i], k[j]); o.push({score}, v[j]);"));
+    assert_eq!(notes("mask(s, true)"), [hides_none]);
+    assert_eq!(
+        notes("mask(s, j < j) * 2.0"),
+        ["this predicate is always false: no key is visible, and the output is zero"]
+    );
+    assert_eq!(notes("mask(s, on && j == j)"), ["this condition is always true: it can be left out"]);
+    assert_eq!(notes("if on { mask(s, false) } else { mask(s, true) }"), [""; 0], "one of the two is taken");
+    assert_eq!(notes("if on { mask(s, on && true) } else { s }").len(), 1);
+    assert_eq!(notes("mask(mask(s, true), j <= i)"), [hides_none]);
+    assert_eq!(
+        attention_notes("let s = mask(dot(q[i], k[j]), false); o.push(s, v[j]);"),
+        ["this predicate is always false: it hides every key"]
+    );
+    let two_loops = "o.push(mask(dot(q[i], k[j]), false), v[j]); } for j in k.tiles() { o.push(dot(q[i], k[j]), v[j]);";
+    assert_eq!(attention_notes(two_loops), ["this predicate is always false: no key of this loop is visible"]);
+}
+
+#[test]
+fn a_mistake_is_reported_without_notes() {
+    let expansion = expanded(Kind::Mask, "fn f(i: Pos) -> bool { true && nothing }");
+    assert_eq!(texts(expansion.clone(), "compile_error").len(), 1);
+    assert_eq!(texts(expansion, "deprecated"), [""; 0]);
 }
