@@ -18,7 +18,7 @@ pub fn same_document(i: Pos, j: Pos, doc: Tensor<i32, 2>) -> bool {
 /// Sample packing with the leaks between documents closed: Krell et al., "Efficient Sequence Packing without
 /// Cross-contamination" (2021).
 #[attention]
-pub fn document_causal(q: Query, k: Key, v: Value, doc: Tensor<i32, 2>) -> Output {
+pub fn document_causal(q: Query, k: Key, v: Value, #[sorted] doc: Tensor<i32, 2>) -> Output {
     for i in q.tiles() {
         let mut o = Softmax::new();
         for j in k.tiles() {

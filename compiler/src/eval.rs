@@ -5,6 +5,7 @@
 //! not an error: a hidden operand, a `false` of `&&` and a `true` of `||` win over an error of the other operand.
 
 use crate::expr::{BinaryOp, Expr, UnaryOp};
+use crate::ir::SUMMARY_BLOCK;
 use crate::spec::{ScalarValue, TensorParam, TensorType};
 use thiserror::Error;
 
@@ -78,12 +79,18 @@ pub struct Environment<'a> {
     pub query_first: i64,
     /// `i1`.
     pub query_last: i64,
+    /// `j0`.
+    pub key_first: i64,
+    /// `j1`.
+    pub key_last: i64,
     /// The scalars that [`Expr::Scalar`] counts in.
     pub scalars: &'a [Value],
     /// The captured tensors that [`Expr::Load`] counts in.
     pub tensors: &'a [HostTensor],
     /// How those are declared.
     pub tensor_params: &'a [TensorParam],
+    /// Whether an index outside a tensor reads its nearest element, as in kernels, or is an error.
+    pub clamped: bool,
 }
 
 impl Environment<'_> {
@@ -98,9 +105,12 @@ impl Environment<'_> {
         scale: 1.0,
         query_first: 0,
         query_last: 0,
+        key_first: 0,
+        key_last: 0,
         scalars: &[],
         tensors: &[],
         tensor_params: &[],
+        clamped: false,
     };
 }
 
@@ -142,11 +152,15 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
         Expr::QueryLast => Value::Int(at.query_last),
+        Expr::KeyFirst => Value::Int(at.key_first),
+        Expr::KeyLast => Value::Int(at.key_last),
         Expr::Int(value) => Value::Int((*value).into()),
         Expr::Float(value) => Value::Float(value.value().into()),
         Expr::Bool(value) => Value::Bool(*value),
         Expr::Scalar(place) => *at.scalars.get(*place).ok_or(EvalError::Types)?,
         Expr::Load { tensor, index } => return load(*tensor, index, at),
+        Expr::Extreme { tensor, greatest, index } => return extreme(*tensor, *greatest, index, at),
+        Expr::Count { tensor, index, value, inclusive } => return count(*tensor, index, value, *inclusive, at),
         Expr::Unary(op, a) => match evaluate(a, at)? {
             Some(a) => unary(*op, a)?,
             None => return Ok(None),
@@ -202,6 +216,7 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
     for (dimension, (index, &length)) in index.iter().zip(&host.shape).enumerate() {
         let Some(index) = evaluate(index, at)? else { return Ok(None) };
         let Value::Int(index) = index else { return Err(EvalError::Types) };
+        let index = if at.clamped { nearest(index, length) as i64 } else { index };
         if index < 0 || index >= length as i64 {
             return Err(EvalError::OutOfRange { tensor, dimension, index, length });
         }
@@ -213,6 +228,72 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
         TensorType::I32 => Value::Int(element as i64),
         TensorType::Bool => Value::Bool(element != 0.0),
     }))
+}
+
+/// The values of integers.
+fn integers<'a>(exprs: impl Iterator<Item = &'a Expr>, at: &Environment) -> Result<Option<Vec<i64>>, EvalError> {
+    let mut values = Vec::new();
+    for expr in exprs {
+        match evaluate(expr, at)? {
+            None => return Ok(None),
+            Some(Value::Int(value)) => values.push(value),
+            Some(_) => return Err(EvalError::Types),
+        }
+    }
+    Ok(Some(values))
+}
+
+/// The index next to `index` in a dimension of `length`.
+fn nearest(index: i64, length: usize) -> usize {
+    index.clamp(0, length.saturating_sub(1) as i64) as usize
+}
+
+fn extreme(
+    tensor: usize,
+    greatest: bool,
+    index: &[(Expr, Expr)],
+    at: &Environment,
+) -> Result<Option<Value>, EvalError> {
+    let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
+    let Some(ends) = integers(index.iter().flat_map(|(first, last)| [first, last]), at)? else { return Ok(None) };
+    if index.len() != host.shape.len() || host.data.is_empty() {
+        return Err(EvalError::Types);
+    }
+    // The whole blocks that the box touches; a dimension along which nothing varies has no blocks.
+    let mut places = vec![0];
+    for (dimension, ((first, last), &length)) in index.iter().zip(&host.shape).enumerate() {
+        let (from, to) = (nearest(ends[2 * dimension], length), nearest(ends[2 * dimension + 1], length));
+        let whole = first != last;
+        let from = if whole { from / SUMMARY_BLOCK * SUMMARY_BLOCK } else { from };
+        let to = if whole { ((to / SUMMARY_BLOCK + 1) * SUMMARY_BLOCK).min(length) } else { from + 1 };
+        places = places.into_iter().flat_map(|place| (from..to).map(move |at| place * length + at)).collect();
+    }
+    let boolean = at.tensor_params.get(tensor).is_some_and(|param| param.ty == TensorType::Bool);
+    let elements = places.into_iter().filter_map(|place| host.data.get(place)).map(|&element| {
+        if boolean { i64::from(element != 0.0) } else { element as i64 }
+    });
+    let found = if greatest { elements.max().unwrap_or(i64::MIN) } else { elements.min().unwrap_or(i64::MAX) };
+    Ok(Some(Value::Int(found)))
+}
+
+fn count(
+    tensor: usize,
+    index: &[Expr],
+    value: &Expr,
+    inclusive: bool,
+    at: &Environment,
+) -> Result<Option<Value>, EvalError> {
+    let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
+    let Some(numbers) = integers(index.iter().chain([value]), at)? else { return Ok(None) };
+    if numbers.len() != host.shape.len() {
+        return Err(EvalError::Types);
+    }
+    let (indices, value) = (&numbers[..index.len()], numbers[index.len()] as f64);
+    let length = host.shape[index.len()];
+    let row = indices.iter().zip(&host.shape).fold(0, |row, (&at, &length)| row * length + nearest(at, length));
+    let row = host.data.get(row * length..(row + 1) * length).unwrap_or_default();
+    let found = row.partition_point(|&element| element < value || (inclusive && element == value));
+    Ok(Some(Value::Int(found as i64)))
 }
 
 fn unary(op: UnaryOp, a: Value) -> Result<Value, EvalError> {
@@ -320,11 +401,11 @@ pub fn floor_rem(a: i64, b: i64) -> Option<i64> {
 mod tests {
     use super::*;
     use crate::ir::parse::parse_expr;
-    use crate::spec::{ScalarParam, ScalarType};
+    use crate::spec::{Order, ScalarParam, ScalarType};
     use crate::typing::Parameters;
 
     fn at_three(text: &str) -> Result<Option<Value>, EvalError> {
-        let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1 }];
+        let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
         let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors }).unwrap();
         let host = [HostTensor { shape: vec![2], data: vec![10.0, 20.0] }];

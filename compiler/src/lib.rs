@@ -15,6 +15,7 @@
 //! - [`analysis`]: what passes and the runtime know of expressions; [`analysis::ranges::check_launch`] is asked before
 //!   every launch.
 //! - [`schedule`]: how a program is run.
+//! - [`tiles`]: the tiles that a program visits, found as a kernel finds them.
 //! - [`report`](mod@report): what a program will do at a shape.
 //! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
@@ -32,4 +33,5 @@ pub mod passes;
 pub mod report;
 pub mod schedule;
 pub mod spec;
+pub mod tiles;
 pub mod typing;

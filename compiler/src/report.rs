@@ -5,11 +5,12 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
-use crate::ir::{KeyLoop, KeyRange, Program, TileOp};
+use crate::ir::{KeyLoop, Program};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::schedule::Schedule;
 use crate::spec::Spec;
+use crate::tiles::{Run, Tiling};
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
@@ -50,8 +51,10 @@ pub struct LoopReport {
     pub key: String,
     /// The key ranges that it visits, as text.
     pub visit: Vec<String>,
-    /// The keys that need no mask, as text, where they are known.
-    pub full: Option<String>,
+    /// The key ranges that need no mask, as text.
+    pub full: Vec<String>,
+    /// What decides of the other tiles, as text: whether one is visited, and whether it needs no mask.
+    pub class: Option<(String, String)>,
     /// The mask, as text.
     pub mask: Option<String>,
     /// Its tiles, of all heads and batches.
@@ -110,14 +113,14 @@ pub enum ReportError {
     /// A program that is not scheduled has no tiles.
     #[error("`{0}` has no schedule")]
     NoSchedule(String),
-    /// Ranges that depend on captured tensors, without their values.
-    #[error("the range `{0}` depends on a captured tensor, whose values were not given")]
+    /// Tiles that depend on captured tensors, without their values.
+    #[error("`{0}` depends on a captured tensor, whose values were not given")]
     NeedsTensors(String),
-    /// An end of a range that has no value.
-    #[error("the range `{range}`: {error}")]
+    /// What decides of tiles has no value.
+    #[error("the tiles of `{key}`: {error}")]
     Eval {
-        /// The range, as text.
-        range: String,
+        /// The keys.
+        key: String,
         /// What is wrong.
         error: EvalError,
     },
@@ -128,7 +131,9 @@ pub enum ReportError {
 pub fn report(spec: &Spec, program: &Program, launch: &Launch, tensors: &[HostTensor]) -> Result<Report, ReportError> {
     let Some(schedule) = program.schedule else { return Err(ReportError::NoSchedule(program.name.clone())) };
     let scalars: Vec<Value> = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
-    let looked_at = Looked { program, launch, schedule, scalars: &scalars, tensors };
+    let (query_tile, key_tile) = (schedule.query_tile(), schedule.key_tile());
+    let tiling = Tiling { program, launch, scalars: &scalars, tensors, query_tile, key_tile };
+    let looked_at = Looked { program, launch, tiling };
 
     let mut loops = Vec::new();
     let mut tiles = Tiles::default();
@@ -159,29 +164,18 @@ pub fn report(spec: &Spec, program: &Program, launch: &Launch, tensors: &[HostTe
 struct Looked<'a> {
     program: &'a Program,
     launch: &'a Launch<'a>,
-    schedule: Schedule,
-    scalars: &'a [Value],
-    tensors: &'a [HostTensor],
-}
-
-/// The key tiles that one query tile visits: sorted, disjoint runs, each from a first tile to the one after the last, and
-/// those of them that are full.
-struct Row {
-    visited: Vec<(usize, usize)>,
-    full: (usize, usize),
+    tiling: Tiling<'a>,
 }
 
 impl Looked<'_> {
     fn report_loop(&self, key_loop: &KeyLoop) -> Result<LoopReport, ReportError> {
         let parameters = self.program.parameters();
-        let query_tiles = self.launch.queries.div_ceil(self.schedule.query_tile());
-        let key_tiles = self.launch.keys[key_loop.pair].length.div_ceil(self.schedule.key_tile());
-        let ends = key_loop.visit.iter().chain(&key_loop.full).flat_map(|range| range.from.iter().chain(&range.to));
-        let heads = self.heads_that_differ(&mut ends.clone());
-        if self.tensors.len() < self.program.tensors.len() {
-            let read = |end: &&Expr| end.any(&mut |expr| matches!(expr, Expr::Load { .. }));
-            if let Some(end) = ends.clone().find(read) {
-                return Err(ReportError::NeedsTensors(end.display(parameters).to_string()));
+        let (query_tiles, key_tiles) = (self.tiling.query_tiles(), self.tiling.key_tiles(key_loop));
+        let heads = self.heads_that_differ(&mut key_loop.tile_exprs());
+        if self.tiling.tensors.len() < self.program.tensors.len() {
+            let reads = |expr: &Expr| matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. });
+            if let Some(expr) = key_loop.tile_exprs().find(|expr| expr.any(&mut |expr| reads(expr))) {
+                return Err(ReportError::NeedsTensors(expr.display(parameters).to_string()));
             }
         }
 
@@ -189,25 +183,30 @@ impl Looked<'_> {
         let mut picture = Picture::new(query_tiles, key_tiles);
         for (place, &(batch, head)) in heads.iter().enumerate() {
             for query_tile in 0..query_tiles {
-                let row = self.row(key_loop, batch, head, query_tile)?;
+                let runs = self.tiling.runs(key_loop, batch, head, query_tile).map_err(|error| ReportError::Eval {
+                    key: self.program.pairs[key_loop.pair].key.clone(),
+                    error,
+                })?;
                 tiles.total += key_tiles as u64;
-                for run in &row.visited {
-                    tiles.visited += (run.1 - run.0) as u64;
-                    tiles.full += overlap(*run, row.full) as u64;
+                for run in &runs {
+                    tiles.visited += run.count() as u64;
+                    tiles.full += if run.full { run.count() as u64 } else { 0 };
                 }
                 if place == 0 {
-                    picture.add(query_tile, &row);
+                    picture.add(query_tile, &runs);
                 }
             }
         }
         let repeated = (self.launch.batch * self.launch.heads / heads.len().max(1)) as u64;
         let tiles =
             Tiles { total: tiles.total * repeated, visited: tiles.visited * repeated, full: tiles.full * repeated };
+        let text = |expr: &Expr| expr.display(parameters).to_string();
         Ok(LoopReport {
             key: self.program.pairs[key_loop.pair].key.clone(),
             visit: key_loop.visit.iter().map(|range| self.program.range(range)).collect(),
-            full: key_loop.full.as_ref().map(|range| self.program.range(range)),
-            mask: mask(key_loop).map(|visible| visible.display(parameters).to_string()),
+            full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
+            class: key_loop.class.as_ref().map(|class| (text(&class.some), text(&class.all))),
+            mask: key_loop.visible().map(text),
             tiles,
             picture: picture.lines(),
         })
@@ -220,71 +219,19 @@ impl Looked<'_> {
         heads.take(if differ { usize::MAX } else { 1 }).collect()
     }
 
-    fn environment(&self, batch: usize, head: usize) -> Environment<'_> {
-        Environment {
-            batch: batch as i64,
-            head: head as i64,
-            kv_head: self.launch.kv_head(head) as i64,
-            scalars: self.scalars,
-            tensors: self.tensors,
-            tensor_params: &self.program.tensors,
-            ..Environment::EMPTY
-        }
-    }
-
-    fn row(&self, key_loop: &KeyLoop, batch: usize, head: usize, query_tile: usize) -> Result<Row, ReportError> {
-        let first = query_tile * self.schedule.query_tile();
-        let last = (first + self.schedule.query_tile()).min(self.launch.queries) - 1;
-        let at = Environment {
-            query_first: self.launch.query_offset + first as i64,
-            query_last: self.launch.query_offset + last as i64,
-            ..self.environment(batch, head)
-        };
-        let (keys, tile) = (self.launch.keys[key_loop.pair], self.schedule.key_tile());
-        let mut visited: Vec<(usize, usize)> = Vec::new();
-        for range in &key_loop.visit {
-            let (from, to) = self.ends(range, &at)?;
-            let (from, to) = keys.tiles(from, to, tile);
-            // A tile that two ranges share is visited once.
-            let from = from.max(visited.last().map_or(0, |run| run.1));
-            if from < to {
-                visited.push((from, to));
-            }
-        }
-        let full = match &key_loop.full {
-            None => (0, 0),
-            Some(range) => {
-                let (from, to) = self.ends(range, &at)?;
-                keys.tiles_inside(from, to, tile)
-            }
-        };
-        Ok(Row { visited, full })
-    }
-
-    fn ends(&self, range: &KeyRange, at: &Environment) -> Result<(i64, i64), ReportError> {
-        let end = |end: &Option<Expr>, open: i64| match end {
-            None => Ok(open),
-            Some(expr) => match eval::evaluate(expr, at) {
-                Ok(value) => Ok(value.map_or(open, Value::int)),
-                Err(error) => Err(ReportError::Eval { range: self.program.range(range), error }),
-            },
-        };
-        Ok((end(&range.from, i64::MIN)?, end(&range.to, i64::MAX)?))
-    }
-
     /// How many pairs of a loop are visible, in all heads and batches; `None` where they cannot be counted.
     fn count_visible(&self, key_loop: &KeyLoop) -> Option<u64> {
         let keys = self.launch.keys[key_loop.pair];
         let pairs = self.launch.queries as u64 * keys.length as u64;
         let all = (self.launch.batch * self.launch.heads) as u64;
-        let Some(visible) = mask(key_loop) else { return Some(pairs * all) };
+        let Some(visible) = key_loop.visible() else { return Some(pairs * all) };
         let heads = self.heads_that_differ(&mut std::iter::once(visible));
         if pairs * heads.len() as u64 > MAX_COUNTED_PAIRS {
             return None;
         }
         let mut count = 0;
         for &(batch, head) in &heads {
-            let mut at = self.environment(batch, head);
+            let mut at = Environment { clamped: false, ..self.tiling.environment(batch, head, 0) };
             for query in 0..self.launch.queries {
                 at.query = self.launch.query_offset + query as i64;
                 for key in 0..keys.length {
@@ -295,10 +242,6 @@ impl Looked<'_> {
         }
         Some(count * (all / heads.len().max(1) as u64))
     }
-}
-
-fn mask(key_loop: &KeyLoop) -> Option<&Expr> {
-    key_loop.body.iter().find_map(|op| if let TileOp::Mask { visible, .. } = op { Some(visible) } else { None })
 }
 
 fn overlap(a: (usize, usize), b: (usize, usize)) -> usize {
@@ -319,16 +262,16 @@ impl Picture {
         Picture { query_tiles, key_tiles, cells: vec![vec![(0, 0); columns]; rows] }
     }
 
-    fn add(&mut self, query_tile: usize, row: &Row) {
+    fn add(&mut self, query_tile: usize, runs: &[Run]) {
         let rows = self.cells.len();
         let cells = &mut self.cells[query_tile * rows / self.query_tiles];
         let columns = cells.len();
         for (column, cell) in cells.iter_mut().enumerate() {
             let span = part(column, columns, self.key_tiles);
-            for run in &row.visited {
-                cell.0 += overlap(span, *run);
-                let inside = (run.0.max(span.0), run.1.min(span.1));
-                cell.1 += if inside.0 < inside.1 { overlap(inside, row.full) } else { 0 };
+            for run in runs {
+                let tiles = overlap(span, (run.from, run.to));
+                cell.0 += tiles;
+                cell.1 += if run.full { tiles } else { 0 };
             }
         }
     }
@@ -362,7 +305,7 @@ impl Display for Report {
         let (queries, keys) = (self.schedule.query_tile(), self.schedule.key_tile());
         writeln!(f, "{}: {} schedule, tiles of {queries} queries by {keys} keys", self.name, self.schedule.name())?;
         for key_loop in &self.loops {
-            let Tiles { total, visited, full } = key_loop.tiles;
+            let Tiles { total, visited, full: full_tiles } = key_loop.tiles;
             let (partial, skipped) = (key_loop.tiles.partial(), key_loop.tiles.skipped());
             let visit = if key_loop.visit.is_empty() { "nowhere".to_string() } else { key_loop.visit.join(", ") };
             writeln!(f, "  keys `{}`", key_loop.key)?;
@@ -370,11 +313,16 @@ impl Display for Report {
                 writeln!(f, "    visible  {mask}")?;
             }
             writeln!(f, "    visited  {visit}")?;
-            writeln!(f, "    full     {}", key_loop.full.as_deref().unwrap_or("not known"))?;
+            let full = if key_loop.full.is_empty() { "not known from ranges".into() } else { key_loop.full.join(", ") };
+            writeln!(f, "    full     {full}")?;
+            if let Some((some, all)) = &key_loop.class {
+                writeln!(f, "    skipped  unless {some}")?;
+                writeln!(f, "    full     where {all}")?;
+            }
             let share = 100.0 * key_loop.tiles.share();
             writeln!(
                 f,
-                "    tiles    {visited} of {total} visited ({share:.1} %): {full} full, {partial} partial; {skipped} skipped"
+                "    tiles    {visited} of {total} visited ({share:.1} %): {full_tiles} full, {partial} partial; {skipped} skipped"
             )?;
             for line in &key_loop.picture {
                 writeln!(f, "      {line}")?;

@@ -2,7 +2,7 @@
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::Program;
-use crate::spec::{ScalarParam, Spec, TensorParam};
+use crate::spec::{ScalarParam, Spec, TensorParam, TensorType};
 use thiserror::Error;
 
 /// What the scalars and captured tensors of an expression are.
@@ -42,11 +42,24 @@ pub struct TypeError {
 
 /// The type of `expr`, all of whose operands, at any depth, must have the types that their operations take.
 pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
-    let wrong =
-        |message: String| Err(TypeError { message, text: expr.display(parameters).to_string(), expr: expr.clone() });
+    fn fail<T>(expr: &Expr, parameters: Parameters, message: String) -> Result<T, TypeError> {
+        Err(TypeError { message, text: expr.display(parameters).to_string(), expr: expr.clone() })
+    }
+    let wrong = |message: String| fail(expr, parameters, message);
+    let captured = |tensor: usize, indices: usize| match parameters.tensors.get(tensor) {
+        None => fail(expr, parameters, format!("captured tensor {tensor} of {}", parameters.tensors.len())),
+        Some(param) if param.rank != indices => {
+            fail(expr, parameters, format!("{indices} indices into `{}` of rank {}", param.name, param.rank))
+        }
+        Some(param) => Ok(param),
+    };
+    let integer = |index: &Expr| match type_of(index, parameters)? {
+        Type::Int => Ok(()),
+        ty => fail(expr, parameters, format!("an index of type {ty}, expected integer,")),
+    };
     match expr {
         Expr::Query | Expr::Key | Expr::Batch | Expr::Head | Expr::KvHead => Ok(Type::Int),
-        Expr::QueryFirst | Expr::QueryLast | Expr::Int(_) => Ok(Type::Int),
+        Expr::QueryFirst | Expr::QueryLast | Expr::KeyFirst | Expr::KeyLast | Expr::Int(_) => Ok(Type::Int),
         Expr::Score | Expr::Scale | Expr::Float(_) => Ok(Type::Float),
         Expr::Bool(_) => Ok(Type::Bool),
         Expr::Scalar(place) => match parameters.scalars.get(*place) {
@@ -54,19 +67,25 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
             None => wrong(format!("scalar {place} of {}", parameters.scalars.len())),
         },
         Expr::Load { tensor, index } => {
-            let Some(param) = parameters.tensors.get(*tensor) else {
-                return wrong(format!("captured tensor {tensor} of {}", parameters.tensors.len()));
-            };
-            for index in index {
-                let ty = type_of(index, parameters)?;
-                if ty != Type::Int {
-                    return wrong(format!("an index of type {ty}, expected integer,"));
-                }
-            }
-            if index.len() != param.rank {
-                return wrong(format!("{} indices into `{}` of rank {}", index.len(), param.name, param.rank));
-            }
+            let param = captured(*tensor, index.len())?;
+            index.iter().try_for_each(integer)?;
             Ok(param.ty.ty())
+        }
+        Expr::Extreme { tensor, index, .. } => {
+            let param = captured(*tensor, index.len())?;
+            index.iter().flat_map(|(first, last)| [first, last]).try_for_each(integer)?;
+            if param.ty == TensorType::F32 {
+                return wrong(format!("an extreme of `{}`, which holds floats,", param.name));
+            }
+            Ok(Type::Int)
+        }
+        Expr::Count { tensor, index, value, .. } => {
+            let param = captured(*tensor, index.len() + 1)?;
+            index.iter().chain([&**value]).try_for_each(integer)?;
+            if param.ty != TensorType::I32 || !param.order.is_sorted() {
+                return wrong(format!("a count in `{}`, which is not a sorted tensor of integers,", param.name));
+            }
+            Ok(Type::Int)
         }
         Expr::Unary(op, a) => {
             let ty = type_of(a, parameters)?;

@@ -29,6 +29,15 @@ pub struct AnyAttention {
     options: Options,
 }
 
+/// Tiles of queries and keys that a kernel counted, of all batches and heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedTiles {
+    /// Those that it visited.
+    pub visited: u64,
+    /// Those of them whose mask it did not evaluate.
+    pub full: u64,
+}
+
 /// What a caller may set beyond the parameters.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -73,7 +82,28 @@ impl AnyAttention {
     /// Everything that [`Error`] lists but [`Error::Execution`], before anything is launched. What fails on the device itself
     /// surfaces where the output is read.
     pub fn run(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
-        self.launch(device, query, pairs).map(|(out, _)| out)
+        self.launch(device, query, pairs, None).map(|(out, _)| out)
+    }
+
+    /// The output, and the tiles that the kernel itself counted as it visited them, for each key loop: to see that it does what
+    /// [`AnyAttention::report`] says. It is another kernel than the one of [`AnyAttention::run`], with the counting in it.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], and [`Error::Execution`] where the kernel failed.
+    pub fn run_counting(
+        &self,
+        device: &Device,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
+        let counters = Tensor::from_slice(device, [self.spec.loops.len(), 2], &vec![0i32; 2 * self.spec.loops.len()])?;
+        let (out, _) = self.launch(device, query, pairs, Some(&counters))?;
+        let counts = counters.to_vec::<i32>()?;
+        let counted = counts.chunks(2).map(|counts| CountedTiles {
+            visited: u64::from(counts[0].cast_unsigned()),
+            full: u64::from(counts[1].cast_unsigned()),
+        });
+        Ok((out, counted.collect()))
     }
 
     /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's
@@ -88,7 +118,7 @@ impl AnyAttention {
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<(Tensor, Tensor), Error> {
         validate::has_lse(&self.spec)?;
-        self.launch(device, query, pairs)
+        self.launch(device, query, pairs, None)
     }
 
     /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
@@ -165,7 +195,13 @@ impl AnyAttention {
     }
 
     /// Validates, compiles where it must, and launches.
-    fn launch(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<(Tensor, Tensor), Error> {
+    fn launch(
+        &self,
+        device: &Device,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+        counters: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor), Error> {
         let operation = self.operation(query, pairs)?;
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
         let schedule = match self.options.schedule {
@@ -177,7 +213,8 @@ impl AnyAttention {
         let facts = self.tensor_facts(&program)?;
         let described = self.compiler_launch(&operation, &facts);
         purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &described)?;
-        launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors)
+        validate::sorted(&self.spec, &self.tensors)?;
+        launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors, counters)
     }
 
     fn operation(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {

@@ -26,6 +26,14 @@ pub enum Error {
         /// What the device says.
         reason: String,
     },
+    /// A captured tensor that is declared sorted and is not.
+    #[error("`{name}` of shape {shape:?} is declared `#[sorted]`, but an element of it is less than the one before it along the last dimension")]
+    NotSorted {
+        /// The parameter.
+        name: String,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+    },
     /// Data whose length is not its shape's.
     #[error("a tensor of shape {shape:?} has {expected} elements, {given} were given")]
     Length {

@@ -4,10 +4,8 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 use purview_compiler::emit::arguments::Compiled;
-use purview_compiler::emit::launch::{
-    self as emit, Buffer, CapturedData, KeyValueData, LaunchData, OperandData, Storage,
-};
-use purview_compiler::ir::{Accumulator, Operands};
+use purview_compiler::emit::launch::{self as emit, KeyValueData, LaunchData, OperandData};
+use purview_compiler::ir::{Accumulator, Operands, Summary};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -70,6 +68,7 @@ pub(crate) fn launch(
     pairs: &[(&Tensor, &Tensor)],
     scalars: &[ScalarValue],
     tensors: &[Tensor],
+    counters: Option<&Tensor>,
 ) -> Result<(Tensor, Tensor), Error> {
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
     let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim])?;
@@ -88,17 +87,10 @@ pub(crate) fn launch(
         length: keys.length,
         offset: keys.offset as i32,
     });
-    let captured = tensors.iter().map(|tensor| CapturedData {
-        buffer: buffer(tensor),
-        storage: match tensor.dtype() {
-            DType::I32 => Storage::I32,
-            DType::U8 => Storage::U8,
-            DType::U32 => Storage::U32,
-            DType::F32 | DType::F16 | DType::Bf16 => Storage::F32,
-        },
-        start: tensor.start(),
-        shape: tensor.shape().to_vec(),
-        strides: tensor.strides().to_vec(),
+    let summaries = program.summaries().into_iter().map(|Summary { tensor, blocked }| {
+        let tensor = &tensors[tensor];
+        // Of a tensor without elements nothing that matters is read, but there must be something to bind.
+        if tensor.shape().contains(&0) { tensor.buffer() } else { tensor.extremes(&blocked) }
     });
     emit::launch(
         device.client(),
@@ -106,10 +98,12 @@ pub(crate) fn launch(
         LaunchData {
             query: operand(query),
             pairs: key_values.collect(),
-            output: buffer(&output),
-            lse: buffer(&lse),
+            output: output.buffer(),
+            lse: lse.buffer(),
             scalars: runtime_scalars(spec, scalars),
-            tensors: captured.collect(),
+            tensors: tensors.iter().map(Tensor::captured).collect(),
+            summaries: summaries.collect(),
+            counters: counters.map(Tensor::buffer),
             scale: operation.scale,
             batch,
             heads,
@@ -121,14 +115,10 @@ pub(crate) fn launch(
     Ok((output, lse))
 }
 
-fn buffer(tensor: &Tensor) -> Buffer {
-    Buffer { memory: tensor.memory().clone(), length: tensor.capacity() }
-}
-
 fn operand(tensor: &Tensor) -> OperandData {
     let strides = tensor.strides();
     OperandData {
-        buffer: buffer(tensor),
+        buffer: tensor.buffer(),
         start: tensor.start(),
         strides: [strides[0], strides[1], strides[2], strides[3]],
     }

@@ -47,7 +47,7 @@ mod tensor;
 mod validate;
 mod variant;
 
-pub use attention::{AnyAttention, Attention, AttentionWithLse, Pairs};
+pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pairs};
 pub use device::Device;
 pub use error::Error;
 pub use launch::Target;

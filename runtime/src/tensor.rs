@@ -9,8 +9,11 @@ use cubecl::std::tensor::TensorHandle;
 use half::{bf16, f16};
 use purview_compiler::eval::HostTensor;
 use purview_compiler::ir::Element;
+use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, Storage};
+use purview_compiler::emit::summary::Find;
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The most elements a tensor's memory may have: offsets are signed 32-bit numbers in kernels.
 pub const MAX_ELEMENTS: usize = i32::MAX as usize;
@@ -171,8 +174,19 @@ pub struct Tensor {
     start: usize,
     shape: Vec<usize>,
     strides: Vec<usize>,
-    /// The least and greatest element, once somebody asked.
-    values: Arc<OnceLock<(i64, i64)>>,
+    /// What has been found of its elements.
+    found: Arc<Found>,
+}
+
+/// What kernels have found of a captured tensor's elements, each once.
+#[derive(Default)]
+struct Found {
+    /// The least and greatest element.
+    values: OnceLock<(i64, i64)>,
+    /// Whether they never decrease along the last dimension.
+    sorted: OnceLock<bool>,
+    /// The extremes of its blocks, by the dimensions that are blocked.
+    extremes: Mutex<HashMap<Vec<bool>, Buffer>>,
 }
 
 impl Tensor {
@@ -213,7 +227,7 @@ impl Tensor {
     fn contiguous(device: &Device, memory: Handle, dtype: DType, shape: Vec<usize>) -> Tensor {
         let strides = contiguous_strides(&shape);
         let capacity = shape.iter().product();
-        Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, values: Arc::default() }
+        Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, found: Arc::default() }
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. It must not be
@@ -244,7 +258,7 @@ impl Tensor {
             start: 0,
             shape: Vec::new(),
             strides: Vec::new(),
-            values: Arc::default(),
+            found: Arc::default(),
         };
         tensor.view(0, shape, strides)
     }
@@ -283,7 +297,7 @@ impl Tensor {
             Some(reach) if empty || (reach < self.capacity && reach < MAX_ELEMENTS) => {}
             _ => return Err(Error::OutOfMemory { start, shape, strides, capacity: self.capacity }),
         }
-        Ok(Tensor { start, shape, strides, values: Arc::default(), ..self.clone() })
+        Ok(Tensor { start, shape, strides, found: Arc::default(), ..self.clone() })
     }
 
     /// A view with dimension `axes[d]` in place d, without a copy: `[0, 2, 1, 3]` makes `[B, H, S, D]` of `[B, S, H, D]`.
@@ -298,7 +312,7 @@ impl Tensor {
             return Err(Error::Axes { axes, shape: self.shape.clone() });
         }
         let pick = |from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<_>>();
-        Ok(Tensor { shape: pick(&self.shape), strides: pick(&self.strides), ..self.clone() })
+        Ok(Tensor { shape: pick(&self.shape), strides: pick(&self.strides), found: Arc::default(), ..self.clone() })
     }
 
     /// A view of `length` elements from `start` along dimension `axis`, without a copy.
@@ -313,7 +327,7 @@ impl Tensor {
         }
         let mut shape = self.shape.clone();
         shape[axis] = length;
-        Ok(Tensor { start: self.start + start * self.strides[axis], shape, values: Arc::default(), ..self.clone() })
+        Ok(Tensor { start: self.start + start * self.strides[axis], shape, found: Arc::default(), ..self.clone() })
     }
 
     /// The device it is on.
@@ -334,14 +348,6 @@ impl Tensor {
     /// The type of its elements.
     pub fn dtype(&self) -> DType {
         self.dtype
-    }
-
-    pub(crate) fn memory(&self) -> &Handle {
-        &self.memory
-    }
-
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity.max(1)
     }
 
     pub(crate) fn start(&self) -> usize {
@@ -395,18 +401,68 @@ impl Tensor {
         Ok(HostTensor { shape: self.shape.clone(), data })
     }
 
-    /// The least and the greatest element of a tensor of integers, found once; `None` where it is empty.
+    /// The least and the greatest element of a tensor of integers, found once, on the device; `None` where it is empty.
     pub(crate) fn value_range(&self) -> Result<Option<(i64, i64)>, Error> {
         if self.shape.contains(&0) {
             return Ok(None);
         }
-        if let Some(range) = self.values.get() {
+        if let Some(range) = self.found.values.get() {
             return Ok(Some(*range));
         }
-        let values = self.to_vec::<i32>()?;
-        let least = values.iter().copied().min().map_or(0, i64::from);
-        let greatest = values.iter().copied().max().map_or(0, i64::from);
-        Ok(Some(*self.values.get_or_init(|| (least, greatest))))
+        let extremes = self.read_blocks(&self.extremes(&vec![true; self.shape.len()]))?;
+        let (least, greatest) = extremes.split_at(extremes.len() / 2);
+        let least = least.iter().copied().min().map_or(0, i64::from);
+        let greatest = greatest.iter().copied().max().map_or(0, i64::from);
+        Ok(Some(*self.found.values.get_or_init(|| (least, greatest))))
+    }
+
+    /// Whether the integers never decrease along the last dimension, found once, on the device.
+    pub(crate) fn is_sorted(&self) -> Result<bool, Error> {
+        if self.shape.contains(&0) {
+            return Ok(true);
+        }
+        if let Some(sorted) = self.found.sorted.get() {
+            return Ok(*sorted);
+        }
+        let mut blocked = vec![false; self.shape.len()];
+        blocked.iter_mut().last().into_iter().for_each(|last| *last = true);
+        let descents = emit::summarise(self.device.client(), self.captured(), &blocked, Find::Descent);
+        let sorted = self.read_blocks(&descents)?.iter().all(|descent| *descent == 0);
+        Ok(*self.found.sorted.get_or_init(|| sorted))
+    }
+
+    /// The extremes of its blocks, found once, on the device. It must have an element.
+    pub(crate) fn extremes(&self, blocked: &[bool]) -> Buffer {
+        // A panic elsewhere cannot have left the map half written.
+        let mut extremes = self.found.extremes.lock().unwrap_or_else(PoisonError::into_inner);
+        let summarise = || emit::summarise(self.device.client(), self.captured(), blocked, Find::Extremes);
+        extremes.entry(blocked.to_vec()).or_insert_with(summarise).clone()
+    }
+
+    fn read_blocks(&self, found: &Buffer) -> Result<Vec<i32>, Error> {
+        let bytes = self.device.client().read_one(found.memory.clone()).map_err(Error::execution)?;
+        Ok((0..found.length).map(|at| pod::<i32>(&bytes, at)).collect())
+    }
+
+    /// As what a kernel reads by index.
+    pub(crate) fn captured(&self) -> CapturedData {
+        CapturedData {
+            buffer: self.buffer(),
+            storage: match self.dtype {
+                DType::I32 => Storage::I32,
+                DType::U8 => Storage::U8,
+                DType::U32 => Storage::U32,
+                DType::F32 | DType::F16 | DType::Bf16 => Storage::F32,
+            },
+            start: self.start,
+            shape: self.shape.clone(),
+            strides: self.strides.clone(),
+        }
+    }
+
+    /// Its memory.
+    pub(crate) fn buffer(&self) -> Buffer {
+        Buffer { memory: self.memory.clone(), length: self.capacity.max(1) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::tensor::{DType, Tensor};
 use purview_compiler::expr::{Expr, Type};
 use purview_compiler::ir::{Accumulator as ProgramAccumulator, MAX_HEAD_DIM, Operands, Program, TileOp};
 use purview_compiler::launch::Keys;
-use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
+use purview_compiler::spec::{Accumulator, Order, ScalarValue, Spec, TensorType};
 use std::collections::HashSet;
 
 /// Numbers, types and ranges of scalars and captured tensors.
@@ -179,6 +179,16 @@ pub(crate) fn placement(
     }
 }
 
+/// That captured tensors are sorted which are declared so, unless the declaration says `unchecked`.
+pub(crate) fn sorted(spec: &Spec, tensors: &[Tensor]) -> Result<(), Error> {
+    for (param, tensor) in spec.tensors.iter().zip(tensors) {
+        if param.order == Order::Sorted && !tensor.is_sorted()? {
+            return Err(Error::NotSorted { name: param.name.clone(), shape: tensor.shape().to_vec() });
+        }
+    }
+    Ok(())
+}
+
 /// That the accumulator has a log-sum-exp.
 pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
     match spec.accumulator {
@@ -194,11 +204,11 @@ pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
     let mut visit = |expr: &Expr| {
         expr.any(&mut |expr| {
             let parameters = program.parameters();
-            let arithmetic = matches!(expr, Expr::Load { .. })
+            let arithmetic = matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. })
                 || (parameters.assume_type(expr) == Type::Int && matches!(expr, Expr::Unary(..) | Expr::Binary(..)));
             if arithmetic {
                 for operand in expr.children() {
-                    if let Expr::Load { tensor, .. } = operand
+                    if let Expr::Load { tensor, .. } | Expr::Extreme { tensor, .. } = operand
                         && program.tensors[*tensor].ty == TensorType::I32
                     {
                         needed.insert(*tensor);
@@ -209,9 +219,7 @@ pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
         });
     };
     for key_loop in &program.loops {
-        for range in key_loop.visit.iter().chain(&key_loop.full) {
-            range.from.iter().chain(&range.to).for_each(&mut visit);
-        }
+        key_loop.tile_exprs().for_each(&mut visit);
         for op in &key_loop.body {
             match op {
                 TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => visit(expr),

@@ -1,5 +1,6 @@
 //! Affine forms: `2*i - j + 3*(window) - 5` as a list of terms and a constant.
 
+use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 
 /// Σ coefficient · atom + constant. Atoms are integer expressions that are not themselves sums or multiples; none occurs
@@ -67,6 +68,16 @@ impl Affine {
         self.terms.iter().find(|(known, _)| known == atom).map_or(0, |(_, coefficient)| *coefficient)
     }
 
+    /// Whether `leaf` occurs in an atom.
+    pub fn mentions(&self, leaf: &Expr) -> bool {
+        self.terms.iter().any(|(atom, _)| atom.mentions(leaf))
+    }
+
+    /// How many nodes its atoms have.
+    pub fn size(&self) -> usize {
+        self.terms.iter().map(|(atom, _)| atom.size()).sum()
+    }
+
     /// The form without its terms in `atom`.
     pub fn without(&self, atom: &Expr) -> Affine {
         let terms = self.terms.iter().filter(|(known, _)| known != atom).cloned().collect();
@@ -120,6 +131,37 @@ impl Affine {
             Some(sum) if constant == 0 => sum,
             Some(sum) if constant > 0 => Expr::binary(BinaryOp::Add, sum, Expr::Int(constant)),
             Some(sum) => Expr::binary(BinaryOp::Sub, sum, Expr::Int(constant.checked_neg()?)),
+        })
+    }
+
+    /// The floor of the form divided by a positive `divisor`, as an expression; `None` where a number needs more than 32 bits.
+    pub fn divided(&self, divisor: i64) -> Option<Expr> {
+        // ⌊(x + c) / d⌋ is ⌊(x + c mod d) / d⌋ + ⌊c / d⌋, and ⌊d·x / d⌋ is x.
+        let whole = floor_div(self.constant, divisor)?;
+        if self.terms.iter().all(|(_, coefficient)| coefficient % divisor == 0) {
+            let terms = self.terms.iter().map(|(atom, coefficient)| (atom.clone(), coefficient / divisor)).collect();
+            return Affine { terms, constant: whole }.to_expr();
+        }
+        let dividend = Affine { constant: floor_rem(self.constant, divisor)?, ..self.clone() }.to_expr()?;
+        let quotient = Expr::binary(BinaryOp::Div, dividend, Expr::Int(i32::try_from(divisor).ok()?));
+        Affine { terms: vec![(quotient, 1)], constant: whole }.to_expr()
+    }
+
+    /// The condition that the form is at most zero, with terms on the side where they need no sign; `None` where a number
+    /// needs more than 32 bits.
+    pub fn at_most_zero(&self) -> Option<Expr> {
+        let side = |sign: i64| {
+            let terms = self.terms.iter().filter(|(_, coefficient)| coefficient.signum() == sign);
+            let terms: Vec<_> = terms.map(|(atom, coefficient)| (atom.clone(), coefficient * sign)).collect();
+            Affine { terms, constant: 0 }
+        };
+        let (mut left, mut right) = (side(1), side(-1));
+        Some(if left.terms.is_empty() {
+            left.constant = self.constant;
+            Expr::binary(BinaryOp::Ge, right.to_expr()?, left.to_expr()?)
+        } else {
+            right.constant = self.constant.checked_neg()?;
+            Expr::binary(BinaryOp::Le, left.to_expr()?, right.to_expr()?)
         })
     }
 

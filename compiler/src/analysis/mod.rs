@@ -1,6 +1,9 @@
 //! What can be known of expressions without running them.
 
 pub mod affine;
-pub mod conjunction;
+pub mod bounds;
+pub mod clauses;
 pub mod product;
 pub mod ranges;
+pub mod simplify;
+pub mod tile;

@@ -6,7 +6,7 @@
 //! `j <= i &&` the difference `i - j` is not negative.
 
 use crate::analysis::affine::Affine;
-use crate::analysis::conjunction::Conjunction;
+use crate::analysis::clauses::required;
 use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::Program;
@@ -92,7 +92,7 @@ pub enum RangeError {
 ///
 /// Divisors must not be zero for any pair, hidden ones and those that only fill a tile included, because kernels divide
 /// there too. An index may be anything where the mask, an `if`, `&&` or `||` makes it irrelevant: kernels must clamp it.
-/// The ends of the program's key ranges are checked as well. A launch without queries is fine; so is what is computed for
+/// What decides of the program's tiles is checked as well. A launch without queries is fine; so is what is computed for
 /// the keys of a pair that has none.
 pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
     check_counts(spec, launch)?;
@@ -124,17 +124,10 @@ pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(
         if launch.keys[pair].length == 0 {
             continue;
         }
-        let mut facts = Facts::none();
-        for op in &key_loop.body {
-            if let crate::ir::TileOp::Mask { visible, .. } = op {
-                facts = compiled.assume(&facts, visible, true, pair);
-            }
-        }
-        for range in key_loop.visit.iter().chain(&key_loop.full) {
-            for end in range.from.iter().chain(&range.to) {
-                compiled.walk(end, &Facts::none(), Checks { overflow: true, division: true, index: false }, pair)?;
-                compiled.walk(end, &facts, Checks { overflow: false, division: false, index: true }, pair)?;
-            }
+        // Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
+        let checks = Checks { overflow: true, division: true, index: false };
+        for expr in key_loop.tile_exprs() {
+            compiled.walk(expr, &Facts::none(), checks, pair)?;
         }
     }
     Ok(())
@@ -350,10 +343,11 @@ impl<'a> Checker<'a> {
         if !holds {
             predicate = Expr::unary(UnaryOp::Not, predicate);
         }
-        let conjunction = Conjunction::of(&predicate, self.parameters);
         let mut facts = facts.clone();
-        facts.unreachable |= conjunction.never;
-        facts.at_most_zero.extend(conjunction.at_most_zero);
+        match required(&predicate, self.parameters) {
+            None => facts.unreachable = true,
+            Some(forms) => facts.at_most_zero.extend(forms),
+        }
         // Twice, so that a fact that narrows one atom helps another.
         for _ in 0..2 {
             for place in 0..facts.at_most_zero.len() {
@@ -478,6 +472,19 @@ impl<'a> Checker<'a> {
                 let queries = self.queries();
                 Interval::new(queries.low, queries.high + (self.padding.0 - 1).max(0))
             }
+            Expr::KeyFirst | Expr::KeyLast => self.keys(pair),
+            Expr::Extreme { tensor, index, .. } => {
+                for index in index.iter().flat_map(|(first, last)| [first, last]) {
+                    self.walk(index, facts, checks, pair)?;
+                }
+                self.range_of_elements(*tensor)
+            }
+            Expr::Count { tensor, index, value, .. } => {
+                for index in index.iter().chain([&**value]) {
+                    self.walk(index, facts, checks, pair)?;
+                }
+                Interval::new(0, *self.launch.tensors[*tensor].shape.last().unwrap_or(&0) as i64)
+            }
             Expr::Int(value) => Interval::new((*value).into(), (*value).into()),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Score | Expr::Scale | Expr::Float(_) | Expr::Bool(_) => Interval::NONE,
@@ -576,11 +583,16 @@ impl<'a> Checker<'a> {
                 });
             }
         }
-        Ok(match (param.ty, known.values) {
+        Ok(if param.ty == TensorType::I32 { self.range_of_elements(tensor) } else { Interval::NONE })
+    }
+
+    /// The range of the elements of a tensor of integers or truth values.
+    fn range_of_elements(&self, tensor: usize) -> Interval {
+        match (self.parameters.tensors[tensor].ty, self.launch.tensors[tensor].values) {
             (TensorType::I32, Some((low, high))) => Interval::new(low, high),
             (TensorType::I32, None) => Interval::I32,
-            _ => Interval::NONE,
-        })
+            _ => Interval::new(0, 1),
+        }
     }
 
     /// Where the first of `exprs` is written of which that is known.

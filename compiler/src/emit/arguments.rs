@@ -1,6 +1,6 @@
 //! What every kernel takes: operands with their strides, and the values of the program's parameters.
 
-use crate::ir::Program;
+use crate::ir::{Program, Summary};
 use cubecl::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -72,6 +72,59 @@ pub struct Captured {
     pub strides: Sequence<i32>,
 }
 
+/// The extremes of a captured tensor's blocks.
+#[derive(CubeType, CubeLaunch)]
+pub struct SummaryArgument {
+    /// The least element of each block in row-major order, then the greatest of each.
+    pub extremes: Box<[i32]>,
+    /// How many blocks there are.
+    pub blocks: i32,
+    /// From a block to the next, along each dimension.
+    pub strides: Sequence<i32>,
+    /// What it is a summary of.
+    #[cube(comptime)]
+    pub summary: Summary,
+}
+
+/// Blocks of a summary along one dimension.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Blocks {
+    /// The first.
+    pub first: i32,
+    /// The last.
+    pub last: i32,
+    /// From a block to the next.
+    pub stride: i32,
+}
+
+#[cube]
+impl SummaryArgument {
+    /// The extreme of the blocks of `rows` and `columns` from `base`.
+    pub fn extreme(&self, base: i32, rows: Blocks, columns: Blocks, #[comptime] greatest: bool) -> i32 {
+        let base = if greatest { base + self.blocks } else { base };
+        let mut found = self.extremes[(base + rows.first * rows.stride + columns.first * columns.stride) as usize];
+        let mut row = rows.first;
+        while row <= rows.last {
+            let mut column = columns.first;
+            while column <= columns.last {
+                let block = self.extremes[(base + row * rows.stride + column * columns.stride) as usize];
+                found = if greatest { max(found, block) } else { min(found, block) };
+                column += 1;
+            }
+            row += 1;
+        }
+        found
+    }
+}
+
+/// Where a kernel counts the tiles that it visits: for each key loop the visited ones and the full ones.
+#[derive(CubeType, CubeLaunch)]
+pub struct Counters {
+    /// The counts.
+    pub tiles: Box<[Atomic<u32>]>,
+}
+
 /// A scalar parameter.
 #[derive(CubeType, CubeLaunch)]
 pub struct ScalarArgument {
@@ -89,6 +142,8 @@ pub struct Parameters {
     pub scalars: Sequence<ScalarArgument>,
     /// The captured tensors, in the program's order.
     pub tensors: Sequence<Captured>,
+    /// The program's summaries of them, in its order.
+    pub summaries: Sequence<SummaryArgument>,
     /// `scale()`.
     pub scale: f32,
     /// The log-sum-exp of a row that sees nothing: −∞, which WGSL has no constant for.

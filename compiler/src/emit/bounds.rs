@@ -1,49 +1,151 @@
-//! A key loop's bounds at a query tile, as rows of the pair's keys.
+//! The tiles that a key loop visits at a query tile, in rows of the pair's keys.
 
-use super::arguments::Parameters;
+use super::arguments::{Counters, Parameters};
 use super::expression::Place;
-use crate::expr::Expr;
-use crate::ir::KeyLoop;
+use crate::expr::{Expr, UnaryOp};
+use crate::ir::{KeyLoop, KeyRange, MaskedTiles, TileClass, TileOp};
 use cubecl::prelude::*;
 
-/// The rows of a pair's keys that a query tile visits.
+/// A tile of keys is not visited.
+pub const SKIPPED: i32 = 0;
+/// A tile is visited, and its mask evaluated.
+pub const PARTIAL: i32 = 1;
+/// A tile is visited, and its mask is not evaluated.
+pub const FULL: i32 = 2;
+
+/// Rows of a pair's keys; none where `to` is not above `from`.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub struct Visits {
+pub struct Span {
     /// The first.
     pub from: usize,
     /// The one after the last.
     pub to: usize,
-    /// The first that every query sees.
-    pub full_from: usize,
-    /// The one after the last that every query sees.
-    pub full_to: usize,
 }
 
-/// The bounds of the loop's range number `range`, for `len` keys of which the first is at position `offset`. Where nothing
-/// is proved full, `full_to` is 0.
+/// What a query tile knows of its key tiles.
+#[derive(CubeType)]
+pub struct KeyTiles {
+    /// The rows to visit.
+    visit: Sequence<Span>,
+    /// The rows that every query sees.
+    full: Sequence<Span>,
+    /// What the loop's class needs that is the same for all key tiles.
+    known: Sequence<i32>,
+}
+
 #[cube]
-pub fn visits<N: Size>(
+impl KeyTiles {
+    /// Those of `key_loop` at `place`, for `len` keys of which the first is at position `offset`.
+    pub fn new<N: Size>(
+        parameters: &Parameters,
+        place: &Place<N>,
+        len: usize,
+        offset: i32,
+        #[comptime] key_loop: KeyLoop,
+    ) -> KeyTiles {
+        let mut visit = Sequence::new();
+        #[unroll]
+        for at in 0..comptime![key_loop.visit.len()] {
+            visit.push(span::<N>(parameters, place, len as i32, offset, comptime![key_loop.visit[at].clone()]));
+        }
+        let mut full = Sequence::new();
+        #[unroll]
+        for at in 0..comptime![if may_be_partial(&key_loop) { key_loop.full.len() } else { 0 }] {
+            full.push(span::<N>(parameters, place, len as i32, offset, comptime![key_loop.full[at].clone()]));
+        }
+        let mut known = Sequence::new();
+        let invariant = comptime![invariant(&key_loop)];
+        #[unroll]
+        for at in 0..comptime![invariant.len()] {
+            known.push(parameters.uniform::<N>(place, comptime![invariant[at].clone()]));
+        }
+        KeyTiles { visit, full, known }
+    }
+
+    /// The first row of the first tile to visit of those from row `at`, a multiple of `keys`; `len` if there is none.
+    pub fn next(&self, at: usize, len: usize, #[comptime] keys: usize, #[comptime] key_loop: KeyLoop) -> usize {
+        let mut next = len;
+        #[unroll]
+        for range in 0..comptime![key_loop.visit.len()] {
+            let span = &self.visit[range];
+            if at < span.to {
+                next = min(next, max(at, span.from / keys * keys));
+            }
+        }
+        next
+    }
+
+    /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
+    pub fn class<N: Size>(
+        &self,
+        parameters: &Parameters,
+        place: &Place<N>,
+        at: usize,
+        count: usize,
+        offset: i32,
+        #[comptime] key_loop: KeyLoop,
+    ) -> i32 {
+        if comptime![!may_be_partial(&key_loop)] {
+            FULL.runtime()
+        } else {
+            let mut class = PARTIAL.runtime();
+            #[unroll]
+            for range in 0..comptime![key_loop.full.len()] {
+                let span = &self.full[range];
+                if at >= span.from && at + count <= span.to {
+                    class = FULL.runtime();
+                }
+            }
+            let decides = comptime![key_loop.class.as_ref().map(code)];
+            if comptime![decides.is_some()] {
+                if class == PARTIAL {
+                    let first = offset + at as i32;
+                    let here = place.of_keys(first, first + count as i32 - 1);
+                    class = parameters.uniform_with::<N>(
+                        &here,
+                        &self.known,
+                        comptime![invariant(&key_loop)],
+                        comptime![decides.clone().unwrap()],
+                    );
+                }
+            }
+            class
+        }
+    }
+}
+
+/// Counts a tile of `key_loop`, the place of the loop in the program.
+#[cube]
+pub fn count_tile(counters: &Counters, class: i32, #[comptime] key_loop: usize) {
+    if class != SKIPPED {
+        counters.tiles[comptime![2 * key_loop]].fetch_add(1u32);
+    }
+    if class == FULL {
+        counters.tiles[comptime![2 * key_loop + 1]].fetch_add(1u32);
+    }
+}
+
+/// The rows at positions `range`, within 0..=len.
+#[cube]
+fn span<N: Size>(
     parameters: &Parameters,
     place: &Place<N>,
-    len: usize,
+    len: i32,
     offset: i32,
-    #[comptime] key_loop: KeyLoop,
-    #[comptime] range: usize,
-) -> Visits {
-    let all = len as i32;
-    let visit = comptime![key_loop.visit[range].clone()];
-    let full = comptime![key_loop.full.clone()];
-    let from = row::<N>(parameters, place, all, offset, comptime![visit.from.clone()], 0i32);
-    let to = row::<N>(parameters, place, all, offset, comptime![visit.to.clone()], all);
-    let mut full_from = 0usize;
-    let mut full_to = 0usize;
-    if comptime![full.is_some()] {
-        let full = comptime![full.clone().unwrap()];
-        full_from = row::<N>(parameters, place, all, offset, comptime![full.from.clone()], 0i32);
-        full_to = row::<N>(parameters, place, all, offset, comptime![full.to.clone()], all);
+    #[comptime] range: KeyRange,
+) -> Span {
+    let from = row::<N>(parameters, place, len, offset, comptime![range.from.clone()], 0i32);
+    let mut to = row::<N>(parameters, place, len, offset, comptime![range.to.clone()], len);
+    let when = comptime![range.when.clone().map(|when| Expr::unary(UnaryOp::ToInt, when))];
+    let mut holds = from < to;
+    if comptime![when.is_some()] {
+        holds = holds && parameters.uniform::<N>(place, comptime![when.clone().unwrap()]) != 0;
     }
-    Visits { from, to, full_from, full_to }
+    if !holds {
+        to = 0;
+    }
+    Span { from: from as usize, to: to as usize }
 }
 
 /// The row of the key at position `bound`, within 0..=len; `otherwise` where there is no bound.
@@ -55,12 +157,49 @@ fn row<N: Size>(
     offset: i32,
     #[comptime] bound: Option<Expr>,
     otherwise: i32,
-) -> usize {
+) -> i32 {
     let mut row = otherwise;
     if comptime![bound.is_some()] {
         // Clamped before it is moved, so that no bound can overflow.
         let bound = parameters.uniform::<N>(place, comptime![bound.clone().unwrap()]);
         row = clamp(bound, offset, offset + len) - offset;
     }
-    row as usize
+    row
+}
+
+/// Whether a tile can be partial: there is a mask.
+pub fn may_be_partial(key_loop: &KeyLoop) -> bool {
+    key_loop.visible().is_some()
+}
+
+/// Whether a tile can be full: there is no mask, or it is not evaluated on all tiles.
+pub fn may_be_full(key_loop: &KeyLoop) -> bool {
+    !key_loop.body.iter().any(|op| matches!(op, TileOp::Mask { tiles: MaskedTiles::All, .. }))
+}
+
+/// The class as a number.
+fn code(class: &TileClass) -> Expr {
+    let full = Expr::select(class.all.clone(), Expr::Int(FULL), Expr::Int(PARTIAL));
+    Expr::select(class.some.clone(), full, Expr::Int(SKIPPED))
+}
+
+/// The extremes and counts of the loop's class that are the same for all key tiles: each is a loop, and is evaluated once.
+fn invariant(key_loop: &KeyLoop) -> Vec<Expr> {
+    let mut found = Vec::new();
+    if let Some(class) = &key_loop.class {
+        collect_invariant(&class.some, &mut found);
+        collect_invariant(&class.all, &mut found);
+    }
+    found
+}
+
+fn collect_invariant(expr: &Expr, found: &mut Vec<Expr>) {
+    let varies = expr.mentions(&Expr::KeyFirst) || expr.mentions(&Expr::KeyLast);
+    if !varies && matches!(expr, Expr::Extreme { .. } | Expr::Count { .. }) {
+        if !found.contains(expr) {
+            found.push(expr.clone());
+        }
+    } else {
+        expr.children().into_iter().for_each(|child| collect_invariant(child, found));
+    }
 }

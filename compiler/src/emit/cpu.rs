@@ -17,8 +17,8 @@
 //! CubeCL's CPU runtime runs the cubes of a launch one after another on every unit, so that parallelism is the number of
 //! units: one cube, a unit per core, and an atomic counter of query tiles. The tiles that see most are taken first.
 
-use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
-use super::bounds::visits;
+use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
+use super::bounds::{FULL, KeyTiles, PARTIAL, count_tile, may_be_full, may_be_partial};
 use super::count_kernel;
 use super::expression::Place;
 use super::scores::apply;
@@ -59,8 +59,10 @@ pub fn attention_cpu<E: Float, N: Size>(
     extent: &Extent,
     parameters: &Parameters,
     items: usize,
+    counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CpuSchedule,
+    #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
     let vectors = comptime![schedule.vectors];
@@ -97,6 +99,8 @@ pub fn attention_cpu<E: Float, N: Size>(
             kv_head: kv_head as i32,
             query_first: first,
             query_last: extent.query_offset + min(row0 + comptime![query_tile - 1], last_row) as i32,
+            key_first: 0i32,
+            key_last: 0i32,
         };
 
         let base = query.start + batch * query.batch + head * query.head;
@@ -131,16 +135,18 @@ pub fn attention_cpu<E: Float, N: Size>(
             let pair = &pairs[comptime![key_loop.pair]];
             let key_base = pair.key.start + batch * pair.key.batch + kv_head * pair.key.head;
             let value_base = pair.value.start + batch * pair.value.batch + kv_head * pair.value.head;
-            let mut done = 0usize;
-            #[unroll]
-            for range in 0..comptime![key_loop.visit.len()] {
-                let visit = visits::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()], range);
-                let keys = comptime![schedule.keys];
-                let mut key0 = max(visit.from / keys * keys, done);
-                while key0 < visit.to {
-                    let count = min(keys, pair.len - key0);
-                    let full = key0 >= visit.full_from && key0 + count <= visit.full_to;
-                    if full {
+            let tiles = KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+            let keys = comptime![schedule.keys];
+            let mut key0 = tiles.next(0, pair.len, keys, comptime![key_loop.clone()]);
+            while key0 < pair.len {
+                let count = min(keys, pair.len - key0);
+                let class =
+                    tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+                if counting {
+                    count_tile(&counters[0], class, at);
+                }
+                if comptime![may_be_full(&key_loop)] {
+                    if class == FULL {
                         key_tile::<E, N>(
                             &mut tile,
                             pair,
@@ -155,7 +161,10 @@ pub fn attention_cpu<E: Float, N: Size>(
                             schedule,
                             true,
                         );
-                    } else {
+                    }
+                }
+                if comptime![may_be_partial(&key_loop)] {
+                    if class == PARTIAL {
                         key_tile::<E, N>(
                             &mut tile,
                             pair,
@@ -171,9 +180,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                             false,
                         );
                     }
-                    key0 += keys;
                 }
-                done = max(done, key0);
+                key0 = tiles.next(key0 + keys, pair.len, keys, comptime![key_loop.clone()]);
             }
         }
         finish::<E, N>(

@@ -14,8 +14,8 @@
 //! O = O / l
 //! ```
 
-use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
-use super::bounds::visits;
+use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
+use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, may_be_full, may_be_partial};
 use super::count_kernel;
 use super::expression::Place;
 use super::scores::apply;
@@ -62,8 +62,10 @@ pub fn attention_cube<E: Float>(
     lse: &mut [f32],
     extent: &Extent,
     parameters: &Parameters,
+    counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
+    #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
     let rows = comptime![schedule.queries / schedule.unit_rows];
@@ -100,6 +102,8 @@ pub fn attention_cube<E: Float>(
         kv_head: kv_head as i32,
         query_first: first,
         query_last: extent.query_offset + min(row0 + comptime![schedule.queries - 1], last_row) as i32,
+        key_first: 0i32,
+        key_last: 0i32,
     };
     let mut factor = 1.0f32;
     if comptime![program.query_scale.is_some()] {
@@ -134,12 +138,19 @@ pub fn attention_cube<E: Float>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let pair = &pairs[comptime![key_loop.pair]];
-        let mut done = 0usize;
-        #[unroll]
-        for range in 0..comptime![key_loop.visit.len()] {
-            let visit = visits::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()], range);
-            let mut key0 = max(visit.from / schedule.keys * schedule.keys, done);
-            while key0 < visit.to {
+        let tiles = KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+        let keys = comptime![schedule.keys];
+        let mut key0 = tiles.next(0, pair.len, keys, comptime![key_loop.clone()]);
+        while key0 < pair.len {
+            let count = min(keys, pair.len - key0);
+            let class =
+                tiles.class::<One>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+            if counting {
+                if UNIT_POS == 0 {
+                    count_tile(&counters[0], class, at);
+                }
+            }
+            if class != SKIPPED {
                 scores::<E>(
                     &mut unit,
                     &mut stage,
@@ -157,41 +168,45 @@ pub fn attention_cube<E: Float>(
                     comptime![program.operands.qk_dim],
                     schedule,
                 );
-                let end = min(key0 + schedule.keys, pair.len);
-                if key0 >= visit.full_from && end <= visit.full_to {
-                    map_scores(
-                        &mut unit,
-                        parameters,
-                        &place,
-                        extent,
-                        row0,
-                        key0,
-                        pair.len,
-                        pair.offset,
-                        unit_row,
-                        unit_column,
-                        comptime![program.clone()],
-                        comptime![key_loop.clone()],
-                        schedule,
-                        true,
-                    );
-                } else {
-                    map_scores(
-                        &mut unit,
-                        parameters,
-                        &place,
-                        extent,
-                        row0,
-                        key0,
-                        pair.len,
-                        pair.offset,
-                        unit_row,
-                        unit_column,
-                        comptime![program.clone()],
-                        comptime![key_loop.clone()],
-                        schedule,
-                        false,
-                    );
+                if comptime![may_be_full(&key_loop)] {
+                    if class == FULL {
+                        map_scores(
+                            &mut unit,
+                            parameters,
+                            &place,
+                            extent,
+                            row0,
+                            key0,
+                            pair.len,
+                            pair.offset,
+                            unit_row,
+                            unit_column,
+                            comptime![program.clone()],
+                            comptime![key_loop.clone()],
+                            schedule,
+                            true,
+                        );
+                    }
+                }
+                if comptime![may_be_partial(&key_loop)] {
+                    if class == PARTIAL {
+                        map_scores(
+                            &mut unit,
+                            parameters,
+                            &place,
+                            extent,
+                            row0,
+                            key0,
+                            pair.len,
+                            pair.offset,
+                            unit_row,
+                            unit_column,
+                            comptime![program.clone()],
+                            comptime![key_loop.clone()],
+                            schedule,
+                            false,
+                        );
+                    }
                 }
                 push::<E>(
                     &mut unit,
@@ -205,9 +220,8 @@ pub fn attention_cube<E: Float>(
                     comptime![program.clone()],
                     schedule,
                 );
-                key0 += schedule.keys;
             }
-            done = max(done, key0);
+            key0 = tiles.next(key0 + keys, pair.len, keys, comptime![key_loop.clone()]);
         }
     }
 

@@ -4,9 +4,10 @@
 //! (one per lane; a schedule without vectors uses one lane), everything else is uniform. Operations are built on untyped
 //! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
 
-use super::arguments::{CapturedExpand, ElementsExpand, Parameters, ParametersExpand};
+use super::arguments::{BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand};
 use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use crate::ir::{SUMMARY_BLOCK, Summary};
 use cubecl::ir::{
     ConstantValue, ElemType, ExpandValue, FloatKind, IntKind,
     dialect::vector::{CompositeExtractOp, CompositeInsertOp},
@@ -36,6 +37,10 @@ pub struct Place<N: Size> {
     pub query_first: i32,
     /// The absolute position of the tile's last query.
     pub query_last: i32,
+    /// The absolute position of the tile's first key.
+    pub key_first: i32,
+    /// The absolute position of the tile's last key.
+    pub key_last: i32,
 }
 
 #[cube]
@@ -50,6 +55,23 @@ impl<N: Size> Place<N> {
             kv_head: self.kv_head,
             query_first: self.query_first,
             query_last: self.query_last,
+            key_first: self.key_first,
+            key_last: self.key_last,
+        }
+    }
+
+    /// The same place for the keys at positions `first` to `last`.
+    pub fn of_keys(&self, first: i32, last: i32) -> Place<N> {
+        Place::<N> {
+            query: self.query,
+            key: self.key,
+            batch: self.batch,
+            head: self.head,
+            kv_head: self.kv_head,
+            query_first: self.query_first,
+            query_last: self.query_last,
+            key_first: first,
+            key_last: last,
         }
     }
 
@@ -63,6 +85,8 @@ impl<N: Size> Place<N> {
             kv_head: self.kv_head,
             query_first: self.query_first,
             query_last: self.query_last,
+            key_first: self.key_first,
+            key_last: self.key_last,
         }
     }
 }
@@ -91,6 +115,25 @@ impl Parameters {
             let score = constant_float(0.0);
             let typed = Evaluator::new(scope, self, place, score).evaluate(&expr);
             typed.value.read_value(scope).into()
+        })
+    }
+
+    /// As [`uniform`](Self::uniform), where the integers `exprs` have been evaluated to `values`.
+    pub fn uniform_with<N: Size>(
+        &self,
+        place: &Place<N>,
+        values: &Sequence<i32>,
+        #[comptime] exprs: Vec<Expr>,
+        #[comptime] expr: Expr,
+    ) -> i32 {
+        intrinsic!(|scope| {
+            let score = constant_float(0.0);
+            let evaluator = Evaluator::new(scope, self, place, score);
+            for (at, known) in exprs.into_iter().enumerate() {
+                let value = values.__expand_index_method(scope, at.into());
+                evaluator.known.borrow_mut().insert(known, int(value.expand));
+            }
+            evaluator.evaluate(&expr).value.read_value(scope).into()
         })
     }
 }
@@ -133,6 +176,8 @@ struct Evaluator<'a> {
     kv_head: ExpandValue,
     query_first: ExpandValue,
     query_last: ExpandValue,
+    key_first: ExpandValue,
+    key_last: ExpandValue,
     score: ExpandValue,
     known: RefCell<HashMap<Expr, Typed>>,
 }
@@ -156,6 +201,8 @@ impl<'a> Evaluator<'a> {
             kv_head: read(place.kv_head.expand),
             query_first: read(place.query_first.expand),
             query_last: read(place.query_last.expand),
+            key_first: read(place.key_first.expand),
+            key_last: read(place.key_last.expand),
             score,
             known: RefCell::default(),
         }
@@ -185,6 +232,8 @@ impl<'a> Evaluator<'a> {
             Expr::KvHead => int(self.kv_head),
             Expr::QueryFirst => int(self.query_first),
             Expr::QueryLast => int(self.query_last),
+            Expr::KeyFirst => int(self.key_first),
+            Expr::KeyLast => int(self.key_last),
             Expr::Score => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
@@ -193,6 +242,8 @@ impl<'a> Evaluator<'a> {
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Load { tensor, index } => self.load(*tensor, index),
+            Expr::Extreme { tensor, greatest, index } => self.extreme(*tensor, *greatest, index),
+            Expr::Count { tensor, index, value, inclusive } => self.count(*tensor, index, value, *inclusive),
             Expr::Unary(op, a) => self.unary(*op, self.evaluate(a)),
             Expr::Binary(op, a, b) => {
                 let signs = non_negative(a) && non_negative(b);
@@ -218,16 +269,7 @@ impl<'a> Evaluator<'a> {
     /// hold any.
     fn load(&self, tensor: usize, index: &[Expr]) -> Typed {
         let tensor = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
-        let mut offset = int(tensor.start.expand);
-        for (dimension, expr) in index.iter().enumerate() {
-            let last = tensor.last.__expand_index_method(self.scope, dimension.into());
-            let stride = tensor.strides.__expand_index_method(self.scope, dimension.into());
-            let at = self.binary(BinaryOp::Max, self.evaluate(expr), int(constant_int(0)), true);
-            let at = self.binary(BinaryOp::Min, at, int(last.expand), true);
-            let step = self.binary(BinaryOp::Mul, at, int(stride.expand), true);
-            offset = self.binary(BinaryOp::Add, offset, step, true);
-        }
-        let offset = offset.value.read_value(self.scope);
+        let offset = self.offset(tensor, index).value.read_value(self.scope);
         let lanes = offset.vector_size(self.scope.ctx());
         if lanes == 1 {
             return self.element(tensor, offset);
@@ -247,16 +289,77 @@ impl<'a> Evaluator<'a> {
         Typed { ty, value: value.into() }
     }
 
+    /// The offset of the element at `index`, of which a last dimension may be left out.
+    fn offset(&self, tensor: &CapturedExpand, index: &[Expr]) -> Typed {
+        let mut offset = int(tensor.start.expand);
+        for (dimension, expr) in index.iter().enumerate() {
+            let stride = tensor.strides.__expand_index_method(self.scope, dimension.into());
+            let at = self.inside(tensor, dimension, expr);
+            let step = self.binary(BinaryOp::Mul, at, int(stride.expand), true);
+            offset = self.binary(BinaryOp::Add, offset, step, true);
+        }
+        offset
+    }
+
+    /// The index `expr`, clamped into its dimension.
+    fn inside(&self, tensor: &CapturedExpand, dimension: usize, expr: &Expr) -> Typed {
+        let last = tensor.last.__expand_index_method(self.scope, dimension.into());
+        let at = self.binary(BinaryOp::Max, self.evaluate(expr), int(constant_int(0)), true);
+        self.binary(BinaryOp::Min, at, int(last.expand), true)
+    }
+
+    /// The extreme of the blocks that a box of indices touches.
+    fn extreme(&self, tensor: usize, greatest: bool, index: &[(Expr, Expr)]) -> Typed {
+        let Some(summary) = Summary::of(tensor, index) else {
+            let index: Vec<Expr> = index.iter().map(|(first, _)| first.clone()).collect();
+            let element = self.load(tensor, &index);
+            return if element.ty == Type::Bool { self.unary(UnaryOp::ToInt, element) } else { element };
+        };
+        let captured = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
+        let summaries = &self.parameters.summaries;
+        let summary = (0..summaries.len()).map(|at| summaries.__expand_index_method(self.scope, at.into())).find(|known| known.summary == summary);
+        let summary = summary.expect("a launch gives every summary of its program");
+        let mut base = int(constant_int(0));
+        let mut spans = Vec::new();
+        for (dimension, (first, last)) in index.iter().enumerate() {
+            let stride = summary.strides.__expand_index_method(self.scope, dimension.into());
+            let (first, last) = (self.inside(captured, dimension, first), self.inside(captured, dimension, last));
+            if summary.summary.blocked[dimension] {
+                let block = int(constant_int(SUMMARY_BLOCK as i32));
+                let of = |at| self.binary(BinaryOp::Div, at, block, true).value;
+                spans.push(BlocksExpand { first: of(first).into(), last: of(last).into(), stride: stride.expand.into() });
+            } else {
+                let step = self.binary(BinaryOp::Mul, first, int(stride.expand), true);
+                base = self.binary(BinaryOp::Add, base, step, true);
+            }
+        }
+        let zero = || constant_int(0).into();
+        let one = BlocksExpand { first: zero(), last: zero(), stride: zero() };
+        let columns = spans.pop().unwrap_or(one);
+        let rows = spans.pop().unwrap_or(one);
+        int(summary.__expand_extreme_method(self.scope, base.value.into(), rows, columns, greatest).expand)
+    }
+
+    /// How many elements of a row of a sorted tensor are below `value`, or at most `value`.
+    fn count(&self, tensor: usize, index: &[Expr], value: &Expr, inclusive: bool) -> Typed {
+        let captured = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
+        let ElementsExpand::I32(elements) = &captured.elements else {
+            unreachable!("the verifier allows a count only of integers")
+        };
+        let start = self.offset(captured, index).value.into();
+        let last = captured.last.__expand_index_method(self.scope, index.len().into()).clone();
+        let stride = captured.strides.__expand_index_method(self.scope, index.len().into()).clone();
+        let value = self.evaluate(value).value.into();
+        int(count_sorted::expand(self.scope, elements, start, last, stride, value, inclusive).expand)
+    }
+
     /// The element at the scalar `offset`.
     fn element(&self, tensor: &CapturedExpand, offset: Value) -> Typed {
-        let offset = cast_value(self.scope, offset, usize::__expand_as_type(self.scope));
-        let integer =
-            |value: Value| -> ExpandValue { cast_value(self.scope, value, i32::__expand_as_type(self.scope)).into() };
+        let element = stored(self.scope, tensor, offset);
         match &tensor.elements {
-            ElementsExpand::F32(elements) => float(element(self.scope, elements, offset).into()),
-            ElementsExpand::I32(elements) => int(element(self.scope, elements, offset).into()),
-            ElementsExpand::U8(elements) => self.not_zero(integer(element(self.scope, elements, offset))),
-            ElementsExpand::U32(elements) => self.not_zero(integer(element(self.scope, elements, offset))),
+            ElementsExpand::F32(_) => float(element),
+            ElementsExpand::I32(_) => int(element),
+            ElementsExpand::U8(_) | ElementsExpand::U32(_) => self.not_zero(element),
         }
     }
 
@@ -386,6 +489,61 @@ impl<'a> Evaluator<'a> {
         let less = int(i32::__expand_native_sub(scope, quotient.value, constant_int(1)));
         let more = int(i32::__expand_native_add(scope, remainder.value, b.value));
         (self.select(correct, less, quotient), self.select(correct, more, remainder))
+    }
+}
+
+/// How many of the sorted elements at `start`, `start + stride`, …, with the last index `last`, are below `value` or, if
+/// `inclusive`, at most `value`; by bisection.
+#[cube]
+fn count_sorted(
+    elements: &Box<[i32]>,
+    start: i32,
+    last: i32,
+    stride: i32,
+    value: i32,
+    #[comptime] inclusive: bool,
+) -> i32 {
+    let mut low = 0i32;
+    let mut high = last + 1;
+    while low < high {
+        let middle = (low + high) / 2;
+        let element = elements[(start + middle * stride) as usize];
+        let counts = if inclusive { element <= value } else { element < value };
+        if counts {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+#[cube]
+impl Captured {
+    /// The element at `offset` of a tensor of integers or truth values, which are 0 and 1.
+    pub fn integer(&self, offset: i32) -> i32 {
+        intrinsic!(|scope| {
+            let element = stored(scope, self, offset.expand.read_value(scope));
+            match &self.elements {
+                ElementsExpand::F32(_) | ElementsExpand::I32(_) => element.into(),
+                ElementsExpand::U8(_) | ElementsExpand::U32(_) => {
+                    let one = i32::__expand_native_min(scope, element, constant_int(1));
+                    one.into()
+                }
+            }
+        })
+    }
+}
+
+/// The element at the scalar `offset` as it is stored, truth values as integers.
+fn stored(scope: &Scope, tensor: &CapturedExpand, offset: Value) -> ExpandValue {
+    let offset = cast_value(scope, offset, usize::__expand_as_type(scope));
+    let integer = |value: Value| -> ExpandValue { cast_value(scope, value, i32::__expand_as_type(scope)).into() };
+    match &tensor.elements {
+        ElementsExpand::F32(elements) => element(scope, elements, offset).into(),
+        ElementsExpand::I32(elements) => element(scope, elements, offset).into(),
+        ElementsExpand::U8(elements) => integer(element(scope, elements, offset)),
+        ElementsExpand::U32(elements) => integer(element(scope, elements, offset)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{
-    CapturedLaunch, Compiled, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
-    ScalarArgumentLaunch,
+    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
+    ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;
-use crate::ir::Element;
+use super::summary::{self, Find};
+use crate::ir::{Element, Summary};
 use crate::schedule::{CubeSchedule, Schedule};
 use crate::spec::ScalarValue;
 use cubecl::client::Client;
@@ -92,6 +93,10 @@ pub struct LaunchData {
     pub scalars: Vec<ScalarValue>,
     /// The captured tensors, in the program's order.
     pub tensors: Vec<CapturedData>,
+    /// The program's summaries of them, as [`summarise`] makes them, in its order.
+    pub summaries: Vec<Buffer>,
+    /// Where tiles are counted, if they are: zeros, two for each key loop.
+    pub counters: Option<Buffer>,
     /// `scale()`.
     pub scale: f32,
     /// B.
@@ -150,13 +155,22 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
         };
         scalars.push(ScalarArgumentLaunch::new(value, truth));
     }
+    let mut summaries = SequenceArg::new();
+    for (summary, extremes) in program.summaries().into_iter().zip(data.summaries) {
+        summaries.push(summary_argument(summary, extremes, &data.tensors));
+    }
     let mut tensors = SequenceArg::new();
     for tensor in data.tensors {
         tensors.push(captured(tensor));
     }
     let query = operand::<E>(data.query);
     let extent = ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset);
-    let parameters = ParametersLaunch::new(scalars, tensors, data.scale, f32::NEG_INFINITY);
+    let parameters = ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY);
+    let mut counters = SequenceArg::new();
+    let counting = data.counters.is_some();
+    if let Some(tiles) = data.counters {
+        counters.push(CountersLaunch::new(buffer(tiles)));
+    }
     let (output, lse) = (buffer(data.output), buffer(data.lse));
 
     match schedule {
@@ -181,8 +195,10 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     extent,
                     parameters,
                     items,
+                    counters,
                     program.clone(),
                     cpu,
+                    counting,
                 );
             }
         }
@@ -200,13 +216,58 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     lse,
                     extent,
                     parameters,
+                    counters,
                     program.clone(),
                     cube,
+                    counting,
                 );
             }
         }
     }
     Ok(())
+}
+
+/// What is found of each block of `tensor`, which holds integers or truth values and has an element: a buffer of a number per
+/// block, or of two for the extremes, in row-major order of the blocks.
+pub fn summarise(client: &Client, tensor: CapturedData, blocked: &[bool], find: Find) -> Buffer {
+    let shape = Summary { tensor: 0, blocked: blocked.to_vec() }.shape(&tensor.shape);
+    let blocks: usize = shape.iter().product();
+    let length = if find == Find::Extremes { 2 * blocks } else { blocks };
+    let found = Buffer { memory: client.empty(4 * length), length };
+    // On a CPU only the units of a cube run side by side; elsewhere, cubes of a size that every device has.
+    let (count, units) = match client.properties().hardware.num_cpu_cores {
+        Some(cores) => (1, cores),
+        None => (blocks.div_ceil(64).min(1024) as u32, 64),
+    };
+    let mut lengths = SequenceArg::new();
+    for length in shape {
+        lengths.push(length as i32);
+    }
+    // SAFETY: the kernel stays inside the tensor and the blocks, as computed from its shape.
+    unsafe {
+        summary::summarise::launch_unchecked(
+            client,
+            CubeCount::new_1d(count),
+            CubeDim::new_1d(units),
+            captured(tensor),
+            buffer(found.clone()),
+            lengths,
+            blocks as i32,
+            blocked.to_vec(),
+            find,
+        );
+    }
+    found
+}
+
+fn summary_argument(summary: Summary, extremes: Buffer, tensors: &[CapturedData]) -> SummaryArgumentLaunch {
+    let shape = summary.shape(&tensors[summary.tensor].shape);
+    let mut strides = SequenceArg::new();
+    for dimension in 0..shape.len() {
+        strides.push(shape[dimension + 1..].iter().product::<usize>() as i32);
+    }
+    let blocks = shape.iter().product::<usize>() as i32;
+    SummaryArgumentLaunch::new(buffer(extremes), blocks, strides, summary)
 }
 
 /// A cube per query tile, query head and batch.

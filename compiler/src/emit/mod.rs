@@ -1,8 +1,9 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
 //! Each schedule is a kernel template over compile-time data: [`cpu`] and [`cube`]. They share the arguments
-//! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the bounds of key loops ([`bounds`]), what maps
-//! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`launch`](mod@launch) runs them.
+//! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
+//! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
+//! beforehand. [`launch`](mod@launch) runs them.
 //! With the feature `wgpu`, `text` gives a kernel's WGSL without a device.
 
 pub mod arguments;
@@ -13,6 +14,7 @@ pub mod expression;
 pub mod launch;
 pub mod scores;
 pub mod softmax;
+pub mod summary;
 #[cfg(feature = "wgpu")]
 pub mod text;
 

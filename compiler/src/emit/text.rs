@@ -2,7 +2,7 @@
 
 use super::arguments::{
     CapturedCompilationArg, Compiled, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
-    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg,
+    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
 };
 use super::cube::attention_cube::AttentionCube;
 use crate::ir::Element;
@@ -66,8 +66,10 @@ fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String
             buffer(),
             ExtentCompilationArg { heads: (), group: (), queries: (), query_offset: () },
             parameters(program),
+            [].into_iter().collect(),
             program.clone(),
             schedule,
+            false,
         )
         .define()
     };
@@ -123,7 +125,19 @@ fn parameters(program: &Compiled) -> ParametersCompilationArg {
         last: (0..param.rank).map(|_| ()).collect(),
         strides: (0..param.rank).map(|_| ()).collect(),
     });
-    ParametersCompilationArg { scalars: scalars.collect(), tensors: tensors.collect(), scale: (), empty_lse: () }
+    let summaries = program.summaries().into_iter().map(|summary| SummaryArgumentCompilationArg {
+        extremes: buffer(),
+        blocks: (),
+        strides: summary.blocked.iter().map(|_| ()).collect(),
+        summary,
+    });
+    ParametersCompilationArg {
+        scalars: scalars.collect(),
+        tensors: tensors.collect(),
+        summaries: summaries.collect(),
+        scale: (),
+        empty_lse: (),
+    }
 }
 
 /// WebGPU's default limits (https://www.w3.org/TR/webgpu/#limits).

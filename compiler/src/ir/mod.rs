@@ -142,6 +142,49 @@ pub struct KeyLoop {
     pub body: Vec<TileOp>,
 }
 
+/// A summary of a captured tensor of integers or truth values: the least and the greatest of each block of elements.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Summary {
+    /// The tensor's place in [`Program::tensors`].
+    pub tensor: usize,
+    /// The dimensions along which [`SUMMARY_BLOCK`] indices share a block; along the others each index has its own.
+    pub blocked: Vec<bool>,
+}
+
+impl Summary {
+    /// The summary from which the extreme over a box of indices is read: blocked where the box is not a single index for
+    /// certain. `None` where it is one element.
+    pub fn of(tensor: usize, index: &[(Expr, Expr)]) -> Option<Summary> {
+        let blocked: Vec<bool> = index.iter().map(|(first, last)| first != last).collect();
+        blocked.contains(&true).then_some(Summary { tensor, blocked })
+    }
+
+    /// Its number of blocks along each dimension of a tensor of `shape`.
+    pub fn shape(&self, shape: &[usize]) -> Vec<usize> {
+        let blocks = self.blocked.iter().zip(shape);
+        blocks.map(|(&blocked, &length)| if blocked { length.div_ceil(SUMMARY_BLOCK) } else { length }).collect()
+    }
+}
+
+impl Program {
+    /// The summaries that its tiles are decided by, each once.
+    pub fn summaries(&self) -> Vec<Summary> {
+        let mut summaries = Vec::new();
+        for expr in self.loops.iter().flat_map(KeyLoop::tile_exprs) {
+            expr.any(&mut |expr| {
+                if let Expr::Extreme { tensor, index, .. } = expr
+                    && let Some(summary) = Summary::of(*tensor, index)
+                    && !summaries.contains(&summary)
+                {
+                    summaries.push(summary);
+                }
+                false
+            });
+        }
+        summaries
+    }
+}
+
 /// The most ranges of a list. A kernel compares a tile with each of them; what a predicate has more is merged.
 pub const MAX_RANGES: usize = 8;
 

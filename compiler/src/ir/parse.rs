@@ -7,8 +7,10 @@
 //!            "o" "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" )
 //!            name "=" "load" name "[" "i" "]" [ "*" "(" expr ")" ]
 //!            { loop }  "store" "o"  [ "schedule" name "(" name ":" integer, … ")" ]
-//! loop     = "for" "j" "in" "tiles" "(" "T"n ")" [ "nowhere" | range { "," range } ] [ "full" range ] { op }
-//! range    = "all" | "from" expr [ "to" expr ] | "to" expr
+//! loop     = "for" "j" "in" "tiles" "(" "T"n ")" [ "nowhere" | ranges ] [ "full" ranges ]
+//!            [ "skip" "unless" expr "full" "where" expr ] { op }
+//! ranges   = range { "," range }
+//! range    = ( "all" | "from" expr [ "to" expr ] | "to" expr ) [ "if" expr ]
 //! op       = "s" "=" "dot" name "," name "[" "j" "]"  |  "s" "=" "map" expr
 //!          | "s" "=" "mask" "s" "where" expr "on" ("all"|"partial")  |  "o" "=" "push" "s" "," name "[" "j" "]"
 //! ```
@@ -17,10 +19,10 @@
 //! [`verify`](super::verify) checks.
 
 use super::print::{Precedence, RESERVED};
-use super::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileOp};
+use super::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::schedule::{CpuSchedule, CubeSchedule, Schedule};
-use crate::spec::{Pair, ScalarParam, ScalarType, TensorParam, TensorType};
+use crate::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use crate::typing::Parameters;
 use thiserror::Error;
 
@@ -311,19 +313,29 @@ impl Parser {
     }
 
     fn parameter(&mut self) -> Result<(), ParseError> {
-        let comptime = self.skip_sign("#");
-        if comptime {
-            self.words(&["[", "comptime", "]"])?;
+        let (mut comptime, mut order) = (false, Order::Any);
+        if self.skip_sign("#") {
+            self.sign("[")?;
+            comptime = self.one_of(&["comptime", "sorted"])? == 0;
+            if !comptime {
+                order = Order::Sorted;
+                if self.skip_sign("(") {
+                    self.words(&["unchecked", ")"])?;
+                    order = Order::SortedUnchecked;
+                }
+            }
+            self.sign("]")?;
         }
         let name = self.name()?;
         self.sign(":")?;
-        if !comptime && self.skip_word("Tensor") {
+        if order.is_sorted() || (!comptime && self.at_word("Tensor")) {
+            self.word("Tensor")?;
             self.sign("<")?;
             let ty = [TensorType::F32, TensorType::I32, TensorType::Bool][self.one_of(&["f32", "i32", "bool"])?];
             self.sign(",")?;
             let rank = self.size()?;
             self.sign(">")?;
-            self.tensors.push(TensorParam { name, ty, rank });
+            self.tensors.push(TensorParam { name, ty, rank, order });
         } else {
             let ty = self.one_of(&["i32", "u32", "f32", "bool"])?;
             let ty = [ScalarType::I32, ScalarType::U32, ScalarType::F32, ScalarType::Bool][ty];
@@ -366,16 +378,22 @@ impl Parser {
         };
         self.step();
         self.sign(")")?;
-        let mut visit = Vec::new();
-        if self.at_word("from") || self.at_word("to") || self.at_word("all") {
-            visit.push(self.range()?);
-            while self.skip_sign(",") {
-                visit.push(self.range()?);
-            }
-        } else if !self.skip_word("nowhere") {
-            visit.push(KeyRange::ALL);
-        }
-        let full = if self.skip_word("full") { Some(self.range()?) } else { None };
+        let visit = if self.at_word("from") || self.at_word("to") || self.at_word("all") {
+            self.ranges()?
+        } else if self.skip_word("nowhere") {
+            Vec::new()
+        } else {
+            vec![KeyRange::ALL]
+        };
+        let full = if self.skip_word("full") { self.ranges()? } else { Vec::new() };
+        let class = if self.skip_word("skip") {
+            self.word("unless")?;
+            let some = self.expr(Precedence::Or)?;
+            self.words(&["full", "where"])?;
+            Some(TileClass { some, all: self.expr(Precedence::Or)? })
+        } else {
+            None
+        };
         let mut body = Vec::new();
         loop {
             if self.skip_word("s") {
@@ -403,21 +421,28 @@ impl Parser {
                 self.words(&["[", "j", "]"])?;
                 body.push(TileOp::Push);
             } else {
-                return Ok(KeyLoop { pair, visit, full, body });
+                return Ok(KeyLoop { pair, visit, full, class, body });
             }
         }
     }
 
-    fn range(&mut self) -> Result<KeyRange, ParseError> {
-        if self.skip_word("all") {
-            return Ok(KeyRange::ALL);
+    fn ranges(&mut self) -> Result<Vec<KeyRange>, ParseError> {
+        let mut ranges = vec![self.range()?];
+        while self.skip_sign(",") {
+            ranges.push(self.range()?);
         }
+        Ok(ranges)
+    }
+
+    fn range(&mut self) -> Result<KeyRange, ParseError> {
+        let all = self.skip_word("all");
         let from = if self.skip_word("from") { Some(self.expr(Precedence::Or)?) } else { None };
         let to = if self.skip_word("to") { Some(self.expr(Precedence::Or)?) } else { None };
-        if from.is_none() && to.is_none() {
+        if !all && from.is_none() && to.is_none() {
             return self.fail("`all`, `from` or `to`");
         }
-        Ok(KeyRange { from, to })
+        let when = if self.skip_word("if") { Some(self.expr(Precedence::Or)?) } else { None };
+        Ok(KeyRange { when, from, to })
     }
 
     fn schedule(&mut self) -> Result<Schedule, ParseError> {
@@ -549,6 +574,11 @@ impl Parser {
             "s" => Ok(Expr::Score),
             "i0" => Ok(Expr::QueryFirst),
             "i1" => Ok(Expr::QueryLast),
+            "j0" => Ok(Expr::KeyFirst),
+            "j1" => Ok(Expr::KeyLast),
+            "least" => self.extreme(false),
+            "greatest" => self.extreme(true),
+            "count" => self.count(),
             "true" => Ok(Expr::Bool(true)),
             "false" => Ok(Expr::Bool(false)),
             "batch" => call(self, Expr::Batch),
@@ -610,19 +640,66 @@ impl Parser {
             self.step();
             return Ok(Expr::Scalar(place));
         }
-        let Some(tensor) = self.tensors.iter().position(|tensor| tensor.name == name) else {
+        if !self.tensors.iter().any(|tensor| tensor.name == name) {
             return self.fail("a scalar, a captured tensor or an expression");
-        };
-        self.step();
+        }
+        let tensor = self.tensor()?;
         self.sign("[")?;
-        let mut index = Vec::new();
+        let index = self.indices(|parser| parser.expr(Precedence::Or))?;
+        Ok(Expr::Load { tensor, index })
+    }
+
+    /// The name of a captured tensor.
+    fn tensor(&mut self) -> Result<usize, ParseError> {
+        let before = self.at;
+        let name = self.name()?;
+        match self.tensors.iter().position(|tensor| tensor.name == name) {
+            Some(tensor) => Ok(tensor),
+            None => {
+                self.at = before;
+                self.fail("a captured tensor")
+            }
+        }
+    }
+
+    /// What stands between `[`, which has been read, and `]`.
+    fn indices<T>(&mut self, mut index: impl FnMut(&mut Self) -> Result<T, ParseError>) -> Result<Vec<T>, ParseError> {
+        let mut indices = Vec::new();
         while !self.skip_sign("]") {
-            index.push(self.expr(Precedence::Or)?);
+            indices.push(index(self)?);
             if !self.skip_sign(",") {
                 self.sign("]")?;
                 break;
             }
         }
-        Ok(Expr::Load { tensor, index })
+        Ok(indices)
+    }
+
+    /// What follows `least` and `greatest`.
+    fn extreme(&mut self, greatest: bool) -> Result<Expr, ParseError> {
+        self.sign("(")?;
+        let tensor = self.tensor()?;
+        self.sign("[")?;
+        let index = self.indices(|parser| {
+            let first = parser.expr(Precedence::Or)?;
+            let last = if parser.skip_word("through") { parser.expr(Precedence::Or)? } else { first.clone() };
+            Ok((first, last))
+        })?;
+        self.sign(")")?;
+        Ok(Expr::Extreme { tensor, greatest, index })
+    }
+
+    /// What follows `count`.
+    fn count(&mut self) -> Result<Expr, ParseError> {
+        self.sign("(")?;
+        let tensor = self.tensor()?;
+        let index = if self.skip_sign("[") { self.indices(|parser| parser.expr(Precedence::Or))? } else { Vec::new() };
+        let inclusive = self.skip_sign("<=");
+        if !inclusive {
+            self.sign("<")?;
+        }
+        let value = Box::new(self.expr(Precedence::Or)?);
+        self.sign(")")?;
+        Ok(Expr::Count { tensor, index, value, inclusive })
     }
 }

@@ -5,9 +5,10 @@
 //! parameter that is named like one of these or like a function is written `r#name`. Floats have the fewest digits that
 //! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others.
 
-use super::{Accumulator, Base, KeyLoop, KeyRange, MaskedTiles, Program, TileOp};
+use super::{Accumulator, Base, KeyLoop, KeyRange, MaskedTiles, Program, TileClass, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::schedule::Schedule;
+use crate::spec::Order;
 use crate::typing::Parameters;
 use std::fmt::{self, Display, Formatter};
 
@@ -19,6 +20,14 @@ pub const RESERVED: &[&str] = &[
     "o",
     "i0",
     "i1",
+    "j0",
+    "j1",
+    "least",
+    "greatest",
+    "count",
+    "through",
+    "skip",
+    "unless",
     "if",
     "else",
     "as",
@@ -200,6 +209,13 @@ impl Text<'_> {
         }
     }
 
+    fn tensor(&self, f: &mut Formatter, tensor: usize) -> fmt::Result {
+        match self.parameters.tensors.get(tensor) {
+            Some(tensor) => write!(f, "{}", Name(&tensor.name)),
+            None => write!(f, "tensor#{tensor}"),
+        }
+    }
+
     fn list(&self, f: &mut Formatter, exprs: &[Expr]) -> fmt::Result {
         for (place, expr) in exprs.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
@@ -221,6 +237,8 @@ impl Display for Text<'_> {
             Expr::Scale => f.write_str("scale()"),
             Expr::QueryFirst => f.write_str("i0"),
             Expr::QueryLast => f.write_str("i1"),
+            Expr::KeyFirst => f.write_str("j0"),
+            Expr::KeyLast => f.write_str("j1"),
             Expr::Int(value) => write!(f, "{value}"),
             Expr::Float(value) => {
                 let value = value.value();
@@ -232,12 +250,31 @@ impl Display for Text<'_> {
                 None => write!(f, "scalar#{place}"),
             },
             Expr::Load { tensor, index } => {
-                match self.parameters.tensors.get(*tensor) {
-                    Some(tensor) => write!(f, "{}[", Name(&tensor.name))?,
-                    None => write!(f, "tensor#{tensor}[")?,
-                }
+                self.tensor(f, *tensor)?;
+                f.write_str("[")?;
                 self.list(f, index)?;
                 f.write_str("]")
+            }
+            Expr::Extreme { tensor, greatest, index } => {
+                f.write_str(if *greatest { "greatest(" } else { "least(" })?;
+                self.tensor(f, *tensor)?;
+                for (place, (first, last)) in index.iter().enumerate() {
+                    write!(f, "{}{}", if place == 0 { "[" } else { ", " }, self.of(first))?;
+                    if first != last {
+                        write!(f, " through {}", self.of(last))?;
+                    }
+                }
+                f.write_str("])")
+            }
+            Expr::Count { tensor, index, value, inclusive } => {
+                f.write_str("count(")?;
+                self.tensor(f, *tensor)?;
+                if !index.is_empty() {
+                    f.write_str("[")?;
+                    self.list(f, index)?;
+                    f.write_str("]")?;
+                }
+                write!(f, " {} {})", if *inclusive { "<=" } else { "<" }, self.of(value))
             }
             Expr::Unary(op @ (UnaryOp::Neg | UnaryOp::Not), a) => {
                 f.write_str(if *op == UnaryOp::Neg { "-" } else { "!" })?;
@@ -292,10 +329,14 @@ impl Display for Program {
             let comptime = if scalar.comptime { "#[comptime] " } else { "" };
             format!("{comptime}{}: {}", Name(&scalar.name), scalar.ty.name())
         });
-        let tensors = self
-            .tensors
-            .iter()
-            .map(|tensor| format!("{}: Tensor<{}, {}>", Name(&tensor.name), tensor.ty.name(), tensor.rank));
+        let tensors = self.tensors.iter().map(|tensor| {
+            let order = match tensor.order {
+                Order::Any => "",
+                Order::Sorted => "#[sorted] ",
+                Order::SortedUnchecked => "#[sorted(unchecked)] ",
+            };
+            format!("{order}{}: Tensor<{}, {}>", Name(&tensor.name), tensor.ty.name(), tensor.rank)
+        });
         f.write_str(&scalars.chain(tensors).collect::<Vec<_>>().join(", "))?;
         writeln!(f, ") -> {element}[B, H, S, {v_dim}]")?;
         writeln!(f, "  {query}: {element}[B, H, S, {qk_dim}]")?;
@@ -354,13 +395,15 @@ impl Program {
         if key_loop.visit.is_empty() {
             f.write_str(" nowhere")?;
         } else if key_loop.visit != [KeyRange::ALL] {
-            for (place, range) in key_loop.visit.iter().enumerate() {
-                write!(f, "{} {}", if place == 0 { "" } else { "," }, self.range(range))?;
-            }
+            write!(f, " {}", self.ranges(&key_loop.visit))?;
         }
         writeln!(f)?;
-        if let Some(full) = &key_loop.full {
-            writeln!(f, "        full {}", self.range(full))?;
+        if !key_loop.full.is_empty() {
+            writeln!(f, "        full {}", self.ranges(&key_loop.full))?;
+        }
+        if let Some(TileClass { some, all }) = &key_loop.class {
+            writeln!(f, "        skip unless {}", text(some))?;
+            writeln!(f, "        full where {}", text(all))?;
         }
         for op in &key_loop.body {
             match op {
@@ -379,14 +422,22 @@ impl Program {
         Ok(())
     }
 
-    /// The text of a range of keys: `from A to B`, `from A`, `to B` or `all`.
+    fn ranges(&self, ranges: &[KeyRange]) -> String {
+        ranges.iter().map(|range| self.range(range)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The text of a range of keys: `from A to B`, `from A`, `to B` or `all`, with `if C` after it where it has a condition.
     pub(crate) fn range(&self, range: &KeyRange) -> String {
         let text = |expr| Expr::display(expr, self.parameters());
-        match (&range.from, &range.to) {
+        let ends = match (&range.from, &range.to) {
             (None, None) => "all".to_string(),
             (Some(from), None) => format!("from {}", text(from)),
             (None, Some(to)) => format!("to {}", text(to)),
             (Some(from), Some(to)) => format!("from {} to {}", text(from), text(to)),
+        };
+        match &range.when {
+            None => ends,
+            Some(when) => format!("{ends} if {}", text(when)),
         }
     }
 }

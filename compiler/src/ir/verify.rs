@@ -10,15 +10,15 @@
 //! 8. No expression has a `mask(…)` in it.
 //! 9. `s` is only in maps.
 //! 10. `i` is only in maps, masks and sinks, and `j` only in maps and masks.
-//! 11. `i0` and `i1` are only in the ends of ranges, and not in an index there.
-//! 12. Of a loop's ranges, only the first may have no first position and only the last no last one.
-//! 13. A mask is on partial tiles only where full ones are known.
+//! 11. `i0`, `i1`, `least`, `greatest` and `count` are only in ranges and classes, `j0` and `j1` only in classes.
+//! 12. A loop has at most [`MAX_RANGES`] visited and as many full ranges.
+//! 13. A mask is on partial tiles only where full ones can be known.
 //! 14. A schedule's sizes are not zero.
 //!
 //! Expressions that could leave 32 bits, divide by zero or read outside of a tensor are not the program's fault, but a
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
-use super::{Accumulator, KeyLoop, KeyRange, MAX_HEAD_DIM, MaskedTiles, Program, TileOp};
+use super::{Accumulator, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
 use crate::expr::{Expr, Type};
 use crate::schedule::{CpuSchedule, CubeSchedule, Schedule};
 use crate::typing::type_of;
@@ -109,16 +109,22 @@ fn verify_loop(program: &Program, key_loop: &KeyLoop) -> Result<(), VerifyError>
     if !matches!(middle[maps..], [] | ["mask"]) {
         return fail(format!("the body is `{}`, expected a dot, maps, a mask and a push", kinds.join(", ")));
     }
-    for (place, range) in key_loop.visit.iter().enumerate() {
-        verify_range(program, "a visited range", range)?;
-        let open_inside =
-            (place > 0 && range.from.is_none()) || (place + 1 < key_loop.visit.len() && range.to.is_none());
-        if open_inside {
-            return fail(format!("visited range {place} of {} has an open end inside", key_loop.visit.len()));
+    for (what, ranges) in [("a visited range", &key_loop.visit), ("a full range", &key_loop.full)] {
+        if ranges.len() > MAX_RANGES {
+            return fail(format!("{} of {what}, expected at most {MAX_RANGES}", ranges.len()));
+        }
+        for range in ranges {
+            let tile = [Expr::QueryFirst, Expr::QueryLast];
+            range.when.iter().try_for_each(|when| verify_expr(program, what, when, Type::Bool, &tile))?;
+            let mut ends = range.from.iter().chain(&range.to);
+            ends.try_for_each(|end| verify_expr(program, what, end, Type::Int, &tile))?;
         }
     }
-    if let Some(full) = &key_loop.full {
-        verify_range(program, "the full range", full)?;
+    if let Some(TileClass { some, all }) = &key_loop.class {
+        for expr in [some, all] {
+            let tile = [Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast];
+            verify_expr(program, "a class", expr, Type::Bool, &tile)?;
+        }
     }
     for op in &key_loop.body {
         match op {
@@ -128,8 +134,8 @@ fn verify_loop(program: &Program, key_loop: &KeyLoop) -> Result<(), VerifyError>
             }
             TileOp::Mask { visible, tiles } => {
                 verify_expr(program, "a mask", visible, Type::Bool, &[Expr::Query, Expr::Key])?;
-                if *tiles == MaskedTiles::Partial && key_loop.full.is_none() {
-                    return fail("a mask on partial tiles, but no range of full ones");
+                if *tiles == MaskedTiles::Partial && key_loop.full.is_empty() && key_loop.class.is_none() {
+                    return fail("a mask on partial tiles, but nothing says which are full");
                 }
             }
         }
@@ -146,21 +152,6 @@ fn kind(op: &TileOp) -> &'static str {
     }
 }
 
-fn verify_range(program: &Program, what: &str, range: &KeyRange) -> Result<(), VerifyError> {
-    for end in range.from.iter().chain(&range.to) {
-        verify_expr(program, what, end, Type::Int, &[Expr::QueryFirst, Expr::QueryLast])?;
-        let indexed = end.any(&mut |expr| match expr {
-            Expr::Load { index, .. } => index.iter().any(|index| !index.is_uniform()),
-            _ => false,
-        });
-        if indexed {
-            let text = end.display(program.parameters());
-            return fail(format!("{what} reads a captured tensor at `i0` or `i1`: `{text}`"));
-        }
-    }
-    Ok(())
-}
-
 /// Checks the type of an expression and that of the leaves which have a place, only `allowed` occur.
 fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
     let found = type_of(expr, program.parameters()).map_err(|error| VerifyError(format!("{what}: {error}")))?;
@@ -171,7 +162,11 @@ fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[
     if expr.any(&mut |expr| matches!(expr, Expr::Mask(..))) {
         return fail(format!("{what} has a mask in it: `{text}`"));
     }
-    for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast] {
+    let of_tiles = allowed.contains(&Expr::QueryFirst);
+    if !of_tiles && expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. } | Expr::Count { .. })) {
+        return fail(format!("{what} depends on a summary of a captured tensor: `{text}`"));
+    }
+    for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast] {
         if !allowed.contains(&leaf) && expr.mentions(&leaf) {
             return fail(format!("{what} depends on `{}`: `{text}`", leaf.display(program.parameters())));
         }
@@ -291,15 +286,22 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
         refused("(scale())", "(i as f32)", "the query scale depends on `i`: `i as f32`");
         refused("map s * 2.0", "map i0 as f32", "in key loop 0: a map depends on `i0`: `i0 as f32`");
         refused("to i1 + 1", "to i + 1", "in key loop 0: a visited range depends on `i`: `i + 1`");
-        refused("to i0 + 1", "to j", "in key loop 0: the full range depends on `j`: `j`");
-        refused("to i1 + 1", "to doc[i1]", {
-            "in key loop 0: a visited range reads a captured tensor at `i0` or `i1`: `doc[i1]`"
+        refused("to i0 + 1", "to j", "in key loop 0: a full range depends on `j`: `j`");
+        refused("to i0 + 1", "to j0", "in key loop 0: a full range depends on `j0`: `j0`");
+        refused("map s * 2.0", "map least(doc[i through i]) as f32", {
+            "in key loop 0: a map depends on a summary of a captured tensor: `least(doc[i]) as f32`"
+        });
+        refused("to i1 + 1", "to count(doc < i1)", {
+            "in key loop 0: a visited range: a count in `doc`, which is not a sorted tensor of integers, in `count(doc < i1)`"
         });
     }
 
     #[test]
     fn ranges() {
-        refused("to i1 + 1", "to 3, to 7", "in key loop 0: visited range 1 of 2 has an open end inside");
+        let ranges = |count: i32| (0..count).map(|end| format!("to {end}")).collect::<Vec<_>>().join(", ");
+        refused("to i1 + 1", &ranges(9), "in key loop 0: 9 of a visited range, expected at most 8");
+        assert_eq!(verify(&parse(&PROGRAM.replace("to i1 + 1", &ranges(8))).unwrap()), Ok(()));
+        refused("to i1 + 1", "to i1 + 1 if w", "in key loop 0: a visited range is of type integer, expected bool: `w`");
     }
 
     #[test]
@@ -307,7 +309,7 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
         refused(
             "        full from i1 - w + 1 to i0 + 1\n",
             "",
-            "in key loop 0: a mask on partial tiles, but no range of full ones",
+            "in key loop 0: a mask on partial tiles, but nothing says which are full",
         );
     }
 

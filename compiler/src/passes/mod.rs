@@ -1,15 +1,17 @@
 //! From a tile program as lowered to one that is ready to be emitted: the stages, in the order they run.
 
 mod bound_key_loops;
+mod classify_tiles;
 mod find_full_tiles;
 mod scale_queries;
 mod simplify_expressions;
 mod use_base_two;
 
 pub use bound_key_loops::bound_key_loops;
+pub use classify_tiles::classify_tiles;
 pub use find_full_tiles::find_full_tiles;
 pub use scale_queries::scale_queries;
-pub use simplify_expressions::{simplify, simplify_expressions};
+pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
 use crate::ir::verify::{VerifyError, verify};
@@ -34,8 +36,10 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "simplify_expressions", run: simplify_expressions },
     // After this point: loops visit only key ranges that can hold a visible pair.
     Pass { name: "bound_key_loops", run: bound_key_loops },
-    // After this point: masks are evaluated on partial tiles only, where full ones are known.
+    // After this point: keys that need no mask are known, where ranges tell.
     Pass { name: "find_full_tiles", run: find_full_tiles },
+    // After this point: tiles that ranges do not decide are decided one by one, where intervals tell.
+    Pass { name: "classify_tiles", run: classify_tiles },
     // After this point: scores and sinks are logarithms to base 2.
     Pass { name: "use_base_two", run: use_base_two },
     // After this point: factors that all scores have are in the queries.

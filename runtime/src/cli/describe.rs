@@ -125,6 +125,7 @@ fn loop_json(key_loop: &LoopReport) -> Value {
         "mask": key_loop.mask,
         "visit": key_loop.visit,
         "full": key_loop.full,
+        "class": key_loop.class.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),
         "picture": key_loop.picture,
     });
     extend(&mut value, tiles_json(key_loop.tiles));

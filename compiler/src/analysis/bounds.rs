@@ -1,0 +1,434 @@
+//! The keys that a tile of queries can see, and those that all of its queries see, as ranges in closed form.
+//!
+//! A predicate is taken apart into [`clauses`]. In a clause, each comparison a·i + K(j) + u <= 0 in which K is one term that grows
+//! with j (j itself, `j / c`, an element of a sorted tensor at such an index) gives an end of a range: some i of the tile
+//! satisfies it, and does at the end of the tile where the rest is least; all do where they do at the other end. Two comparisons
+//! that bound i from below and from above give one more, in which i does not occur (Fourier and Motzkin's elimination): for one
+//! key they must leave room for a query between them. A comparison without j says when there is a range at all.
+//!
+//! The ranges of a clause of comparisons of i and j with coefficients 1 and -1 are therefore exact, as are those of unions of
+//! them. Conditions that give no end are left to [`class`](super::tile::class).
+
+use crate::analysis::affine::Affine;
+use crate::analysis::clauses::{Clause, clauses, never_negative, of_quotient};
+use crate::analysis::tile;
+use crate::expr::{BinaryOp, Expr};
+use crate::ir::{KeyRange, MAX_RANGES};
+use crate::typing::Parameters;
+
+/// The keys that some query of the tile may see where `predicate` is their mask: at most [`MAX_RANGES`] ranges, none of which is
+/// inside another for certain.
+pub fn visited_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+    let bounds = Bounds { parameters };
+    let ranges = clauses(predicate, parameters).iter().filter_map(|clause| bounds.visited(clause)).collect();
+    let mut ranges = bounds.united(ranges);
+    while ranges.len() > MAX_RANGES {
+        let (last, before) = (ranges.pop(), ranges.pop());
+        ranges.extend(before.zip(last).map(|(before, last)| hull(before, last)));
+    }
+    ranges
+}
+
+/// The keys that every query of the tile sees for certain: at most [`MAX_RANGES`] ranges.
+pub fn full_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+    let bounds = Bounds { parameters };
+    let ranges = clauses(predicate, parameters).iter().filter_map(|clause| bounds.full(clause)).collect();
+    let mut ranges = bounds.united(ranges);
+    ranges.truncate(MAX_RANGES);
+    ranges
+}
+
+/// The queries that may see some key of the tile `j0..=j1`: what [`visited_keys`] is, the other way round. In the ranges,
+/// positions are those of queries.
+pub fn visiting_queries(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+    let ranges = visited_keys(&transposed(predicate), parameters);
+    let end = |end: Option<Expr>| end.map(|end| transposed(&end));
+    ranges
+        .into_iter()
+        .map(|range| KeyRange { when: end(range.when), from: end(range.from), to: end(range.to) })
+        .collect()
+}
+
+/// The conditions of `predicate`, all of which must hold, that give no ranges.
+pub fn undecided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
+    let bounds = Bounds { parameters };
+    let mut conditions = Vec::new();
+    conjuncts(predicate, &mut conditions);
+    conditions.retain(|condition| !clauses(condition, parameters).iter().all(|clause| bounds.is_decided(clause)));
+    conditions
+}
+
+/// Where queries are keys and keys are queries.
+fn transposed(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Query => Expr::Key,
+        Expr::Key => Expr::Query,
+        Expr::QueryFirst => Expr::KeyFirst,
+        Expr::QueryLast => Expr::KeyLast,
+        Expr::KeyFirst => Expr::QueryFirst,
+        Expr::KeyLast => Expr::QueryLast,
+        other => other.map_children(transposed),
+    }
+}
+
+fn conjuncts(predicate: &Expr, into: &mut Vec<Expr>) {
+    match predicate {
+        Expr::Binary(BinaryOp::And, a, b) => {
+            conjuncts(a, into);
+            conjuncts(b, into);
+        }
+        other => into.push(other.clone()),
+    }
+}
+
+/// Which queries of a tile must satisfy a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queries {
+    /// One of them.
+    Any,
+    /// Each of them.
+    All,
+}
+
+/// What a condition says of a range of keys.
+enum Limit {
+    When(Expr),
+    From(Expr),
+    To(Expr),
+}
+
+impl Limit {
+    /// Limits `range` by this too.
+    fn narrow(self, range: &mut KeyRange) {
+        let (part, op, by) = match self {
+            Limit::When(by) => (&mut range.when, BinaryOp::And, by),
+            Limit::From(by) => (&mut range.from, BinaryOp::Max, by),
+            Limit::To(by) => (&mut range.to, BinaryOp::Min, by),
+        };
+        *part = Some(join(op, part.take(), by));
+    }
+}
+
+/// `a op b`, of a minimum, maximum or conjunction, where a operand is not said twice and constants are one.
+fn join(op: BinaryOp, a: Option<Expr>, b: Expr) -> Expr {
+    match (a, b) {
+        (None, b) => b,
+        (Some(a), b) if is_operand(&a, op, &b) => a,
+        (Some(Expr::Int(a)), Expr::Int(b)) => Expr::Int(if op == BinaryOp::Max { a.max(b) } else { a.min(b) }),
+        (Some(a), b) => Expr::binary(op, a, b),
+    }
+}
+
+/// Whether `operand` is one of those of the nested operation `expr`.
+fn is_operand(expr: &Expr, op: BinaryOp, operand: &Expr) -> bool {
+    expr == operand
+        || matches!(expr, Expr::Binary(known, a, b) if *known == op && (**b == *operand || is_operand(a, op, operand)))
+}
+
+struct Bounds<'a> {
+    parameters: Parameters<'a>,
+}
+
+impl Bounds<'_> {
+    fn is_decided(&self, clause: &Clause) -> bool {
+        clause.others.iter().all(Expr::is_uniform)
+            && clause.at_most_zero.iter().all(|form| self.limit(form, Queries::Any).is_some())
+    }
+
+    /// The keys for which some query of the tile may satisfy `clause`; `None` if there is none for certain.
+    fn visited(&self, clause: &Clause) -> Option<KeyRange> {
+        let mut range = KeyRange::ALL;
+        let between = self.without_queries(&clause.at_most_zero);
+        for form in clause.at_most_zero.iter().chain(&between) {
+            if form.terms.is_empty() && form.constant > 0 {
+                return None;
+            }
+            if !self.never_positive(form)
+                && let Some(limit) = self.limit(form, Queries::Any)
+            {
+                limit.narrow(&mut range);
+            }
+        }
+        for condition in clause.others.iter().filter(|condition| condition.is_uniform()) {
+            Limit::When(condition.clone()).narrow(&mut range);
+        }
+        (!self.is_empty(&range)).then_some(range)
+    }
+
+    /// The keys for which every query of the tile satisfies `clause`; `None` where that is not known.
+    fn full(&self, clause: &Clause) -> Option<KeyRange> {
+        let mut range = KeyRange::ALL;
+        for form in &clause.at_most_zero {
+            self.limit(form, Queries::All)?.narrow(&mut range);
+        }
+        for condition in &clause.others {
+            if !condition.is_uniform() {
+                return None;
+            }
+            Limit::When(condition.clone()).narrow(&mut range);
+        }
+        (!self.is_empty(&range)).then_some(range)
+    }
+
+    /// What must hold so that a query fits between each two of `forms` that bound it from below and from above.
+    fn without_queries(&self, forms: &[Affine]) -> Vec<Affine> {
+        let of_query = |form: &Affine| {
+            let only = form.terms.iter().all(|(atom, _)| *atom == Expr::Query || !atom.mentions(&Expr::Query));
+            if only { form.coefficient(&Expr::Query) } else { 0 }
+        };
+        let mut between = Vec::new();
+        for below in forms.iter().filter(|form| of_query(form) < 0) {
+            for above in forms.iter().filter(|form| of_query(form) > 0) {
+                let factors = (of_query(above), -of_query(below));
+                between.extend(below.scaled(factors.0).and_then(|form| form.plus(above, factors.1)));
+            }
+        }
+        between
+    }
+
+    /// What form <= 0 says of the keys, for some or all queries of the tile; `None` where it says nothing that can be used.
+    fn limit(&self, form: &Affine, queries: Queries) -> Option<Limit> {
+        let (mut key, mut rest) = (None, Affine::constant(form.constant));
+        let mut of_queries = Affine::constant(0);
+        for (atom, coefficient) in &form.terms {
+            let term = Affine { terms: vec![(atom.clone(), *coefficient)], constant: 0 };
+            match (atom.mentions(&Expr::Key), atom.mentions(&Expr::Query)) {
+                (false, false) => rest = rest.plus(&term, 1)?,
+                (false, true) => of_queries = of_queries.plus(&term, 1)?,
+                (true, false) if key.is_none() => key = Some((atom, *coefficient)),
+                (true, _) => return None,
+            }
+        }
+        let (least, greatest) = tile::range(&of_queries, self.parameters)?;
+        let rest = rest.plus(if queries == Queries::Any { &least } else { &greatest }, 1)?;
+        match key {
+            None => Some(Limit::When(rest.at_most_zero()?)),
+            Some((atom, coefficient)) => self.solve(atom, coefficient, &rest),
+        }
+    }
+
+    /// The keys for which coefficient · atom + rest <= 0, where only the atom depends on the key.
+    fn solve(&self, atom: &Expr, coefficient: i64, rest: &Affine) -> Option<Limit> {
+        let over = coefficient.checked_neg()?;
+        // The largest value of the atom and one, or its least value.
+        let end = || {
+            if coefficient > 0 {
+                rest.scaled(-1)?.shifted(coefficient)?.divided(coefficient)
+            } else {
+                rest.shifted(over - 1)?.divided(over)
+            }
+        };
+        let inner = match atom {
+            Expr::Key => return Some(if coefficient > 0 { Limit::To(end()?) } else { Limit::From(end()?) }),
+            Expr::Binary(BinaryOp::Div, x, divisor) if never_negative(divisor, self.parameters) => {
+                of_quotient(&Affine::of(x)?, divisor, coefficient, rest)?
+            }
+            // d * (x / d), of which the factor is not zero.
+            Expr::Binary(BinaryOp::Mul, factor, quotient)
+                if matches!(&**quotient, Expr::Binary(BinaryOp::Div, _, divisor) if divisor == factor)
+                    && never_negative(factor, self.parameters) =>
+            {
+                let by = |bound: Affine| Affine::of(&Expr::binary(BinaryOp::Div, bound.to_expr()?, (**factor).clone()));
+                let bound = Affine::of(&end()?)?;
+                let quotient = Affine::of(quotient)?;
+                if coefficient > 0 {
+                    // q <= ⌊(bound - 1) / d⌋
+                    quotient.plus(&by(bound.shifted(-1)?)?, -1)?
+                } else {
+                    // q >= ⌈bound / d⌉
+                    by(bound.shifted(-1)?)?.shifted(1)?.plus(&quotient, -1)?
+                }
+            }
+            Expr::Load { tensor, index } if self.parameters.tensors[*tensor].order.is_sorted() => {
+                let (last, index) = index.split_last()?;
+                if !index.iter().all(Expr::is_uniform) {
+                    return None;
+                }
+                let count = Expr::Count { tensor: *tensor, index: index.to_vec(), value: Box::new(end()?), inclusive: false };
+                // Elements below the end are before the first that is not.
+                let (last, count) = (Affine::of(last)?, Affine::of(&count)?);
+                if coefficient > 0 { last.plus(&count, -1)?.shifted(1)? } else { count.plus(&last, -1)? }
+            }
+            _ => return None,
+        };
+        let mut keys = inner.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Key));
+        let (Some((atom, coefficient)), None) = (keys.next(), keys.next()) else { return None };
+        if inner.mentions(&Expr::Query) {
+            return None;
+        }
+        self.solve(atom, *coefficient, &inner.without(atom))
+    }
+
+    /// The ranges without those that are inside another for certain; two that have an end in common are one.
+    fn united(&self, ranges: Vec<KeyRange>) -> Vec<KeyRange> {
+        let mut united: Vec<KeyRange> = Vec::new();
+        for range in ranges {
+            let mut range = range;
+            while let Some((place, union)) =
+                united.iter().enumerate().find_map(|(place, known)| Some((place, self.union(known, &range)?)))
+            {
+                united.remove(place);
+                range = union;
+            }
+            united.push(range);
+        }
+        united
+    }
+
+    /// The union of two ranges, if it is one for certain.
+    fn union(&self, a: &KeyRange, b: &KeyRange) -> Option<KeyRange> {
+        if self.is_inside(a, b) {
+            return Some(b.clone());
+        }
+        if self.is_inside(b, a) {
+            return Some(a.clone());
+        }
+        let farther = |op, a: &Option<Expr>, b: &Option<Expr>| Some(join(op, a.clone(), b.clone()?)).filter(|_| a.is_some());
+        if a.when != b.when {
+            None
+        } else if a.from == b.from {
+            Some(KeyRange { to: farther(BinaryOp::Max, &a.to, &b.to), ..a.clone() })
+        } else if a.to == b.to {
+            Some(KeyRange { from: farther(BinaryOp::Min, &a.from, &b.from), ..a.clone() })
+        } else {
+            None
+        }
+    }
+
+    /// Whether all keys of `a` are in `b` for certain.
+    fn is_inside(&self, a: &KeyRange, b: &KeyRange) -> bool {
+        let order = |low: &Option<Expr>, high: &Option<Expr>| match (low, high) {
+            (Some(low), Some(high)) => low == high || self.never_after(low, high),
+            _ => false,
+        };
+        (b.when.is_none() || b.when == a.when)
+            && (b.from.is_none() || order(&b.from, &a.from))
+            && (b.to.is_none() || order(&a.to, &b.to))
+    }
+
+    /// Whether a range has no keys for certain.
+    fn is_empty(&self, range: &KeyRange) -> bool {
+        matches!((&range.from, &range.to), (Some(from), Some(to)) if self.never_after(to, from))
+    }
+
+    /// Whether a <= b for certain.
+    fn never_after(&self, a: &Expr, b: &Expr) -> bool {
+        let form = Affine::of(a).zip(Affine::of(b)).and_then(|(a, b)| a.plus(&b, -1));
+        form.is_some_and(|form| self.never_positive(&form))
+    }
+
+    /// Whether form <= 0 for certain, from i0 <= i1 and what is never negative.
+    fn never_positive(&self, form: &Affine) -> bool {
+        let span = form.coefficient(&Expr::QueryFirst);
+        let mut terms = form.terms.iter().filter(|(atom, _)| !matches!(atom, Expr::QueryFirst | Expr::QueryLast));
+        span >= 0
+            && form.coefficient(&Expr::QueryLast) == -span
+            && form.constant <= 0
+            && terms.all(|(atom, coefficient)| *coefficient < 0 && never_negative(atom, self.parameters))
+    }
+}
+
+/// A range that has the keys of both.
+fn hull(a: KeyRange, b: KeyRange) -> KeyRange {
+    let both = |op, a: Option<Expr>, b: Option<Expr>| a.zip(b).map(|(a, b)| if a == b { a } else { Expr::binary(op, a, b) });
+    KeyRange {
+        when: both(BinaryOp::Or, a.when, b.when),
+        from: both(BinaryOp::Min, a.from, b.from),
+        to: both(BinaryOp::Max, a.to, b.to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Program;
+    use crate::ir::parse::{parse, parse_expr};
+
+    fn program() -> Program {
+        parse(
+            "attention @a(w: u32, n: i32, c: u32, g: u32, flag: bool, len: Tensor<i32, 1>, \
+             #[sorted] doc: Tensor<i32, 2>, limit: Tensor<i32, 1>) -> f32[B, H, S, 4]
+             q: f32[B, H, S, 4] k: f32[B, G, T0, 4] v: f32[B, G, T0, 4]
+             for i in tiles(S) o = sum q = load q[i] for j in tiles(T0) s = dot q, k[j] o = push s, v[j] store o",
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn bounds_in_closed_form() {
+        let program = program();
+        let text = |ranges: Vec<KeyRange>| ranges.iter().map(|range| program.range(range)).collect::<Vec<_>>().join(" | ");
+        for (predicate, visited, full) in [
+            ("j <= i", "to i1 + 1", "to i0 + 1"),
+            ("j <= i && i - j < w", "from i0 - w + 1 to i1 + 1 if w >= 1", "from i1 - w + 1 to i0 + 1"),
+            ("j <= i && i - j < 4", "from i0 - 3 to i1 + 1", "from i1 - 3 to i0 + 1"),
+            ("abs(i - j) <= w", "from i0 - w to i1 + w + 1", "from i1 - w to i0 + w + 1"),
+            ("abs(i - j) > w", "to i1 - w | from i0 + w + 1", "to i0 - w | from i1 + w + 1"),
+            ("j < w || j <= i", "to max(w, i1 + 1)", "to max(w, i0 + 1)"),
+            ("j <= i && (j < g || i - j < w)", {
+                "to min(i1 + 1, g) | from i0 - w + 1 to i1 + 1 if w >= 1"
+            }, "to min(i0 + 1, g) | from i1 - w + 1 to i0 + 1"),
+            ("i / c == j / c", "from c * (i0 / c) to c * (i1 / c + 1)", "from c * (i1 / c) to c * (i0 / c + 1)"),
+            ("j / 8 <= i / 8", "to 8 * (i1 / 8) + 8", "to 8 * (i0 / 8) + 8"),
+            ("j >= i - i % c && j <= i", "from c * (i0 / c) to i1 + 1", "from c * (i1 / c) to i0 + 1"),
+            ("j - j % c <= i", "to c * (i1 / c + 1)", "to c * (i0 / c + 1)"),
+            ("abs(i / c - j / c) <= 2", "from c * (i0 / c - 2) to c * (i1 / c + 3)", {
+                "from c * (i1 / c - 2) to c * (i0 / c + 3)"
+            }),
+            ("2 * j <= i && 3 * j > i", "from max(i0 / 3 + 1, 1) to i1 / 2 + 1", "from i1 / 3 + 1 to i0 / 2 + 1"),
+            ("j < len[batch()]", "to len[batch()]", "to len[batch()]"),
+            ("j < limit[i]", "to greatest(limit[i0 through i1])", "to least(limit[i0 through i1])"),
+            ("flag && j <= i", "to i1 + 1 if flag", "to i0 + 1 if flag"),
+            ("j <= i || !flag", "to i1 + 1 | all if !flag", "to i0 + 1 | all if !flag"),
+            ("i < n && j <= i", "to min(i1 + 1, n) if i0 <= n - 1", "to i0 + 1 if i1 <= n - 1"),
+            ("doc[0, i] == doc[0, j] && j <= i", {
+                "from count(doc[0] < doc[0, i0]) to min(count(doc[0] < doc[0, i1] + 1), i1 + 1)"
+            }, "from count(doc[0] < doc[0, i1]) to min(count(doc[0] < doc[0, i0] + 1), i0 + 1)"),
+            ("j > i && j < i", "", ""),
+            ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
+            ("j != i", "to i1 | from i0 + 1", "to i0 | from i1 + 1"),
+            ("(i - j) % 2 == 0 && j <= i", "to i1 + 1", ""),
+            ("(i - j) % 2 == 0 || j <= i", "all", "to i0 + 1"),
+            ("i - j < w || (j <= i && (i - j) % c == 0)", "from i0 - w + 1 | to i1 + 1", "from i1 - w + 1"),
+            ("j <= i && (i - j < w || (i - j) % c == 0)", "to i1 + 1", "from i1 - w + 1 to i0 + 1"),
+        ] {
+            let expr = parse_expr(predicate, program.parameters()).unwrap();
+            assert_eq!(text(visited_keys(&expr, program.parameters())), visited, "visited, of {predicate}");
+            assert_eq!(text(full_keys(&expr, program.parameters())), full, "full, of {predicate}");
+        }
+    }
+
+    #[test]
+    fn bounds_the_other_way() {
+        let program = program();
+        for (predicate, expected) in [
+            ("j <= i && i - j < w", "from j0 to j1 + w if w >= 1"),
+            ("i / c == j / c", "from c * (j0 / c) to c * (j1 / c + 1)"),
+            ("doc[0, i] == doc[0, j]", "from count(doc[0] < doc[0, j0]) to count(doc[0] < doc[0, j1] + 1)"),
+        ] {
+            let expr = parse_expr(predicate, program.parameters()).unwrap();
+            let found = visiting_queries(&expr, program.parameters());
+            assert_eq!(found.iter().map(|range| program.range(range)).collect::<Vec<_>>(), [expected], "of {predicate}");
+        }
+    }
+
+    #[test]
+    fn what_ranges_do_not_decide() {
+        let program = program();
+        let expr = parse_expr("j <= i && (i - j) % 2 == 0 && (j < w || i % 3 == j % 3)", program.parameters()).unwrap();
+        let text: Vec<_> = undecided(&expr, program.parameters())
+            .iter()
+            .map(|condition| condition.display(program.parameters()).to_string())
+            .collect();
+        assert_eq!(text, ["(i - j) % 2 == 0", "j < w || i % 3 == j % 3"]);
+    }
+
+    #[test]
+    fn many_ranges_are_merged() {
+        let program = program();
+        let text = (0..12).map(|n| format!("j == {}", 5 * n)).collect::<Vec<_>>().join(" || ");
+        let found = visited_keys(&parse_expr(&text, program.parameters()).unwrap(), program.parameters());
+        assert_eq!(found.len(), MAX_RANGES);
+        assert_eq!(program.range(&found[0]), "from 0 to 1");
+    }
+}

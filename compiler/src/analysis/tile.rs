@@ -1,0 +1,325 @@
+//! What an expression can be on a tile: queries `i0..=i1` by keys `j0..=j1`.
+//!
+//! Integers become symbolic intervals and predicates become two, by interval arithmetic on three truth values (none, some,
+//! all): whether some pair of the tile may satisfy it, and whether every pair does for certain. What comes out is made of
+//! expressions of `i0`, `i1`, `j0`, `j1`, scalars, heads, batch and captured tensors, a few operations for a kernel.
+//!
+//! Everything is sound, and exact for comparisons in which every position occurs once. A captured tensor is represented by the
+//! extremes of its elements over the indices that the tile reads.
+
+use crate::analysis::affine::Affine;
+use crate::analysis::clauses::never_negative;
+use crate::analysis::simplify::simplify;
+use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use crate::ir::TileClass;
+use crate::spec::TensorType;
+use crate::typing::Parameters;
+
+/// The most nodes of an expression that decides of tiles. Where there would be more, nothing is claimed.
+const MAX_SIZE: usize = 2000;
+
+/// The most dimensions of a captured tensor that may vary over a tile: a kernel loops over the blocks of each.
+const MAX_VARYING: usize = 2;
+
+/// What `predicate` is on a tile.
+pub fn class(predicate: &Expr, parameters: Parameters) -> TileClass {
+    let Truth { some, all } = Tile { parameters }.truth(predicate);
+    let simple = |expr: Expr, otherwise| {
+        let expr = if expr.size() > MAX_SIZE { Expr::Bool(otherwise) } else { expr };
+        simplify(&expr, parameters)
+    };
+    TileClass { some: simple(some, true), all: simple(all, false) }
+}
+
+/// The least and the greatest value of `form` on a tile, or bounds of them; `None` where nothing is known.
+pub fn range(form: &Affine, parameters: Parameters) -> Option<(Affine, Affine)> {
+    let (low, high) = Tile { parameters }.form(form)?;
+    (low.size().max(high.size()) <= MAX_SIZE).then_some((low, high))
+}
+
+/// Whether some pair may satisfy a predicate, and whether all do.
+struct Truth {
+    some: Expr,
+    all: Expr,
+}
+
+impl Truth {
+    const UNKNOWN: Truth = Truth { some: Expr::Bool(true), all: Expr::Bool(false) };
+
+    fn uniform(expr: Expr) -> Truth {
+        Truth { some: expr.clone(), all: expr }
+    }
+
+    fn not(self) -> Truth {
+        let not = |expr| Expr::unary(UnaryOp::Not, expr);
+        Truth { some: not(self.all), all: not(self.some) }
+    }
+
+    fn join(self, op: BinaryOp, other: Truth) -> Truth {
+        Truth { some: Expr::binary(op, self.some, other.some), all: Expr::binary(op, self.all, other.all) }
+    }
+
+    fn and(self, other: Truth) -> Truth {
+        self.join(BinaryOp::And, other)
+    }
+
+    fn or(self, other: Truth) -> Truth {
+        self.join(BinaryOp::Or, other)
+    }
+}
+
+impl Clone for Truth {
+    fn clone(&self) -> Truth {
+        Truth { some: self.some.clone(), all: self.all.clone() }
+    }
+}
+
+/// The integers from a least to a greatest.
+type Interval = (Expr, Expr);
+
+struct Tile<'a> {
+    parameters: Parameters<'a>,
+}
+
+impl Tile<'_> {
+    fn truth(&self, predicate: &Expr) -> Truth {
+        if predicate.is_uniform() {
+            return Truth::uniform(predicate.clone());
+        }
+        match predicate {
+            Expr::Unary(UnaryOp::Not, a) => self.truth(a).not(),
+            Expr::Binary(BinaryOp::And, a, b) => self.truth(a).and(self.truth(b)),
+            Expr::Binary(BinaryOp::Or, a, b) => self.truth(a).or(self.truth(b)),
+            Expr::Binary(op, a, b) if op.is_comparison() => match self.parameters.assume_type(a) {
+                Type::Int => self.compare(*op, a, b).unwrap_or(Truth::UNKNOWN),
+                Type::Bool => {
+                    let (a, b) = (self.truth(a), self.truth(b));
+                    let equal = a.clone().and(b.clone()).or(a.not().and(b.not()));
+                    if *op == BinaryOp::Eq { equal } else { equal.not() }
+                }
+                Type::Float => Truth::UNKNOWN,
+            },
+            Expr::Select(condition, a, b) => {
+                let (condition, a, b) = (self.truth(condition), self.truth(a), self.truth(b));
+                condition.clone().and(a).or(condition.not().and(b))
+            }
+            Expr::Load { tensor, index } if self.parameters.tensors[*tensor].ty == TensorType::Bool => {
+                match self.load(*tensor, index) {
+                    None => Truth::UNKNOWN,
+                    Some((least, greatest)) => {
+                        let not_zero = |expr| Expr::binary(BinaryOp::Ne, expr, Expr::Int(0));
+                        Truth { some: not_zero(greatest), all: not_zero(least) }
+                    }
+                }
+            }
+            _ => Truth::UNKNOWN,
+        }
+    }
+
+    fn compare(&self, op: BinaryOp, a: &Expr, b: &Expr) -> Option<Truth> {
+        use BinaryOp::*;
+        let difference = Affine::of(a)?.plus(&Affine::of(b)?, -1)?;
+        if matches!(op, Eq | Ne) {
+            let equal = match self.remainder_is(&difference) {
+                Some(equal) => equal,
+                None => self.at_most_zero(&difference)?.and(self.at_most_zero(&difference.scaled(-1)?)?),
+            };
+            return Some(if op == Eq { equal } else { equal.not() });
+        }
+        self.at_most_zero(&match op {
+            Le => difference,
+            Lt => difference.shifted(1)?,
+            Ge => difference.scaled(-1)?,
+            _ => difference.scaled(-1)?.shifted(1)?,
+        })
+    }
+
+    fn at_most_zero(&self, form: &Affine) -> Option<Truth> {
+        let (low, high) = self.form(form)?;
+        Some(Truth { some: low.at_most_zero()?, all: high.at_most_zero()? })
+    }
+
+    /// Whether x % d == r, for a form x % d - r or r - x % d whose r and positive d are uniform: some x of an interval has that
+    /// remainder if a multiple of d lies between x - r at its ends.
+    fn remainder_is(&self, form: &Affine) -> Option<Truth> {
+        let (atom, coefficient) = form.terms.iter().find(|(atom, _)| !atom.is_uniform())?;
+        let Expr::Binary(BinaryOp::Rem, x, divisor) = atom else { return None };
+        let rest = form.without(atom);
+        let uniform = rest.terms.iter().all(|(atom, _)| atom.is_uniform());
+        if !uniform || coefficient.abs() != 1 || !never_negative(divisor, self.parameters) {
+            return None;
+        }
+        let remainder = rest.scaled(-coefficient)?;
+        let (low, high) = self.form(&Affine::of(x)?)?;
+        let over = |form: Affine| Some(Expr::binary(BinaryOp::Div, form.to_expr()?, (**divisor).clone()));
+        let below = over(low.plus(&remainder, -1)?.shifted(-1)?)?;
+        let some = Expr::binary(BinaryOp::Gt, over(high.plus(&remainder, -1)?)?, below);
+        let all = self.at_most_zero(form)?.and(self.at_most_zero(&form.scaled(-1)?)?).all;
+        Some(Truth { some, all })
+    }
+
+    /// The least and the greatest value of a sum, each position's terms together.
+    fn form(&self, form: &Affine) -> Option<(Affine, Affine)> {
+        let constant = Affine::constant(form.constant);
+        form.terms.iter().try_fold((constant.clone(), constant), |(low, high), (atom, coefficient)| {
+            let (least, greatest) = self.atom(atom)?;
+            let (least, greatest) = (Affine::of(&least)?, Affine::of(&greatest)?);
+            let (least, greatest) = if *coefficient > 0 { (least, greatest) } else { (greatest, least) };
+            Some((low.plus(&least, *coefficient)?, high.plus(&greatest, *coefficient)?))
+        })
+    }
+
+    fn interval(&self, expr: &Expr) -> Option<Interval> {
+        let (low, high) = self.form(&Affine::of(expr)?)?;
+        Some((low.to_expr()?, high.to_expr()?))
+    }
+
+    /// The interval of an integer that is no sum.
+    fn atom(&self, expr: &Expr) -> Option<Interval> {
+        if expr.is_uniform() {
+            return Some((expr.clone(), expr.clone()));
+        }
+        match expr {
+            Expr::Query => Some((Expr::QueryFirst, Expr::QueryLast)),
+            Expr::Key => Some((Expr::KeyFirst, Expr::KeyLast)),
+            Expr::Load { tensor, index } => self.load(*tensor, index),
+            Expr::Unary(UnaryOp::Abs, a) => {
+                let (low, high) = self.interval(a)?;
+                let negated = |expr: &Expr| Affine::of(expr)?.scaled(-1)?.to_expr();
+                let (below, above) = (negated(&high)?, negated(&low)?);
+                Some((max(max(low, below), Expr::Int(0)), max(high, above)))
+            }
+            Expr::Unary(UnaryOp::ToInt, a) if self.parameters.assume_type(a) == Type::Bool => {
+                let Truth { some, all } = self.truth(a);
+                Some((Expr::unary(UnaryOp::ToInt, all), Expr::unary(UnaryOp::ToInt, some)))
+            }
+            Expr::Binary(op, a, b) => self.operation(*op, a, b),
+            Expr::Select(condition, a, b) => {
+                let Truth { some, all } = self.truth(condition);
+                let (a, b) = (self.interval(a)?, self.interval(b)?);
+                let chosen = |op, a: Expr, b: Expr| {
+                    let either = Expr::binary(op, a.clone(), b.clone());
+                    Expr::select(all.clone(), a, Expr::select(some.clone(), either, b))
+                };
+                Some((chosen(BinaryOp::Min, a.0, b.0), chosen(BinaryOp::Max, a.1, b.1)))
+            }
+            _ => None,
+        }
+    }
+
+    fn operation(&self, op: BinaryOp, a: &Expr, b: &Expr) -> Option<Interval> {
+        let (x, y) = (self.interval(a)?, self.interval(b)?);
+        match op {
+            BinaryOp::Min => Some((min(x.0, y.0), min(x.1, y.1))),
+            BinaryOp::Max => Some((max(x.0, y.0), max(x.1, y.1))),
+            BinaryOp::Mul if never_negative(a, self.parameters) => {
+                Some((Expr::binary(op, a.clone(), y.0), Expr::binary(op, a.clone(), y.1)))
+            }
+            BinaryOp::Mul => {
+                let corner = |x: &Expr, y: &Expr| Expr::binary(BinaryOp::Mul, x.clone(), y.clone());
+                Some(corners(&x, &y, corner))
+            }
+            BinaryOp::Div if b.is_uniform() => {
+                let quotient = |x: &Expr, y: &Expr| Expr::binary(BinaryOp::Div, x.clone(), y.clone());
+                if never_negative(b, self.parameters) {
+                    return Some((quotient(&x.0, b), quotient(&x.1, b)));
+                }
+                Some(corners(&x, &y, quotient))
+            }
+            BinaryOp::Rem if never_negative(b, self.parameters) => {
+                let of = |op, x: &Expr| Expr::binary(op, x.clone(), b.clone());
+                let same = Expr::binary(BinaryOp::Eq, of(BinaryOp::Div, &x.0), of(BinaryOp::Div, &x.1));
+                let last = Affine::of(b)?.shifted(-1)?.to_expr()?;
+                let low = Expr::select(same.clone(), of(BinaryOp::Rem, &x.0), Expr::Int(0));
+                Some((low, Expr::select(same, of(BinaryOp::Rem, &x.1), last)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The least and the greatest element that a tile reads; truth values are 0 and 1.
+    fn load(&self, tensor: usize, index: &[Expr]) -> Option<Interval> {
+        let param = &self.parameters.tensors[tensor];
+        if param.ty == TensorType::F32 {
+            return None;
+        }
+        let index = index.iter().map(|index| self.interval(index)).collect::<Option<Vec<_>>>()?;
+        let varying: Vec<usize> = (0..index.len()).filter(|&at| index[at].0 != index[at].1).collect();
+        if param.order.is_sorted() && varying == [index.len() - 1] {
+            let element = |end: fn(&Interval) -> &Expr| Expr::Load { tensor, index: index.iter().map(end).cloned().collect() };
+            return Some((element(|index| &index.0), element(|index| &index.1)));
+        }
+        if varying.len() > MAX_VARYING {
+            return None;
+        }
+        let extreme = |greatest| Expr::Extreme { tensor, greatest, index: index.clone() };
+        Some((extreme(false), extreme(true)))
+    }
+}
+
+fn min(a: Expr, b: Expr) -> Expr {
+    if a == b { a } else { Expr::binary(BinaryOp::Min, a, b) }
+}
+
+fn max(a: Expr, b: Expr) -> Expr {
+    if a == b { a } else { Expr::binary(BinaryOp::Max, a, b) }
+}
+
+/// The least and the greatest of an operation that is monotone in each operand, in a direction that is not known.
+fn corners(x: &Interval, y: &Interval, op: impl Fn(&Expr, &Expr) -> Expr) -> Interval {
+    let mut corners: Vec<Expr> = Vec::new();
+    for (x, y) in [(&x.0, &y.0), (&x.0, &y.1), (&x.1, &y.0), (&x.1, &y.1)] {
+        let corner = op(x, y);
+        if !corners.contains(&corner) {
+            corners.push(corner);
+        }
+    }
+    let fold = |op: fn(Expr, Expr) -> Expr| corners.iter().cloned().reduce(op).unwrap_or(Expr::Int(0));
+    (fold(min), fold(max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::parse::parse_expr;
+    use crate::spec::{Order, ScalarParam, ScalarType, TensorParam};
+
+    #[test]
+    fn classes() {
+        let scalars = [("w", ScalarType::I32), ("c", ScalarType::U32), ("flag", ScalarType::Bool)]
+            .map(|(name, ty)| ScalarParam { name: name.into(), ty, comptime: false });
+        let tensors = [
+            ("doc", TensorType::I32, 2, Order::Any),
+            ("place", TensorType::I32, 2, Order::Sorted),
+            ("layout", TensorType::Bool, 2, Order::Any),
+        ]
+        .map(|(name, ty, rank, order)| TensorParam { name: name.into(), ty, rank, order });
+        let parameters = Parameters { scalars: &scalars, tensors: &tensors };
+        for (text, some, all) in [
+            ("j <= i", "j0 <= i1", "j1 <= i0"),
+            ("j <= i && flag", "j0 <= i1 && flag", "j1 <= i0 && flag"),
+            ("!(i - j >= w)", "j1 + w > i0", "j0 + w > i1"),
+            ("i / c == j / c", "i0 / c <= j1 / c && j0 / c <= i1 / c", "i1 / c <= j0 / c && j1 / c <= i0 / c"),
+            ("(i - j) % 4 == 1", "(i1 - j0 - 1) / 4 > (i0 - j1 - 2) / 4", {
+                "(if (i0 - j1) / 4 == (i1 - j0) / 4 { (i1 - j0) % 4 } else { 3 }) <= 1 && \
+                 (if (i0 - j1) / 4 == (i1 - j0) / 4 { (i0 - j1) % 4 } else { 0 }) >= 1"
+            }),
+            ("doc[batch(), i] == doc[batch(), j]", {
+                "least(doc[batch(), i0 through i1]) <= greatest(doc[batch(), j0 through j1]) && \
+                 least(doc[batch(), j0 through j1]) <= greatest(doc[batch(), i0 through i1])"
+            }, {
+                "greatest(doc[batch(), i0 through i1]) <= least(doc[batch(), j0 through j1]) && \
+                 greatest(doc[batch(), j0 through j1]) <= least(doc[batch(), i0 through i1])"
+            }),
+            ("place[0, j] < 5", "place[0, j0] <= 4", "place[0, j1] <= 4"),
+            ("layout[i / 8, j / 8]", "greatest(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0", {
+                "least(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0"
+            }),
+            ("i * i < j as f32 as i32", "true", "false"),
+        ] {
+            let TileClass { some: found, all: found_all } = class(&parse_expr(text, parameters).unwrap(), parameters);
+            assert_eq!(found.display(parameters).to_string(), some, "some, of {text}");
+            assert_eq!(found_all.display(parameters).to_string(), all, "all, of {text}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Lets the kernel decide, tile by tile, what ranges do not.
+//!
+//! ```text
+//! for j in tiles(T0) to i1 + 1
+//!   s = dot q, k[j]
+//!   s = mask s where j <= i && doc[i] == doc[j] on all
+//! ```
+//! becomes
+//! ```text
+//! for j in tiles(T0) to i1 + 1
+//!     skip unless least(doc[i0 through i1]) <= greatest(doc[j0 through j1]) && …
+//!     full where j1 <= i0 && greatest(doc[i0 through i1]) <= least(doc[j0 through j1]) && …
+//!   s = dot q, k[j]
+//!   s = mask s where j <= i && doc[i] == doc[j] on partial
+//! ```
+//!
+//! Where every condition of the mask gives ranges there is nothing to decide, and no such line. [`tile`](crate::analysis::tile)
+//! says how the conditions are found.
+
+use crate::analysis::bounds::undecided;
+use crate::analysis::tile::class;
+use crate::expr::{BinaryOp, Expr};
+use crate::ir::{MaskedTiles, Program, TileClass, TileOp};
+use crate::typing::Parameters;
+
+/// Sets [`class`](crate::ir::KeyLoop::class) of every loop whose ranges leave something to decide.
+pub fn classify_tiles(program: &mut Program) {
+    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors };
+    for key_loop in &mut program.loops {
+        for op in &mut key_loop.body {
+            let TileOp::Mask { visible, tiles } = op else { continue };
+            let open = undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b));
+            let Some(open) = open else { continue };
+            let decides = TileClass { some: class(&open, parameters).some, all: class(visible, parameters).all };
+            let nothing = TileClass { some: Expr::Bool(true), all: Expr::Bool(false) };
+            if decides != nothing {
+                key_loop.class = Some(decides);
+                *tiles = MaskedTiles::Partial;
+            }
+        }
+    }
+}
