@@ -269,9 +269,10 @@ fn extreme(
         places = places.into_iter().flat_map(|place| (from..to).map(move |at| place * length + at)).collect();
     }
     let boolean = at.tensor_params.get(tensor).is_some_and(|param| param.ty == TensorType::Bool);
-    let elements = places.into_iter().filter_map(|place| host.data.get(place)).map(|&element| {
-        if boolean { i64::from(element != 0.0) } else { element as i64 }
-    });
+    let elements = places
+        .into_iter()
+        .filter_map(|place| host.data.get(place))
+        .map(|&element| if boolean { i64::from(element != 0.0) } else { element as i64 });
     let found = if greatest { elements.max().unwrap_or(i64::MIN) } else { elements.min().unwrap_or(i64::MAX) };
     Ok(Some(Value::Int(found)))
 }

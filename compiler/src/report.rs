@@ -183,10 +183,10 @@ impl Looked<'_> {
         let mut picture = Picture::new(query_tiles, key_tiles);
         for (place, &(batch, head)) in heads.iter().enumerate() {
             for query_tile in 0..query_tiles {
-                let runs = self.tiling.runs(key_loop, batch, head, query_tile).map_err(|error| ReportError::Eval {
-                    key: self.program.pairs[key_loop.pair].key.clone(),
-                    error,
-                })?;
+                let runs = self
+                    .tiling
+                    .runs(key_loop, batch, head, query_tile)
+                    .map_err(|error| ReportError::Eval { key: self.program.pairs[key_loop.pair].key.clone(), error })?;
                 tiles.total += key_tiles as u64;
                 for run in &runs {
                     tiles.visited += run.count() as u64;

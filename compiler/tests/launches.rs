@@ -12,13 +12,14 @@ use purview_compiler::passes::compile;
 use purview_compiler::report::{ReportError, report};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::spec::{
-    Accumulator, Location, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
+    Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
+    TensorType,
 };
 
 /// An attention of one push over a scalar `w: i32`, `bias: Tensor<f32, 2>`, `table: Tensor<f32, 1>` and
 /// `lens: Tensor<i32, 1>`.
 fn attention(push: &str) -> (Spec, Program) {
-    let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank };
+    let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank, order: Order::Any };
     let mut spec = Spec {
         name: "attention".into(),
         doc: String::new(),
@@ -174,7 +175,7 @@ fn a_report_counts_and_draws_tiles() {
 attention: cpu schedule, tiles of 32 queries by 32 keys
   keys `k`
     visible  j <= i && i - j < w
-    visited  from i0 - w + 1 to i1 + 1
+    visited  from i0 - w + 1 to i1 + 1 if w >= 1
     full     from i1 - w + 1 to i0 + 1
     tiles    248 of 448 visited (55.4 %): 64 full, 184 partial; 200 skipped
       █▒▒·····

@@ -5,9 +5,11 @@ use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{Element, Operands, Program};
 use purview_compiler::lower::lower;
-use purview_compiler::passes::{bound_key_loops, find_full_tiles, scale_queries, simplify_expressions, use_base_two};
+use purview_compiler::passes::{
+    bound_key_loops, classify_tiles, find_full_tiles, scale_queries, simplify_expressions, use_base_two,
+};
 use purview_compiler::spec::{
-    Accumulator, Location, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
+    Accumulator, Location, Order, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 
 const HEADER: &str = "\
@@ -23,8 +25,9 @@ fn program(accumulator: &str, load: &str, loops: &[&str]) -> String {
     for lines in loops {
         let mut lines = lines.lines().peekable();
         text += &format!("    for j in tiles(T0){}\n", lines.next().unwrap_or_default());
-        text +=
-            &lines.next_if(|line| line.starts_with("full")).map_or(String::new(), |line| format!("        {line}\n"));
+        while let Some(line) = lines.next_if(|line| line.starts_with("full") || line.starts_with("skip")) {
+            text += &format!("        {line}\n");
+        }
         text += "      s = dot q, k[j]\n";
         text.extend(lines.map(|line| format!("      s = {line}\n")));
         text += "      o = push s, v[j]\n";
@@ -72,27 +75,14 @@ fn simplify() {
 fn bounds() {
     for (mask, bounds) in [
         ("j <= i", " to i1 + 1"),
-        ("j < i", " to i1"),
-        ("i - j < w && j <= i", " from i0 - w + 1 to i1 + 1"),
-        ("abs(i - j) <= w", " from i0 - w to i1 + w + 1"),
-        ("abs(i - j) >= w", ""),
-        ("j == i", " from i0 to i1 + 1"),
-        ("j < lens[batch()] && j <= i", " to min(lens[batch()], i1 + 1)"),
-        ("j >= 0 && i - j < w", " from max(0, i0 - w + 1)"),
-        ("2 * j <= i", " to (i1 + 2) / 2"),
-        ("i < 3 * j + w", " from (i0 - w + 3) / 3"),
-        ("3 * j >= 7 && 2 * j < 9", " from 3 to 5"),
-        ("i + j < 10", " to 10 - i0"),
-        ("flag && j <= i && j != w", " to i1 + 1"),
-        ("!(j > i || j < w)", " from w to i1 + 1"),
-        ("j <= i || j < w", ""),
-        ("j / 64 == i / 64", ""),
-        ("lens[i] < j", ""),
-        ("i < w", ""),
-        ("false", " nowhere"),
+        ("i - j < w && j <= i", " from i0 - w + 1 to i1 + 1 if w >= 1"),
+        ("j < 4 || i - j < 8 && j <= i", " to 4, from i0 - 7 to i1 + 1"),
+        ("abs(i - j) >= w", " to i1 - w + 1, from i0 + w"),
+        ("j <= i && i < w", " to min(i1 + 1, w) if i0 <= w - 1"),
+        ("lens[i] < j", " from least(lens[i0 through i1]) + 1"),
+        ("lens[j] < i", ""),
         ("false && j <= i", " nowhere"),
         ("j * w < i", ""),
-        ("j <= i && j <= i + 0", " to i1 + 1"),
     ] {
         let mask = format!("\nmask s where {mask} on all");
         check_loop(bound_key_loops, &mask, &format!("{bounds}{mask}"));
@@ -105,18 +95,36 @@ fn full_tiles() {
     for (mask, full) in [
         ("j <= i", "to i0 + 1"),
         ("i - j < w && j <= i", "from i1 - w + 1 to i0 + 1"),
-        ("abs(i - j) <= w", "from i1 - w to i0 + w + 1"),
-        ("j == i", "from i1 to i0 + 1"),
-        ("j < lens[batch()]", "to lens[batch()]"),
-        ("2 * j <= i", "to (i0 + 2) / 2"),
+        ("j <= i && flag", "to i0 + 1 if flag"),
+        ("j <= i && j != 3", "to min(i0 + 1, 3), from 4 to i0 + 1"),
+        ("j <= i || lens[j] < i", "to i0 + 1"),
     ] {
         let before = format!("\nmask s where {mask} on all");
         check_loop(find_full_tiles, &before, &format!("\nfull {full}\nmask s where {mask} on partial"));
     }
-    for mask in ["j <= i && flag", "j <= i && i < w", "j <= i || j < w", "false", "j <= i && j != 3"] {
+    for mask in ["false", "j <= i && lens[j] < i"] {
         let before = format!("\nmask s where {mask} on all");
         check_loop(find_full_tiles, &before, &before);
     }
+}
+
+#[test]
+fn classes() {
+    for (mask, class) in [
+        ("j <= i && lens[j] < i", {
+            ("least(lens[j0 through j1]) <= i1 - 1", "j1 <= i0 && greatest(lens[j0 through j1]) <= i0 - 1")
+        }),
+        ("j * w < i", ("min(j0 * w, j1 * w) <= i1 - 1", "max(j0 * w, j1 * w) <= i0 - 1")),
+    ] {
+        let (some, all) = class;
+        let before = format!("\nmask s where {mask} on all");
+        let after = format!("\nskip unless {some}\nfull where {all}\nmask s where {mask} on partial");
+        check_loop(classify_tiles, &before, &after);
+    }
+    check_loop(classify_tiles, "\nmask s where j <= i on all", "\nmask s where j <= i on all");
+    check_loop(classify_tiles, "\nmask s where exp(cap * i as f32) < cap on all", {
+        "\nmask s where exp(cap * i as f32) < cap on all"
+    });
 }
 
 #[test]
@@ -180,7 +188,7 @@ fn spec(push: Expr, sink: Option<Expr>) -> Spec {
         query: "q".into(),
         pairs: vec![Pair { key: "k".into(), value: "v".into() }],
         scalars: vec![scalar("n", ScalarType::U32, true), scalar("w", ScalarType::I32, false)],
-        tensors: vec![TensorParam { name: "t".into(), ty: TensorType::F32, rank: 1 }],
+        tensors: vec![TensorParam { name: "t".into(), ty: TensorType::F32, rank: 1, order: Order::Any }],
         accumulator: Accumulator::Softmax { sink },
         loops: vec![PushLoop { pair: 0, push }],
         origins: Vec::new(),
@@ -224,7 +232,11 @@ fn what_is_not_lowered() {
         ("s", Some("t[j]"), "f.rs:1:1: a sink is one logit for each query, but `t[j]` depends on the key's position"),
         ("s", Some("s"), "f.rs:1:1: a sink is one logit for each query, but `s` depends on the score"),
         ("s", Some("n"), "f.rs:1:1: the sink is of type integer, expected float"),
-        ("i0 as f32", None, "f.rs:1:1: `i0` and `i1` have no meaning in a specification"),
+        (
+            "i0 as f32",
+            None,
+            "f.rs:1:1: `i0`, `i1`, `j0`, `j1`, `least`, `greatest` and `count` have no meaning in a specification",
+        ),
     ] {
         assert_eq!(lowered(push, sink), Err(message.to_string()), "{push}");
     }

@@ -1,14 +1,16 @@
 //! Random expressions and programs: their text reads back to the same value, and simplification keeps their value.
 
 use proptest::prelude::*;
+use purview_compiler::analysis::simplify::simplify;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
-use purview_compiler::ir::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileOp};
-use purview_compiler::passes::simplify;
+use purview_compiler::ir::{
+    Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp,
+};
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Schedule};
-use purview_compiler::spec::{Pair, ScalarParam, ScalarType, TensorParam, TensorType};
+use purview_compiler::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, type_of};
 use std::sync::LazyLock;
 
@@ -22,8 +24,12 @@ static SCALARS: LazyLock<Vec<ScalarParam>> = LazyLock::new(|| {
     ]
 });
 static TENSORS: LazyLock<Vec<TensorParam>> = LazyLock::new(|| {
-    let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank };
-    vec![tensor("slope", TensorType::F32, 1), tensor("doc", TensorType::I32, 2), tensor("min", TensorType::Bool, 1)]
+    let tensor = |name: &str, ty, rank, order| TensorParam { name: name.into(), ty, rank, order };
+    vec![
+        tensor("slope", TensorType::F32, 1, Order::Any),
+        tensor("doc", TensorType::I32, 2, Order::Sorted),
+        tensor("min", TensorType::Bool, 1, Order::Any),
+    ]
 });
 
 fn parameters() -> Parameters<'static> {
@@ -35,12 +41,14 @@ fn parameters() -> Parameters<'static> {
 struct Language {
     pair: bool,
     score: bool,
-    bounds: bool,
+    /// The ends of the query tile, and of the key tile, with what is read of a captured tensor for a tile.
+    queries: bool,
+    keys: bool,
     /// Only what is exact in f32, and floats of few bits.
     exact: bool,
 }
 
-const ALL: Language = Language { pair: true, score: true, bounds: false, exact: false };
+const ALL: Language = Language { pair: true, score: true, queries: false, keys: false, exact: false };
 
 fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
     let mut leaves = match ty {
@@ -51,8 +59,11 @@ fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
     if language.pair && ty == Type::Int {
         leaves.extend([Expr::Query, Expr::Key]);
     }
-    if language.bounds && ty == Type::Int {
+    if language.queries && ty == Type::Int {
         leaves.extend([Expr::QueryFirst, Expr::QueryLast]);
+    }
+    if language.keys && ty == Type::Int {
+        leaves.extend([Expr::KeyFirst, Expr::KeyLast]);
     }
     if language.score && ty == Type::Float {
         leaves.push(Expr::Score);
@@ -83,10 +94,23 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
     let unary = move |ops: &[UnaryOp], operand: Type| {
         (prop::sample::select(ops.to_vec()), of(operand)).prop_map(|(op, a)| Expr::unary(op, a))
     };
-    let index = move || expr(Type::Int, Language { bounds: false, ..language }, depth - 1);
+    let index = move || of(Type::Int);
     let select = (of(Type::Bool), of(ty), of(ty)).prop_map(|(condition, a, b)| Expr::select(condition, a, b));
     let leaf = leaf(ty, language);
     match ty {
+        Type::Int if language.queries => prop_oneof![
+            leaf,
+            binary(&[Add, Sub, Div, Min], Type::Int),
+            (any::<bool>(), index(), index(), index()).prop_map(|(greatest, a, b, c)| {
+                Expr::Extreme { tensor: 1, greatest, index: vec![(a.clone(), a), (b, c)] }
+            }),
+            (any::<bool>(), index())
+                .prop_map(|(greatest, a)| { Expr::Extreme { tensor: 2, greatest, index: vec![(a.clone(), a)] } }),
+            (any::<bool>(), index(), index()).prop_map(|(inclusive, a, value)| {
+                Expr::Count { tensor: 1, index: vec![a], value: Box::new(value), inclusive }
+            }),
+        ]
+        .boxed(),
         Type::Int => prop_oneof![
             leaf,
             select,
@@ -131,17 +155,16 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
     }
 }
 
+const QUERY_TILE: Language = Language { pair: false, score: false, queries: true, keys: false, exact: false };
+
 fn range(depth: u32) -> impl Strategy<Value = KeyRange> {
-    let bound = || {
-        let language = Language { pair: false, score: false, bounds: true, exact: false };
-        prop::option::of(expr(Type::Int, language, depth).prop_filter("no tile bound in an index", |end| {
-            !end.any(&mut |expr| match expr {
-                Expr::Load { index, .. } => index.iter().any(|index| !index.is_uniform()),
-                _ => false,
-            })
-        }))
-    };
-    (bound(), bound()).prop_map(|(from, to)| KeyRange { from, to })
+    let part = move |ty| prop::option::of(expr(ty, QUERY_TILE, depth));
+    (part(Type::Bool), part(Type::Int), part(Type::Int)).prop_map(|(when, from, to)| KeyRange { when, from, to })
+}
+
+fn class() -> impl Strategy<Value = TileClass> {
+    let condition = || expr(Type::Bool, Language { keys: true, ..QUERY_TILE }, 3);
+    (condition(), condition()).prop_map(|(some, all)| TileClass { some, all })
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
@@ -161,20 +184,25 @@ fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {
     let positions = Language { score: false, ..ALL };
     let maps = prop::collection::vec(expr(Type::Float, ALL, 2), 0..3);
     let mask = prop::option::of((expr(Type::Bool, positions, 3), any::<bool>()));
-    (prop::option::of(range(2)), prop::option::of(range(2)), maps, mask).prop_map(move |(visit, full, maps, mask)| {
+    let ranges = || prop::collection::vec(range(2), 0..3);
+    (ranges(), ranges(), prop::option::of(class()), maps, mask).prop_map(move |(visit, full, class, maps, mask)| {
         let mut body = vec![TileOp::Dot];
         body.extend(maps.into_iter().map(TileOp::Map));
         body.extend(mask.map(|(visible, partial)| TileOp::Mask {
             visible,
-            tiles: if partial && full.is_some() { MaskedTiles::Partial } else { MaskedTiles::All },
+            tiles: if partial && (!full.is_empty() || class.is_some()) {
+                MaskedTiles::Partial
+            } else {
+                MaskedTiles::All
+            },
         }));
         body.push(TileOp::Push);
-        KeyLoop { pair, visit: visit.into_iter().collect(), full, body }
+        KeyLoop { pair, visit, full, class, body }
     })
 }
 
 fn program() -> impl Strategy<Value = Program> {
-    let uniform = Language { pair: false, score: false, bounds: false, exact: false };
+    let uniform = Language { pair: false, score: false, queries: false, keys: false, exact: false };
     let sink = prop::option::of(expr(Type::Float, uniform, 2));
     let accumulator = prop_oneof![
         (any::<bool>(), sink)

@@ -27,7 +27,9 @@ pub enum Error {
         reason: String,
     },
     /// A captured tensor that is declared sorted and is not.
-    #[error("`{name}` of shape {shape:?} is declared `#[sorted]`, but an element of it is less than the one before it along the last dimension")]
+    #[error(
+        "`{name}` of shape {shape:?} is declared `#[sorted]`, but an element of it is less than the one before it along the last dimension"
+    )]
     NotSorted {
         /// The parameter.
         name: String,

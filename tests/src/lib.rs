@@ -1,8 +1,10 @@
 //! What the tests share: devices, deterministic inputs, attentions to try shapes with, the comparison with the reference, and a
-//! generator of random attentions.
+//! generator of random attentions; predicates, and a check of what the analyses claim of their tiles.
 
 pub mod attentions;
 pub mod compare;
 pub mod devices;
 pub mod generate;
 pub mod numbers;
+pub mod predicates;
+pub mod soundness;

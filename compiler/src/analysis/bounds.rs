@@ -244,7 +244,8 @@ impl Bounds<'_> {
                 if !index.iter().all(Expr::is_uniform) {
                     return None;
                 }
-                let count = Expr::Count { tensor: *tensor, index: index.to_vec(), value: Box::new(end()?), inclusive: false };
+                let count =
+                    Expr::Count { tensor: *tensor, index: index.to_vec(), value: Box::new(end()?), inclusive: false };
                 // Elements below the end are before the first that is not.
                 let (last, count) = (Affine::of(last)?, Affine::of(&count)?);
                 if coefficient > 0 { last.plus(&count, -1)?.shifted(1)? } else { count.plus(&last, -1)? }
@@ -283,7 +284,8 @@ impl Bounds<'_> {
         if self.is_inside(b, a) {
             return Some(a.clone());
         }
-        let farther = |op, a: &Option<Expr>, b: &Option<Expr>| Some(join(op, a.clone(), b.clone()?)).filter(|_| a.is_some());
+        let farther =
+            |op, a: &Option<Expr>, b: &Option<Expr>| Some(join(op, a.clone(), b.clone()?)).filter(|_| a.is_some());
         if a.when != b.when {
             None
         } else if a.from == b.from {
@@ -330,7 +332,8 @@ impl Bounds<'_> {
 
 /// A range that has the keys of both.
 fn hull(a: KeyRange, b: KeyRange) -> KeyRange {
-    let both = |op, a: Option<Expr>, b: Option<Expr>| a.zip(b).map(|(a, b)| if a == b { a } else { Expr::binary(op, a, b) });
+    let both =
+        |op, a: Option<Expr>, b: Option<Expr>| a.zip(b).map(|(a, b)| if a == b { a } else { Expr::binary(op, a, b) });
     KeyRange {
         when: both(BinaryOp::Or, a.when, b.when),
         from: both(BinaryOp::Min, a.from, b.from),
@@ -357,7 +360,8 @@ mod tests {
     #[test]
     fn bounds_in_closed_form() {
         let program = program();
-        let text = |ranges: Vec<KeyRange>| ranges.iter().map(|range| program.range(range)).collect::<Vec<_>>().join(" | ");
+        let text =
+            |ranges: Vec<KeyRange>| ranges.iter().map(|range| program.range(range)).collect::<Vec<_>>().join(" | ");
         for (predicate, visited, full) in [
             ("j <= i", "to i1 + 1", "to i0 + 1"),
             ("j <= i && i - j < w", "from i0 - w + 1 to i1 + 1 if w >= 1", "from i1 - w + 1 to i0 + 1"),
@@ -365,9 +369,11 @@ mod tests {
             ("abs(i - j) <= w", "from i0 - w to i1 + w + 1", "from i1 - w to i0 + w + 1"),
             ("abs(i - j) > w", "to i1 - w | from i0 + w + 1", "to i0 - w | from i1 + w + 1"),
             ("j < w || j <= i", "to max(w, i1 + 1)", "to max(w, i0 + 1)"),
-            ("j <= i && (j < g || i - j < w)", {
-                "to min(i1 + 1, g) | from i0 - w + 1 to i1 + 1 if w >= 1"
-            }, "to min(i0 + 1, g) | from i1 - w + 1 to i0 + 1"),
+            (
+                "j <= i && (j < g || i - j < w)",
+                { "to min(i1 + 1, g) | from i0 - w + 1 to i1 + 1 if w >= 1" },
+                "to min(i0 + 1, g) | from i1 - w + 1 to i0 + 1",
+            ),
             ("i / c == j / c", "from c * (i0 / c) to c * (i1 / c + 1)", "from c * (i1 / c) to c * (i0 / c + 1)"),
             ("j / 8 <= i / 8", "to 8 * (i1 / 8) + 8", "to 8 * (i0 / 8) + 8"),
             ("j >= i - i % c && j <= i", "from c * (i0 / c) to i1 + 1", "from c * (i1 / c) to i0 + 1"),
@@ -381,9 +387,11 @@ mod tests {
             ("flag && j <= i", "to i1 + 1 if flag", "to i0 + 1 if flag"),
             ("j <= i || !flag", "to i1 + 1 | all if !flag", "to i0 + 1 | all if !flag"),
             ("i < n && j <= i", "to min(i1 + 1, n) if i0 <= n - 1", "to i0 + 1 if i1 <= n - 1"),
-            ("doc[0, i] == doc[0, j] && j <= i", {
-                "from count(doc[0] < doc[0, i0]) to min(count(doc[0] < doc[0, i1] + 1), i1 + 1)"
-            }, "from count(doc[0] < doc[0, i1]) to min(count(doc[0] < doc[0, i0] + 1), i0 + 1)"),
+            (
+                "doc[0, i] == doc[0, j] && j <= i",
+                { "from count(doc[0] < doc[0, i0]) to min(count(doc[0] < doc[0, i1] + 1), i1 + 1)" },
+                "from count(doc[0] < doc[0, i1]) to min(count(doc[0] < doc[0, i0] + 1), i0 + 1)",
+            ),
             ("j > i && j < i", "", ""),
             ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
             ("j != i", "to i1 | from i0 + 1", "to i0 | from i1 + 1"),
@@ -408,7 +416,11 @@ mod tests {
         ] {
             let expr = parse_expr(predicate, program.parameters()).unwrap();
             let found = visiting_queries(&expr, program.parameters());
-            assert_eq!(found.iter().map(|range| program.range(range)).collect::<Vec<_>>(), [expected], "of {predicate}");
+            assert_eq!(
+                found.iter().map(|range| program.range(range)).collect::<Vec<_>>(),
+                [expected],
+                "of {predicate}"
+            );
         }
     }
 

@@ -59,7 +59,13 @@ impl Alternatives<'_> {
         use BinaryOp::*;
         let whole = || vec![other(predicate, holds)];
         match (predicate, holds) {
-            (Expr::Bool(value), _) => if *value == holds { vec![Clause::default()] } else { Vec::new() },
+            (Expr::Bool(value), _) => {
+                if *value == holds {
+                    vec![Clause::default()]
+                } else {
+                    Vec::new()
+                }
+            }
             (Expr::Unary(UnaryOp::Not, a), _) => self.of(a, !holds),
             (Expr::Binary(And, a, b), true) | (Expr::Binary(Or, a, b), false) => self.both_of((a, holds), (b, holds)),
             (Expr::Binary(And, a, b), false) | (Expr::Binary(Or, a, b), true) => {
@@ -115,7 +121,9 @@ impl Alternatives<'_> {
         for (atom, coefficient) in &form.terms {
             let larger = *coefficient > 0;
             let (parts, all) = match atom {
-                Expr::Unary(UnaryOp::Abs, a) => ([with(atom, a)?, form.substituted(atom, &Affine::of(a)?.scaled(-1)?)?], larger),
+                Expr::Unary(UnaryOp::Abs, a) => {
+                    ([with(atom, a)?, form.substituted(atom, &Affine::of(a)?.scaled(-1)?)?], larger)
+                }
                 Expr::Binary(BinaryOp::Max, a, b) => ([with(atom, a)?, with(atom, b)?], larger),
                 Expr::Binary(BinaryOp::Min, a, b) => ([with(atom, a)?, with(atom, b)?], !larger),
                 Expr::Select(condition, a, b) => {
@@ -147,7 +155,11 @@ impl Alternatives<'_> {
     fn without_remainder(&self, form: &Affine) -> Option<Affine> {
         form.terms.iter().find_map(|(atom, _)| {
             let Expr::Binary(BinaryOp::Rem, x, divisor) = atom else { return None };
-            let whole = Expr::binary(BinaryOp::Mul, (**divisor).clone(), Expr::binary(BinaryOp::Div, (**x).clone(), (**divisor).clone()));
+            let whole = Expr::binary(
+                BinaryOp::Mul,
+                (**divisor).clone(),
+                Expr::binary(BinaryOp::Div, (**x).clone(), (**divisor).clone()),
+            );
             let by = Affine::of(x)?.plus(&Affine::of(&whole)?, -1)?;
             let rewritten = form.substituted(atom, &by)?;
             (rewritten.terms.len() <= form.terms.len()).then_some(rewritten)
@@ -233,15 +245,21 @@ mod tests {
 
     #[test]
     fn predicates_are_taken_apart() {
-        let scalars = [("w", ScalarType::I32), ("c", ScalarType::U32)]
-            .map(|(name, ty)| ScalarParam { name: name.into(), ty, comptime: false });
+        let scalars = [("w", ScalarType::I32), ("c", ScalarType::U32)].map(|(name, ty)| ScalarParam {
+            name: name.into(),
+            ty,
+            comptime: false,
+        });
         let parameters = Parameters { scalars: &scalars, tensors: &[] };
         for (text, expected) in [
             ("j <= i && i - j < w", "j - i, i - j - w + 1"),
             ("!(j > i || i - j >= w)", "j - i, i - j - w + 1"),
             ("abs(i - j) <= w", "i - j - w, j - i - w"),
             ("abs(i - j) >= w", "j - i + w | i - j + w"),
-            ("min(w, 2 * w - i) > j && j != 3", "j - w + 1, i - 2 * w + j + 1, j - 2 | j - w + 1, i - 2 * w + j + 1, 4 - j"),
+            (
+                "min(w, 2 * w - i) > j && j != 3",
+                "j - w + 1, i - 2 * w + j + 1, j - 2 | j - w + 1, i - 2 * w + j + 1, 4 - j",
+            ),
             ("i == j", "i - j, j - i"),
             ("j <= i || j < w", "j - i | j - w + 1"),
             ("!(j <= i && (s > 0.0))", "i - j + 1 | !(s > 0.0)"),
@@ -263,7 +281,8 @@ mod tests {
                 forms.chain(clause.others.iter().map(display)).collect::<Vec<_>>().join(", ")
             };
             let found = clauses(&parse_expr(text, parameters).unwrap(), parameters);
-            let found = if found.is_empty() { "none".into() } else { found.iter().map(clause).collect::<Vec<_>>().join(" | ") };
+            let found =
+                if found.is_empty() { "none".into() } else { found.iter().map(clause).collect::<Vec<_>>().join(" | ") };
             assert_eq!(found, expected, "of {text}");
         }
     }

@@ -246,7 +246,8 @@ impl Tile<'_> {
         let index = index.iter().map(|index| self.interval(index)).collect::<Option<Vec<_>>>()?;
         let varying: Vec<usize> = (0..index.len()).filter(|&at| index[at].0 != index[at].1).collect();
         if param.order.is_sorted() && varying == [index.len() - 1] {
-            let element = |end: fn(&Interval) -> &Expr| Expr::Load { tensor, index: index.iter().map(end).cloned().collect() };
+            let element =
+                |end: fn(&Interval) -> &Expr| Expr::Load { tensor, index: index.iter().map(end).cloned().collect() };
             return Some((element(|index| &index.0), element(|index| &index.1)));
         }
         if varying.len() > MAX_VARYING {
@@ -304,13 +305,17 @@ mod tests {
                 "(if (i0 - j1) / 4 == (i1 - j0) / 4 { (i1 - j0) % 4 } else { 3 }) <= 1 && \
                  (if (i0 - j1) / 4 == (i1 - j0) / 4 { (i0 - j1) % 4 } else { 0 }) >= 1"
             }),
-            ("doc[batch(), i] == doc[batch(), j]", {
-                "least(doc[batch(), i0 through i1]) <= greatest(doc[batch(), j0 through j1]) && \
+            (
+                "doc[batch(), i] == doc[batch(), j]",
+                {
+                    "least(doc[batch(), i0 through i1]) <= greatest(doc[batch(), j0 through j1]) && \
                  least(doc[batch(), j0 through j1]) <= greatest(doc[batch(), i0 through i1])"
-            }, {
-                "greatest(doc[batch(), i0 through i1]) <= least(doc[batch(), j0 through j1]) && \
+                },
+                {
+                    "greatest(doc[batch(), i0 through i1]) <= least(doc[batch(), j0 through j1]) && \
                  greatest(doc[batch(), j0 through j1]) <= least(doc[batch(), i0 through i1])"
-            }),
+                },
+            ),
             ("place[0, j] < 5", "place[0, j0] <= 4", "place[0, j1] <= 4"),
             ("layout[i / 8, j / 8]", "greatest(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0", {
                 "least(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0"

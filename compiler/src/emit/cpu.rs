@@ -140,8 +140,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             let mut key0 = tiles.next(0, pair.len, keys, comptime![key_loop.clone()]);
             while key0 < pair.len {
                 let count = min(keys, pair.len - key0);
-                let class =
-                    tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+                let class = tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
                 if counting {
                     count_tile(&counters[0], class, at);
                 }

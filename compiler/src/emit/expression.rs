@@ -317,7 +317,9 @@ impl<'a> Evaluator<'a> {
         };
         let captured = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
         let summaries = &self.parameters.summaries;
-        let summary = (0..summaries.len()).map(|at| summaries.__expand_index_method(self.scope, at.into())).find(|known| known.summary == summary);
+        let summary = (0..summaries.len())
+            .map(|at| summaries.__expand_index_method(self.scope, at.into()))
+            .find(|known| known.summary == summary);
         let summary = summary.expect("a launch gives every summary of its program");
         let mut base = int(constant_int(0));
         let mut spans = Vec::new();
@@ -327,7 +329,11 @@ impl<'a> Evaluator<'a> {
             if summary.summary.blocked[dimension] {
                 let block = int(constant_int(SUMMARY_BLOCK as i32));
                 let of = |at| self.binary(BinaryOp::Div, at, block, true).value;
-                spans.push(BlocksExpand { first: of(first).into(), last: of(last).into(), stride: stride.expand.into() });
+                spans.push(BlocksExpand {
+                    first: of(first).into(),
+                    last: of(last).into(),
+                    stride: stride.expand.into(),
+                });
             } else {
                 let step = self.binary(BinaryOp::Mul, first, int(stride.expand), true);
                 base = self.binary(BinaryOp::Add, base, step, true);

@@ -1,8 +1,8 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{
-    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
-    ScalarArgumentLaunch, SummaryArgumentLaunch,
+    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
+    ParametersLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;

@@ -10,7 +10,7 @@
 //!   for i in tiles(S)
 //!     o = softmax base 2
 //!     q = load q[i] * (scale() * 1.442695)
-//!     for j in tiles(T0) from i0 - window + 1 to i1 + 1
+//!     for j in tiles(T0) from i0 - window + 1 to i1 + 1 if window >= 1
 //!         full from i1 - window + 1 to i0 + 1
 //!       s = dot q, k[j]
 //!       s = mask s where j <= i && i - j < window on partial

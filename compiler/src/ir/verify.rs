@@ -166,7 +166,8 @@ fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[
     if !of_tiles && expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. } | Expr::Count { .. })) {
         return fail(format!("{what} depends on a summary of a captured tensor: `{text}`"));
     }
-    for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast] {
+    for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast]
+    {
         if !allowed.contains(&leaf) && expr.mentions(&leaf) {
             return fail(format!("{what} depends on `{}`: `{text}`", leaf.display(program.parameters())));
         }

@@ -1,0 +1,213 @@
+//! What the analyses claim of tiles, against the predicate itself, for every tile there can be at small lengths.
+
+use purview_compiler::analysis::bounds::visiting_queries;
+use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
+use purview_compiler::expr::Expr;
+use purview_compiler::ir::{Element, KeyRange, Operands, Program};
+use purview_compiler::launch::{Keys, Launch, TensorFacts};
+use purview_compiler::lower::lower;
+use purview_compiler::passes::compile;
+use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::spec::{ScalarValue, Spec};
+use purview_compiler::tiles::Tiling;
+use std::ops::AddAssign;
+
+/// The longest lengths.
+pub const LENGTH: usize = 40;
+/// The positions of the first query.
+pub const OFFSETS: std::ops::RangeInclusive<i64> = -5..=20;
+/// Tiles are squares of these sizes.
+pub const TILES: [usize; 3] = [4, 8, 16];
+/// Batches and query heads, the latter two to a key head.
+pub const BATCHES: usize = 2;
+/// See [`BATCHES`].
+pub const HEADS: usize = 4;
+
+/// An attention with the values of its parameters.
+pub struct Case {
+    /// The attention.
+    pub spec: Spec,
+    /// Its scalars.
+    pub scalars: Vec<ScalarValue>,
+    /// Its captured tensors.
+    pub tensors: Vec<HostTensor>,
+}
+
+/// Numbers of tiles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub all: u64,
+    /// Those that are visited.
+    pub visited: u64,
+    /// Those with a visible pair.
+    pub needed: u64,
+    /// Those that are called full.
+    pub full: u64,
+    /// Those without a hidden pair.
+    pub without_hidden: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.all += other.all;
+        self.visited += other.visited;
+        self.needed += other.needed;
+        self.full += other.full;
+        self.without_hidden += other.without_hidden;
+    }
+}
+
+/// Where queries are that can be launched.
+const QUERIES: std::ops::Range<i64> = *OFFSETS.start()..*OFFSETS.end() + LENGTH as i64;
+
+/// Which pairs a predicate lets a query see, for one batch and head: counts of visible pairs above and to the left.
+struct Visible {
+    sums: Vec<u32>,
+}
+
+impl Visible {
+    const COLUMNS: usize = LENGTH + 1;
+
+    fn of(predicate: &Expr, at: &Environment) -> Visible {
+        let rows = (QUERIES.end - QUERIES.start) as usize;
+        let mut sums = vec![0; (rows + 1) * Self::COLUMNS];
+        for (row, query) in QUERIES.enumerate() {
+            for key in 0..LENGTH {
+                let at = Environment { query, key: key as i64, ..*at };
+                let sees = evaluate(predicate, &at).expect("a predicate has a value") == Some(Value::Bool(true));
+                let place = (row + 1) * Self::COLUMNS + key + 1;
+                sums[place] =
+                    sums[place - 1] + sums[place - Self::COLUMNS] - sums[place - Self::COLUMNS - 1] + u32::from(sees);
+            }
+        }
+        Visible { sums }
+    }
+
+    /// How many pairs of queries i0..=i1 and keys j0..j2 are visible.
+    fn pairs(&self, i0: i64, i1: i64, j0: usize, j2: usize) -> u32 {
+        let row = |query: i64| (query - QUERIES.start) as usize * Self::COLUMNS;
+        let (above, below) = (row(i0), row(i1 + 1));
+        self.sums[below + j2] + self.sums[above + j0] - self.sums[below + j0] - self.sums[above + j2]
+    }
+}
+
+/// Checks that no visible pair is in a skipped tile and no hidden one in a full tile, for all tiles of queries and keys that
+/// occur at lengths up to [`LENGTH`] with [`OFFSETS`], and counts the tiles; likewise for the queries that visit a tile of keys.
+pub fn check(case: &Case) -> Tally {
+    let mut tally = Tally::default();
+    for tile in TILES {
+        tally += check_tiles(case, tile);
+    }
+    tally
+}
+
+fn check_tiles(case: &Case, tile: usize) -> Tally {
+    let Case { spec, scalars, tensors } = case;
+    let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
+    let schedule = Schedule::Cpu(CpuSchedule { lanes: tile, vectors: 1, keys: tile, rows: 1 });
+    let program = compile(spec, scalars, operands, schedule).expect("a program");
+    let lowered = lower(spec, scalars, operands).expect("a program");
+    let values: Vec<Value> =
+        purview_compiler::lower::runtime_scalars(spec, scalars).into_iter().map(Value::from).collect();
+    let facts: Vec<_> =
+        tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape.clone(), values: None }).collect();
+    let mut tally = Tally::default();
+    for (key_loop, asked) in program.loops.iter().zip(&lowered.loops) {
+        let predicate = asked.visible().cloned().unwrap_or(Expr::Bool(true));
+        let differ = [Expr::Batch, Expr::Head, Expr::KvHead].iter().any(|leaf| predicate.mentions(leaf));
+        for head in 0..if differ { HEADS } else { 1 } {
+            let batch = head % BATCHES;
+            let at = Environment {
+                batch: batch as i64,
+                head: head as i64,
+                kv_head: head as i64 / 2,
+                scalars: &values,
+                tensors,
+                tensor_params: &program.tensors,
+                clamped: true,
+                ..Environment::EMPTY
+            };
+            let visible = Visible::of(&predicate, &at);
+            check_queries_of_keys(&program, &predicate, &visible, &at, tile);
+            for i0 in QUERIES {
+                for i1 in i0..(i0 + tile as i64).min(QUERIES.end) {
+                    for length in 1..=LENGTH {
+                        let keys = vec![Keys { length, offset: 0 }; spec.pairs.len()];
+                        let launch = Launch {
+                            batch: BATCHES,
+                            heads: HEADS,
+                            kv_heads: HEADS / 2,
+                            queries: (i1 - i0 + 1) as usize,
+                            query_offset: i0,
+                            keys: &keys,
+                            scalars,
+                            tensors: &facts,
+                        };
+                        let tiling = Tiling {
+                            program: &program,
+                            launch: &launch,
+                            scalars: &values,
+                            tensors,
+                            query_tile: tile,
+                            key_tile: tile,
+                        };
+                        let runs = tiling.runs(key_loop, batch, head, 0).expect("tiles have a class");
+                        // The whole tiles of a length are those of the longest.
+                        let first = if length == LENGTH { 0 } else { (length - 1) / tile };
+                        for key_tile in first..length.div_ceil(tile) {
+                            let (j0, j2) = (key_tile * tile, ((key_tile + 1) * tile).min(length));
+                            if length != LENGTH && j2 % tile == 0 {
+                                continue;
+                            }
+                            let run = runs.iter().find(|run| (run.from..run.to).contains(&key_tile));
+                            let seen = visible.pairs(i0, i1, j0, j2);
+                            let pairs = (i1 - i0 + 1) as u32 * (j2 - j0) as u32;
+                            let place = || {
+                                format!("queries {i0}..={i1}, keys {j0}..{j2}, batch {batch}, head {head}\n{program}")
+                            };
+                            assert!(run.is_some() || seen == 0, "{seen} visible pairs are skipped: {}", place());
+                            let full = run.is_some_and(|run| run.full);
+                            assert!(
+                                !full || seen == pairs,
+                                "{} hidden pairs are called visible: {}",
+                                pairs - seen,
+                                place()
+                            );
+                            tally += Tally {
+                                all: 1,
+                                visited: run.is_some().into(),
+                                needed: (seen > 0).into(),
+                                full: full.into(),
+                                without_hidden: (seen == pairs).into(),
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+    tally
+}
+
+/// Checks the bounds the other way round: the queries that may see a key of a tile.
+fn check_queries_of_keys(program: &Program, predicate: &Expr, visible: &Visible, at: &Environment, tile: usize) {
+    let ranges = visiting_queries(predicate, program.parameters());
+    for j0 in 0..LENGTH {
+        for j1 in j0..(j0 + tile).min(LENGTH) {
+            let at = Environment { key_first: j0 as i64, key_last: j1 as i64, ..*at };
+            let value = |expr: &Expr| evaluate(expr, &at).expect("a bound has a value").expect("a bound is not hidden");
+            let end = |end: &Option<Expr>, open: i64| end.as_ref().map_or(open, |end| value(end).int());
+            let spans: Vec<(i64, i64)> = ranges
+                .iter()
+                .filter(|range| range.when.as_ref().is_none_or(|when| value(when).bool()))
+                .map(|KeyRange { from, to, .. }| (end(from, i64::MIN), end(to, i64::MAX)))
+                .collect();
+            for query in QUERIES {
+                let visits = spans.iter().any(|(from, to)| (*from..*to).contains(&query));
+                let sees = visible.pairs(query, query, j0, j1 + 1) > 0;
+                assert!(visits || !sees, "query {query} sees a key of {j0}..={j1} and does not visit it\n{program}");
+            }
+        }
+    }
+}
