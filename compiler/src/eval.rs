@@ -256,8 +256,11 @@ fn extreme(
 ) -> Result<Option<Value>, EvalError> {
     let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
     let Some(ends) = integers(index.iter().flat_map(|(first, last)| [first, last]), at)? else { return Ok(None) };
-    if index.len() != host.shape.len() || host.data.is_empty() {
+    if index.len() != host.shape.len() {
         return Err(EvalError::Types);
+    }
+    if host.data.is_empty() {
+        return Ok(Some(Value::Int(0)));
     }
     // The whole blocks that the box touches; a dimension along which nothing varies has no blocks.
     let mut places = vec![0];

@@ -1,7 +1,7 @@
 use purview::prelude::*;
 
 #[attention]
-fn wrong(q: Query, k: Key, v: Value, #[sorted] lengths: Tensor<i32, 1>) -> Output {
+fn wrong(q: Query, k: Key, v: Value, #[ascending] lengths: Tensor<i32, 1>) -> Output {
     for i in q.tiles() {
         let mut o = Softmax::new();
         for j in k.tiles() {

@@ -139,8 +139,8 @@ impl Tile<'_> {
         Some(Truth { some: low.at_most_zero()?, all: high.at_most_zero()? })
     }
 
-    /// Whether x % d == r, for a form x % d - r or r - x % d whose r and positive d are uniform: some x of an interval has that
-    /// remainder if a multiple of d lies between x - r at its ends.
+    /// Whether x % d == r, for a form x % d - r or r - x % d whose r and positive d are uniform: as many x of an interval have
+    /// that remainder as there are multiples of d between x - r at its ends, if 0 <= r < d, and none otherwise.
     fn remainder_is(&self, form: &Affine) -> Option<Truth> {
         let (atom, coefficient) = form.terms.iter().find(|(atom, _)| !atom.is_uniform())?;
         let Expr::Binary(BinaryOp::Rem, x, divisor) = atom else { return None };
@@ -151,11 +151,19 @@ impl Tile<'_> {
         }
         let remainder = rest.scaled(-coefficient)?;
         let (low, high) = self.form(&Affine::of(x)?)?;
-        let over = |form: Affine| Some(Expr::binary(BinaryOp::Div, form.to_expr()?, (**divisor).clone()));
-        let below = over(low.plus(&remainder, -1)?.shifted(-1)?)?;
-        let some = Expr::binary(BinaryOp::Gt, over(high.plus(&remainder, -1)?)?, below);
-        let all = self.at_most_zero(form)?.and(self.at_most_zero(&form.scaled(-1)?)?).all;
-        Some(Truth { some, all })
+        let multiples_to = |form: Affine| Some(Expr::binary(BinaryOp::Div, form.to_expr()?, (**divisor).clone()));
+        let below = multiples_to(low.plus(&remainder, -1)?.shifted(-1)?)?;
+        let upto = multiples_to(high.plus(&remainder, -1)?)?;
+        let some = Expr::binary(BinaryOp::Gt, upto.clone(), below.clone());
+        let numbers = high.plus(&low, -1)?.shifted(1)?.to_expr()?;
+        let all = Expr::binary(BinaryOp::Eq, Expr::binary(BinaryOp::Sub, upto, below), numbers);
+        if remainder == Affine::constant(0) {
+            return Some(Truth { some, all });
+        }
+        let negative = remainder.shifted(1)?.at_most_zero()?;
+        let small = remainder.plus(&Affine::of(divisor)?, -1)?.shifted(1)?.at_most_zero()?;
+        let is_remainder = Expr::binary(BinaryOp::And, Expr::unary(UnaryOp::Not, negative), small);
+        Some(Truth { some, all: Expr::binary(BinaryOp::And, is_remainder, all) })
     }
 
     /// The least and the greatest value of a sum, each position's terms together.
@@ -301,10 +309,13 @@ mod tests {
             ("j <= i && flag", "j0 <= i1 && flag", "j1 <= i0 && flag"),
             ("!(i - j >= w)", "j1 + w > i0", "j0 + w > i1"),
             ("i / c == j / c", "i0 / c <= j1 / c && j0 / c <= i1 / c", "i1 / c <= j0 / c && j1 / c <= i0 / c"),
-            ("(i - j) % 4 == 1", "(i1 - j0 - 1) / 4 > (i0 - j1 - 2) / 4", {
-                "(if (i0 - j1) / 4 == (i1 - j0) / 4 { (i1 - j0) % 4 } else { 3 }) <= 1 && \
-                 (if (i0 - j1) / 4 == (i1 - j0) / 4 { (i0 - j1) % 4 } else { 0 }) >= 1"
+            ("(i - j) % c == 0", "(i1 - j0) / c > (i0 - j1 - 1) / c", {
+                "(i1 - j0) / c - (i0 - j1 - 1) / c == i1 - i0 - j0 + j1 + 1"
             }),
+            ("(i - j) % 4 == 1", "(i1 - j0 - 1) / 4 > (i0 - j1 - 2) / 4", {
+                "(i1 - j0 - 1) / 4 - (i0 - j1 - 2) / 4 == i1 - i0 - j0 + j1 + 1"
+            }),
+            ("i % 3 == 5", "(i1 - 5) / 3 > (i0 - 6) / 3", "false"),
             (
                 "doc[batch(), i] == doc[batch(), j]",
                 {
