@@ -57,6 +57,16 @@ impl AnyAttention {
         &self.spec
     }
 
+    /// The values of its scalars, in the order of the signature.
+    pub fn scalars(&self) -> &[ScalarValue] {
+        &self.scalars
+    }
+
+    /// Its captured tensors, in the order of the signature.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
     /// With `scale()` equal to `scale` rather than 1/√D.
     pub fn with_scale(mut self, scale: f32) -> Self {
         self.options.scale = Some(scale);

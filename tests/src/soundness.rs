@@ -1,5 +1,6 @@
 //! What the analyses claim of tiles, against the predicate itself, for every tile there can be at small lengths.
 
+use purview::{AnyAttention, Error};
 use purview_compiler::analysis::bounds::visiting_queries;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::Expr;
@@ -92,6 +93,21 @@ impl Visible {
     }
 }
 
+impl Case {
+    /// That of `attention`, its captured tensors read from their device.
+    ///
+    /// # Errors
+    /// As [`purview::Tensor::to_vec`].
+    pub fn of(attention: &AnyAttention) -> Result<Case, Error> {
+        let tensors = attention.tensors().iter().map(|tensor| {
+            let data = tensor.to_vec::<f32>()?.into_iter().map(f64::from).collect();
+            Ok(HostTensor { shape: tensor.shape().to_vec(), data })
+        });
+        let tensors = tensors.collect::<Result<_, Error>>()?;
+        Ok(Case { spec: attention.spec().clone(), scalars: attention.scalars().to_vec(), tensors })
+    }
+}
+
 /// Checks that no visible pair is in a skipped tile and no hidden one in a full tile, for all tiles of queries and keys that
 /// occur at lengths up to [`LENGTH`] with [`OFFSETS`], and counts the tiles; likewise for the queries that visit a tile of keys.
 pub fn check(case: &Case) -> Tally {
@@ -102,7 +118,8 @@ pub fn check(case: &Case) -> Tally {
     tally
 }
 
-fn check_tiles(case: &Case, tile: usize) -> Tally {
+/// As [`check`], for tiles of one size.
+pub fn check_tiles(case: &Case, tile: usize) -> Tally {
     let Case { spec, scalars, tensors } = case;
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
     let schedule = Schedule::Cpu(CpuSchedule { lanes: tile, vectors: 1, keys: tile, rows: 1 });
