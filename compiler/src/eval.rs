@@ -5,7 +5,7 @@
 //! not an error: a hidden operand, a `false` of `&&` and a `true` of `||` win over an error of the other operand.
 
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::SUMMARY_BLOCK;
+use crate::ir::{SUMMARY_BLOCK, is_blocked};
 use crate::spec::{ScalarValue, TensorParam, TensorType};
 use thiserror::Error;
 
@@ -161,6 +161,7 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::Load { tensor, index } => return load(*tensor, index, at),
         Expr::Extreme { tensor, greatest, index } => return extreme(*tensor, *greatest, index, at),
         Expr::Count { tensor, index, value, inclusive } => return count(*tensor, index, value, *inclusive, at),
+        Expr::Next { tensor, index, from } => return next(*tensor, index, from, at),
         Expr::Unary(op, a) => match evaluate(a, at)? {
             Some(a) => unary(*op, a)?,
             None => return Ok(None),
@@ -262,13 +263,15 @@ fn extreme(
     if host.data.is_empty() {
         return Ok(Some(Value::Int(0)));
     }
-    // The whole blocks that the box touches; a dimension along which nothing varies has no blocks.
+    // The whole blocks that the box touches.
     let mut places = vec![0];
     for (dimension, ((first, last), &length)) in index.iter().zip(&host.shape).enumerate() {
         let (from, to) = (nearest(ends[2 * dimension], length), nearest(ends[2 * dimension + 1], length));
-        let whole = first != last;
-        let from = if whole { from / SUMMARY_BLOCK * SUMMARY_BLOCK } else { from };
-        let to = if whole { ((to / SUMMARY_BLOCK + 1) * SUMMARY_BLOCK).min(length) } else { from + 1 };
+        let (from, to) = if is_blocked(first, last) {
+            (from / SUMMARY_BLOCK * SUMMARY_BLOCK, ((to / SUMMARY_BLOCK + 1) * SUMMARY_BLOCK).min(length))
+        } else {
+            (from, to + 1)
+        };
         places = places.into_iter().flat_map(|place| (from..to).map(move |at| place * length + at)).collect();
     }
     let boolean = at.tensor_params.get(tensor).is_some_and(|param| param.ty == TensorType::Bool);
@@ -278,6 +281,25 @@ fn extreme(
         .map(|&element| if boolean { i64::from(element != 0.0) } else { element as i64 });
     let found = if greatest { elements.max().unwrap_or(i64::MIN) } else { elements.min().unwrap_or(i64::MAX) };
     Ok(Some(Value::Int(found)))
+}
+
+fn next(tensor: usize, index: &[(Expr, Expr)], from: &Expr, at: &Environment) -> Result<Option<Value>, EvalError> {
+    let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
+    let Some(start) = integers([from].into_iter(), at)? else { return Ok(None) };
+    let length = *host.shape.last().ok_or(EvalError::Types)?;
+    let block = if is_blocked(from, &Expr::KeyLast) { SUMMARY_BLOCK } else { 1 };
+    let first = nearest(start[0], length) / block * block;
+    for block_start in (first..length).step_by(block) {
+        for column in block_start..(block_start + block).min(length) {
+            let column = Expr::Int(i32::try_from(column).map_err(|_| EvalError::Overflow)?);
+            let index: Vec<_> = index.iter().cloned().chain([(column.clone(), column)]).collect();
+            if extreme(tensor, true, &index, at)? != Some(Value::Int(0)) {
+                let found = if block_start == first { start[0] } else { block_start as i64 };
+                return Ok(Some(Value::Int(found)));
+            }
+        }
+    }
+    Ok(Some(Value::Int(start[0].max(length as i64))))
 }
 
 fn count(

@@ -178,8 +178,8 @@ pub enum Expr {
     },
     /// `least(t[…, a through b])` or `greatest(…)`: an integer that no element of a captured tensor in a box of indices is below
     /// (above). Indices outside the tensor stand for its nearest element. What is found is the extreme of all the
-    /// [blocks](crate::ir::SUMMARY_BLOCK) that the box touches. Truth values count as 0 and 1. Only in a loop's bounds and in
-    /// what it says of its tiles.
+    /// blocks of the tensor's [summary](crate::ir::Summary) that the box touches. Truth values count as 0 and 1. Only in a loop's
+    /// bounds and in what it says of its tiles.
     Extreme {
         /// The tensor's place in the list of captured tensors; it holds integers or truth values.
         tensor: usize,
@@ -199,6 +199,17 @@ pub enum Expr {
         value: Box<Expr>,
         /// Whether elements equal to x count.
         inclusive: bool,
+    },
+    /// `next(t[…, a through b], x)`: the first index of the last dimension, from x on, at which a captured tensor of truth values
+    /// may be true in some of the rows; the dimension's length if there is none. If an element is true, so are all of its block
+    /// of the tensor's [summary](crate::ir::Summary). Only in [`hop`](crate::ir::KeyLoop::hop).
+    Next {
+        /// The tensor's place in the list of captured tensors; it holds truth values.
+        tensor: usize,
+        /// The first and last index of each dimension but the last, inclusive.
+        index: Vec<(Expr, Expr)>,
+        /// x.
+        from: Box<Expr>,
     },
     /// An operation on one value.
     Unary(UnaryOp, Box<Expr>),
@@ -238,6 +249,7 @@ impl Expr {
             Expr::Load { index, .. } => index.iter().collect(),
             Expr::Extreme { index, .. } => index.iter().flat_map(|(first, last)| [first, last]).collect(),
             Expr::Count { index, value, .. } => index.iter().chain([&**value]).collect(),
+            Expr::Next { index, from, .. } => index.iter().flat_map(|(a, b)| [a, b]).chain([&**from]).collect(),
             Expr::Unary(_, a) => vec![a],
             Expr::Binary(_, a, b) | Expr::Mask(a, b) => vec![a, b],
             Expr::Select(a, b, c) => vec![a, b, c],
@@ -259,6 +271,11 @@ impl Expr {
                 index: index.iter().map(&mut change).collect(),
                 value: Box::new(change(value)),
                 inclusive: *inclusive,
+            },
+            Expr::Next { tensor, index, from } => Expr::Next {
+                tensor: *tensor,
+                index: index.iter().map(|(first, last)| (change(first), change(last))).collect(),
+                from: Box::new(change(from)),
             },
             Expr::Unary(op, a) => Expr::unary(*op, change(a)),
             Expr::Binary(op, a, b) => {

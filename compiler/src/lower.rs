@@ -144,7 +144,14 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
             body.push(TileOp::Mask { visible, tiles: MaskedTiles::All });
         }
         body.push(TileOp::Push);
-        loops.push(KeyLoop { pair: push_loop.pair, visit: vec![KeyRange::ALL], full: Vec::new(), class: None, body });
+        loops.push(KeyLoop {
+            pair: push_loop.pair,
+            visit: vec![KeyRange::ALL],
+            full: Vec::new(),
+            class: None,
+            hop: None,
+            body,
+        });
     }
     Ok(Program {
         name: spec.name.clone(),
@@ -313,7 +320,7 @@ fn check_expression(spec: &Spec, expr: &Expr, what: &'static str) -> Result<(), 
     }
     let of_tiles = |expr: &Expr| {
         use Expr::*;
-        matches!(expr, QueryFirst | QueryLast | KeyFirst | KeyLast | Extreme { .. } | Count { .. })
+        matches!(expr, QueryFirst | QueryLast | KeyFirst | KeyLast | Extreme { .. } | Count { .. } | Next { .. })
     };
     if expr.any(&mut |expr| of_tiles(expr)) {
         return Err(LowerError::TileBound { location: spec.locate(expr).clone() });

@@ -79,6 +79,14 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
             }
             Ok(Type::Int)
         }
+        Expr::Next { tensor, index, from } => {
+            let param = captured(*tensor, index.len() + 1)?;
+            index.iter().flat_map(|(first, last)| [first, last]).chain([&**from]).try_for_each(integer)?;
+            if param.ty != TensorType::Bool {
+                return wrong(format!("the next of `{}`, which does not hold truth values,", param.name));
+            }
+            Ok(Type::Int)
+        }
         Expr::Count { tensor, index, value, .. } => {
             let param = captured(*tensor, index.len() + 1)?;
             index.iter().chain([&**value]).try_for_each(integer)?;

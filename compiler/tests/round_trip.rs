@@ -167,6 +167,14 @@ fn class() -> impl Strategy<Value = TileClass> {
     (condition(), condition()).prop_map(|(some, all)| TileClass { some, all })
 }
 
+fn hop() -> impl Strategy<Value = Expr> {
+    let from = expr(Type::Int, QUERY_TILE, 2);
+    from.prop_map(|from| {
+        let from = Box::new(Expr::binary(BinaryOp::Add, from, Expr::KeyFirst));
+        Expr::Next { tensor: 2, index: Vec::new(), from }
+    })
+}
+
 fn schedule() -> impl Strategy<Value = Schedule> {
     let size = 1..300usize;
     prop_oneof![
@@ -185,7 +193,8 @@ fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {
     let maps = prop::collection::vec(expr(Type::Float, ALL, 2), 0..3);
     let mask = prop::option::of((expr(Type::Bool, positions, 3), any::<bool>()));
     let ranges = || prop::collection::vec(range(2), 0..3);
-    (ranges(), ranges(), prop::option::of(class()), maps, mask).prop_map(move |(visit, full, class, maps, mask)| {
+    let tiles = (ranges(), ranges(), prop::option::of(class()), prop::option::of(hop()));
+    (tiles, maps, mask).prop_map(move |((visit, full, class, hop), maps, mask)| {
         let mut body = vec![TileOp::Dot];
         body.extend(maps.into_iter().map(TileOp::Map));
         body.extend(mask.map(|(visible, partial)| TileOp::Mask {
@@ -197,7 +206,7 @@ fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {
             },
         }));
         body.push(TileOp::Push);
-        KeyLoop { pair, visit, full, class, body }
+        KeyLoop { pair, visit, full, class, hop, body }
     })
 }
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::tensor::{DType, Tensor};
 use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::emit::launch::{self as emit, KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::{Accumulator, Operands, Summary};
+use purview_compiler::ir::{Accumulator, Operands};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -87,10 +87,10 @@ pub(crate) fn launch(
         length: keys.length,
         offset: keys.offset as i32,
     });
-    let summaries = program.summaries().into_iter().map(|Summary { tensor, blocked }| {
-        let tensor = &tensors[tensor];
+    let summaries = program.summaries().into_iter().map(|summary| {
+        let tensor = &tensors[summary.tensor];
         // Of a tensor without elements nothing that matters is read, but there must be something to bind.
-        if tensor.shape().contains(&0) { tensor.buffer() } else { tensor.extremes(&blocked) }
+        if tensor.shape().contains(&0) { tensor.buffer() } else { tensor.summary(&summary) }
     });
     emit::launch(
         device.client(),

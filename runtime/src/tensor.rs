@@ -8,9 +8,8 @@ use cubecl::server::Handle;
 use cubecl::std::tensor::TensorHandle;
 use half::{bf16, f16};
 use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, Storage};
-use purview_compiler::emit::summary::Find;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::ir::Element;
+use purview_compiler::ir::{Element, Summary};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -185,8 +184,8 @@ struct Found {
     values: OnceLock<(i64, i64)>,
     /// Whether they never decrease along the last dimension.
     sorted: OnceLock<bool>,
-    /// The extremes of its blocks, by the dimensions that are blocked.
-    extremes: Mutex<HashMap<Vec<bool>, Buffer>>,
+    /// Its summaries.
+    summaries: Mutex<HashMap<Summary, Buffer>>,
 }
 
 impl Tensor {
@@ -409,7 +408,8 @@ impl Tensor {
         if let Some(range) = self.found.values.get() {
             return Ok(Some(*range));
         }
-        let extremes = self.read_blocks(&self.extremes(&vec![true; self.shape.len()]))?;
+        let everything = Summary { tensor: 0, blocked: vec![true; self.shape.len()], linked: false };
+        let extremes = self.read_blocks(&self.summary(&everything))?;
         let (least, greatest) = extremes.split_at(extremes.len() / 2);
         let least = least.iter().copied().min().map_or(0, i64::from);
         let greatest = greatest.iter().copied().max().map_or(0, i64::from);
@@ -418,25 +418,23 @@ impl Tensor {
 
     /// Whether the integers never decrease along the last dimension, found once, on the device.
     pub(crate) fn is_sorted(&self) -> Result<bool, Error> {
-        if self.shape.contains(&0) {
+        if self.shape.is_empty() || self.shape.contains(&0) {
             return Ok(true);
         }
         if let Some(sorted) = self.found.sorted.get() {
             return Ok(*sorted);
         }
-        let mut blocked = vec![false; self.shape.len()];
-        blocked.iter_mut().last().into_iter().for_each(|last| *last = true);
-        let descents = emit::summarise(self.device.client(), self.captured(), &blocked, Find::Descent);
+        let descents = emit::find_descents(self.device.client(), self.captured());
         let sorted = self.read_blocks(&descents)?.iter().all(|descent| *descent == 0);
         Ok(*self.found.sorted.get_or_init(|| sorted))
     }
 
-    /// The extremes of its blocks, found once, on the device. It must have an element.
-    pub(crate) fn extremes(&self, blocked: &[bool]) -> Buffer {
+    /// Its `summary` (whatever tensor that says it is of), found once, on the device. It must have an element.
+    pub(crate) fn summary(&self, summary: &Summary) -> Buffer {
         // A panic elsewhere cannot have left the map half written.
-        let mut extremes = self.found.extremes.lock().unwrap_or_else(PoisonError::into_inner);
-        let summarise = || emit::summarise(self.device.client(), self.captured(), blocked, Find::Extremes);
-        extremes.entry(blocked.to_vec()).or_insert_with(summarise).clone()
+        let mut summaries = self.found.summaries.lock().unwrap_or_else(PoisonError::into_inner);
+        let summarise = || emit::summarise(self.device.client(), self.captured(), summary);
+        summaries.entry(Summary { tensor: 0, ..summary.clone() }).or_insert_with(summarise).clone()
     }
 
     fn read_blocks(&self, found: &Buffer) -> Result<Vec<i32>, Error> {

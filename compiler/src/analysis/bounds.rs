@@ -49,6 +49,15 @@ pub fn visiting_queries(predicate: &Expr, parameters: Parameters) -> Vec<KeyRang
         .collect()
 }
 
+/// A position, by the tile of queries and `j0`, before which no key from `j0` on is visible, from an element of a captured tensor
+/// of truth values that `predicate` requires; `None` where it requires none, or none whose last index grows with the key.
+pub fn next_visible_key(predicate: &Expr, parameters: Parameters) -> Option<Expr> {
+    let bounds = Bounds { parameters };
+    let mut conditions = Vec::new();
+    conjuncts(predicate, &mut conditions);
+    conditions.iter().find_map(|condition| bounds.next_element(condition))
+}
+
 /// The conditions of `predicate`, all of which must hold, that give no ranges.
 pub fn undecided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
     let bounds = Bounds { parameters };
@@ -258,6 +267,32 @@ impl Bounds<'_> {
             return None;
         }
         self.solve(atom, *coefficient, &inner.without(atom))
+    }
+
+    /// The position of the first key from `j0` on whose element, which is `condition`, may be true for a query of the tile.
+    fn next_element(&self, condition: &Expr) -> Option<Expr> {
+        let Expr::Load { tensor, index } = condition else { return None };
+        let (last, index) = index.split_last()?;
+        if index.iter().any(|index| index.mentions(&Expr::Key)) || last.mentions(&Expr::Query) {
+            return None;
+        }
+        let index = index.iter().map(|index| {
+            let (first, last) = tile::range(&Affine::of(index)?, self.parameters)?;
+            Some((first.to_expr()?, last.to_expr()?))
+        });
+        let index = index.collect::<Option<Vec<_>>>()?;
+        let varying = index.iter().filter(|(first, last)| first != last).count();
+        let form = Affine::of(last)?;
+        let (from, _) = tile::range(&form, self.parameters)?;
+        let next = Expr::Next { tensor: *tensor, index, from: Box::new(from.to_expr()?) };
+        let mut keys = form.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Key));
+        let (Some((atom, coefficient)), None, 0..2) = (keys.next(), keys.next(), varying) else { return None };
+        // The last index is at least the next true one: next - last <= 0.
+        let rest = Affine::of(&next)?.plus(&form.without(atom), -1)?;
+        match self.solve(atom, coefficient.checked_neg()?, &rest)? {
+            Limit::From(position) => Some(position),
+            Limit::When(_) | Limit::To(_) => None,
+        }
     }
 
     /// The ranges without those that are inside another for certain; two that have an end in common are one.

@@ -473,15 +473,15 @@ impl<'a> Checker<'a> {
                 Interval::new(queries.low, queries.high + (self.padding.0 - 1).max(0))
             }
             Expr::KeyFirst | Expr::KeyLast => self.keys(pair),
-            Expr::Extreme { tensor, index, .. } => {
-                for index in index.iter().flat_map(|(first, last)| [first, last]) {
+            Expr::Extreme { tensor, .. } => {
+                for index in expr.children() {
                     self.walk(index, facts, checks, pair)?;
                 }
                 self.range_of_elements(*tensor)
             }
-            Expr::Count { tensor, index, value, .. } => {
-                for index in index.iter().chain([&**value]) {
-                    self.walk(index, facts, checks, pair)?;
+            Expr::Count { tensor, .. } | Expr::Next { tensor, .. } => {
+                for operand in expr.children() {
+                    self.walk(operand, facts, checks, pair)?;
                 }
                 Interval::new(0, *self.launch.tensors[*tensor].shape.last().unwrap_or(&0) as i64)
             }

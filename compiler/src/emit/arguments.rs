@@ -75,7 +75,8 @@ pub struct Captured {
 /// The extremes of a captured tensor's blocks.
 #[derive(CubeType, CubeLaunch)]
 pub struct SummaryArgument {
-    /// The least element of each block in row-major order, then the greatest of each.
+    /// The least element of each block in row-major order, then the greatest of each, and for a linked summary then the place,
+    /// along the last dimension, of the first block from each on that is not all zero.
     pub extremes: Box<[i32]>,
     /// How many blocks there are.
     pub blocks: i32,
@@ -112,6 +113,18 @@ impl SummaryArgument {
                 found = if greatest { max(found, block) } else { min(found, block) };
                 column += 1;
             }
+            row += 1;
+        }
+        found
+    }
+
+    /// The least place, along the last dimension, of a block from `column` on that is not all zero, of the `rows` from `base`.
+    pub fn next(&self, base: i32, rows: Blocks, column: i32) -> i32 {
+        let base = base + 2 * self.blocks + column;
+        let mut found = self.extremes[(base + rows.first * rows.stride) as usize];
+        let mut row = rows.first + 1;
+        while row <= rows.last {
+            found = min(found, self.extremes[(base + row * rows.stride) as usize]);
             row += 1;
         }
         found

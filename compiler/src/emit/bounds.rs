@@ -63,8 +63,33 @@ impl KeyTiles {
         KeyTiles { visit, full, known }
     }
 
-    /// The first row of the first tile to visit of those from row `at`, a multiple of `keys`; `len` if there is none.
-    pub fn next(&self, at: usize, len: usize, #[comptime] keys: usize, #[comptime] key_loop: KeyLoop) -> usize {
+    /// The first row of the first tile to look at of those from row `at`, a multiple of `keys`; `len` if there is none.
+    pub fn next<N: Size>(
+        &self,
+        parameters: &Parameters,
+        place: &Place<N>,
+        at: usize,
+        len: usize,
+        offset: i32,
+        #[comptime] keys: usize,
+        #[comptime] key_loop: KeyLoop,
+    ) -> usize {
+        let mut next = self.in_range(at, len, keys, comptime![key_loop.clone()]);
+        if comptime![key_loop.hop.is_some()] {
+            let first = offset + next as i32;
+            let here = place.of_keys(first, first);
+            let hop = parameters.uniform::<N>(&here, comptime![key_loop.hop.clone().unwrap()]);
+            let row = clamp(hop, first, offset + len as i32) - offset;
+            let hopped = row as usize / keys * keys;
+            if hopped > next {
+                next = self.in_range(hopped, len, keys, comptime![key_loop.clone()]);
+            }
+        }
+        next
+    }
+
+    /// The same by ranges alone.
+    fn in_range(&self, at: usize, len: usize, #[comptime] keys: usize, #[comptime] key_loop: KeyLoop) -> usize {
         let mut next = len;
         #[unroll]
         for range in 0..comptime![key_loop.visit.len()] {

@@ -137,7 +137,8 @@ pub fn attention_cpu<E: Float, N: Size>(
             let value_base = pair.value.start + batch * pair.value.batch + kv_head * pair.value.head;
             let tiles = KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
             let keys = comptime![schedule.keys];
-            let mut key0 = tiles.next(0, pair.len, keys, comptime![key_loop.clone()]);
+            let mut key0 =
+                tiles.next::<N>(parameters, &place, 0, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
             while key0 < pair.len {
                 let count = min(keys, pair.len - key0);
                 let class = tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
@@ -180,7 +181,15 @@ pub fn attention_cpu<E: Float, N: Size>(
                         );
                     }
                 }
-                key0 = tiles.next(key0 + keys, pair.len, keys, comptime![key_loop.clone()]);
+                key0 = tiles.next::<N>(
+                    parameters,
+                    &place,
+                    key0 + keys,
+                    pair.len,
+                    pair.offset,
+                    keys,
+                    comptime![key_loop.clone()],
+                );
             }
         }
         finish::<E, N>(

@@ -140,7 +140,8 @@ pub fn attention_cube<E: Float>(
         let pair = &pairs[comptime![key_loop.pair]];
         let tiles = KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
         let keys = comptime![schedule.keys];
-        let mut key0 = tiles.next(0, pair.len, keys, comptime![key_loop.clone()]);
+        let mut key0 =
+            tiles.next::<One>(parameters, &place, 0, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
         while key0 < pair.len {
             let count = min(keys, pair.len - key0);
             let class = tiles.class::<One>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
@@ -220,7 +221,15 @@ pub fn attention_cube<E: Float>(
                     schedule,
                 );
             }
-            key0 = tiles.next(key0 + keys, pair.len, keys, comptime![key_loop.clone()]);
+            key0 = tiles.next::<One>(
+                parameters,
+                &place,
+                key0 + keys,
+                pair.len,
+                pair.offset,
+                keys,
+                comptime![key_loop.clone()],
+            );
         }
     }
 

@@ -4,7 +4,9 @@
 //! (one per lane; a schedule without vectors uses one lane), everything else is uniform. Operations are built on untyped
 //! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
 
-use super::arguments::{BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand};
+use super::arguments::{
+    BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
+};
 use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, Summary};
@@ -153,6 +155,12 @@ fn constant_int(value: i32) -> ExpandValue {
     ExpandValue::constant(ConstantValue::Int(value.into()), IntKind::I32)
 }
 
+/// The blocks of a dimension that does not vary.
+fn one_block() -> BlocksExpand {
+    let zero = || constant_int(0).into();
+    BlocksExpand { first: zero(), last: zero(), stride: zero() }
+}
+
 fn int(value: ExpandValue) -> Typed {
     Typed { ty: Type::Int, value }
 }
@@ -242,7 +250,8 @@ impl<'a> Evaluator<'a> {
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Load { tensor, index } => self.load(*tensor, index),
-            Expr::Extreme { tensor, greatest, index } => self.extreme(*tensor, *greatest, index),
+            Expr::Extreme { tensor, greatest, index } => self.extreme(expr, *tensor, *greatest, index),
+            Expr::Next { tensor, index, from } => self.next(expr, *tensor, index, from),
             Expr::Count { tensor, index, value, inclusive } => self.count(*tensor, index, value, *inclusive),
             Expr::Unary(op, a) => self.unary(*op, self.evaluate(a)),
             Expr::Binary(op, a, b) => {
@@ -309,41 +318,64 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The extreme of the blocks that a box of indices touches.
-    fn extreme(&self, tensor: usize, greatest: bool, index: &[(Expr, Expr)]) -> Typed {
-        let Some(summary) = Summary::of(tensor, index) else {
+    fn extreme(&self, expr: &Expr, tensor: usize, greatest: bool, index: &[(Expr, Expr)]) -> Typed {
+        let Some(summary) = self.summary(expr) else {
             let index: Vec<Expr> = index.iter().map(|(first, _)| first.clone()).collect();
             let element = self.load(tensor, &index);
             return if element.ty == Type::Bool { self.unary(UnaryOp::ToInt, element) } else { element };
         };
+        let (base, mut spans) = self.blocks(summary, index);
+        let columns = spans.pop().unwrap_or_else(one_block);
+        let rows = spans.pop().unwrap_or_else(one_block);
+        int(summary.__expand_extreme_method(self.scope, base.into(), rows, columns, greatest).expand)
+    }
+
+    /// The first index of the last dimension from which on an element of the rows may be true.
+    fn next(&self, expr: &Expr, tensor: usize, index: &[(Expr, Expr)], from: &Expr) -> Typed {
+        let summary = self.summary(expr).expect("`next` has a summary");
         let captured = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
+        let (base, mut spans) = self.blocks(summary, index);
+        let rows = spans.pop().unwrap_or_else(one_block);
+        let size = int(constant_int(if summary.summary.blocked[index.len()] { SUMMARY_BLOCK as i32 } else { 1 }));
+        let column = self.binary(BinaryOp::Div, self.inside(captured, index.len(), from), size, true);
+        let found = summary.__expand_next_method(self.scope, base.into(), rows, column.value.into());
+        let found = int(found.expand);
+        // In the block of `from` itself, nothing is known of what is before it.
+        let beyond = self.binary(BinaryOp::Gt, found, column, true);
+        let start =
+            self.binary(BinaryOp::Max, self.evaluate(from), self.binary(BinaryOp::Mul, found, size, true), true);
+        self.select(beyond, start, self.evaluate(from))
+    }
+
+    /// The summary that `expr` is read from, if it is.
+    fn summary(&self, expr: &Expr) -> Option<&SummaryArgumentExpand> {
+        let wanted = Summary::of(expr)?;
         let summaries = &self.parameters.summaries;
-        let summary = (0..summaries.len())
-            .map(|at| summaries.__expand_index_method(self.scope, at.into()))
-            .find(|known| known.summary == summary);
-        let summary = summary.expect("a launch gives every summary of its program");
+        let mut known = (0..summaries.len()).map(|at| summaries.__expand_index_method(self.scope, at.into()));
+        Some(known.find(|known| known.summary.serves(&wanted)).expect("a launch gives every summary of its program"))
+    }
+
+    /// The offset of the first dimensions' single indices in a summary, and the blocks of the dimensions that vary.
+    fn blocks(&self, summary: &SummaryArgumentExpand, index: &[(Expr, Expr)]) -> (ExpandValue, Vec<BlocksExpand>) {
+        let captured = self.parameters.tensors.__expand_index_method(self.scope, summary.summary.tensor.into());
         let mut base = int(constant_int(0));
         let mut spans = Vec::new();
         for (dimension, (first, last)) in index.iter().enumerate() {
             let stride = summary.strides.__expand_index_method(self.scope, dimension.into());
-            let (first, last) = (self.inside(captured, dimension, first), self.inside(captured, dimension, last));
-            if summary.summary.blocked[dimension] {
-                let block = int(constant_int(SUMMARY_BLOCK as i32));
-                let of = |at| self.binary(BinaryOp::Div, at, block, true).value;
-                spans.push(BlocksExpand {
-                    first: of(first).into(),
-                    last: of(last).into(),
-                    stride: stride.expand.into(),
-                });
-            } else {
-                let step = self.binary(BinaryOp::Mul, first, int(stride.expand), true);
+            let block = |index: &Expr| {
+                let inside = self.inside(captured, dimension, index);
+                let size = int(constant_int(SUMMARY_BLOCK as i32));
+                if summary.summary.blocked[dimension] { self.binary(BinaryOp::Div, inside, size, true) } else { inside }
+            };
+            if first == last {
+                let step = self.binary(BinaryOp::Mul, block(first), int(stride.expand), true);
                 base = self.binary(BinaryOp::Add, base, step, true);
+            } else {
+                let (first, last) = (block(first).value.into(), block(last).value.into());
+                spans.push(BlocksExpand { first, last, stride: stride.expand.into() });
             }
         }
-        let zero = || constant_int(0).into();
-        let one = BlocksExpand { first: zero(), last: zero(), stride: zero() };
-        let columns = spans.pop().unwrap_or(one);
-        let rows = spans.pop().unwrap_or(one);
-        int(summary.__expand_extreme_method(self.scope, base.value.into(), rows, columns, greatest).expand)
+        (base.value, spans)
     }
 
     /// How many elements of a row of a sorted tensor are below `value`, or at most `value`.

@@ -227,18 +227,38 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
     Ok(())
 }
 
-/// What is found of each block of `tensor`, which holds integers or truth values and has an element: a buffer of a number per
-/// block, or of two for the extremes, in row-major order of the blocks.
-pub fn summarise(client: &Client, tensor: CapturedData, blocked: &[bool], find: Find) -> Buffer {
-    let shape = Summary { tensor: 0, blocked: blocked.to_vec() }.shape(&tensor.shape);
+/// The numbers of `summary`'s blocks, of the captured tensor `tensor`, which must have an element.
+pub fn summarise(client: &Client, tensor: CapturedData, summary: &Summary) -> Buffer {
+    let shape = summary.shape(&tensor.shape);
+    let row = shape.last().copied().unwrap_or(1);
+    let length = summary.bytes(&tensor.shape) / 4;
+    let found = look_at_blocks(client, tensor, summary, Find::Extremes, length);
+    if summary.linked {
+        let blocks: usize = shape.iter().product();
+        let (count, dim) = spread(client, blocks / row);
+        // SAFETY: there is a third number for each block.
+        unsafe {
+            summary::link::launch_unchecked(client, count, dim, buffer(found.clone()), blocks as i32, row as i32);
+        }
+    }
+    found
+}
+
+/// For each run of [`SUMMARY_BLOCK`](crate::ir::SUMMARY_BLOCK) elements along the last dimension of `tensor`, which must have an
+/// element: 1 if one of them is greater than its successor, else 0.
+pub fn find_descents(client: &Client, tensor: CapturedData) -> Buffer {
+    let last = tensor.shape.len() - 1;
+    let blocked = (0..=last).map(|dimension| dimension == last).collect();
+    let runs = Summary { tensor: 0, blocked, linked: false };
+    let length = runs.shape(&tensor.shape).iter().product();
+    look_at_blocks(client, tensor, &runs, Find::Descent, length)
+}
+
+fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find: Find, length: usize) -> Buffer {
+    let shape = summary.shape(&tensor.shape);
     let blocks: usize = shape.iter().product();
-    let length = if find == Find::Extremes { 2 * blocks } else { blocks };
     let found = Buffer { memory: client.empty(4 * length), length };
-    // On a CPU only the units of a cube run side by side; elsewhere, cubes of a size that every device has.
-    let (count, units) = match client.properties().hardware.num_cpu_cores {
-        Some(cores) => (1, cores),
-        None => (blocks.div_ceil(64).min(1024) as u32, 64),
-    };
+    let (count, dim) = spread(client, blocks);
     let mut lengths = SequenceArg::new();
     for length in shape {
         lengths.push(length as i32);
@@ -247,17 +267,26 @@ pub fn summarise(client: &Client, tensor: CapturedData, blocked: &[bool], find: 
     unsafe {
         summary::summarise::launch_unchecked(
             client,
-            CubeCount::new_1d(count),
-            CubeDim::new_1d(units),
+            count,
+            dim,
             captured(tensor),
             buffer(found.clone()),
             lengths,
             blocks as i32,
-            blocked.to_vec(),
+            summary.blocked.clone(),
             find,
         );
     }
     found
+}
+
+/// Cubes for `items` things, of which a unit may do several. On a CPU only the units of a cube run side by side; elsewhere cubes
+/// have a size that every device has.
+fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
+    match client.properties().hardware.num_cpu_cores {
+        Some(cores) => (CubeCount::new_single(), CubeDim::new_1d(cores)),
+        None => (CubeCount::new_1d(items.div_ceil(64).clamp(1, 1024) as u32), CubeDim::new_1d(64)),
+    }
 }
 
 fn summary_argument(summary: Summary, extremes: Buffer, tensors: &[CapturedData]) -> SummaryArgumentLaunch {

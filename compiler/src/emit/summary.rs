@@ -1,5 +1,5 @@
-//! Kernels that look at a captured tensor once, so that attention kernels need not: the extremes of its blocks, and whether its
-//! elements are sorted.
+//! Kernels that look at a captured tensor once, so that attention kernels need not: the extremes of its blocks, which blocks are
+//! not all zero, and whether its elements are sorted.
 
 use super::arguments::Captured;
 use super::count_kernel;
@@ -82,5 +82,26 @@ pub fn summarise(
             found[block as usize] = descent;
         }
         block += (CUBE_COUNT * CUBE_DIM as usize) as i32;
+    }
+}
+
+/// For each block of a summary with `blocks` blocks, `row` of them along the last dimension: the place in its row of the first
+/// block from it on whose greatest element is not zero, or `row`; after the greatest of all blocks.
+#[cube(launch_unchecked)]
+pub fn link(found: &mut [i32], blocks: i32, row: i32) {
+    comptime!(count_kernel());
+    let mut first = ABSOLUTE_POS as i32 * row;
+    while first < blocks {
+        let mut next = row;
+        let mut left = row;
+        while left > 0 {
+            left -= 1;
+            let block = first + left;
+            if found[(blocks + block) as usize] != 0 {
+                next = left;
+            }
+            found[(2 * blocks + block) as usize] = next;
+        }
+        first += (CUBE_COUNT * CUBE_DIM as usize) as i32 * row;
     }
 }

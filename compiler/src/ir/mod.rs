@@ -26,7 +26,7 @@ pub mod parse;
 pub mod print;
 pub mod verify;
 
-use crate::expr::Expr;
+use crate::expr::{BinaryOp, Expr};
 use crate::schedule::Schedule;
 use crate::spec::{Pair, ScalarParam, TensorParam};
 
@@ -138,25 +138,50 @@ pub struct KeyLoop {
     pub full: Vec<KeyRange>,
     /// What decides of a visited tile that is not inside a full range; `None` where the ranges say all that can be known.
     pub class: Option<TileClass>,
+    /// A position, by i0, i1 and j0, before which no key from j0 on is visible: where a captured tensor says what is, the tiles
+    /// without a key are not even looked at. It skips none that the class would visit.
+    pub hop: Option<Expr>,
     /// What is done with each tile, in order.
     pub body: Vec<TileOp>,
 }
 
-/// A summary of a captured tensor of integers or truth values: the least and the greatest of each block of elements.
+/// A summary of a captured tensor of integers or truth values: the least and the greatest element of each of its blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Summary {
     /// The tensor's place in [`Program::tensors`].
     pub tensor: usize,
     /// The dimensions along which [`SUMMARY_BLOCK`] indices share a block; along the others each index has its own.
     pub blocked: Vec<bool>,
+    /// Whether each block also has the place, along the last dimension, of the first block from it on that is not all zero.
+    pub linked: bool,
+}
+
+/// Whether a summary has blocks along a dimension of which a tile reads the indices `first` to `last`: not if that is one index,
+/// nor if it is a quotient, since a tile then reads few.
+pub fn is_blocked(first: &Expr, last: &Expr) -> bool {
+    first != last && !matches!(first, Expr::Binary(BinaryOp::Div, ..))
 }
 
 impl Summary {
-    /// The summary from which the extreme over a box of indices is read: blocked where the box is not a single index for
-    /// certain. `None` where it is one element.
-    pub fn of(tensor: usize, index: &[(Expr, Expr)]) -> Option<Summary> {
-        let blocked: Vec<bool> = index.iter().map(|(first, last)| first != last).collect();
-        blocked.contains(&true).then_some(Summary { tensor, blocked })
+    /// The summary from which an expression is read; `None` where it is read from a single element, or is no such expression.
+    pub fn of(expr: &Expr) -> Option<Summary> {
+        match expr {
+            Expr::Extreme { tensor, index, .. } if index.iter().any(|(first, last)| first != last) => {
+                let blocked = index.iter().map(|(first, last)| is_blocked(first, last)).collect();
+                Some(Summary { tensor: *tensor, blocked, linked: false })
+            }
+            Expr::Next { tensor, index, from } => {
+                let blocked = index.iter().map(|(first, last)| is_blocked(first, last));
+                let blocked = blocked.chain([is_blocked(from, &Expr::KeyLast)]).collect();
+                Some(Summary { tensor: *tensor, blocked, linked: true })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this has all that `other` has.
+    pub fn serves(&self, other: &Summary) -> bool {
+        self.tensor == other.tensor && self.blocked == other.blocked && (self.linked || !other.linked)
     }
 
     /// Its number of blocks along each dimension of a tensor of `shape`.
@@ -164,18 +189,24 @@ impl Summary {
         let blocks = self.blocked.iter().zip(shape);
         blocks.map(|(&blocked, &length)| if blocked { length.div_ceil(SUMMARY_BLOCK) } else { length }).collect()
     }
+
+    /// Its size in memory for a tensor of `shape`, in bytes.
+    pub fn bytes(&self, shape: &[usize]) -> usize {
+        let numbers = if self.linked { 3 } else { 2 };
+        4 * numbers * self.shape(shape).iter().product::<usize>()
+    }
 }
 
 impl Program {
     /// The summaries that its tiles are decided by, each once.
     pub fn summaries(&self) -> Vec<Summary> {
-        let mut summaries = Vec::new();
+        let mut summaries: Vec<Summary> = Vec::new();
         for expr in self.loops.iter().flat_map(KeyLoop::tile_exprs) {
             expr.any(&mut |expr| {
-                if let Expr::Extreme { tensor, index, .. } = expr
-                    && let Some(summary) = Summary::of(*tensor, index)
-                    && !summaries.contains(&summary)
+                if let Some(summary) = Summary::of(expr)
+                    && !summaries.iter().any(|known| known.serves(&summary))
                 {
+                    summaries.retain(|known| !summary.serves(known));
                     summaries.push(summary);
                 }
                 false
@@ -228,7 +259,7 @@ impl KeyLoop {
     /// The expressions that decide of its tiles: those of its ranges and of its class.
     pub fn tile_exprs(&self) -> impl Iterator<Item = &Expr> {
         let class = self.class.iter().flat_map(|class| [&class.some, &class.all]);
-        self.visit.iter().chain(&self.full).flat_map(KeyRange::exprs).chain(class)
+        self.visit.iter().chain(&self.full).flat_map(KeyRange::exprs).chain(class).chain(&self.hop)
     }
 
     /// The predicate of its mask.

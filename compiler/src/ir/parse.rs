@@ -8,7 +8,7 @@
 //!            name "=" "load" name "[" "i" "]" [ "*" "(" expr ")" ]
 //!            { loop }  "store" "o"  [ "schedule" name "(" name ":" integer, … ")" ]
 //! loop     = "for" "j" "in" "tiles" "(" "T"n ")" [ "nowhere" | ranges ] [ "full" ranges ]
-//!            [ "skip" "unless" expr "full" "where" expr ] { op }
+//!            [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
 //! ranges   = range { "," range }
 //! range    = ( "all" | "from" expr [ "to" expr ] | "to" expr ) [ "if" expr ]
 //! op       = "s" "=" "dot" name "," name "[" "j" "]"  |  "s" "=" "map" expr
@@ -394,6 +394,12 @@ impl Parser {
         } else {
             None
         };
+        let hop = if self.skip_word("hop") {
+            self.word("to")?;
+            Some(self.expr(Precedence::Or)?)
+        } else {
+            None
+        };
         let mut body = Vec::new();
         loop {
             if self.skip_word("s") {
@@ -421,7 +427,7 @@ impl Parser {
                 self.words(&["[", "j", "]"])?;
                 body.push(TileOp::Push);
             } else {
-                return Ok(KeyLoop { pair, visit, full, class, body });
+                return Ok(KeyLoop { pair, visit, full, class, hop, body });
             }
         }
     }
@@ -579,6 +585,7 @@ impl Parser {
             "least" => self.extreme(false),
             "greatest" => self.extreme(true),
             "count" => self.count(),
+            "next" => self.next(),
             "true" => Ok(Expr::Bool(true)),
             "false" => Ok(Expr::Bool(false)),
             "batch" => call(self, Expr::Batch),
@@ -678,15 +685,33 @@ impl Parser {
     /// What follows `least` and `greatest`.
     fn extreme(&mut self, greatest: bool) -> Result<Expr, ParseError> {
         self.sign("(")?;
+        let (tensor, index) = self.boxed()?;
+        self.sign(")")?;
+        Ok(Expr::Extreme { tensor, greatest, index })
+    }
+
+    /// What follows `next`.
+    fn next(&mut self) -> Result<Expr, ParseError> {
+        self.sign("(")?;
+        let (tensor, index) = self.boxed()?;
+        self.sign(",")?;
+        let from = Box::new(self.expr(Precedence::Or)?);
+        self.sign(")")?;
+        Ok(Expr::Next { tensor, index, from })
+    }
+
+    /// A tensor at a box of indices.
+    fn boxed(&mut self) -> Result<(usize, Vec<(Expr, Expr)>), ParseError> {
         let tensor = self.tensor()?;
-        self.sign("[")?;
+        if !self.skip_sign("[") {
+            return Ok((tensor, Vec::new()));
+        }
         let index = self.indices(|parser| {
             let first = parser.expr(Precedence::Or)?;
             let last = if parser.skip_word("through") { parser.expr(Precedence::Or)? } else { first.clone() };
             Ok((first, last))
         })?;
-        self.sign(")")?;
-        Ok(Expr::Extreme { tensor, greatest, index })
+        Ok((tensor, index))
     }
 
     /// What follows `count`.

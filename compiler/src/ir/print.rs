@@ -26,6 +26,8 @@ pub const RESERVED: &[&str] = &[
     "greatest",
     "count",
     "through",
+    "next",
+    "hop",
     "skip",
     "unless",
     "if",
@@ -216,6 +218,18 @@ impl Text<'_> {
         }
     }
 
+    /// A tensor at a box of indices.
+    fn boxed(&self, f: &mut Formatter, tensor: usize, index: &[(Expr, Expr)]) -> fmt::Result {
+        self.tensor(f, tensor)?;
+        for (place, (first, last)) in index.iter().enumerate() {
+            write!(f, "{}{}", if place == 0 { "[" } else { ", " }, self.of(first))?;
+            if first != last {
+                write!(f, " through {}", self.of(last))?;
+            }
+        }
+        f.write_str(if index.is_empty() { "" } else { "]" })
+    }
+
     fn list(&self, f: &mut Formatter, exprs: &[Expr]) -> fmt::Result {
         for (place, expr) in exprs.iter().enumerate() {
             let comma = if place == 0 { "" } else { ", " };
@@ -257,14 +271,13 @@ impl Display for Text<'_> {
             }
             Expr::Extreme { tensor, greatest, index } => {
                 f.write_str(if *greatest { "greatest(" } else { "least(" })?;
-                self.tensor(f, *tensor)?;
-                for (place, (first, last)) in index.iter().enumerate() {
-                    write!(f, "{}{}", if place == 0 { "[" } else { ", " }, self.of(first))?;
-                    if first != last {
-                        write!(f, " through {}", self.of(last))?;
-                    }
-                }
-                f.write_str("])")
+                self.boxed(f, *tensor, index)?;
+                f.write_str(")")
+            }
+            Expr::Next { tensor, index, from } => {
+                f.write_str("next(")?;
+                self.boxed(f, *tensor, index)?;
+                write!(f, ", {})", self.of(from))
             }
             Expr::Count { tensor, index, value, inclusive } => {
                 f.write_str("count(")?;
@@ -404,6 +417,9 @@ impl Program {
         if let Some(TileClass { some, all }) = &key_loop.class {
             writeln!(f, "        skip unless {}", text(some))?;
             writeln!(f, "        full where {}", text(all))?;
+        }
+        if let Some(hop) = &key_loop.hop {
+            writeln!(f, "        hop to {}", text(hop))?;
         }
         for op in &key_loop.body {
             match op {

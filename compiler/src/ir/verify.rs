@@ -11,6 +11,7 @@
 //! 9. `s` is only in maps.
 //! 10. `i` is only in maps, masks and sinks, and `j` only in maps and masks.
 //! 11. `i0`, `i1`, `least`, `greatest` and `count` are only in ranges and classes, `j0` and `j1` only in classes.
+//!     A hop, in which alone `next` may be, has no `j1`.
 //! 12. A loop has at most [`MAX_RANGES`] visited and as many full ranges.
 //! 13. A mask is on partial tiles only where full ones can be known.
 //! 14. A schedule's sizes are not zero.
@@ -126,6 +127,9 @@ fn verify_loop(program: &Program, key_loop: &KeyLoop) -> Result<(), VerifyError>
             verify_expr(program, "a class", expr, Type::Bool, &tile)?;
         }
     }
+    if let Some(hop) = &key_loop.hop {
+        verify_expr(program, "a hop", hop, Type::Int, &[Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst])?;
+    }
     for op in &key_loop.body {
         match op {
             TileOp::Dot | TileOp::Push => {}
@@ -162,8 +166,12 @@ fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[
     if expr.any(&mut |expr| matches!(expr, Expr::Mask(..))) {
         return fail(format!("{what} has a mask in it: `{text}`"));
     }
-    let of_tiles = allowed.contains(&Expr::QueryFirst);
-    if !of_tiles && expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. } | Expr::Count { .. })) {
+    let is_misplaced = |expr: &Expr| match expr {
+        Expr::Extreme { .. } | Expr::Count { .. } => !allowed.contains(&Expr::QueryFirst),
+        Expr::Next { .. } => !allowed.contains(&Expr::KeyFirst) || allowed.contains(&Expr::KeyLast),
+        _ => false,
+    };
+    if expr.any(&mut |expr| is_misplaced(expr)) {
         return fail(format!("{what} depends on a summary of a captured tensor: `{text}`"));
     }
     for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast]

@@ -14,16 +14,23 @@
 //!   s = mask s where j <= i && doc[i] == doc[j] on partial
 //! ```
 //!
+//! Where the mask requires an element of a captured tensor of truth values (`allowed[i, j]`), the loop also hops over the keys
+//! that no query of the tile sees:
+//!
+//! ```text
+//!     hop to next(allowed[i0 through i1], j0)
+//! ```
+//!
 //! Where every condition of the mask gives ranges there is nothing to decide, and no such line. [`tile`](crate::analysis::tile)
 //! says how the conditions are found.
 
-use crate::analysis::bounds::undecided;
+use crate::analysis::bounds::{next_visible_key, undecided};
 use crate::analysis::tile::class;
 use crate::expr::{BinaryOp, Expr};
 use crate::ir::{MaskedTiles, Program, TileClass, TileOp};
 use crate::typing::Parameters;
 
-/// Sets [`class`](crate::ir::KeyLoop::class) of every loop whose ranges leave something to decide.
+/// Sets [`class`](crate::ir::KeyLoop::class) and [`hop`](crate::ir::KeyLoop::hop) of every loop whose ranges leave something to decide.
 pub fn classify_tiles(program: &mut Program) {
     let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors };
     for key_loop in &mut program.loops {
@@ -35,6 +42,7 @@ pub fn classify_tiles(program: &mut Program) {
             let nothing = TileClass { some: Expr::Bool(true), all: Expr::Bool(false) };
             if decides != nothing {
                 key_loop.class = Some(decides);
+                key_loop.hop = next_visible_key(visible, parameters);
                 *tiles = MaskedTiles::Partial;
             }
         }
