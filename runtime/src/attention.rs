@@ -8,6 +8,7 @@ use crate::schedule;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::validate;
+use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
@@ -188,7 +189,9 @@ impl AnyAttention {
         let operation = validate::shape(&self.spec, &self.scalars, &self.tensors, &self.options, shape)?;
         let facts = self.tensor_facts(&program)?;
         let launch = self.compiler_launch(&operation, &facts);
-        purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &launch)?;
+        check_launch(&self.spec, &program, &launch)?;
+        let fits = check_tiles(&self.spec, &program, &launch).is_ok();
+        let program = if fits { program } else { program.without_skipping() };
         Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
     }
 
@@ -200,7 +203,7 @@ impl AnyAttention {
     pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
         let schedule = self.options.schedule.unwrap_or(Schedule::Cube(schedule::SMALL_CUBE));
-        let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule)?;
+        let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule, true)?;
         launch::emit_text(target, &program)
     }
 
@@ -219,10 +222,15 @@ impl AnyAttention {
             None => schedule::choose(device, operation.operands)?,
         };
         schedule::check(device, schedule)?;
-        let program = cache::compile(&self.spec, &self.scalars, operation.operands, schedule)?;
+        let compile = |skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
+        let mut program = compile(true)?;
         let facts = self.tensor_facts(&program)?;
         let described = self.compiler_launch(&operation, &facts);
-        purview_compiler::analysis::ranges::check_launch(&self.spec, &program, &described)?;
+        check_launch(&self.spec, &program, &described)?;
+        if let Err(error) = check_tiles(&self.spec, &program, &described) {
+            log::warn!("`{}` visits every tile, because what decides of them does not fit: {error}", self.spec.name);
+            program = compile(false)?;
+        }
         validate::sorted(&self.spec, &self.tensors)?;
         launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors, counters)
     }

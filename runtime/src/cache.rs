@@ -1,6 +1,7 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
-//! A key holds the specification, its comptime scalars, the operands' types and head dims, and the schedule. Lengths, strides,
+//! A key holds the specification, its comptime scalars, the operands' types and head dims, the schedule, and
+//! whether tiles are skipped. Lengths, strides,
 //! offsets and runtime scalars are not in it: they are arguments of the kernel. CubeCL caches the kernels themselves on the
 //! device, by the program and the types of its arguments; [`kernels_compiled`] counts those.
 
@@ -26,6 +27,7 @@ struct Key {
     comptime: Vec<u32>,
     operands: Operands,
     schedule: Schedule,
+    skipping: bool,
 }
 
 impl PartialEq for Key {
@@ -34,6 +36,7 @@ impl PartialEq for Key {
             && self.comptime == other.comptime
             && self.operands == other.operands
             && self.schedule == other.schedule
+            && self.skipping == other.skipping
     }
 }
 
@@ -46,27 +49,30 @@ impl Hash for Key {
         self.comptime.hash(state);
         self.operands.hash(state);
         self.schedule.hash(state);
+        self.skipping.hash(state);
     }
 }
 
-/// The program of `spec`, compiled at the first call.
+/// The program of `spec`, compiled at the first call; if not `skipping`, it visits every tile.
 pub(crate) fn compile(
     spec: &Arc<Spec>,
     scalars: &[ScalarValue],
     operands: Operands,
     schedule: Schedule,
+    skipping: bool,
 ) -> Result<Compiled, Error> {
     static PROGRAMS: OnceLock<Mutex<HashMap<Key, Compiled>>> = OnceLock::new();
     let comptime = spec.scalars.iter().zip(scalars).filter(|(param, _)| param.comptime);
     let comptime = comptime.map(|(_, value)| bits(*value)).collect();
-    let key = Key { spec: spec.clone(), comptime, operands, schedule };
+    let key = Key { spec: spec.clone(), comptime, operands, schedule, skipping };
 
     let programs = PROGRAMS.get_or_init(Mutex::default);
     // A panic elsewhere cannot have left the map half written.
     if let Some(program) = programs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(program.clone());
     }
-    let program = Compiled::new(passes::compile(spec, scalars, operands, schedule)?);
+    let program = passes::compile(spec, scalars, operands, schedule)?;
+    let program = Compiled::new(if skipping { program } else { program.without_skipping() });
     programs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, program.clone());
     Ok(program)
 }

@@ -215,3 +215,30 @@ fn what_is_found_of_a_tensor_is_not_that_of_its_views() {
     }
     failures.report();
 }
+
+/// Query and key are less than `distance` apart, the query after the key.
+#[attention]
+fn nearer(q: Query, k: Key, v: Value, distance: i32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), i - j < distance), v[j]);
+        }
+        o
+    }
+}
+
+#[test]
+fn a_launch_is_not_refused_for_what_decides_of_tiles() {
+    let device = devices::cpu();
+    let mut failures = Failures::default();
+    // `i0 - distance` leaves 32 bits, `i - j < distance` does not.
+    for (distance, visited) in [(i32::MIN, 32), (-20, 13), (i32::MAX, 32)] {
+        let attention: AnyAttention = nearer(distance).with_schedule(small(&device)).into();
+        let shape = Shape::new(1, 1, 128, 8);
+        check(&format!("nearer({distance})"), &attention, &device, &shape, &mut failures);
+        let tiles = attention.report(&shape).unwrap().tiles;
+        assert_eq!((tiles.visited, tiles.total), (visited, 32), "distance {distance}");
+    }
+    failures.report();
+}

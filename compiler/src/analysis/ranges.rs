@@ -92,22 +92,19 @@ pub enum RangeError {
 ///
 /// Divisors must not be zero for any pair, hidden ones and those that only fill a tile included, because kernels divide
 /// there too. An index may be anything where the mask, an `if`, `&&` or `||` makes it irrelevant: kernels must clamp it.
-/// What decides of the program's tiles is checked as well. A launch without queries is fine; so is what is computed for
+/// A launch without queries is fine; so is what is computed for
 /// the keys of a pair that has none.
 pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
     check_counts(spec, launch)?;
     if launch.is_empty() {
         return Ok(());
     }
-    let padding =
-        program.schedule.map_or((0, 0), |schedule| (schedule.query_tile() as i64, schedule.key_tile() as i64));
-    let asked = Checker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding);
+    let asked = Checker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
     asked.check_positions()?;
     if let Accumulator::Softmax { sink: Some(sink) } = &spec.accumulator {
         asked.check_everywhere(sink, 0)?;
         asked.walk(sink, &Facts::none(), Checks::VALUES, 0)?;
     }
-    let compiled = Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding);
     for push_loop in &spec.loops {
         let pair = push_loop.pair;
         if launch.keys[pair].length == 0 {
@@ -119,6 +116,18 @@ pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(
         let facts = asked.assume(&Facts::none(), &visible, true, pair);
         asked.walk(&push_loop.push, &facts, Checks::VALUES, pair)?;
     }
+    Ok(())
+}
+
+/// Refuses what decides of the program's tiles where it could leave 32 bits, for a launch that [`check_launch`] accepts. A sum of
+/// positions and scalars may do so even where those of the mask do not: the program must then be run
+/// [without skipping](Program::without_skipping).
+pub fn check_tiles(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
+    if launch.is_empty() {
+        return Ok(());
+    }
+    let compiled =
+        Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
     for key_loop in &program.loops {
         let pair = key_loop.pair;
         if launch.keys[pair].length == 0 {
@@ -131,6 +140,11 @@ pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Queries and keys that may be computed beyond the last.
+fn padding(program: &Program) -> (i64, i64) {
+    program.schedule.map_or((0, 0), |schedule| (schedule.query_tile() as i64, schedule.key_tile() as i64))
 }
 
 fn check_counts(spec: &Spec, launch: &Launch) -> Result<(), RangeError> {

@@ -198,6 +198,12 @@ impl Summary {
 }
 
 impl Program {
+    /// The same program, which visits every tile and evaluates every mask: for launches at which what decides of tiles cannot be
+    /// computed in 32 bits.
+    pub fn without_skipping(&self) -> Program {
+        Program { loops: self.loops.iter().map(KeyLoop::without_skipping).collect(), ..self.clone() }
+    }
+
     /// The summaries that its tiles are decided by, each once.
     pub fn summaries(&self) -> Vec<Summary> {
         let mut summaries: Vec<Summary> = Vec::new();
@@ -260,6 +266,16 @@ impl KeyLoop {
     pub fn tile_exprs(&self) -> impl Iterator<Item = &Expr> {
         let class = self.class.iter().flat_map(|class| [&class.some, &class.all]);
         self.visit.iter().chain(&self.full).flat_map(KeyRange::exprs).chain(class).chain(&self.hop)
+    }
+
+    /// The same loop, of which every tile is visited and none with a mask is full.
+    pub fn without_skipping(&self) -> KeyLoop {
+        let full = if self.visible().is_some() { Vec::new() } else { vec![KeyRange::ALL] };
+        let body = self.body.iter().map(|op| match op {
+            TileOp::Mask { visible, .. } => TileOp::Mask { visible: visible.clone(), tiles: MaskedTiles::All },
+            other => other.clone(),
+        });
+        KeyLoop { pair: self.pair, visit: vec![KeyRange::ALL], full, class: None, hop: None, body: body.collect() }
     }
 
     /// The predicate of its mask.
