@@ -7,6 +7,7 @@
 use crate::error::Error;
 use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::ir::Operands;
+use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -49,7 +50,7 @@ impl Hash for Key {
     }
 }
 
-/// The program of `spec`, compiled at the first call.
+/// The program of `spec`, compiled at the first call, which also logs what there is to know of it.
 pub(crate) fn compile(
     spec: &Arc<Spec>,
     scalars: &[ScalarValue],
@@ -66,7 +67,11 @@ pub(crate) fn compile(
     if let Some(program) = programs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(program.clone());
     }
-    let program = Compiled::new(passes::compile(spec, scalars, operands, schedule)?);
+    let program = passes::compile(spec, scalars, operands, schedule)?;
+    for note in notes::of_program(spec, scalars, &program) {
+        log::log!(note.level, "{note}");
+    }
+    let program = Compiled::new(program);
     programs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, program.clone());
     Ok(program)
 }

@@ -1,0 +1,238 @@
+//! A report as a picture: the tiles of each loop, and the mask over them, as a standalone SVG.
+
+use crate::picture::{Cell, Picture};
+use crate::report::{LoopReport, Report};
+use std::fmt::{self, Write};
+
+/// The most rectangles of a loop's tiles; a picture that needs more is scaled down.
+const MAX_RECTANGLES: usize = 2000;
+/// The longer side of a picture.
+const SIDE: usize = 512;
+/// The shortest a side becomes where there are few queries or few keys.
+const SHORTEST: usize = 48;
+/// Around a picture: for its positions and its title.
+const MARGIN: usize = 72;
+/// The height of a line of text.
+const LINE: usize = 18;
+
+const COLORS: [(Cell, &str, &str); 3] =
+    [(Cell::Full, "#3b6ea5", "full"), (Cell::Partial, "#f0a94a", "partial"), (Cell::Skipped, "#eceff1", "skipped")];
+
+/// `report` as an SVG, with `shape` under its title. Keys go from left to right, queries from top to bottom; tiles are those of the
+/// first head and batch.
+pub fn svg(report: &Report, shape: &str) -> String {
+    let sizes: Vec<_> = report.loops.iter().map(size).collect();
+    let width = sizes.iter().map(|size| size.0).max().unwrap_or(0).max(SIDE) + 2 * MARGIN;
+    let loops: usize = sizes.iter().map(|size| size.1 + MARGIN + 2 * LINE).sum();
+    let height = 4 * LINE + loops + 3 * LINE;
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut text, report, shape, (width, height), &sizes);
+    text
+}
+
+/// Width and height of a loop's picture: in proportion to its keys and queries, as far as it can be looked at.
+fn size(key_loop: &LoopReport) -> (usize, usize) {
+    let (queries, keys) = (length(key_loop.queries), length(key_loop.keys));
+    let longer = queries.max(keys).max(1);
+    let side = |length: u64| ((SIDE as u64 * length / longer) as usize).max(SHORTEST);
+    (side(keys), side(queries))
+}
+
+fn length((first, last): (i64, i64)) -> u64 {
+    (last - first + 1).max(0) as u64
+}
+
+fn write(
+    text: &mut String,
+    report: &Report,
+    shape: &str,
+    (width, height): (usize, usize),
+    sizes: &[(usize, usize)],
+) -> fmt::Result {
+    writeln!(
+        text,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">"
+    )?;
+    writeln!(text, "<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>")?;
+    let mut y = 2 * LINE;
+    writeln!(text, "<text x=\"{MARGIN}\" y=\"{y}\" font-size=\"16\">{}</text>", escaped(&report.name))?;
+    y += LINE;
+    writeln!(text, "<text x=\"{MARGIN}\" y=\"{y}\">{}</text>", escaped(shape))?;
+    y += LINE;
+    for (key_loop, size) in report.loops.iter().zip(sizes) {
+        write_loop(text, key_loop, y, *size)?;
+        y += size.1 + MARGIN + 2 * LINE;
+    }
+    let mut x = MARGIN;
+    for (_, color, name) in COLORS {
+        legend(text, &mut x, y, color, 1.0, &format!("{name} tiles"))?;
+    }
+    legend(text, &mut x, y, "#000000", 0.25, "visible pairs")?;
+    writeln!(text, "</svg>")
+}
+
+fn legend(text: &mut String, x: &mut usize, y: usize, color: &str, opacity: f32, name: &str) -> fmt::Result {
+    writeln!(
+        text,
+        "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{color}\" fill-opacity=\"{opacity}\" stroke=\"#90a4ae\"/>"
+    )?;
+    writeln!(text, "<text x=\"{}\" y=\"{}\">{name}</text>", *x + 18, y + 11)?;
+    *x += 120;
+    Ok(())
+}
+
+fn write_loop(text: &mut String, key_loop: &LoopReport, y: usize, (width, height): (usize, usize)) -> fmt::Result {
+    let title = match &key_loop.mask {
+        Some(mask) => format!("keys `{}`, visible where {mask}", key_loop.key),
+        None => format!("keys `{}`, all visible", key_loop.key),
+    };
+    writeln!(text, "<text x=\"{MARGIN}\" y=\"{}\">{}</text>", y + LINE, escaped(&shortened(&title)))?;
+    let top = y + 3 * LINE;
+    positions(text, key_loop, top, (width, height))?;
+
+    writeln!(text, "<svg x=\"{MARGIN}\" y=\"{top}\" width=\"{width}\" height=\"{height}\">")?;
+    let tiles = drawable(&key_loop.picture);
+    for (cell, color, _) in COLORS {
+        let is_cell = |row: usize, column: usize| tiles.rows()[row][column] == cell;
+        layer(text, tiles.rows().len(), tiles.rows().first().map_or(0, Vec::len), is_cell, color, 1.0)?;
+    }
+    let mask = &key_loop.sample;
+    layer(text, mask.len(), mask.first().map_or(0, Vec::len), |row, column| mask[row][column], "#000000", 0.25)?;
+    writeln!(text, "</svg>")?;
+    writeln!(
+        text,
+        "<rect x=\"{MARGIN}\" y=\"{top}\" width=\"{width}\" height=\"{height}\" fill=\"none\" stroke=\"#90a4ae\"/>"
+    )
+}
+
+/// The positions of keys above a picture, and of queries on its left.
+fn positions(text: &mut String, key_loop: &LoopReport, top: usize, (width, height): (usize, usize)) -> fmt::Result {
+    for ((first, last), side, of_keys) in [(key_loop.keys, width, true), (key_loop.queries, height, false)] {
+        let length = length((first, last));
+        if length == 0 {
+            continue;
+        }
+        let ticks = (side / 120).clamp(1, 4);
+        for tick in 0..=ticks {
+            let position = first + (length as i64 - 1) * tick as i64 / ticks as i64;
+            let place = side * tick / ticks;
+            let (x, y, anchor) =
+                if of_keys { (MARGIN + place, top - 6, "middle") } else { (MARGIN - 6, top + place + 4, "end") };
+            writeln!(text, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"#546e7a\">{position}</text>")?;
+        }
+    }
+    let (x, y) = (MARGIN + width + 8, top - 6);
+    writeln!(text, "<text x=\"{}\" y=\"{y}\" fill=\"#546e7a\">j</text>", x + 16)?;
+    writeln!(
+        text,
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#546e7a\">i</text>",
+        MARGIN - 6,
+        top + height + LINE
+    )
+}
+
+/// A picture that takes at most so many rectangles.
+fn drawable(picture: &Picture) -> Picture {
+    let columns = picture.rows().first().map_or(0, Vec::len);
+    let mut most = picture.rows().len().max(columns);
+    let mut scaled = picture.clone();
+    while most > 1 && COLORS.iter().map(|(cell, ..)| rectangles_of(&scaled, *cell)).sum::<usize>() > MAX_RECTANGLES {
+        most = most.div_ceil(2);
+        scaled = picture.scaled(most, most);
+    }
+    scaled
+}
+
+fn rectangles_of(picture: &Picture, cell: Cell) -> usize {
+    let columns = picture.rows().first().map_or(0, Vec::len);
+    rectangles(picture.rows().len(), columns, |row, column| picture.rows()[row][column] == cell).len()
+}
+
+/// The cells of a grid that `is` so, as rectangles that fill the picture.
+fn layer(
+    text: &mut String,
+    rows: usize,
+    columns: usize,
+    is: impl Fn(usize, usize) -> bool,
+    color: &str,
+    opacity: f32,
+) -> fmt::Result {
+    let found = rectangles(rows, columns, is);
+    if found.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "<svg viewBox=\"0 0 {columns} {rows}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">\
+         <g fill=\"{color}\" fill-opacity=\"{opacity}\">"
+    )?;
+    for Rectangle { row, column, height, width } in found {
+        writeln!(text, "<rect x=\"{column}\" y=\"{row}\" width=\"{width}\" height=\"{height}\"/>")?;
+    }
+    writeln!(text, "</g></svg>")
+}
+
+struct Rectangle {
+    row: usize,
+    column: usize,
+    height: usize,
+    width: usize,
+}
+
+/// Runs of cells in a row, each of which grows downwards as long as the next row has the same run.
+fn rectangles(rows: usize, columns: usize, is: impl Fn(usize, usize) -> bool) -> Vec<Rectangle> {
+    let mut found: Vec<Rectangle> = Vec::new();
+    // The rectangles that end in the row before.
+    let mut above: Vec<usize> = Vec::new();
+    for row in 0..rows {
+        let mut here = Vec::new();
+        let mut column = 0;
+        while column < columns {
+            if !is(row, column) {
+                column += 1;
+                continue;
+            }
+            let end = (column..columns).find(|&at| !is(row, at)).unwrap_or(columns);
+            let width = end - column;
+            let same = above.iter().find(|&&place| found[place].column == column && found[place].width == width);
+            match same {
+                Some(&place) => {
+                    found[place].height += 1;
+                    here.push(place);
+                }
+                None => {
+                    here.push(found.len());
+                    found.push(Rectangle { row, column, height: 1, width });
+                }
+            }
+            column = end;
+        }
+        above = here;
+    }
+    found
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// A text that fits its line.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 88;
+    if text.chars().count() <= MOST { text.into() } else { text.chars().take(MOST - 1).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_merged() {
+        let cells = ["##..", "##.#", ".#.#"];
+        let is = |row: usize, column: usize| cells[row].as_bytes()[column] == b'#';
+        let found: Vec<_> = rectangles(3, 4, is).iter().map(|r| (r.row, r.column, r.height, r.width)).collect();
+        assert_eq!(found, [(0, 0, 2, 2), (1, 3, 2, 1), (2, 1, 1, 1)]);
+    }
+}
