@@ -25,7 +25,11 @@ use thiserror::Error;
 pub const PICTURE_COLUMNS: usize = 64;
 
 /// The most rows and columns of a mask's sample.
-const MAX_SAMPLES: usize = 128;
+const SAMPLE_CELLS: usize = 64;
+/// A cell of a sample is looked at in so many of its rows, and so many of its columns.
+const SAMPLE_SIDE: usize = 4;
+/// How many pairs are looked at in a cell of a sample.
+pub const SAMPLED_PAIRS: u8 = (SAMPLE_SIDE * SAMPLE_SIDE) as u8;
 
 /// What a program does at a shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,9 +91,9 @@ pub struct LoopReport {
     pub keys: (i64, i64),
     /// The tiles of the first head and batch.
     pub picture: Picture,
-    /// Whether the mask lets a query see a key, in the first head and batch, at positions at equal distances: a row for a query.
-    /// Every position where there are at most 128. Empty where there is no mask.
-    pub sample: Vec<Vec<bool>>,
+    /// About the share of visible pairs in each part of the mask of the first head and batch, a row for some queries and a column
+    /// for some keys: how many of [`SAMPLED_PAIRS`] pairs in it are visible. Empty where there is no mask.
+    pub sample: Vec<Vec<u8>>,
 }
 
 /// Numbers of tiles.
@@ -309,19 +313,24 @@ impl Looked<'_> {
         Ok((loop_report, visited_keys * repeated))
     }
 
-    /// The mask at positions at equal distances, each in the middle of those that it stands for.
-    fn sample(&self, key_loop: &KeyLoop) -> Result<Vec<Vec<bool>>, EvalError> {
+    /// How many of some pairs are visible in each part of a mask. The pairs are spread over the part by chance, always the same, so
+    /// that none of a mask's own regularity is taken for all of it.
+    fn sample(&self, key_loop: &KeyLoop) -> Result<Vec<Vec<u8>>, EvalError> {
         let keys = self.launch.keys[key_loop.pair];
         let Some(visible) = key_loop.visible().filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
-        let (rows, columns) = (self.launch.queries.min(MAX_SAMPLES), keys.length.min(MAX_SAMPLES));
+        let (rows, columns) = (self.launch.queries.min(SAMPLE_CELLS), keys.length.min(SAMPLE_CELLS));
         let mut at = Environment { clamped: false, ..self.tiling.environment(0, 0, 0) };
-        let middle = |place: usize, parts: usize, length: usize| ((2 * place + 1) * length / (2 * parts)) as i64;
-        let mut sample = vec![vec![false; columns]; rows];
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut sample = vec![vec![0; columns]; rows];
         for (row, cells) in sample.iter_mut().enumerate() {
-            at.query = self.launch.query_offset + middle(row, rows, self.launch.queries);
             for (column, cell) in cells.iter_mut().enumerate() {
-                at.key = keys.offset + middle(column, columns, keys.length);
-                *cell = evaluate(visible, &at)?.is_some_and(Value::bool);
+                for pair in 0..SAMPLE_SIDE * SAMPLE_SIDE {
+                    let (query, key) = (row * SAMPLE_SIDE + pair / SAMPLE_SIDE, column * SAMPLE_SIDE + pair % SAMPLE_SIDE);
+                    let query = somewhere(&mut state, query, rows * SAMPLE_SIDE, self.launch.queries);
+                    let key = somewhere(&mut state, key, columns * SAMPLE_SIDE, keys.length);
+                    (at.query, at.key) = (self.launch.query_offset + query as i64, keys.offset + key as i64);
+                    *cell += u8::from(evaluate(visible, &at)?.is_some_and(Value::bool));
+                }
             }
         }
         Ok(sample)
@@ -342,6 +351,16 @@ impl Looked<'_> {
         });
         bytes.sum()
     }
+}
+
+/// One of the `place`th of `parts` parts of `0..length`, by chance (xorshift64*: Vigna 2016).
+fn somewhere(state: &mut u64, place: usize, parts: usize, length: usize) -> usize {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    let chance = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as f64 / (1u64 << 32) as f64;
+    let place = (place as f64 + chance) * length as f64 / parts as f64;
+    (place as usize).min(length - 1)
 }
 
 /// A report as text, with pictures of so many columns at most.

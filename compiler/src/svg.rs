@@ -1,7 +1,7 @@
 //! A report as a picture: the tiles of each loop, and the mask over them, as a standalone SVG.
 
 use crate::picture::{Cell, Picture};
-use crate::report::{LoopReport, Report};
+use crate::report::{LoopReport, Report, SAMPLED_PAIRS};
 use std::fmt::{self, Write};
 
 /// The most rectangles of a loop's tiles; a picture that needs more is scaled down.
@@ -12,6 +12,8 @@ const SIDE: usize = 512;
 const SHORTEST: usize = 48;
 /// Around a picture: for its positions and its title.
 const MARGIN: usize = 72;
+/// How many shades a mask has.
+const SHADES: u8 = 4;
 /// The height of a line of text.
 const LINE: usize = 18;
 
@@ -69,14 +71,23 @@ fn write(
     for (_, color, name) in COLORS {
         legend(text, &mut x, y, color, 1.0, &format!("{name} tiles"))?;
     }
-    legend(text, &mut x, y, "#000000", 0.25, "visible pairs")?;
+    legend(text, &mut x, y, "#000000", opacity(SHADES), "visible pairs: the darker, the more")?;
     writeln!(text, "</svg>")
+}
+
+/// The shade of a part of a mask in which so many of the sampled pairs are visible: 0 if none is.
+fn shade_of(visible: u8) -> u8 {
+    (visible * SHADES).div_ceil(SAMPLED_PAIRS)
+}
+
+fn opacity(shade: u8) -> f32 {
+    0.36 * f32::from(shade) / f32::from(SHADES)
 }
 
 fn legend(text: &mut String, x: &mut usize, y: usize, color: &str, opacity: f32, name: &str) -> fmt::Result {
     writeln!(
         text,
-        "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{color}\" fill-opacity=\"{opacity}\" stroke=\"#90a4ae\"/>"
+        "<rect x=\"{x}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{color}\" fill-opacity=\"{opacity:.2}\" stroke=\"#90a4ae\"/>"
     )?;
     writeln!(text, "<text x=\"{}\" y=\"{}\">{name}</text>", *x + 18, y + 11)?;
     *x += 120;
@@ -99,7 +110,10 @@ fn write_loop(text: &mut String, key_loop: &LoopReport, y: usize, (width, height
         layer(text, tiles.rows().len(), tiles.rows().first().map_or(0, Vec::len), is_cell, color, 1.0)?;
     }
     let mask = &key_loop.sample;
-    layer(text, mask.len(), mask.first().map_or(0, Vec::len), |row, column| mask[row][column], "#000000", 0.25)?;
+    for shade in 1..=SHADES {
+        let is_shade = |row: usize, column: usize| shade_of(mask[row][column]) == shade;
+        layer(text, mask.len(), mask.first().map_or(0, Vec::len), is_shade, "#000000", opacity(shade))?;
+    }
     writeln!(text, "</svg>")?;
     writeln!(
         text,
@@ -166,7 +180,7 @@ fn layer(
     writeln!(
         text,
         "<svg viewBox=\"0 0 {columns} {rows}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">\
-         <g fill=\"{color}\" fill-opacity=\"{opacity}\">"
+         <g fill=\"{color}\" fill-opacity=\"{opacity:.2}\">"
     )?;
     for Rectangle { row, column, height, width } in found {
         writeln!(text, "<rect x=\"{column}\" y=\"{row}\" width=\"{width}\" height=\"{height}\"/>")?;
