@@ -325,7 +325,8 @@ impl Looked<'_> {
         for (row, cells) in sample.iter_mut().enumerate() {
             for (column, cell) in cells.iter_mut().enumerate() {
                 for pair in 0..SAMPLE_SIDE * SAMPLE_SIDE {
-                    let (query, key) = (row * SAMPLE_SIDE + pair / SAMPLE_SIDE, column * SAMPLE_SIDE + pair % SAMPLE_SIDE);
+                    let (query, key) =
+                        (row * SAMPLE_SIDE + pair / SAMPLE_SIDE, column * SAMPLE_SIDE + pair % SAMPLE_SIDE);
                     let query = somewhere(&mut state, query, rows * SAMPLE_SIDE, self.launch.queries);
                     let key = somewhere(&mut state, key, columns * SAMPLE_SIDE, keys.length);
                     (at.query, at.key) = (self.launch.query_offset + query as i64, keys.offset + key as i64);

@@ -64,14 +64,14 @@ fn write(
     writeln!(text, "<text x=\"{MARGIN}\" y=\"{y}\">{}</text>", escaped(shape))?;
     y += LINE;
     for (key_loop, size) in report.loops.iter().zip(sizes) {
-        write_loop(text, key_loop, y, *size)?;
+        write_loop(text, report, key_loop, y, *size)?;
         y += size.1 + MARGIN + 2 * LINE;
     }
     let mut x = MARGIN;
     for (_, color, name) in COLORS {
         legend(text, &mut x, y, color, 1.0, &format!("{name} tiles"))?;
     }
-    legend(text, &mut x, y, "#000000", opacity(SHADES), "visible pairs: the darker, the more")?;
+    legend(text, &mut x, y, "#000000", opacity(SHADES), "visible pairs")?;
     writeln!(text, "</svg>")
 }
 
@@ -94,7 +94,13 @@ fn legend(text: &mut String, x: &mut usize, y: usize, color: &str, opacity: f32,
     Ok(())
 }
 
-fn write_loop(text: &mut String, key_loop: &LoopReport, y: usize, (width, height): (usize, usize)) -> fmt::Result {
+fn write_loop(
+    text: &mut String,
+    report: &Report,
+    key_loop: &LoopReport,
+    y: usize,
+    (width, height): (usize, usize),
+) -> fmt::Result {
     let title = match &key_loop.mask {
         Some(mask) => format!("keys `{}`, visible where {mask}", key_loop.key),
         None => format!("keys `{}`, all visible", key_loop.key),
@@ -105,14 +111,25 @@ fn write_loop(text: &mut String, key_loop: &LoopReport, y: usize, (width, height
 
     writeln!(text, "<svg x=\"{MARGIN}\" y=\"{top}\" width=\"{width}\" height=\"{height}\">")?;
     let tiles = drawable(&key_loop.picture);
+    // What the last tiles have beyond the last positions is cut off.
+    let whole = |side: usize, length: u64, tile: usize| {
+        side as f64 * length.next_multiple_of(tile as u64) as f64 / length.max(1) as f64
+    };
+    let padded = (
+        whole(width, length(key_loop.keys), report.schedule.key_tile()),
+        whole(height, length(key_loop.queries), report.schedule.query_tile()),
+    );
     for (cell, color, _) in COLORS {
         let is_cell = |row: usize, column: usize| tiles.rows()[row][column] == cell;
-        layer(text, tiles.rows().len(), tiles.rows().first().map_or(0, Vec::len), is_cell, color, 1.0)?;
+        let grid = Grid { rows: tiles.rows().len(), columns: tiles.rows().first().map_or(0, Vec::len), size: padded };
+        layer(text, grid, is_cell, color, 1.0)?;
     }
     let mask = &key_loop.sample;
+    let size = (width as f64, height as f64);
+    let grid = Grid { rows: mask.len(), columns: mask.first().map_or(0, Vec::len), size };
     for shade in 1..=SHADES {
         let is_shade = |row: usize, column: usize| shade_of(mask[row][column]) == shade;
-        layer(text, mask.len(), mask.first().map_or(0, Vec::len), is_shade, "#000000", opacity(shade))?;
+        layer(text, grid, is_shade, "#000000", opacity(shade))?;
     }
     writeln!(text, "</svg>")?;
     writeln!(
@@ -164,11 +181,18 @@ fn rectangles_of(picture: &Picture, cell: Cell) -> usize {
     rectangles(picture.rows().len(), columns, |row, column| picture.rows()[row][column] == cell).len()
 }
 
-/// The cells of a grid that `is` so, as rectangles that fill the picture.
-fn layer(
-    text: &mut String,
+/// Cells, and the width and height that they fill.
+#[derive(Clone, Copy)]
+struct Grid {
     rows: usize,
     columns: usize,
+    size: (f64, f64),
+}
+
+/// The cells of a grid that are so, as rectangles.
+fn layer(
+    text: &mut String,
+    Grid { rows, columns, size: (width, height) }: Grid,
     is: impl Fn(usize, usize) -> bool,
     color: &str,
     opacity: f32,
@@ -179,7 +203,7 @@ fn layer(
     }
     writeln!(
         text,
-        "<svg viewBox=\"0 0 {columns} {rows}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">\
+        "<svg width=\"{width:.2}\" height=\"{height:.2}\" viewBox=\"0 0 {columns} {rows}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">\
          <g fill=\"{color}\" fill-opacity=\"{opacity:.2}\">"
     )?;
     for Rectangle { row, column, height, width } in found {

@@ -363,10 +363,10 @@ fn an_svg_has_tiles_mask_positions_and_legend() {
     assert_eq!(drawn.matches("<svg").count(), drawn.matches("</svg>").count());
 
     // However many tiles there are.
-    let keys = [Keys { length: 1 << 13, offset: 0 }];
+    let keys = [Keys { length: 1 << 12, offset: 0 }];
     let spec = attention(&["mask(s, (i / 8 + j / 8) % 2 == 0)"]);
     let program = compiled(&spec);
-    let checkered = at_launch(&spec, &program, (1 << 13, 0), &keys, |launch, tensors| {
+    let checkered = at_launch(&spec, &program, (1 << 12, 0), &keys, |launch, tensors| {
         report(&spec, &program, launch, tensors).unwrap()
     });
     let rectangles = svg(&checkered, "").matches("<rect").count();
