@@ -2,11 +2,12 @@
 //!
 //! It is what the ranges and classes of a program are checked against, in time proportional to queries times keys.
 
-use crate::eval::{Environment, EvalError, Value, evaluate};
+use crate::eval::{Environment, EvalError};
 use crate::expr::Expr;
 use crate::lower::{LowerError, lower};
 use crate::spec::Spec;
 use crate::tiles::Tiling;
+use crate::visible_pairs::sees;
 use thiserror::Error;
 
 /// Why a program's tiles are not those of its specification.
@@ -46,7 +47,7 @@ pub enum TileError {
     },
     /// A specification without a program.
     #[error(transparent)]
-    Lower(#[from] LowerError),
+    Lower(Box<LowerError>),
 }
 
 /// Which tile.
@@ -76,7 +77,8 @@ impl std::fmt::Display for Place {
 /// # Errors
 /// If a tile that the program skips has a visible pair, or one that it calls full a hidden pair.
 pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<u64>, TileError> {
-    let lowered = lower(spec, tiling.launch.scalars, tiling.program.operands)?;
+    let lowered = lower(spec, tiling.launch.scalars, tiling.program.operands);
+    let lowered = lowered.map_err(|error| TileError::Lower(Box::new(error)))?;
     let loops = 0..tiling.program.loops.len();
     loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible())).collect()
 }
@@ -135,8 +137,7 @@ fn look(visible: &Expr, at: &mut Environment, every: bool) -> Result<Found, Eval
     for query in at.query_first..=at.query_last {
         for key in at.key_first..=at.key_last {
             (at.query, at.key) = (query, key);
-            let sees = evaluate(visible, at)?.is_some_and(Value::bool);
-            if sees != every {
+            if sees(visible, at)? != every {
                 return Ok(if every { Found::Hidden } else { Found::Visible });
             }
         }

@@ -8,7 +8,7 @@ use crate::analysis::bounds::undecided;
 use crate::analysis::clauses::clauses;
 use crate::analysis::simplify::simplify;
 use crate::eval::{Environment, EvalError, Value, evaluate};
-use crate::expr::Expr;
+use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{KeyLoop, KeyRange, MAX_RANGES};
 use crate::launch::Keys;
 use crate::tiles::Tiling;
@@ -172,7 +172,7 @@ fn by_pairs(
                     at.query = at.query_first + row as i64;
                     for key in from..to {
                         at.key = keys.offset + key as i64;
-                        *seen += u64::from(evaluate(visible, &at)?.is_some_and(Value::bool));
+                        *seen += u64::from(sees(visible, &at)?);
                     }
                 }
                 _ => *seen += (to - from) as u64,
@@ -180,6 +180,24 @@ fn by_pairs(
         }
     }
     Ok(())
+}
+
+/// Whether a predicate without masks in it holds: what [`evaluate`] says, which looks at both sides of `&&` and `||` in case one is
+/// masked.
+pub fn sees(predicate: &Expr, at: &Environment) -> Result<bool, EvalError> {
+    match predicate {
+        Expr::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b) => {
+            let decides = *op == BinaryOp::Or;
+            match sees(a, at) {
+                Ok(a) if a == decides => Ok(a),
+                Ok(_) => sees(b, at),
+                // What cannot matter is no error.
+                Err(error) => sees(b, at).ok().filter(|b| *b == decides).ok_or(error),
+            }
+        }
+        Expr::Unary(UnaryOp::Not, a) => Ok(!sees(a, at)?),
+        other => Ok(evaluate(other, at)?.is_some_and(Value::bool)),
+    }
 }
 
 /// The positions, from `offset`, of what is not zero.
