@@ -12,7 +12,7 @@ use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
 use crate::spec::{Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
-use crate::visible_pairs::BlindRows;
+use crate::visible_pairs::MaskedRows;
 use log::Level;
 use std::fmt;
 
@@ -62,23 +62,23 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
     notes
 }
 
-/// What can be said of a launch of `program`, in which the queries of `blind` see no key.
-pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, blind: Option<&BlindRows>) -> Vec<Note> {
+/// What can be said of a launch of `program`, in which the queries of `masked` see no key.
+pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option<&MaskedRows>) -> Vec<Note> {
     let mut notes = Vec::new();
-    let Some((last, keys)) = program.loops.iter().rposition(|_| true).zip(launch.keys.last()) else { return notes };
+    let (Some(last), Some(keys)) = (spec.loops.last(), launch.keys.last()) else { return notes };
     let mut note =
         |location: &Location, message| notes.push(Note { level: Level::Info, location: location.clone(), message });
     let location = |expr| spec.locate(mask(expr));
 
     let says_nothing = program.loops.iter().all(|key_loop| key_loop.visit.is_empty());
-    if let Some(blind) = blind
-        && blind.count > 0
+    if let Some(masked) = masked
+        && masked.count > 0
         && !says_nothing
     {
-        let everywhere = blind.positions.iter().map(|range| (range.end() - range.start() + 1) as u64).sum::<u64>()
+        let everywhere = masked.positions.iter().map(|range| (range.end() - range.start() + 1) as u64).sum::<u64>()
             * (launch.batch * launch.heads) as u64;
-        let mut message = format!("the queries at {} see no key, and their output is zero", blind.text());
-        if blind.count < everywhere {
+        let mut message = format!("the queries at {} see no key, and their output is zero", masked.text());
+        if masked.count < everywhere {
             message += "; in some heads or batches only";
         }
         if launch.query_offset < keys.offset && launch.queries > keys.length {
@@ -87,7 +87,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, blind: Option<
                 launch.queries, keys.length
             );
         }
-        note(location(&spec.loops[last].push), message);
+        note(location(&last.push), message);
     }
 
     for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {

@@ -16,7 +16,7 @@ use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
 use crate::spec::Spec;
 use crate::tiles::Tiling;
-use crate::visible_pairs::{self, BlindRows};
+use crate::visible_pairs::{self, MaskedRows};
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
@@ -50,7 +50,7 @@ pub struct Report {
     /// [`MAX_COUNTED_PAIRS`](visible_pairs::MAX_COUNTED_PAIRS) would have to be looked at.
     pub visible_pairs: Option<u64>,
     /// The queries that see no key at all; `None` with `visible_pairs`.
-    pub blind_rows: Option<BlindRows>,
+    pub masked_rows: Option<MaskedRows>,
     /// Multiplications and additions of both products on all visited tiles, as if each were whole.
     pub executed_flops: u64,
     /// Those of the visible pairs.
@@ -229,7 +229,7 @@ fn with_tiling(
     let visible = visible_pairs::count(&looked_at.tiling, &heads, repeated)
         .map_err(|error| ReportError::Mask { attention: program.name.clone(), error })?;
     let mut notes = notes::of_program(spec, launch.scalars, program);
-    notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.blind)));
+    notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
     let flops = 2 * (program.operands.qk_dim + program.operands.v_dim) as u64;
     let tile_pairs = (query_tile * key_tile) as u64;
     Ok(Report {
@@ -242,7 +242,7 @@ fn with_tiling(
         visible_pairs: visible.as_ref().map(|visible| visible.pairs),
         executed_flops: tiles.visited * tile_pairs * flops,
         useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
-        blind_rows: visible.map(|visible| visible.blind),
+        masked_rows: visible.map(|visible| visible.masked),
         bytes: looked_at.bytes(visited_keys),
         mask_bytes: looked_at.mask_bytes(),
         notes,
@@ -397,8 +397,8 @@ impl Display for ReportText<'_> {
             }
             _ => writeln!(f, "  pairs      {}, too many to count the visible ones", report.pairs)?,
         }
-        if let Some(blind) = report.blind_rows.as_ref().filter(|blind| blind.count > 0) {
-            writeln!(f, "  blind      {} queries see no key, those at {}", blind.count, blind.text())?;
+        if let Some(masked) = report.masked_rows.as_ref().filter(|masked| masked.count > 0) {
+            writeln!(f, "  masked     {} queries see no key, those at {}", masked.count, masked.text())?;
         }
         write!(f, "  FLOPs      {:.3e} executed", report.executed_flops as f64)?;
         match report.useful_flops {

@@ -27,12 +27,12 @@ pub struct Visible {
     /// The visible pairs of all loops, heads and batches.
     pub pairs: u64,
     /// The queries that see no key of any loop.
-    pub blind: BlindRows,
+    pub masked: MaskedRows,
 }
 
 /// Queries that see no key: their output is zero, but for a sink's or an accumulator's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BlindRows {
+pub struct MaskedRows {
     /// How many there are, of all heads and batches.
     pub count: u64,
     /// Their positions, ascending; in some head and batch at least.
@@ -79,7 +79,7 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
     }
     let mut pairs = 0;
     // In how many heads and batches a query sees nothing.
-    let mut blind = vec![0u32; launch.queries];
+    let mut masked = vec![0u32; launch.queries];
     for &(batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
             let first = query_tile * tiling.query_tile;
@@ -93,13 +93,13 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
             }
             for (row, seen) in seen.into_iter().enumerate() {
                 pairs += seen;
-                blind[first + row] += u32::from(seen == 0);
+                masked[first + row] += u32::from(seen == 0);
             }
         }
     }
-    let count = blind.iter().map(|heads| u64::from(*heads)).sum::<u64>() * repeated;
-    let positions = positions(&blind, launch.query_offset);
-    Ok(Some(Visible { pairs: pairs * repeated, blind: BlindRows { count, positions } }))
+    let count = masked.iter().map(|heads| u64::from(*heads)).sum::<u64>() * repeated;
+    let positions = positions(&masked, launch.query_offset);
+    Ok(Some(Visible { pairs: pairs * repeated, masked: MaskedRows { count, positions } }))
 }
 
 /// The pairs of the partial tiles of loops that ranges do not decide.
@@ -201,9 +201,9 @@ pub fn sees(predicate: &Expr, at: &Environment) -> Result<bool, EvalError> {
 }
 
 /// The positions, from `offset`, of what is not zero.
-fn positions(blind: &[u32], offset: i64) -> Vec<RangeInclusive<i64>> {
+fn positions(masked: &[u32], offset: i64) -> Vec<RangeInclusive<i64>> {
     let mut positions: Vec<RangeInclusive<i64>> = Vec::new();
-    for (row, _) in blind.iter().enumerate().filter(|(_, heads)| **heads > 0) {
+    for (row, _) in masked.iter().enumerate().filter(|(_, heads)| **heads > 0) {
         let position = offset + row as i64;
         match positions.last_mut() {
             Some(last) if *last.end() + 1 == position => *last = *last.start()..=position,
@@ -213,7 +213,7 @@ fn positions(blind: &[u32], offset: i64) -> Vec<RangeInclusive<i64>> {
     positions
 }
 
-impl BlindRows {
+impl MaskedRows {
     /// The positions as text: `-10..=-1`; of many, the first few.
     pub fn text(&self) -> String {
         const MOST: usize = 4;

@@ -139,7 +139,7 @@ const PREDICATES: &[(&str, bool)] = &[
 ];
 
 #[test]
-fn visible_pairs_and_blind_rows_are_those_of_the_mask() {
+fn visible_pairs_and_masked_rows_are_those_of_the_mask() {
     let tensors = tensors();
     for (predicate, by_ranges) in PREDICATES {
         let push = format!("mask(s, {predicate})");
@@ -150,7 +150,7 @@ fn visible_pairs_and_blind_rows_are_those_of_the_mask() {
         for (queries, offset, length) in [(LENGTH, 0, LENGTH), (19, 42, LENGTH), (13, 0, 45), (30, 11, 20), (0, 0, 9)] {
             let keys = [Keys { length, offset: 0 }];
             let got = reported(&[&push], (queries, offset), &keys);
-            let (mut visible, mut blind) = (0, 0);
+            let (mut visible, mut masked) = (0, 0);
             for (batch, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
                 for query in offset..offset + queries as i64 {
                     let scalars = SCALARS.map(Value::from);
@@ -168,12 +168,12 @@ fn visible_pairs_and_blind_rows_are_those_of_the_mask() {
                     let sees = |key: &i64| evaluate(&mask, &at(*key)).unwrap() == Some(Value::Bool(true));
                     let seen = (0..length as i64).filter(sees).count() as u64;
                     visible += seen;
-                    blind += u64::from(seen == 0);
+                    masked += u64::from(seen == 0);
                 }
             }
             let case = format!("{predicate}, {queries} from {offset} on {length}");
             assert_eq!(got.visible_pairs, Some(visible), "{case}");
-            assert_eq!(got.blind_rows.unwrap().count, blind, "{case}");
+            assert_eq!(got.masked_rows.unwrap().count, masked, "{case}");
             assert!(got.needed_tiles.unwrap() <= got.tiles.visited, "{case}");
             if *by_ranges && !predicate.contains("kind") {
                 assert_eq!(got.needed_tiles, Some(got.tiles.visited), "{case}");

@@ -215,7 +215,7 @@ fn report_has_the_numbers_and_the_picture() {
     assert_eq!(got["bytes"], want.bytes);
     assert_eq!((&got["mask_bytes"], &got["needed_tiles"]), (&json!(0), &Json::Null));
     assert_eq!(got["scalars"], json!({ "window": 200, "shift": -1, "slope": 0.0, "steep": false }));
-    assert_eq!(got["blind_rows"], json!({ "count": 0, "positions": [] }));
+    assert_eq!(got["masked_rows"], json!({ "count": 0, "positions": [] }));
     let (visit, full) = (&want.loops[0].visit, &want.loops[0].full);
     assert_eq!((&got["loops"][0]["visit"], &got["loops"][0]["full"]), (&json!(visit), &json!(full)));
     assert_eq!((&got["loops"][0]["undecided"], &got["loops"][0]["class"]), (&json!([]), &Json::Null));
@@ -253,7 +253,7 @@ fn report_verifies_the_tiles() {
 fn report_has_notes() {
     let line = "report causal --q 20 --kv 10 --heads 1";
     let got = json(&format!("{line} --json"));
-    assert_eq!(got["blind_rows"], json!({ "count": 10, "positions": [[-10, -1]] }));
+    assert_eq!(got["masked_rows"], json!({ "count": 10, "positions": [[-10, -1]] }));
     let note = &got["notes"][0];
     let message = "the queries at -10..=-1 see no key, and their output is zero: there are more queries (20) than keys (10), and \
                    the first ones are before the first key";

@@ -45,7 +45,7 @@ JSON:
   total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles: of all loops, heads and batches,
   needed_tiles: those with a visible pair, null without --verify,
   pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
-  blind_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
+  masked_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
   executed_flops (of visited tiles, as if each were whole), useful_flops (of visible pairs, null with them),
   bytes: of queries, output and log-sum-exp once, and of keys and values once for each visited tile,
   mask_bytes: of the summaries of captured tensors that tiles are decided by,

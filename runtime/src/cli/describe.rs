@@ -130,9 +130,9 @@ pub(super) fn report(
 pub(super) const INDENT: usize = 6;
 
 fn report_json(name: &str, report: &Report, shape: &Shape) -> Value {
-    let blind = report.blind_rows.as_ref().map(|blind| {
-        let positions: Vec<Value> = blind.positions.iter().map(|range| json!([range.start(), range.end()])).collect();
-        json!({ "count": blind.count, "positions": positions })
+    let masked = report.masked_rows.as_ref().map(|masked| {
+        let positions: Vec<Value> = masked.positions.iter().map(|range| json!([range.start(), range.end()])).collect();
+        json!({ "count": masked.count, "positions": positions })
     });
     let notes = report.notes.iter();
     let notes = notes.map(|note| json!({ "location": note.location.to_string(), "message": note.message }));
@@ -143,7 +143,7 @@ fn report_json(name: &str, report: &Report, shape: &Shape) -> Value {
         "pairs": report.pairs,
         "visible_pairs": report.visible_pairs,
         "density": report.density(),
-        "blind_rows": blind,
+        "masked_rows": masked,
         "executed_flops": report.executed_flops,
         "useful_flops": report.useful_flops,
         "bytes": report.bytes,
