@@ -1,6 +1,7 @@
 //! What a launch is: sizes, positions, scalars and what is known of captured tensors.
 
 use crate::eval::floor_div;
+use crate::expr::Expr;
 use crate::spec::ScalarValue;
 
 /// The sizes and arguments that an attention is launched with.
@@ -46,6 +47,23 @@ impl Launch<'_> {
     /// The key and value head that query head `head` reads.
     pub fn kv_head(&self, head: usize) -> usize {
         head / (self.heads / self.kv_heads.max(1)).max(1)
+    }
+
+    /// A batch and head for each way in which expressions can differ between them: all batches or the first, by all heads or the
+    /// first; and how many each stands for.
+    pub fn heads_that_differ<'e>(&self, exprs: impl IntoIterator<Item = &'e Expr>) -> (Vec<(usize, usize)>, u64) {
+        let (mut batches, mut heads) = (1.min(self.batch), 1.min(self.heads));
+        for expr in exprs {
+            if expr.mentions(&Expr::Batch) {
+                batches = self.batch;
+            }
+            if expr.mentions(&Expr::Head) || expr.mentions(&Expr::KvHead) {
+                heads = self.heads;
+            }
+        }
+        let repeated = (self.batch * self.heads) / (batches * heads).max(1);
+        let differ = (0..batches).flat_map(|batch| (0..heads).map(move |head| (batch, head)));
+        (differ.collect(), repeated as u64)
     }
 
     /// Whether there is no query, so that nothing is computed.

@@ -16,7 +16,9 @@
 //!   every launch.
 //! - [`schedule`]: how a program is run.
 //! - [`tiles`]: the tiles that a program visits, found as a kernel finds them.
-//! - [`report`](mod@report): what a program will do at a shape.
+//! - [`report`](mod@report): what a program will do at a shape, with [`visible_pairs`] counted and, where asked, the
+//!   [`needed_tiles`](mod@needed_tiles) found by looking; [`picture`] and [`svg`](mod@svg) show it, and [`notes`] say what a user
+//!   should know.
 //! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
 pub mod analysis;
@@ -29,9 +31,14 @@ pub mod ir;
 pub mod lang;
 pub mod launch;
 pub mod lower;
+pub mod needed_tiles;
+pub mod notes;
 pub mod passes;
+pub mod picture;
 pub mod report;
 pub mod schedule;
 pub mod spec;
+pub mod svg;
 pub mod tiles;
 pub mod typing;
+pub mod visible_pairs;

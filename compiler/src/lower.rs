@@ -211,7 +211,7 @@ impl Parts {
 
     /// A mask comes after the map, where `s` is no longer q·k, and decides by position alone: the conditions on q·k move into
     /// the map, which gives hidden keys a score of −∞ or a weight of zero.
-    fn hide_by_score(mut self, accumulator: &Accumulator) -> Parts {
+    pub fn hide_by_score(mut self, accumulator: &Accumulator) -> Parts {
         let Some(visible) = self.visible.take() else { return self };
         let mut conjuncts = Vec::new();
         split_conjunction(visible, &mut conjuncts);
@@ -248,7 +248,7 @@ fn and(a: Option<Expr>, b: Option<Expr>) -> Option<Expr> {
 }
 
 /// What each of the specification's scalars becomes in the program.
-fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Expr>, LowerError> {
+pub(crate) fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Expr>, LowerError> {
     if scalars.len() != spec.scalars.len() {
         let attention = spec.name.clone();
         return Err(LowerError::ScalarCount { attention, expected: spec.scalars.len(), given: scalars.len() });
@@ -279,7 +279,7 @@ fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Expr>
     Ok(replacements)
 }
 
-fn replace_scalars(expr: &Expr, replacements: &[Expr]) -> Expr {
+pub(crate) fn replace_scalars(expr: &Expr, replacements: &[Expr]) -> Expr {
     match expr {
         Expr::Scalar(place) => replacements[*place].clone(),
         other => other.map_children(|child| replace_scalars(child, replacements)),

@@ -1,27 +1,35 @@
-//! What a program does at a shape: the tiles it visits, evaluates without a mask, and skips.
+//! What a program does at a shape: the tiles it visits, evaluates without a mask, and skips, what that costs, and what there is to
+//! know about it.
 //!
-//! The ends of the key ranges are evaluated for every query tile, as a kernel does; the time is proportional to the query
-//! tiles. Only the number of visible pairs comes from the mask itself, and is left out where there are many pairs.
+//! Tiles are found for every tile of queries as a kernel finds them, and visible pairs are [counted](crate::visible_pairs) without a
+//! look at each: the time is proportional to the tiles.
 
-use crate::eval::{self, Environment, EvalError, HostTensor, Value};
+use crate::analysis::bounds::undecided;
+use crate::eval::{Environment, EvalError, HostTensor, Value, evaluate};
 use crate::expr::Expr;
-use crate::ir::{KeyLoop, Program};
+use crate::ir::{Accumulator, KeyLoop, Program};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
+use crate::needed_tiles::{TileError, needed_tiles};
+use crate::notes::{self, Note};
+use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
 use crate::spec::Spec;
-use crate::tiles::{Run, Tiling};
+use crate::tiles::Tiling;
+use crate::visible_pairs::{self, MaskedRows};
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
 
-/// The most pairs for which masks are evaluated to count the visible ones.
-pub const MAX_COUNTED_PAIRS: u64 = 4 << 20;
+/// The columns of a picture where nobody says how many there are.
+pub const PICTURE_COLUMNS: usize = 64;
 
-/// The most columns of a picture.
-const PICTURE_COLUMNS: usize = 64;
-/// The most rows of a picture: a character is about twice as high as wide.
-const PICTURE_ROWS: usize = 32;
+/// The most rows and columns of a mask's sample.
+const SAMPLE_CELLS: usize = 64;
+/// A cell of a sample is looked at in so many of its rows, and so many of its columns.
+const SAMPLE_SIDE: usize = 4;
+/// How many pairs are looked at in a cell of a sample.
+pub const SAMPLED_PAIRS: u8 = (SAMPLE_SIDE * SAMPLE_SIDE) as u8;
 
 /// What a program does at a shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,14 +42,28 @@ pub struct Report {
     pub loops: Vec<LoopReport>,
     /// The tiles of all loops, heads and batches.
     pub tiles: Tiles,
+    /// The tiles with a visible pair, found by looking at every pair; `None` unless that was asked for.
+    pub needed_tiles: Option<u64>,
     /// The pairs of a query and a key, of all loops, heads and batches.
     pub pairs: u64,
-    /// Those that are visible; `None` where there are more than [`MAX_COUNTED_PAIRS`] to look at.
+    /// Those that are visible; `None` where more than [`MAX_COUNTED_ROWS`](visible_pairs::MAX_COUNTED_ROWS) or
+    /// [`MAX_COUNTED_PAIRS`](visible_pairs::MAX_COUNTED_PAIRS) would have to be looked at.
     pub visible_pairs: Option<u64>,
+    /// The queries that see no key at all; `None` with `visible_pairs`.
+    pub masked_rows: Option<MaskedRows>,
     /// Multiplications and additions of both products on all visited tiles, as if each were whole.
     pub executed_flops: u64,
     /// Those of the visible pairs.
     pub useful_flops: Option<u64>,
+    /// Bytes that are read and written, if nothing stays in a cache: queries, the output and the log-sum-exp (f32, of a softmax)
+    /// once; and for every tile that a query head visits, its keys and values, of which a short last tile has fewer. Captured
+    /// tensors and [`mask_bytes`](Report::mask_bytes) are not counted.
+    pub bytes: u64,
+    /// The memory of the [summaries](Program::summaries) of captured tensors that tiles are decided by: the least and the greatest
+    /// of each block, of 4 bytes each. 0 for a mask of positions and scalars.
+    pub mask_bytes: u64,
+    /// What there is to know of it.
+    pub notes: Vec<Note>,
 }
 
 /// What a key loop does.
@@ -57,11 +79,21 @@ pub struct LoopReport {
     pub class: Option<(String, String)>,
     /// The mask, as text.
     pub mask: Option<String>,
+    /// The conditions of the mask that give no ranges, as text; the notes say why.
+    pub undecided: Vec<String>,
     /// Its tiles, of all heads and batches.
     pub tiles: Tiles,
-    /// The tiles of the first head and batch: a line for each row, with `█` full, `▒` partial (or of several kinds), `·`
-    /// skipped.
-    pub picture: Vec<String>,
+    /// Those with a visible pair; `None` unless that was asked for.
+    pub needed_tiles: Option<u64>,
+    /// The first and the last position of the queries.
+    pub queries: (i64, i64),
+    /// The first and the last position of its keys.
+    pub keys: (i64, i64),
+    /// The tiles of the first head and batch.
+    pub picture: Picture,
+    /// About the share of visible pairs in each part of the mask of the first head and batch, a row for some queries and a column
+    /// for some keys: how many of [`SAMPLED_PAIRS`] pairs in it are visible. Empty where there is no mask.
+    pub sample: Vec<Vec<u8>>,
 }
 
 /// Numbers of tiles.
@@ -124,39 +156,96 @@ pub enum ReportError {
         /// What is wrong.
         error: EvalError,
     },
+    /// The masks have no value.
+    #[error("the masks of `{attention}`: {error}")]
+    Mask {
+        /// The attention's name.
+        attention: String,
+        /// What is wrong.
+        error: EvalError,
+    },
+    /// The tiles are not those that the specification needs.
+    #[error(transparent)]
+    Tile(#[from] TileError),
 }
 
 /// What `program`, compiled from `spec`, does at `launch`, which [`check_launch`](crate::analysis::ranges::check_launch)
 /// must accept. `tensors` holds the values of the captured tensors; it may be empty where no range depends on them.
+///
+/// # Errors
+/// As [`ReportError`] says, but for [`ReportError::Tile`].
 pub fn report(spec: &Spec, program: &Program, launch: &Launch, tensors: &[HostTensor]) -> Result<Report, ReportError> {
+    with_tiling(spec, program, launch, tensors, |_| Ok(None))
+}
+
+/// The same, with the tiles that are [needed](needed_tiles): it looks at every pair, and makes sure that none of them is skipped and
+/// that a full tile hides nothing.
+///
+/// # Errors
+/// As [`ReportError`] says.
+pub fn verified_report(
+    spec: &Spec,
+    program: &Program,
+    launch: &Launch,
+    tensors: &[HostTensor],
+) -> Result<Report, ReportError> {
+    with_tiling(spec, program, launch, tensors, |tiling| Ok(Some(needed_tiles(spec, tiling)?)))
+}
+
+fn with_tiling(
+    spec: &Spec,
+    program: &Program,
+    launch: &Launch,
+    tensors: &[HostTensor],
+    needed: impl FnOnce(&Tiling) -> Result<Option<Vec<u64>>, ReportError>,
+) -> Result<Report, ReportError> {
     let Some(schedule) = program.schedule else { return Err(ReportError::NoSchedule(program.name.clone())) };
     let scalars: Vec<Value> = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let (query_tile, key_tile) = (schedule.query_tile(), schedule.key_tile());
-    let tiling = Tiling { program, launch, scalars: &scalars, tensors, query_tile, key_tile };
-    let looked_at = Looked { program, launch, tiling };
+    let looked_at = Looked {
+        program,
+        launch,
+        tiling: Tiling { program, launch, scalars: &scalars, tensors, query_tile, key_tile },
+    };
 
     let mut loops = Vec::new();
     let mut tiles = Tiles::default();
-    let mut pairs = 0;
-    let mut visible_pairs = Some(0);
+    let (mut pairs, mut visited_keys) = (0, 0);
     for key_loop in &program.loops {
-        let loop_report = looked_at.report_loop(key_loop)?;
+        let (loop_report, keys) = looked_at.report_loop(key_loop)?;
         tiles += loop_report.tiles;
+        visited_keys += keys;
         loops.push(loop_report);
         let keys = launch.keys[key_loop.pair].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
-        visible_pairs = visible_pairs.and_then(|sum: u64| Some(sum + looked_at.count_visible(key_loop)?));
     }
+    let needed = needed(&looked_at.tiling)?;
+    for (loop_report, needed) in loops.iter_mut().zip(needed.iter().flatten()) {
+        loop_report.needed_tiles = Some(*needed);
+    }
+
+    let masks = program.loops.iter().flat_map(|key_loop| key_loop.visible().into_iter().chain(key_loop.tile_exprs()));
+    let (heads, repeated) = launch.heads_that_differ(masks);
+    let visible = visible_pairs::count(&looked_at.tiling, &heads, repeated)
+        .map_err(|error| ReportError::Mask { attention: program.name.clone(), error })?;
+    let mut notes = notes::of_program(spec, launch.scalars, program);
+    notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
     let flops = 2 * (program.operands.qk_dim + program.operands.v_dim) as u64;
+    let tile_pairs = (query_tile * key_tile) as u64;
     Ok(Report {
         name: program.name.clone(),
         schedule,
         loops,
         tiles,
+        needed_tiles: needed.map(|needed| needed.iter().sum()),
         pairs,
-        visible_pairs,
-        executed_flops: tiles.visited * (schedule.query_tile() * schedule.key_tile()) as u64 * flops,
-        useful_flops: visible_pairs.map(|visible| visible * flops),
+        visible_pairs: visible.as_ref().map(|visible| visible.pairs),
+        executed_flops: tiles.visited * tile_pairs * flops,
+        useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
+        masked_rows: visible.map(|visible| visible.masked),
+        bytes: looked_at.bytes(visited_keys),
+        mask_bytes: looked_at.mask_bytes(),
+        notes,
     })
 }
 
@@ -168,173 +257,185 @@ struct Looked<'a> {
 }
 
 impl Looked<'_> {
-    fn report_loop(&self, key_loop: &KeyLoop) -> Result<LoopReport, ReportError> {
+    /// What a loop does, and how many keys its tiles have, of all heads and batches.
+    fn report_loop(&self, key_loop: &KeyLoop) -> Result<(LoopReport, u64), ReportError> {
         let parameters = self.program.parameters();
         let (query_tiles, key_tiles) = (self.tiling.query_tiles(), self.tiling.key_tiles(key_loop));
-        let heads = self.heads_that_differ(&mut key_loop.tile_exprs());
+        let (heads, repeated) = self.launch.heads_that_differ(key_loop.tile_exprs());
         if self.tiling.tensors.len() < self.program.tensors.len() {
             let reads = |expr: &Expr| matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. });
-            if let Some(expr) = key_loop.tile_exprs().find(|expr| expr.any(&mut |expr| reads(expr))) {
+            let mut exprs = key_loop.tile_exprs().chain(key_loop.visible());
+            if let Some(expr) = exprs.find(|expr| expr.any(&mut |expr| reads(expr))) {
                 return Err(ReportError::NeedsTensors(expr.display(parameters).to_string()));
             }
         }
 
+        let key = &self.program.pairs[key_loop.pair].key;
+        let keys = self.launch.keys[key_loop.pair];
+        let failed = |error| ReportError::Eval { key: key.clone(), error };
         let mut tiles = Tiles::default();
-        let mut picture = Picture::new(query_tiles, key_tiles);
+        let mut visited_keys = 0;
+        let mut counts = Counts::new(query_tiles, key_tiles);
         for (place, &(batch, head)) in heads.iter().enumerate() {
             for query_tile in 0..query_tiles {
-                let runs = self
-                    .tiling
-                    .runs(key_loop, batch, head, query_tile)
-                    .map_err(|error| ReportError::Eval { key: self.program.pairs[key_loop.pair].key.clone(), error })?;
+                let runs = self.tiling.runs(key_loop, batch, head, query_tile).map_err(failed)?;
                 tiles.total += key_tiles as u64;
                 for run in &runs {
                     tiles.visited += run.count() as u64;
                     tiles.full += if run.full { run.count() as u64 } else { 0 };
+                    let end = (run.to * self.tiling.key_tile).min(keys.length);
+                    visited_keys += (end - run.from * self.tiling.key_tile) as u64;
                 }
                 if place == 0 {
-                    picture.add(query_tile, &runs);
+                    counts.add(query_tile, &runs);
                 }
             }
         }
-        let repeated = (self.launch.batch * self.launch.heads / heads.len().max(1)) as u64;
         let tiles =
             Tiles { total: tiles.total * repeated, visited: tiles.visited * repeated, full: tiles.full * repeated };
         let text = |expr: &Expr| expr.display(parameters).to_string();
-        Ok(LoopReport {
-            key: self.program.pairs[key_loop.pair].key.clone(),
+        let undecided = key_loop.visible().map(|visible| undecided(visible, parameters)).unwrap_or_default();
+        let positions = |first: i64, length: usize| (first, first + length as i64 - 1);
+        let loop_report = LoopReport {
+            key: key.clone(),
             visit: key_loop.visit.iter().map(|range| self.program.range(range)).collect(),
             full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
             class: key_loop.class.as_ref().map(|class| (text(&class.some), text(&class.all))),
             mask: key_loop.visible().map(text),
+            undecided: undecided.iter().map(text).collect(),
             tiles,
-            picture: picture.lines(),
-        })
+            needed_tiles: None,
+            queries: positions(self.launch.query_offset, self.launch.queries),
+            keys: positions(keys.offset, keys.length),
+            picture: counts.picture(),
+            sample: self.sample(key_loop).map_err(failed)?,
+        };
+        Ok((loop_report, visited_keys * repeated))
     }
 
-    /// A batch and head for each way that the expressions can differ: all of them, or the first.
-    fn heads_that_differ<'e>(&self, exprs: &mut impl Iterator<Item = &'e Expr>) -> Vec<(usize, usize)> {
-        let heads = (0..self.launch.batch).flat_map(|batch| (0..self.launch.heads).map(move |head| (batch, head)));
-        let differ = exprs.any(|expr| [Expr::Batch, Expr::Head, Expr::KvHead].iter().any(|leaf| expr.mentions(leaf)));
-        heads.take(if differ { usize::MAX } else { 1 }).collect()
-    }
-
-    /// How many pairs of a loop are visible, in all heads and batches; `None` where they cannot be counted.
-    fn count_visible(&self, key_loop: &KeyLoop) -> Option<u64> {
+    /// How many of some pairs are visible in each part of a mask. The pairs are spread over the part by chance, always the same, so
+    /// that none of a mask's own regularity is taken for all of it.
+    fn sample(&self, key_loop: &KeyLoop) -> Result<Vec<Vec<u8>>, EvalError> {
         let keys = self.launch.keys[key_loop.pair];
-        let pairs = self.launch.queries as u64 * keys.length as u64;
-        let all = (self.launch.batch * self.launch.heads) as u64;
-        let Some(visible) = key_loop.visible() else { return Some(pairs * all) };
-        let heads = self.heads_that_differ(&mut std::iter::once(visible));
-        if pairs * heads.len() as u64 > MAX_COUNTED_PAIRS {
-            return None;
-        }
-        let mut count = 0;
-        for &(batch, head) in &heads {
-            let mut at = Environment { clamped: false, ..self.tiling.environment(batch, head, 0) };
-            for query in 0..self.launch.queries {
-                at.query = self.launch.query_offset + query as i64;
-                for key in 0..keys.length {
-                    at.key = keys.offset + key as i64;
-                    count += u64::from(eval::evaluate(visible, &at).ok()? == Some(Value::Bool(true)));
+        let Some(visible) = key_loop.visible().filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
+        let (rows, columns) = (self.launch.queries.min(SAMPLE_CELLS), keys.length.min(SAMPLE_CELLS));
+        let mut at = Environment { clamped: false, ..self.tiling.environment(0, 0, 0) };
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut sample = vec![vec![0; columns]; rows];
+        for (row, cells) in sample.iter_mut().enumerate() {
+            for (column, cell) in cells.iter_mut().enumerate() {
+                for pair in 0..SAMPLE_SIDE * SAMPLE_SIDE {
+                    let (query, key) =
+                        (row * SAMPLE_SIDE + pair / SAMPLE_SIDE, column * SAMPLE_SIDE + pair % SAMPLE_SIDE);
+                    let query = somewhere(&mut state, query, rows * SAMPLE_SIDE, self.launch.queries);
+                    let key = somewhere(&mut state, key, columns * SAMPLE_SIDE, keys.length);
+                    (at.query, at.key) = (self.launch.query_offset + query as i64, keys.offset + key as i64);
+                    *cell += u8::from(evaluate(visible, &at)?.is_some_and(Value::bool));
                 }
             }
         }
-        Some(count * (all / heads.len().max(1) as u64))
+        Ok(sample)
+    }
+
+    fn bytes(&self, visited_keys: u64) -> u64 {
+        let operands = self.program.operands;
+        let rows = (self.launch.batch * self.launch.heads * self.launch.queries) as u64;
+        let of_key = (operands.element.size() * (operands.qk_dim + operands.v_dim)) as u64;
+        let of_lse = if matches!(self.program.accumulator, Accumulator::Softmax { .. }) { 4 } else { 0 };
+        rows * (of_key + of_lse) + visited_keys * of_key
+    }
+
+    fn mask_bytes(&self) -> u64 {
+        let bytes = self.program.summaries().into_iter().map(|summary| {
+            let blocks: usize = summary.shape(&self.launch.tensors[summary.tensor].shape).iter().product();
+            2 * 4 * blocks as u64
+        });
+        bytes.sum()
     }
 }
 
-fn overlap(a: (usize, usize), b: (usize, usize)) -> usize {
-    a.1.min(b.1).saturating_sub(a.0.max(b.0))
+/// One of the `place`th of `parts` parts of `0..length`, by chance (xorshift64*: Vigna 2016).
+fn somewhere(state: &mut u64, place: usize, parts: usize, length: usize) -> usize {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    let chance = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as f64 / (1u64 << 32) as f64;
+    let place = (place as f64 + chance) * length as f64 / parts as f64;
+    (place as usize).min(length - 1)
 }
 
-/// Numbers of tiles in each cell of a grid that is not larger than the terminal.
-struct Picture {
-    query_tiles: usize,
-    key_tiles: usize,
-    /// Visited and full tiles of each cell, row by row.
-    cells: Vec<Vec<(usize, usize)>>,
+/// A report as text, with pictures of so many columns at most.
+pub struct ReportText<'a> {
+    report: &'a Report,
+    columns: usize,
 }
 
-impl Picture {
-    fn new(query_tiles: usize, key_tiles: usize) -> Picture {
-        let (rows, columns) = (query_tiles.min(PICTURE_ROWS), key_tiles.min(PICTURE_COLUMNS));
-        Picture { query_tiles, key_tiles, cells: vec![vec![(0, 0); columns]; rows] }
+impl Report {
+    /// As text, with pictures of at most `columns` columns.
+    pub fn text(&self, columns: usize) -> ReportText<'_> {
+        ReportText { report: self, columns }
     }
-
-    fn add(&mut self, query_tile: usize, runs: &[Run]) {
-        let rows = self.cells.len();
-        let cells = &mut self.cells[query_tile * rows / self.query_tiles];
-        let columns = cells.len();
-        for (column, cell) in cells.iter_mut().enumerate() {
-            let span = part(column, columns, self.key_tiles);
-            for run in runs {
-                let tiles = overlap(span, (run.from, run.to));
-                cell.0 += tiles;
-                cell.1 += if run.full { tiles } else { 0 };
-            }
-        }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let rows = self.cells.iter().enumerate();
-        rows.map(|(row, cells)| {
-            let of_row = (0..self.query_tiles).filter(|tile| tile * self.cells.len() / self.query_tiles == row).count();
-            let columns = cells.iter().enumerate();
-            let characters = columns.map(|(column, (visited, full))| {
-                let span = part(column, cells.len(), self.key_tiles);
-                match () {
-                    () if *visited == 0 => '·',
-                    () if *full == of_row * (span.1 - span.0) => '█',
-                    () => '▒',
-                }
-            });
-            characters.collect()
-        })
-        .collect()
-    }
-}
-
-/// The `place`th of `parts` parts of `0..length`.
-fn part(place: usize, parts: usize, length: usize) -> (usize, usize) {
-    (place * length / parts, (place + 1) * length / parts)
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let (queries, keys) = (self.schedule.query_tile(), self.schedule.key_tile());
-        writeln!(f, "{}: {} schedule, tiles of {queries} queries by {keys} keys", self.name, self.schedule.name())?;
-        for key_loop in &self.loops {
-            let Tiles { total, visited, full: full_tiles } = key_loop.tiles;
-            let (partial, skipped) = (key_loop.tiles.partial(), key_loop.tiles.skipped());
-            let visit = if key_loop.visit.is_empty() { "nowhere".to_string() } else { key_loop.visit.join(", ") };
-            writeln!(f, "  keys `{}`", key_loop.key)?;
-            if let Some(mask) = &key_loop.mask {
-                writeln!(f, "    visible  {mask}")?;
-            }
-            writeln!(f, "    visited  {visit}")?;
-            let full = if key_loop.full.is_empty() { "not known from ranges".into() } else { key_loop.full.join(", ") };
-            writeln!(f, "    full     {full}")?;
-            if let Some((some, all)) = &key_loop.class {
-                writeln!(f, "    skipped  unless {some}")?;
-                writeln!(f, "    full     where {all}")?;
-            }
-            let share = 100.0 * key_loop.tiles.share();
-            writeln!(
-                f,
-                "    tiles    {visited} of {total} visited ({share:.1} %): {full_tiles} full, {partial} partial; {skipped} skipped"
-            )?;
-            for line in &key_loop.picture {
-                writeln!(f, "      {line}")?;
-            }
+        self.text(PICTURE_COLUMNS).fmt(f)
+    }
+}
+
+impl Display for ReportText<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let report = self.report;
+        let (queries, keys) = (report.schedule.query_tile(), report.schedule.key_tile());
+        writeln!(f, "{}: {} schedule, tiles of {queries} queries by {keys} keys", report.name, report.schedule.name())?;
+        for key_loop in &report.loops {
+            key_loop.write(f, self.columns)?;
         }
-        if let (Some(visible), Some(density)) = (self.visible_pairs, self.density()) {
-            writeln!(f, "  pairs      {visible} of {} visible ({:.1} %)", self.pairs, 100.0 * density)?;
+        match (report.visible_pairs, report.density()) {
+            (Some(visible), Some(density)) => {
+                writeln!(f, "  pairs      {visible} of {} visible ({:.1} %)", report.pairs, 100.0 * density)?;
+            }
+            _ => writeln!(f, "  pairs      {}, too many to count the visible ones", report.pairs)?,
         }
-        write!(f, "  FLOPs      {:.3e} executed", self.executed_flops as f64)?;
-        match self.useful_flops {
-            Some(useful) => writeln!(f, ", {:.3e} useful", useful as f64),
-            None => writeln!(f),
+        if let Some(masked) = report.masked_rows.as_ref().filter(|masked| masked.count > 0) {
+            writeln!(f, "  masked     {} queries see no key, those at {}", masked.count, masked.text())?;
         }
+        write!(f, "  FLOPs      {:.3e} executed", report.executed_flops as f64)?;
+        match report.useful_flops {
+            Some(useful) => writeln!(f, ", {:.3e} useful", useful as f64)?,
+            None => writeln!(f)?,
+        }
+        writeln!(f, "  bytes      {:.3e} moved, {} of summaries for the mask", report.bytes as f64, report.mask_bytes)?;
+        report.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+    }
+}
+
+impl LoopReport {
+    fn write(&self, f: &mut Formatter, columns: usize) -> fmt::Result {
+        let Tiles { total, visited, full } = self.tiles;
+        let (partial, skipped) = (self.tiles.partial(), self.tiles.skipped());
+        let joined = |ranges: &[String], none: &str| if ranges.is_empty() { none.into() } else { ranges.join(", ") };
+        writeln!(f, "  keys `{}`", self.key)?;
+        if let Some(mask) = &self.mask {
+            writeln!(f, "    visible  {mask}")?;
+        }
+        writeln!(f, "    visited  {}", joined(&self.visit, "nowhere"))?;
+        writeln!(f, "    full     {}", joined(&self.full, "not known from ranges"))?;
+        if let Some((some, all)) = &self.class {
+            writeln!(f, "    skipped  unless {some}")?;
+            writeln!(f, "    full     where {all}")?;
+        }
+        for condition in &self.undecided {
+            writeln!(f, "    no range {condition}")?;
+        }
+        let share = 100.0 * self.tiles.share();
+        writeln!(
+            f,
+            "    tiles    {visited} of {total} visited ({share:.1} %): {full} full, {partial} partial; {skipped} skipped"
+        )?;
+        if let Some(needed) = self.needed_tiles {
+            writeln!(f, "    needed   {needed}, each of which is visited; no full tile hides a pair")?;
+        }
+        self.picture.lines(columns).iter().try_for_each(|line| writeln!(f, "      {line}"))
     }
 }

@@ -37,13 +37,13 @@ pub struct TypeError {
     /// The smallest expression at fault, as text.
     pub text: String,
     /// The smallest expression at fault.
-    pub expr: Expr,
+    pub expr: Box<Expr>,
 }
 
 /// The type of `expr`, all of whose operands, at any depth, must have the types that their operations take.
 pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
     fn fail<T>(expr: &Expr, parameters: Parameters, message: String) -> Result<T, TypeError> {
-        Err(TypeError { message, text: expr.display(parameters).to_string(), expr: expr.clone() })
+        Err(TypeError { message, text: expr.display(parameters).to_string(), expr: Box::new(expr.clone()) })
     }
     let wrong = |message: String| fail(expr, parameters, message);
     let captured = |tensor: usize, indices: usize| match parameters.tensors.get(tensor) {

@@ -15,7 +15,7 @@ use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
 use purview_compiler::passes::{self, CompileError};
-use purview_compiler::report::{Report, report};
+use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
 use std::sync::Arc;
@@ -185,11 +185,29 @@ impl AnyAttention {
     /// # Errors
     /// As [`AnyAttention::run`], as far as they concern the shape.
     pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
+        self.report_by(shape, report)
+    }
+
+    /// The same, checked against the specification's own masks on every pair of a query and a key, which also finds the tiles that
+    /// [are needed](Report::needed_tiles). It takes time proportional to queries times keys.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::report`], and [`ReportError::Tile`] if a tile with a visible pair is skipped or a full one hides a pair.
+    pub fn report_verified(&self, shape: &Shape) -> Result<Report, Error> {
+        self.report_by(shape, verified_report)
+    }
+
+    fn report_by(
+        &self,
+        shape: &Shape,
+        report: fn(&Spec, &Program, &Launch, &[HostTensor]) -> Result<Report, ReportError>,
+    ) -> Result<Report, Error> {
         let program = self.program(shape)?;
         let operation = validate::shape(&self.spec, &self.scalars, &self.tensors, &self.options, shape)?;
         let facts = self.tensor_facts(&program)?;
         let launch = self.compiler_launch(&operation, &facts);
         check_launch(&self.spec, &program, &launch)?;
+        validate::sorted(&self.spec, &self.tensors)?;
         let fits = check_tiles(&self.spec, &program, &launch).is_ok();
         let program = if fits { program } else { program.without_skipping() };
         Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
@@ -371,6 +389,14 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// As [`AnyAttention::run`], as far as they concern the shape.
     pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
         self.0.report(shape)
+    }
+
+    /// The same, checked on every pair of a query and a key; see [`AnyAttention::report_verified`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::report_verified`].
+    pub fn report_verified(&self, shape: &Shape) -> Result<Report, Error> {
+        self.0.report_verified(shape)
     }
 
     /// The text of the kernel for `shape` on `target`, with no device; see [`AnyAttention::emit`].

@@ -8,6 +8,7 @@
 use crate::error::Error;
 use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::ir::Operands;
+use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -53,7 +54,8 @@ impl Hash for Key {
     }
 }
 
-/// The program of `spec`, compiled at the first call; if not `skipping`, it visits every tile.
+/// The program of `spec`, compiled at the first call, which also logs what there is to know of it; if not `skipping`, it visits
+/// every tile.
 pub(crate) fn compile(
     spec: &Arc<Spec>,
     scalars: &[ScalarValue],
@@ -72,6 +74,9 @@ pub(crate) fn compile(
         return Ok(program.clone());
     }
     let program = passes::compile(spec, scalars, operands, schedule)?;
+    for note in notes::of_program(spec, scalars, &program) {
+        log::log!(note.level, "{note}");
+    }
     let program = Compiled::new(if skipping { program } else { program.without_skipping() });
     programs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, program.clone());
     Ok(program)

@@ -43,9 +43,11 @@ use crate::variant::Variant;
 use arguments::{Command, CommandLine};
 use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use purview_compiler::report::PICTURE_COLUMNS;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use thiserror::Error as ThisError;
@@ -68,12 +70,26 @@ pub const USAGE: u8 = 2;
 
 /// Runs the command that this process was started with: the whole `main` of a binary.
 pub fn main(gallery: &Gallery) -> ExitCode {
-    run(std::env::args_os(), gallery, &mut io::stdout().lock(), &mut io::stderr()).into()
+    // `None` where there is no terminal.
+    let columns = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    let columns = columns.unwrap_or(PICTURE_COLUMNS + describe::INDENT);
+    run_in(columns, std::env::args_os(), gallery, &mut io::stdout().lock(), &mut io::stderr()).into()
 }
 
 /// Runs the command of `args`, the first of which is the program's name, with results on `out` and errors on `err`. Returns the
-/// exit code: [`SUCCESS`], [`FAILURE`] or [`USAGE`].
+/// exit code: [`SUCCESS`], [`FAILURE`] or [`USAGE`]. Pictures have at most 64 columns.
 pub fn run(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    gallery: &Gallery,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    run_in(PICTURE_COLUMNS + describe::INDENT, args, gallery, out, err)
+}
+
+/// The same, for an output of `columns` columns.
+fn run_in(
+    columns: usize,
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     gallery: &Gallery,
     out: &mut dyn Write,
@@ -81,7 +97,7 @@ pub fn run(
 ) -> u8 {
     let matches = arguments::command(gallery).try_get_matches_from(args);
     let result = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
-        Ok(CommandLine { command, json }) => dispatch(&command, json, gallery, out),
+        Ok(CommandLine { command, json }) => dispatch(&command, json, columns, gallery, out),
         // `--help` is not an error, but comes as one.
         Err(help) if !help.use_stderr() => write!(out, "{help}").map(|()| SUCCESS).map_err(Failure::from),
         Err(error) => {
@@ -102,11 +118,17 @@ pub fn run(
     }
 }
 
-fn dispatch(command: &Command, json: bool, gallery: &Gallery, out: &mut dyn Write) -> Result<u8, Failure> {
+fn dispatch(
+    command: &Command,
+    json: bool,
+    columns: usize,
+    gallery: &Gallery,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
     match command {
         Command::List => describe::list(gallery, json, out),
         Command::Program(flags) => describe::program(gallery, flags, json, out),
-        Command::Report(flags) => describe::report(gallery, flags, json, out),
+        Command::Report(flags) => describe::report(gallery, flags, json, columns, out),
         Command::Run(flags) => run::run(gallery, flags, json, out),
         Command::Check(flags) => check::check(gallery, flags, json, out),
     }
@@ -122,6 +144,9 @@ enum Failure {
     Purview(#[from] Error),
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// A file that could not be written.
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     /// Results that could not be written.
     #[error("the output: {0}")]
     Output(#[from] io::Error),

@@ -51,7 +51,7 @@ pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pai
 pub use device::Device;
 pub use error::Error;
 pub use launch::Target;
-pub use purview_compiler::{eval, expr, interpret, ir, lang, report, spec};
+pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_macros::{attention, mask, score};
 pub use rope::rope;
 pub use shape::Shape;

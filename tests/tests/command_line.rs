@@ -45,6 +45,18 @@ fn window(
     }
 }
 
+/// Each query sees every `stride`-th key before it.
+#[attention]
+fn strided(q: Query, k: Key, v: Value, stride: u32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i && (i - j) % stride == 0), v[j]);
+        }
+        o
+    }
+}
+
 /// Weights as they are, over a memory and then the segment.
 #[attention]
 fn memory(q: Query, mk: Key, mv: Value, k: Key, v: Value) -> Output {
@@ -73,6 +85,11 @@ const VARIANTS: &[Variant] = &[
         },
     },
     Variant { name: "memory", make: |_| Ok(memory().into()) },
+    Variant {
+        name: "strided",
+        // As many as there are tiles of 64.
+        make: |arguments| Ok(strided(arguments.u32("stride", arguments.shape.queries.div_ceil(64) as u32)?).into()),
+    },
 ];
 
 /// Exit code, output and errors of `purview` with these arguments, separated by blanks.
@@ -112,22 +129,26 @@ fn list_has_names_first_sentences_and_parameters() {
     assert_eq!(
         text("list"),
         "\
-causal  Each query sees itself and the keys before it.
-window  A shifted window, with a slope or a bias.
-        window: u32, shift: i32, slope: f32, steep: bool, bias: Tensor<f32, 1>
-memory  Weights as they are, over a memory and then the segment.
-        mk: Key, mv: Value, k: Key, v: Value
+causal   Each query sees itself and the keys before it.
+window   A shifted window, with a slope or a bias.
+         window: u32 = 256, shift: i32 = 0, slope: f32 = 0.0, steep: bool = false, bias: Tensor<f32, 1>
+memory   Weights as they are, over a memory and then the segment.
+         mk: Key, mv: Value, k: Key, v: Value
+strided  Each query sees every `stride`-th key before it.
+         stride: u32
 "
     );
     let variants = json("list --json");
-    assert_eq!(variants["variants"].as_array().unwrap().len(), 3);
+    assert_eq!(variants["variants"].as_array().unwrap().len(), 4);
     let window = &variants["variants"][1];
     assert_eq!(window["name"], "window");
     assert_eq!(window["accumulator"], "Softmax");
     assert_eq!(window["pairs"], json!([{ "key": "k", "value": "v" }]));
-    assert_eq!(window["scalars"][3], json!({ "name": "steep", "type": "bool", "comptime": false }));
+    assert_eq!(window["scalars"][3], json!({ "name": "steep", "type": "bool", "comptime": false, "default": false }));
     assert_eq!(window["tensors"], json!([{ "name": "bias", "type": "f32", "rank": 1 }]));
     assert_eq!(variants["variants"][2]["accumulator"], "Sum");
+    // What depends on the shape is no default.
+    assert_eq!(variants["variants"][3]["scalars"][0]["default"], Json::Null);
 }
 
 #[test]
@@ -168,7 +189,10 @@ fn report_has_the_numbers_and_the_picture() {
     let printed = text(line);
     assert!(printed.starts_with(&want.to_string()), "{printed}");
     assert!(
-        printed.ends_with("shape      batch 3, 4 heads on 2, 256 queries, 512 keys, head dim 64, f32\n"),
+        printed.ends_with(
+            "  shape      batch 3, 4 heads on 2, 256 queries, 512 keys, head dim 64, f32\n  scalars    window 200, shift -1, \
+             slope 0.0, steep false\n"
+        ),
         "{printed}"
     );
 
@@ -187,7 +211,14 @@ fn report_has_the_numbers_and_the_picture() {
     assert_eq!(got["density"].as_f64(), want.density());
     assert_eq!(got["executed_flops"], want.executed_flops);
     assert_eq!(got["useful_flops"].as_u64(), want.useful_flops);
-    assert_eq!(got["loops"][0]["picture"], json!(want.loops[0].picture));
+    assert_eq!(got["loops"][0]["picture"], json!(want.loops[0].picture.lines(64)));
+    assert_eq!(got["bytes"], want.bytes);
+    assert_eq!((&got["mask_bytes"], &got["needed_tiles"]), (&json!(0), &Json::Null));
+    assert_eq!(got["scalars"], json!({ "window": 200, "shift": -1, "slope": 0.0, "steep": false }));
+    assert_eq!(got["masked_rows"], json!({ "count": 0, "positions": [] }));
+    let (visit, full) = (&want.loops[0].visit, &want.loops[0].full);
+    assert_eq!((&got["loops"][0]["visit"], &got["loops"][0]["full"]), (&json!(visit), &json!(full)));
+    assert_eq!((&got["loops"][0]["undecided"], &got["loops"][0]["class"]), (&json!([]), &Json::Null));
     assert_eq!(got["shape"]["kv_heads"], 2);
     assert_eq!(got["shape"]["kv"], json!([512]));
     assert_eq!((&got["schedule"], &got["query_tile"], &got["key_tile"]), (&json!("cpu"), &json!(64), &json!(64)));
@@ -196,8 +227,60 @@ fn report_has_the_numbers_and_the_picture() {
     let two = json("report memory --q 64 --kv 128,64 --json");
     assert_eq!(two["shape"]["kv"], json!([128, 64]));
     assert_eq!((&two["loops"][0]["total_tiles"], &two["loops"][1]["total_tiles"]), (&json!(16), &json!(8)));
-    // A million tokens, where pairs are too many to count.
-    assert_eq!(json("report causal --q 1000000 --heads 1 --json")["density"], Json::Null);
+    // A million tokens.
+    let million = 1u64 << 20;
+    let visible = json("report causal --q 1048576 --heads 3 --json")["visible_pairs"].as_u64();
+    assert_eq!(visible, Some(3 * million * (million + 1) / 2));
+}
+
+#[test]
+fn report_verifies_the_tiles() {
+    for line in [
+        "report causal --q 100 --kv 300",
+        "report window --q 300 -p window=70",
+        "report window --q 300 --kv 200 -p window=0",
+        "report memory --q 64 --kv 128,64",
+    ] {
+        let got = json(&format!("{line} --verify --json"));
+        assert_eq!(got["needed_tiles"], got["visited_tiles"], "{line}");
+        assert_eq!(got["loops"][0]["needed_tiles"], got["loops"][0]["visited_tiles"], "{line}");
+    }
+    let printed = text("report causal --q 128 --heads 2 --verify");
+    assert!(printed.contains("\n    needed   6, each of which is visited; no full tile hides a pair\n"), "{printed}");
+}
+
+#[test]
+fn report_has_notes() {
+    let line = "report causal --q 20 --kv 10 --heads 1";
+    let got = json(&format!("{line} --json"));
+    assert_eq!(got["masked_rows"], json!({ "count": 10, "positions": [[-10, -1]] }));
+    let note = &got["notes"][0];
+    let message = "the queries at -10..=-1 see no key, and their output is zero: there are more queries (20) than keys (10), and \
+                   the first ones are before the first key";
+    assert_eq!(note["message"], message);
+    let location = note["location"].as_str().unwrap();
+    assert!(location.starts_with(&format!("{}:", file!())), "{location}");
+    assert!(text(line).contains(&format!("\n  {location}: note: {message}\n")));
+
+    let got = json("report strided --q 200 --json");
+    assert_eq!(got["loops"][0]["undecided"], json!(["(i - j) % stride == 0"]));
+    assert_eq!(got["loops"][0]["class"]["some"], "(i1 - j0) / stride > (i0 - j1 - 1) / stride");
+    assert_eq!(
+        got["notes"][0]["message"],
+        "`(i - j) % stride == 0` gives no ranges, because of its remainder: tiles are decided one by one"
+    );
+}
+
+#[test]
+fn report_draws_an_svg() {
+    let path = std::env::temp_dir().join(format!("purview-report-{}.svg", std::process::id()));
+    let printed = text(&format!("report causal --q 300 --svg {}", path.display()));
+    assert_eq!(printed, text("report causal --q 300"));
+    let drawn = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert!(drawn.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\""), "{drawn}");
+    assert!(drawn.contains(">batch 1, 8 heads, 300 queries, 300 keys, head dim 64, f32</text>"), "{drawn}");
+    fails("report causal --svg nowhere/a.svg", FAILURE, "error: nowhere/a.svg: ");
 }
 
 #[test]
@@ -208,13 +291,15 @@ fn run_prints_what_it_ran_and_checks_it() {
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines[0], "window on cpu");
     assert_eq!(lines[1], "  shape     batch 2, 4 heads on 2, 100 queries, 130 keys, head dim 24, of values 40, f32");
-    assert!(lines[3].ends_with("compiled"), "{printed}");
-    assert!(lines[4].contains("median of 2; on this machine"), "{printed}");
+    assert_eq!(lines[3], "  scalars   window 33, shift 0, slope 0.125, steep true");
+    assert!(lines[4].ends_with("compiled"), "{printed}");
+    assert!(lines[5].contains("median of 2; on this machine"), "{printed}");
     assert_eq!(lines.last(), Some(&"  pass"));
 
     let got = json(&format!("{line} --json"));
     assert_eq!((&got["variant"], &got["device"], &got["repeat"]), (&json!("window"), &json!("cpu"), &json!(2)));
     assert_eq!(got["passed"], true);
+    assert_eq!(got["scalars"]["slope"], 0.125);
     assert!(got["first_call_ms"].as_f64() > Some(0.0) && got["median_ms"].as_f64() > Some(0.0));
     assert!(got["kernels_compiled"].is_u64());
     assert!(
@@ -336,7 +421,23 @@ fn help_describes_the_json() {
         ("program", &["stages", "text"]),
         (
             "report",
-            &["total_tiles", "visited_tiles", "full_tiles", "partial_tiles", "skipped_tiles", "density", "picture"],
+            &[
+                "total_tiles",
+                "visited_tiles",
+                "full_tiles",
+                "partial_tiles",
+                "skipped_tiles",
+                "needed_tiles",
+                "density",
+                "bytes",
+                "mask_bytes",
+                "executed_flops",
+                "useful_flops",
+                "notes",
+                "undecided",
+                "class",
+                "picture",
+            ],
         ),
         ("run", &["kernels_compiled", "first_call_ms", "median_ms", "out_error", "lse_error", "passed"]),
         ("check", &["golden_passed", "golden_total", "minilm_passed", "minilm_total", "passed"]),

@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 use purview_compiler::ir::{Element, MAX_HEAD_DIM};
 use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
-use purview_compiler::spec::{ScalarType, Spec};
+use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ JSON:
   variants: a list of
     name, doc (the whole comment), accumulator (Softmax, Sum or Mean),
     pairs: a list of {key, value}, the names of the keys and values,
-    scalars: a list of {name, type, comptime},
+    scalars: a list of {name, type, comptime, default (null where it depends on the shape)},
     tensors: a list of {name, type, rank}";
 
 const PROGRAM_JSON: &str = "\
@@ -40,19 +40,27 @@ JSON:
 
 const REPORT_JSON: &str = "\
 JSON:
-  variant, schedule (its name), query_tile and key_tile (the sizes of a tile),
+  variant, schedule (its name), query_tile and key_tile (the sizes of a tile), scalars: {name: value},
   shape: {batch, heads, kv_heads, q, kv (a list: of each pair), dim, v_dim, dtype},
   total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles: of all loops, heads and batches,
+  needed_tiles: those with a visible pair, null without --verify,
   pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
-  executed_flops, useful_flops (null with visible_pairs),
+  masked_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
+  executed_flops (of visited tiles, as if each were whole), useful_flops (of visible pairs, null with them),
+  bytes: of queries, output and log-sum-exp once, and of keys and values once for each visited tile,
+  mask_bytes: of the summaries of captured tensors that tiles are decided by,
+  notes: a list of {location, message},
   loops: a list of
-    key (its name), mask, visit (a list of ranges), full (a range): as text, null where there is none,
-    total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles,
+    key (its name), mask (null where there is none), as text,
+    visit, full: lists of ranges, as text,
+    class: {some, all}, as text: which of the tiles outside full ranges are visited, and full; null if ranges say it,
+    undecided: a list of the mask's conditions that give no ranges,
+    total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles, needed_tiles,
     picture: a list of lines";
 
 const RUN_JSON: &str = "\
 JSON:
-  variant, shape, schedule, query_tile, key_tile (see `report`), device,
+  variant, shape, schedule, query_tile, key_tile, scalars (see `report`), device,
   kernels_compiled, first_call_ms (with compilation), median_ms, repeat: of this run on this machine,
   with --check also
     out_error, out_limit: the largest error of the output, relative to its largest magnitude,
@@ -107,6 +115,12 @@ pub(super) struct ReportFlags {
     pub shape: ShapeFlags,
     #[command(flatten)]
     pub position: PositionFlags,
+    /// Look at every pair: find the tiles that are needed, and fail if one is skipped or a full one hides a pair
+    #[arg(long)]
+    pub verify: bool,
+    /// Also draw the tiles and the mask, as an SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -261,8 +275,19 @@ pub(super) fn device_for_text() -> Result<Device, Error> {
 
 /// What a variant takes, for which it is made at a small shape.
 pub(super) fn specification(variant: &Variant, device: &Device) -> Result<Spec, Error> {
-    let attention = (variant.make)(&Arguments::new(device.clone(), Shape::new(1, 2, 64, 16)))?;
-    Ok(attention.spec().clone())
+    Ok(at_shape(variant, device, Shape::new(1, 2, 64, 16))?.spec().clone())
+}
+
+/// The scalars' values where none are given; `None` for one that depends on the shape.
+pub(super) fn defaults(variant: &Variant, device: &Device) -> Result<Vec<Option<ScalarValue>>, Error> {
+    let one = at_shape(variant, device, Shape::new(1, 2, 64, 16))?;
+    let other = at_shape(variant, device, Shape::new(3, 4, 160, 32).with_kv_heads(2).with_queries(96))?;
+    let pairs = one.scalars().iter().zip(other.scalars());
+    Ok(pairs.map(|(one, other)| Some(*one).filter(|_| one == other)).collect())
+}
+
+fn at_shape(variant: &Variant, device: &Device, shape: Shape) -> Result<AnyAttention, Error> {
+    (variant.make)(&Arguments::new(device.clone(), shape))
 }
 
 impl VariantFlags {

@@ -1,27 +1,33 @@
 //! `list`, `program` and `report`: what needs no run.
 
-use super::arguments::{ProgramFlags, ReportFlags, device_for_text, specification};
+use super::arguments::{ProgramFlags, ReportFlags, defaults, device_for_text, specification};
 use super::{Failure, Gallery, SUCCESS, print_json};
+use crate::attention::AnyAttention;
 use crate::shape::Shape;
-use purview_compiler::report::{LoopReport, Report, Tiles};
+use purview_compiler::report::{LoopReport, PICTURE_COLUMNS, Report, Tiles};
 use purview_compiler::schedule::Schedule;
-use purview_compiler::spec::Spec;
+use purview_compiler::spec::{ScalarValue, Spec};
+use purview_compiler::svg::svg;
 use serde_json::{Value, json};
 use std::io::Write;
 
 pub(super) fn list(gallery: &Gallery, json: bool, out: &mut dyn Write) -> Result<u8, Failure> {
     let device = device_for_text()?;
-    let specs = gallery.variants.iter().map(|variant| Ok((variant.name, specification(variant, &device)?)));
-    let specs = specs.collect::<Result<Vec<(&str, Spec)>, Failure>>()?;
+    let specs = gallery
+        .variants
+        .iter()
+        .map(|variant| Ok((variant.name, specification(variant, &device)?, defaults(variant, &device)?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
     if json {
-        let variants: Vec<Value> = specs.iter().map(|(name, spec)| variant_json(name, spec)).collect();
+        let variants: Vec<Value> =
+            specs.iter().map(|(name, spec, defaults)| variant_json(name, spec, defaults)).collect();
         print_json(out, &json!({ "variants": variants }))?;
         return Ok(SUCCESS);
     }
-    let width = specs.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, spec) in &specs {
+    let width = specs.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    for (name, spec, defaults) in &specs {
         writeln!(out, "{name:width$}  {}", first_sentence(&spec.doc))?;
-        let parameters = parameters(spec);
+        let parameters = parameters(spec, defaults);
         if !parameters.is_empty() {
             writeln!(out, "{:width$}  {}", "", parameters.join(", "))?;
         }
@@ -37,24 +43,26 @@ fn first_sentence(doc: &str) -> String {
     paragraph[..end].to_string()
 }
 
-/// A specification's scalars and captured tensors, as they are declared; and its pairs, if there are several.
-fn parameters(spec: &Spec) -> Vec<String> {
+/// A specification's scalars, with their defaults, and captured tensors, as they are declared; and its pairs, if there are several.
+fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
     let several = if spec.pairs.len() > 1 { &spec.pairs[..] } else { &[] };
     let pairs = several.iter().map(|pair| format!("{}: Key, {}: Value", pair.key, pair.value));
-    let scalars = spec.scalars.iter().map(|param| {
+    let scalars = spec.scalars.iter().zip(defaults).map(|(param, default)| {
         let comptime = if param.comptime { "#[comptime] " } else { "" };
-        format!("{comptime}{}: {}", param.name, param.ty.name())
+        let default = default.map_or(String::new(), |value| format!(" = {}", scalar_json(value)));
+        format!("{comptime}{}: {}{default}", param.name, param.ty.name())
     });
     let tensors =
         spec.tensors.iter().map(|param| format!("{}: Tensor<{}, {}>", param.name, param.ty.name(), param.rank));
     pairs.chain(scalars).chain(tensors).collect()
 }
 
-fn variant_json(name: &str, spec: &Spec) -> Value {
+fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Value {
     let pairs = spec.pairs.iter().map(|pair| json!({ "key": pair.key, "value": pair.value }));
-    let scalars = spec.scalars.iter();
-    let scalars =
-        scalars.map(|param| json!({ "name": param.name, "type": param.ty.name(), "comptime": param.comptime }));
+    let scalars = spec.scalars.iter().zip(defaults).map(|(param, default)| {
+        let default = default.map(scalar_json);
+        json!({ "name": param.name, "type": param.ty.name(), "comptime": param.comptime, "default": default })
+    });
     let tensors = spec.tensors.iter();
     let tensors = tensors.map(|param| json!({ "name": param.name, "type": param.ty.name(), "rank": param.rank }));
     json!({
@@ -87,31 +95,60 @@ pub(super) fn program(gallery: &Gallery, flags: &ProgramFlags, json: bool, out: 
     Ok(SUCCESS)
 }
 
-pub(super) fn report(gallery: &Gallery, flags: &ReportFlags, json: bool, out: &mut dyn Write) -> Result<u8, Failure> {
+pub(super) fn report(
+    gallery: &Gallery,
+    flags: &ReportFlags,
+    json: bool,
+    columns: usize,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
     let shape = flags.shape.shape()?;
     let mut attention = flags.variant.attention(gallery, &device_for_text()?, &shape)?;
     if let Some(offset) = flags.position.q_offset {
         attention = attention.with_query_offset(offset);
     }
-    let report = attention.report(&shape)?;
+    let report = if flags.verify { attention.report_verified(&shape)? } else { attention.report(&shape)? };
+    if let Some(path) = &flags.svg {
+        let drawn = svg(&report, &shape_text(&shape));
+        std::fs::write(path, drawn).map_err(|error| Failure::File { path: path.clone(), error })?;
+    }
     if json {
-        print_json(out, &report_json(&flags.variant.name, &report, &shape))?;
+        let mut value = report_json(&flags.variant.name, &report, &shape);
+        extend(&mut value, scalars_json(&attention));
+        print_json(out, &value)?;
     } else {
-        write!(out, "{report}")?;
+        write!(out, "{}", report.text(columns.saturating_sub(INDENT)))?;
         writeln!(out, "  shape      {}", shape_text(&shape))?;
+        if let Some(scalars) = scalars_text(&attention) {
+            writeln!(out, "  scalars    {scalars}")?;
+        }
     }
     Ok(SUCCESS)
 }
 
+/// The columns before a picture.
+pub(super) const INDENT: usize = 6;
+
 fn report_json(name: &str, report: &Report, shape: &Shape) -> Value {
+    let masked = report.masked_rows.as_ref().map(|masked| {
+        let positions: Vec<Value> = masked.positions.iter().map(|range| json!([range.start(), range.end()])).collect();
+        json!({ "count": masked.count, "positions": positions })
+    });
+    let notes = report.notes.iter();
+    let notes = notes.map(|note| json!({ "location": note.location.to_string(), "message": note.message }));
     let mut value = json!({
         "variant": name,
         "shape": shape_json(shape),
+        "needed_tiles": report.needed_tiles,
         "pairs": report.pairs,
         "visible_pairs": report.visible_pairs,
         "density": report.density(),
+        "masked_rows": masked,
         "executed_flops": report.executed_flops,
         "useful_flops": report.useful_flops,
+        "bytes": report.bytes,
+        "mask_bytes": report.mask_bytes,
+        "notes": notes.collect::<Vec<_>>(),
         "loops": report.loops.iter().map(loop_json).collect::<Vec<_>>(),
     });
     extend(&mut value, schedule_json(report.schedule));
@@ -126,10 +163,36 @@ fn loop_json(key_loop: &LoopReport) -> Value {
         "visit": key_loop.visit,
         "full": key_loop.full,
         "class": key_loop.class.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),
-        "picture": key_loop.picture,
+        "undecided": key_loop.undecided,
+        "needed_tiles": key_loop.needed_tiles,
+        "picture": key_loop.picture.lines(PICTURE_COLUMNS),
     });
     extend(&mut value, tiles_json(key_loop.tiles));
     value
+}
+
+/// The values that an attention has for its scalars: `window 256, shift 0`.
+pub(super) fn scalars_text(attention: &AnyAttention) -> Option<String> {
+    let scalars = attention.spec().scalars.iter().zip(attention.scalars());
+    let texts: Vec<String> = scalars.map(|(param, value)| format!("{} {}", param.name, scalar_json(*value))).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+/// The same as an object in the field `scalars`.
+pub(super) fn scalars_json(attention: &AnyAttention) -> Value {
+    let scalars = attention.spec().scalars.iter().zip(attention.scalars());
+    let scalars: serde_json::Map<String, Value> =
+        scalars.map(|(param, value)| (param.name.clone(), scalar_json(*value))).collect();
+    json!({ "scalars": scalars })
+}
+
+fn scalar_json(value: ScalarValue) -> Value {
+    match value {
+        ScalarValue::I32(value) => json!(value),
+        ScalarValue::U32(value) => json!(value),
+        ScalarValue::F32(value) => json!(value),
+        ScalarValue::Bool(value) => json!(value),
+    }
 }
 
 fn tiles_json(tiles: Tiles) -> Value {

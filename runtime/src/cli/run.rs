@@ -1,7 +1,7 @@
 //! `run`: a variant on pseudo-random inputs.
 
 use super::arguments::{RunFlags, device};
-use super::describe::{extend, schedule_json, shape_json, shape_text};
+use super::describe::{extend, scalars_json, scalars_text, schedule_json, shape_json, shape_text};
 use super::{FAILURE, Failure, Gallery, SUCCESS, finite, print_json, progress};
 use crate::attention::AnyAttention;
 use crate::cache::kernels_compiled;
@@ -53,6 +53,7 @@ pub(super) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
             "repeat": flags.repeat,
         });
         extend(&mut value, schedule_json(schedule));
+        extend(&mut value, scalars_json(&attention));
         if let Some((errors, limits)) = &checked {
             extend(&mut value, errors_json(errors, limits));
             extend(&mut value, json!({ "passed": passed }));
@@ -63,6 +64,9 @@ pub(super) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         writeln!(out, "  shape     {}", shape_text(&shape))?;
         let (queries, keys) = (schedule.query_tile(), schedule.key_tile());
         writeln!(out, "  schedule  {}, tiles of {queries} queries by {keys} keys", schedule.name())?;
+        if let Some(scalars) = scalars_text(&attention) {
+            writeln!(out, "  scalars   {scalars}")?;
+        }
         writeln!(out, "  kernels   {} compiled", measured.kernels)?;
         write!(out, "  time      first call {:.1} ms", milliseconds(measured.first))?;
         if let Some(median) = measured.median {

@@ -1,0 +1,245 @@
+//! What the user should know of an attention: masks that say nothing or everything, conditions that ranges do not decide, queries
+//! that see no key. Each with the place where it is written.
+
+use crate::analysis::affine::Affine;
+use crate::analysis::bounds::undecided;
+use crate::analysis::clauses::{MAX_CLAUSES, clauses};
+use crate::analysis::simplify::simplify;
+use crate::analysis::tile::class;
+use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
+use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, TileClass};
+use crate::launch::Launch;
+use crate::lower::{Parts, replace_scalars, scalar_replacements};
+use crate::spec::{Location, ScalarValue, Spec, TensorType};
+use crate::typing::Parameters;
+use crate::visible_pairs::MaskedRows;
+use log::Level;
+use std::fmt;
+
+/// Something the user should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How much it matters: a warning is of something that is hardly meant.
+    pub level: Level,
+    /// The place that it is about.
+    pub location: Location,
+    /// What there is to know.
+    pub message: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let kind = if self.level == Level::Warn { "warning" } else { "note" };
+        write!(f, "{}: {kind}: {}", self.location, self.message)
+    }
+}
+
+/// What can be said of `program`, compiled from `spec` with `scalars`, whatever it is launched with.
+pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Vec<Note> {
+    // A program was lowered from it.
+    let Ok(replacements) = scalar_replacements(spec, scalars) else { return Vec::new() };
+    let mut notes: Vec<Note> = Vec::new();
+    for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
+        let Some(predicate) = Parts::of(&push_loop.push).hide_by_score(&spec.accumulator).visible else { continue };
+        let warning = |message: &str| {
+            let location = spec.locate(mask(&push_loop.push)).clone();
+            Note { level: Level::Warn, location, message: message.to_string() }
+        };
+        let key = &program.pairs[key_loop.pair].key;
+        if key_loop.visible().is_none() || key_loop.full.contains(&KeyRange::ALL) {
+            notes.push(warning("this mask is always true: it hides nothing"));
+        } else if key_loop.visit.is_empty() {
+            notes.push(warning(&format!("this mask is always false: no query sees a key of `{key}`")));
+        } else {
+            let open = Open { spec, program, replacements: &replacements };
+            for note in open.notes(&predicate) {
+                if !notes.contains(&note) {
+                    notes.push(note);
+                }
+            }
+        }
+    }
+    notes
+}
+
+/// What can be said of a launch of `program`, in which the queries of `masked` see no key.
+pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option<&MaskedRows>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let (Some(last), Some(keys)) = (spec.loops.last(), launch.keys.last()) else { return notes };
+    let mut note =
+        |location: &Location, message| notes.push(Note { level: Level::Info, location: location.clone(), message });
+    let location = |expr| spec.locate(mask(expr));
+
+    let says_nothing = program.loops.iter().all(|key_loop| key_loop.visit.is_empty());
+    if let Some(masked) = masked
+        && masked.count > 0
+        && !says_nothing
+    {
+        let everywhere = masked.positions.iter().map(|range| (range.end() - range.start() + 1) as u64).sum::<u64>()
+            * (launch.batch * launch.heads) as u64;
+        let mut message = format!("the queries at {} see no key, and their output is zero", masked.text());
+        if masked.count < everywhere {
+            message += "; in some heads or batches only";
+        }
+        if launch.query_offset < keys.offset && launch.queries > keys.length {
+            message += &format!(
+                ": there are more queries ({}) than keys ({}), and the first ones are before the first key",
+                launch.queries, keys.length
+            );
+        }
+        note(location(&last.push), message);
+    }
+
+    for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
+        let of_last = key_loop.pair + 1 == program.pairs.len();
+        if of_last
+            && launch.query_offset == keys.offset
+            && keys.length > launch.queries
+            && launch.queries > 0
+            && is_causal(key_loop, program.parameters())
+        {
+            let place = find(&push_loop.push, &|expr| compares_positions(expr)).unwrap_or(mask(&push_loop.push));
+            note(
+                spec.locate(place),
+                format!(
+                    "the queries are aligned to the first keys: the first is at position {}, and the last {} keys are after all \
+                     of them; with_query_offset(kv_len - q_len), which is the default, aligns them to the last",
+                    launch.query_offset,
+                    keys.length - launch.queries
+                ),
+            );
+        }
+    }
+    notes
+}
+
+/// Whether some alternative of a mask hides the keys after the query.
+fn is_causal(key_loop: &KeyLoop, parameters: Parameters) -> bool {
+    let Some(visible) = key_loop.visible() else { return false };
+    let after = |form: &Affine| {
+        form.terms.len() == 2
+            && form.coefficient(&Expr::Key) == 1
+            && form.coefficient(&Expr::Query) == -1
+            && form.constant.abs() <= 1
+    };
+    clauses(visible, parameters).iter().any(|clause| clause.at_most_zero.iter().any(after))
+}
+
+fn compares_positions(expr: &Expr) -> bool {
+    let Expr::Binary(op, a, b) = expr else { return false };
+    let positions = |expr: &Expr| matches!(expr, Expr::Query | Expr::Key | Expr::Int(_));
+    let either = |leaf| a.mentions(&leaf) || b.mentions(&leaf);
+    op.is_comparison() && !a.any(&mut |a| matches!(a, Expr::Unary(..))) && either(Expr::Query) && either(Expr::Key) && {
+        let form = Affine::of(a).zip(Affine::of(b)).and_then(|(a, b)| a.plus(&b, -1));
+        form.is_some_and(|form| form.terms.len() == 2 && form.terms.iter().all(|(atom, _)| positions(atom)))
+    }
+}
+
+/// The first mask in a push, or all of it.
+fn mask(push: &Expr) -> &Expr {
+    find(push, &|expr| matches!(expr, Expr::Mask(..))).unwrap_or(push)
+}
+
+/// The first sub-expression that satisfies `test`.
+fn find<'e>(expr: &'e Expr, test: &impl Fn(&Expr) -> bool) -> Option<&'e Expr> {
+    if test(expr) { Some(expr) } else { expr.children().into_iter().find_map(|child| find(child, test)) }
+}
+
+/// A mask whose tiles ranges do not decide.
+struct Open<'a> {
+    spec: &'a Spec,
+    program: &'a Program,
+    replacements: &'a [Expr],
+}
+
+impl Open<'_> {
+    fn notes(&self, predicate: &Expr) -> Vec<Note> {
+        let mut conditions = Vec::new();
+        self.collect(predicate, &mut conditions);
+        let parameters = self.program.parameters();
+        let in_parts = clauses(&self.lowered(predicate), parameters);
+        if conditions.is_empty() && !in_parts.iter().all(|clause| clause.others.iter().all(Expr::is_uniform)) {
+            conditions.push(predicate);
+        }
+        conditions.into_iter().map(|condition| self.note(condition)).collect()
+    }
+
+    /// The condition as it is in the program.
+    fn lowered(&self, condition: &Expr) -> Expr {
+        simplify(&replace_scalars(condition, self.replacements), self.program.parameters())
+    }
+
+    /// The smallest conditions that ranges do not decide.
+    fn collect<'e>(&self, condition: &'e Expr, into: &mut Vec<&'e Expr>) {
+        if undecided(&self.lowered(condition), self.program.parameters()).is_empty() {
+            return;
+        }
+        let before = into.len();
+        if matches!(
+            condition,
+            Expr::Unary(UnaryOp::Not, _) | Expr::Binary(BinaryOp::And | BinaryOp::Or, ..) | Expr::Select(..)
+        ) {
+            condition.children().into_iter().for_each(|part| self.collect(part, into));
+        }
+        if into.len() == before {
+            into.push(condition);
+        }
+    }
+
+    fn note(&self, condition: &Expr) -> Note {
+        let (place, why) = self.why(condition);
+        let parameters = self.program.parameters();
+        let TileClass { some, all } = class(&self.lowered(condition), parameters);
+        let by_extremes = |expr: &Expr| expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. }));
+        let how = match (some, all) {
+            (Expr::Bool(true), Expr::Bool(false)) => {
+                "no tile is skipped for it, and it is tested element by element".into()
+            }
+            (some, all) if by_extremes(&some) || by_extremes(&all) => {
+                format!("tiles are decided one by one, by the extremes of each {SUMMARY_BLOCK} positions")
+            }
+            (Expr::Bool(true), _) => "no tile is skipped for it, and which are full is decided one by one".into(),
+            _ => "tiles are decided one by one".into(),
+        };
+        let text = condition.display(self.spec.parameters());
+        // Not every operation's place is known.
+        let known =
+            [place, condition].into_iter().map(|expr| self.spec.locate(expr)).find(|at| **at != self.spec.source);
+        let location = known.unwrap_or(&self.spec.source).clone();
+        Note { level: Level::Debug, location, message: format!("`{text}` gives no ranges, because {why}: {how}") }
+    }
+
+    /// Why a condition is not decided, and what is to blame.
+    fn why<'e>(&self, condition: &'e Expr) -> (&'e Expr, String) {
+        let tensors = &self.spec.tensors;
+        let varies = |expr: &Expr| !expr.is_uniform();
+        let of_floats = |expr: &Expr| matches!(expr, Expr::Binary(op, a, _) if op.is_comparison() && self.spec.parameters().assume_type(a) == Type::Float);
+        let load = |test: &dyn Fn(&Expr, usize) -> bool| {
+            find(condition, &|expr| matches!(expr, Expr::Load { tensor, .. } if test(expr, *tensor)))
+        };
+        let name = |expr: &Expr| {
+            if let Expr::Load { tensor, .. } = expr { tensors[*tensor].name.clone() } else { String::new() }
+        };
+        let at_both = |expr: &Expr, _| {
+            expr.children().into_iter().any(|index| index.mentions(&Expr::Query))
+                && expr.children().into_iter().any(|index| index.mentions(&Expr::Key))
+        };
+        if let Some(of_floats) = find(condition, &of_floats) {
+            (of_floats, "it compares floats".into())
+        } else if let Some(load) = load(&at_both) {
+            (load, format!("`{}` is read at an index that depends on both positions", name(load)))
+        } else if let Some(load) = load(&|expr, tensor| varies(expr) && tensors[tensor].ty == TensorType::Bool) {
+            (load, format!("`{}` holds truth values", name(load)))
+        } else if let Some(load) = load(&|expr, tensor| varies(expr) && !tensors[tensor].order.is_sorted()) {
+            (load, format!("`{}` is not declared `#[sorted]`", name(load)))
+        } else if let Some(rem) =
+            find(condition, &|expr| matches!(expr, Expr::Binary(BinaryOp::Rem, ..)) && varies(expr))
+        {
+            (rem, "of its remainder".into())
+        } else if matches!(condition, Expr::Binary(BinaryOp::And | BinaryOp::Or, ..) | Expr::Select(..)) {
+            (condition, format!("it has more than {MAX_CLAUSES} alternatives"))
+        } else {
+            (condition, "it is not linear in the positions".into())
+        }
+    }
+}

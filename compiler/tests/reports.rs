@@ -1,0 +1,374 @@
+//! Reports: what they count is what looking at every pair gives, and their notes say what a user should know, where it is written.
+
+use purview_compiler::analysis::ranges::check_launch;
+use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
+use purview_compiler::expr::{BinaryOp, Expr};
+use purview_compiler::ir::parse::parse_expr;
+use purview_compiler::ir::{Element, KeyRange, Operands, Program};
+use purview_compiler::launch::{Keys, Launch, TensorFacts};
+use purview_compiler::needed_tiles::TileError;
+use purview_compiler::notes;
+use purview_compiler::passes::compile;
+use purview_compiler::report::{Report, ReportError, report, verified_report};
+use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::spec::{
+    Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
+    TensorType,
+};
+use purview_compiler::svg::svg;
+use purview_compiler::visible_pairs::exact_ranges;
+
+const TILE: usize = 8;
+/// `w` and `n`.
+const SCALARS: [ScalarValue; 2] = [ScalarValue::U32(5), ScalarValue::I32(3)];
+const LENGTH: usize = 61;
+
+/// An attention of one loop for each push, over `w: u32`, `#[comptime] n: i32`, `#[sorted] doc`, `kind`, `limit: Tensor<i32, 1>` and
+/// `layout: Tensor<bool, 2>`. Masks, comparisons, remainders and loads are at columns 1, 2, … of line 7.
+fn attention(pushes: &[&str]) -> Spec {
+    let tensor = |name: &str, ty, rank, order| TensorParam { name: name.into(), ty, rank, order };
+    let scalar = |name: &str, ty, comptime| ScalarParam { name: name.into(), ty, comptime };
+    let pairs = (0..pushes.len()).map(|pair| Pair { key: format!("k{pair}"), value: format!("v{pair}") });
+    let mut spec = Spec {
+        name: "attention".into(),
+        doc: String::new(),
+        source: Location { file: "a.rs".into(), line: 1, column: 1 },
+        query: "q".into(),
+        pairs: pairs.collect(),
+        scalars: vec![scalar("w", ScalarType::U32, false), scalar("n", ScalarType::I32, true)],
+        tensors: vec![
+            tensor("doc", TensorType::I32, 1, Order::Sorted),
+            tensor("kind", TensorType::I32, 1, Order::Any),
+            tensor("layout", TensorType::Bool, 2, Order::Any),
+        ],
+        accumulator: Accumulator::Softmax { sink: None },
+        loops: Vec::new(),
+        origins: Vec::new(),
+    };
+    for (pair, push) in pushes.iter().enumerate() {
+        let push = parse_expr(push, spec.parameters()).unwrap();
+        locate(&push, &mut spec.origins);
+        spec.loops.push(PushLoop { pair, push });
+    }
+    spec
+}
+
+/// Gives a place to what has one in a specification that a macro makes, in the order of the text.
+fn locate(expr: &Expr, origins: &mut Vec<Origin>) {
+    let located = match expr {
+        Expr::Binary(op, ..) => op.is_comparison() || matches!(op, BinaryOp::Rem | BinaryOp::Div),
+        Expr::Load { .. } | Expr::Mask(..) => true,
+        _ => false,
+    };
+    if located && !origins.iter().any(|origin| origin.expr == *expr) {
+        let column = origins.len() as u32 + 1;
+        origins.push(Origin { expr: expr.clone(), location: Location { file: "a.rs".into(), line: 7, column } });
+    }
+    expr.children().into_iter().for_each(|child| locate(child, origins));
+}
+
+fn compiled(spec: &Spec) -> Program {
+    let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
+    let schedule = Schedule::Cpu(CpuSchedule { lanes: TILE, vectors: 1, keys: TILE, rows: 1 });
+    compile(spec, &SCALARS, operands, schedule).unwrap()
+}
+
+/// 61 elements in documents of eleven, of three kinds; 8 by 8 blocks of which two thirds are seen.
+fn tensors() -> Vec<HostTensor> {
+    let numbers = |number: fn(usize) -> usize, shape: &[usize]| HostTensor {
+        shape: shape.to_vec(),
+        data: (0..shape.iter().product()).map(|place| number(place) as f64).collect(),
+    };
+    vec![
+        numbers(|at| at / 11, &[LENGTH]),
+        numbers(|at| at * 7 % 3, &[LENGTH]),
+        numbers(|at| usize::from(at % 3 > 0), &[8, 8]),
+    ]
+}
+
+/// What is done with the launch of 2 batches, 2 heads, and these queries and keys.
+fn at_launch<T>(
+    spec: &Spec,
+    program: &Program,
+    (queries, query_offset): (usize, i64),
+    keys: &[Keys],
+    of: impl FnOnce(&Launch, &[HostTensor]) -> T,
+) -> T {
+    let tensors = tensors();
+    let facts: Vec<_> =
+        tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape.clone(), values: Some((0, 60)) }).collect();
+    let (batch, heads, kv_heads) = (2, 2, 1);
+    let launch = Launch { batch, heads, kv_heads, queries, query_offset, keys, scalars: &SCALARS, tensors: &facts };
+    check_launch(spec, program, &launch).unwrap();
+    of(&launch, &tensors)
+}
+
+fn reported(pushes: &[&str], queries: (usize, i64), keys: &[Keys]) -> Report {
+    let spec = attention(pushes);
+    let program = compiled(&spec);
+    at_launch(&spec, &program, queries, keys, |launch, tensors| {
+        verified_report(&spec, &program, launch, tensors).unwrap()
+    })
+}
+
+/// Predicates, and whether ranges decide them.
+const PREDICATES: &[(&str, bool)] = &[
+    ("j <= i", true),
+    ("j <= i && i - j < w", true),
+    ("abs(i - j) <= w", true),
+    ("abs(i - j) > w || j == 0", true),
+    ("j < w || i - j == 9 || j <= i && i - j < w", true),
+    ("i / w == j / w && j <= i", true),
+    ("j >= i - i % w && j <= i", true),
+    ("2 * j <= i && 3 * j > i", true),
+    ("i % 2 == 0 && j < 7", true),
+    ("j < kind[i] * 9 + head()", true),
+    ("doc[i] == doc[j] && j <= i", true),
+    ("doc[i] == doc[j] || j < w", true),
+    ("head() == batch() && j <= i", true),
+    ("j != 0 && j != 3 && j != i", true),
+    ("(i - j) % w == 0 && j <= i", false),
+    ("kind[i] == kind[j]", false),
+    ("layout[i / 8, j / 8] && j <= i", false),
+    ("(i * j) % 7 < 3", false),
+    ("(i - j) as f32 < 0.5", false),
+    // Each condition is decided, and all of them have more alternatives than are taken apart.
+    ("j != 0 && j != 7 && j != 13 && j != 21 && j != 32 && j != 47", false),
+    // More ranges than a kernel compares with.
+    ("j == 0 || j == 4 || j == 9 || j == 19 || j == 29 || j == 33 || j == 39 || j == 49 || j == 51", false),
+];
+
+#[test]
+fn visible_pairs_and_masked_rows_are_those_of_the_mask() {
+    let tensors = tensors();
+    for (predicate, by_ranges) in PREDICATES {
+        let push = format!("mask(s, {predicate})");
+        let spec = attention(&[&push]);
+        let program = compiled(&spec);
+        let exact = exact_ranges(&program.loops[0], program.parameters()).is_some();
+        assert_eq!(exact, *by_ranges, "{predicate}");
+        for (queries, offset, length) in [(LENGTH, 0, LENGTH), (19, 42, LENGTH), (13, 0, 45), (30, 11, 20), (0, 0, 9)] {
+            let keys = [Keys { length, offset: 0 }];
+            let got = reported(&[&push], (queries, offset), &keys);
+            let (mut visible, mut masked) = (0, 0);
+            for (batch, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                for query in offset..offset + queries as i64 {
+                    let scalars = SCALARS.map(Value::from);
+                    let at = |key| Environment {
+                        query,
+                        key,
+                        batch,
+                        head,
+                        scalars: &scalars[..1],
+                        tensors: &tensors,
+                        tensor_params: &program.tensors,
+                        ..Environment::EMPTY
+                    };
+                    let mask = parse_expr(predicate, program.parameters()).unwrap();
+                    let sees = |key: &i64| evaluate(&mask, &at(*key)).unwrap() == Some(Value::Bool(true));
+                    let seen = (0..length as i64).filter(sees).count() as u64;
+                    visible += seen;
+                    masked += u64::from(seen == 0);
+                }
+            }
+            let case = format!("{predicate}, {queries} from {offset} on {length}");
+            assert_eq!(got.visible_pairs, Some(visible), "{case}");
+            assert_eq!(got.masked_rows.unwrap().count, masked, "{case}");
+            assert!(got.needed_tiles.unwrap() <= got.tiles.visited, "{case}");
+            if *by_ranges && !predicate.contains("kind") {
+                assert_eq!(got.needed_tiles, Some(got.tiles.visited), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_wrong_is_found_out() {
+    let spec = attention(&["mask(s, j <= i)"]);
+    let right = compiled(&spec);
+    let verified = |program: &Program| {
+        at_launch(&spec, &right, (20, 0), &[Keys { length: 20, offset: 0 }], |launch, tensors| {
+            verified_report(&spec, program, launch, tensors)
+        })
+    };
+    assert_eq!(verified(&right).unwrap().needed_tiles, Some(4 * 6));
+
+    let mut wrong = right.clone();
+    wrong.loops[0].visit = vec![KeyRange { to: Some(Expr::QueryFirst), ..KeyRange::ALL }];
+    let Err(ReportError::Tile(error @ TileError::NeededIsSkipped { .. })) = verified(&wrong) else { panic!() };
+    assert_eq!(
+        error.to_string(),
+        "the tile of queries 0 and `k0` 0, batch 0, head 0 is skipped, although the query at 0 sees the key at 0: this is a bug \
+         of Purview"
+    );
+    let mut wrong = right.clone();
+    wrong.loops[0].full = vec![KeyRange { to: Some(Expr::Int(8)), ..KeyRange::ALL }];
+    let Err(ReportError::Tile(error @ TileError::FullHasHidden { .. })) = verified(&wrong) else { panic!() };
+    assert_eq!(
+        error.to_string(),
+        "the tile of queries 0 and `k0` 0, batch 0, head 0 is called full, although the query at 0 does not see the key at 1: \
+         this is a bug of Purview"
+    );
+}
+
+#[test]
+fn a_million_tokens_take_a_number_for_each_row() {
+    let million = 1 << 20;
+    for (predicate, visible) in [("j <= i", 549_756_338_176u64), ("j <= i && i - j < w", 5 * million - 10)] {
+        let spec = attention(&[&format!("mask(s, {predicate})")]);
+        let program = compiled(&spec);
+        let keys = [Keys { length: million as usize, offset: 0 }];
+        let found = at_launch(&spec, &program, (million as usize, 0), &keys, |launch, tensors| {
+            report(&spec, &program, launch, tensors).unwrap()
+        });
+        assert_eq!(found.visible_pairs, Some(4 * visible), "{predicate}");
+        assert_eq!(found.density(), Some(visible as f64 / (million * million) as f64));
+    }
+}
+
+#[test]
+fn costs_are_counted() {
+    let twenty = [Keys { length: 20, offset: 0 }];
+    let found = reported(&["mask(s, j <= i)"], (20, 0), &twenty);
+    assert_eq!((found.tiles.total, found.tiles.visited, found.tiles.full), (36, 24, 12));
+    assert_eq!(found.useful_flops, Some(4 * 210 * 2 * (8 + 4)));
+    assert_eq!(found.executed_flops, 24 * 64 * 2 * (8 + 4));
+    // 20 rows of 8 + 4 elements and a log-sum-exp; 8, 16 and 20 keys of 8 + 4 elements.
+    assert_eq!(found.bytes, 4 * (20 * (4 * 12 + 4) + (8 + 16 + 20) * 4 * 12));
+    assert_eq!(found.mask_bytes, 0);
+    // A block of each 64 of 61 elements; of 8 by 8 elements.
+    assert_eq!(reported(&["mask(s, kind[i] == kind[j])"], (20, 0), &twenty).mask_bytes, 8);
+    assert_eq!(reported(&["mask(s, layout[i / 8, j / 8])"], (20, 0), &twenty).mask_bytes, 8);
+    assert_eq!(reported(&["mask(s, doc[i] == doc[j])"], (20, 0), &twenty).mask_bytes, 0);
+}
+
+/// The notes on these masks at a launch, with line 7's columns as places.
+#[track_caller]
+fn notes(pushes: &[&str], queries: (usize, i64), keys: &[Keys], expected: &[&str]) {
+    let found: Vec<String> = reported(pushes, queries, keys).notes.iter().map(ToString::to_string).collect();
+    assert_eq!(found, expected, "{pushes:?}");
+}
+
+#[test]
+fn notes_on_masks_that_say_nothing() {
+    let square = [Keys { length: 20, offset: 0 }];
+    let note = |push: &str, expected: &[&str]| notes(&[push], (20, 0), &square, expected);
+    note("s", &[]);
+    note("mask(s, j <= i)", &[]);
+    note("mask(s, s > 0.0)", &[]);
+    let never = "a.rs:7:1: warning: this mask is always false: no query sees a key of `k0`";
+    note("mask(s, j < i && j > i)", &[never]);
+    note("mask(s, n == 4)", &[never]);
+    let always = "a.rs:7:1: warning: this mask is always true: it hides nothing";
+    note("mask(s, i - i == 0)", &[always]);
+    note("mask(s, j <= i || j > i - 3)", &[]);
+    note("mask(s, n < 5 || j > i)", &[always]);
+}
+
+#[test]
+fn notes_on_conditions_without_ranges() {
+    let square = [Keys { length: 20, offset: 0 }];
+    let note =
+        |predicate: &str, expected: &[&str]| notes(&[&format!("mask(s, {predicate})")], (20, 0), &square, expected);
+    let one_by_one = "tiles are decided one by one";
+    note(
+        "j <= i && (i - j) % w == 0",
+        &[&format!("a.rs:7:4: note: `(i - j) % w == 0` gives no ranges, because of its remainder: {one_by_one}")],
+    );
+    // `n` is 3 at compile time.
+    note("i / n == j / n", &[]);
+    note(
+        "(j < w || kind[i] == kind[j]) && !(i % 3 == j % 3)",
+        &[
+            "a.rs:7:4: note: `kind[i] == kind[j]` gives no ranges, because `kind` is not declared `#[sorted]`: tiles are decided one by \
+         one, by the extremes of each 64 positions",
+            &format!("a.rs:7:7: note: `i % 3 == j % 3` gives no ranges, because of its remainder: {one_by_one}"),
+        ],
+    );
+    note(
+        "layout[i / 8, j / 8]",
+        &[
+            "a.rs:7:2: note: `layout[i / 8, j / 8]` gives no ranges, because `layout` is read at an index that depends on both \
+         positions: tiles are decided one by one, by the extremes of each 64 positions",
+        ],
+    );
+    note(
+        "(i - j) as f32 < 0.5",
+        &[
+            "a.rs:7:2: note: `(i - j) as f32 < 0.5` gives no ranges, because it compares floats: no tile is skipped for it, and it is \
+         tested element by element",
+        ],
+    );
+    note(
+        "i * j < 30",
+        &[&format!(
+            "a.rs:7:2: note: `i * j < 30` gives no ranges, because it is not linear in the positions: {one_by_one}"
+        )],
+    );
+    let many = "j != 0 && j != 7 && j != 13 && j != 21 && j != 32 && j != 47";
+    note(
+        many,
+        &[&format!("a.rs:1:1: note: `{many}` gives no ranges, because it has more than 16 alternatives: {one_by_one}")],
+    );
+}
+
+#[test]
+fn notes_on_positions() {
+    let before = "a.rs:7:1: note: the queries at -10..=-1 see no key, and their output is zero: there are more queries (30) than keys \
+                  (20), and the first ones are before the first key";
+    notes(&["mask(s, j <= i)"], (30, -10), &[Keys { length: 20, offset: 0 }], &[before]);
+    let some =
+        "a.rs:7:1: note: the queries at 0..=9 see no key, and their output is zero; in some heads or batches only";
+    notes(&["mask(s, j + 10 * head() <= i)"], (20, 0), &[Keys { length: 20, offset: 0 }], &[some]);
+    let apart = "a.rs:7:1: note: the queries at 1, 4, 7, 10 and 3 more see no key, and their output is zero";
+    notes(&["mask(s, i % 3 != 1 && j <= i)"], (20, 0), &[Keys { length: 20, offset: 0 }], &[apart]);
+
+    let aligned = "a.rs:7:2: note: the queries are aligned to the first keys: the first is at position 0, and the last 10 keys are \
+                   after all of them; with_query_offset(kv_len - q_len), which is the default, aligns them to the last";
+    let longer = [Keys { length: 30, offset: 0 }];
+    notes(&["mask(s, j <= i)"], (20, 0), &longer, &[aligned]);
+    notes(&["mask(s, j < 5 || i - j >= 0)"], (20, 0), &longer, &[&aligned.replace("7:2", "7:3")]);
+    notes(&["mask(s, abs(i - j) < 5)"], (20, 0), &longer, &[]);
+    notes(&["mask(s, j <= i)"], (20, 10), &longer, &[]);
+    // The memory's keys may be more than the queries.
+    notes(&["mask(s, j <= i)", "mask(s, j <= i)"], (20, 0), &[longer[0], Keys { length: 20, offset: 0 }], &[]);
+}
+
+#[test]
+fn notes_need_no_launch() {
+    let spec = attention(&["mask(s, (i - j) % 2 == 0)"]);
+    let found = notes::of_program(&spec, &SCALARS, &compiled(&spec));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].level, log::Level::Debug);
+}
+
+#[test]
+fn an_svg_has_tiles_mask_positions_and_legend() {
+    let found = reported(&["mask(s, j <= i)", "s"], (30, -10), &[Keys { length: 20, offset: 0 }; 2]);
+    let drawn = svg(&found, "30 queries & 20 keys");
+    for part in [
+        "<text x=\"72\" y=\"36\" font-size=\"16\">attention</text>",
+        ">30 queries &amp; 20 keys</text>",
+        ">keys `k0`, visible where j &lt;= i</text>",
+        ">keys `k1`, all visible</text>",
+        ">-10</text>",
+        ">19</text>",
+        ">full tiles</text>",
+        ">partial tiles</text>",
+        ">skipped tiles</text>",
+    ] {
+        assert!(drawn.contains(part), "{part}\n{drawn}");
+    }
+    assert!(drawn.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\"") && drawn.ends_with("</svg>\n"));
+    assert_eq!(drawn.matches("<svg").count(), drawn.matches("</svg>").count());
+
+    // However many tiles there are.
+    let keys = [Keys { length: 1 << 12, offset: 0 }];
+    let spec = attention(&["mask(s, (i / 8 + j / 8) % 2 == 0)"]);
+    let program = compiled(&spec);
+    let checkered = at_launch(&spec, &program, (1 << 12, 0), &keys, |launch, tensors| {
+        report(&spec, &program, launch, tensors).unwrap()
+    });
+    let rectangles = svg(&checkered, "").matches("<rect").count();
+    assert!(rectangles < 8000, "{rectangles}");
+}
