@@ -7,7 +7,7 @@ use crate::analysis::clauses::{MAX_CLAUSES, clauses};
 use crate::analysis::simplify::simplify;
 use crate::analysis::tile::class;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, TileClass};
+use crate::ir::{KeyLoop, KeyRange, Program, TileClass};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
 use crate::spec::{Location, ScalarValue, Spec, TensorType};
@@ -156,11 +156,6 @@ impl Open<'_> {
     fn notes(&self, predicate: &Expr) -> Vec<Note> {
         let mut conditions = Vec::new();
         self.collect(predicate, &mut conditions);
-        let parameters = self.program.parameters();
-        let in_parts = clauses(&self.lowered(predicate), parameters);
-        if conditions.is_empty() && !in_parts.iter().all(|clause| clause.others.iter().all(Expr::is_uniform)) {
-            conditions.push(predicate);
-        }
         conditions.into_iter().map(|condition| self.note(condition)).collect()
     }
 
@@ -191,12 +186,12 @@ impl Open<'_> {
         let parameters = self.program.parameters();
         let TileClass { some, all } = class(&self.lowered(condition), parameters);
         let by_extremes = |expr: &Expr| expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. }));
-        let how = match (some, all) {
+        let how: String = match (some, all) {
             (Expr::Bool(true), Expr::Bool(false)) => {
                 "no tile is skipped for it, and it is tested element by element".into()
             }
             (some, all) if by_extremes(&some) || by_extremes(&all) => {
-                format!("tiles are decided one by one, by the extremes of each {SUMMARY_BLOCK} positions")
+                "tiles are decided one by one, by the extremes of what they read".into()
             }
             (Expr::Bool(true), _) => "no tile is skipped for it, and which are full is decided one by one".into(),
             _ => "tiles are decided one by one".into(),

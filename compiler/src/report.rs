@@ -59,8 +59,8 @@ pub struct Report {
     /// once; and for every tile that a query head visits, its keys and values, of which a short last tile has fewer. Captured
     /// tensors and [`mask_bytes`](Report::mask_bytes) are not counted.
     pub bytes: u64,
-    /// The memory of the [summaries](Program::summaries) of captured tensors that tiles are decided by: the least and the greatest
-    /// of each block, of 4 bytes each. 0 for a mask of positions and scalars.
+    /// The memory of the [summaries](Program::summaries) of captured tensors that tiles are decided by. 0 for a mask of positions
+    /// and scalars.
     pub mask_bytes: u64,
     /// What there is to know of it.
     pub notes: Vec<Note>,
@@ -346,11 +346,8 @@ impl Looked<'_> {
     }
 
     fn mask_bytes(&self) -> u64 {
-        let bytes = self.program.summaries().into_iter().map(|summary| {
-            let blocks: usize = summary.shape(&self.launch.tensors[summary.tensor].shape).iter().product();
-            2 * 4 * blocks as u64
-        });
-        bytes.sum()
+        let summaries = self.program.summaries().into_iter();
+        summaries.map(|summary| summary.bytes(&self.launch.tensors[summary.tensor].shape) as u64).sum()
     }
 }
 

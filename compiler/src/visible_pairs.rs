@@ -5,7 +5,6 @@
 //! on the pairs of partial tiles only.
 
 use crate::analysis::bounds::undecided;
-use crate::analysis::clauses::clauses;
 use crate::analysis::simplify::simplify;
 use crate::eval::{Environment, EvalError, Value, evaluate};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
@@ -42,9 +41,8 @@ pub struct MaskedRows {
 /// The keys that each query alone sees, where ranges say exactly that.
 pub fn exact_ranges(key_loop: &KeyLoop, parameters: Parameters) -> Option<Vec<KeyRange>> {
     let Some(visible) = key_loop.visible() else { return Some(vec![KeyRange::ALL]) };
-    // A conjunction of conditions that are decided each may still have too many alternatives, or too many ranges.
-    let whole = clauses(visible, parameters).iter().any(|clause| !clause.others.iter().all(Expr::is_uniform));
-    if whole || !undecided(visible, parameters).is_empty() || key_loop.visit.len() >= MAX_RANGES {
+    // Too many ranges have been merged.
+    if !undecided(visible, parameters).is_empty() || key_loop.visit.len() >= MAX_RANGES {
         return None;
     }
     let of_query = |expr: &Option<Expr>| expr.as_ref().map(|expr| simplify(&for_one_query(expr), parameters));

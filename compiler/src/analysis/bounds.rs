@@ -63,8 +63,10 @@ pub fn undecided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
     let bounds = Bounds { parameters };
     let mut conditions = Vec::new();
     conjuncts(predicate, &mut conditions);
-    conditions.retain(|condition| !clauses(condition, parameters).iter().all(|clause| bounds.is_decided(clause)));
-    conditions
+    let is_decided = |condition: &Expr| clauses(condition, parameters).iter().all(|clause| bounds.is_decided(clause));
+    conditions.retain(|condition| !is_decided(condition));
+    // Conditions that are decided each may together have too many alternatives.
+    if conditions.is_empty() && !is_decided(predicate) { vec![predicate.clone()] } else { conditions }
 }
 
 /// Where queries are keys and keys are queries.
@@ -468,6 +470,10 @@ mod tests {
             .map(|condition| condition.display(program.parameters()).to_string())
             .collect();
         assert_eq!(text, ["(i - j) % 2 == 0", "j < w || i % 3 == j % 3"]);
+
+        let holes = (0..5).map(|n| format!("j != {}", 7 * n)).collect::<Vec<_>>().join(" && ");
+        let holes = parse_expr(&holes, program.parameters()).unwrap();
+        assert_eq!(undecided(&holes, program.parameters()), [holes]);
     }
 
     #[test]
