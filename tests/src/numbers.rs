@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use purview::ir::Element;
-use purview::{Device, Error, Tensor};
+use purview::{AnyAttention, Device, Error, Shape, Tensor};
 
 /// A sequence of numbers: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
@@ -36,6 +36,29 @@ impl Numbers {
         let count = shape.iter().product();
         let floats: Vec<f32> = (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect();
         floats_of(device, element, shape, &floats)
+    }
+
+    /// Queries for `shape`, and keys and values for each pair of `attention`.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    #[allow(clippy::type_complexity, reason = "a pair of tensors for each pair of the attention")]
+    pub fn operands(
+        &mut self,
+        device: &Device,
+        attention: &AnyAttention,
+        shape: &Shape,
+    ) -> Result<(Tensor, Vec<(Tensor, Tensor)>), Error> {
+        let mut tensor = |heads: usize, length: usize, dim: usize| {
+            self.tensor(device, shape.element, &[shape.batch, heads, length, dim])
+        };
+        let query = tensor(shape.heads, shape.queries, shape.qk_dim)?;
+        let pairs = attention.spec().pairs.iter().map(|_| {
+            let key = tensor(shape.kv_heads, shape.keys[0], shape.qk_dim)?;
+            Ok((key, tensor(shape.kv_heads, shape.keys[0], shape.v_dim)?))
+        });
+        let pairs = pairs.collect::<Result<_, Error>>()?;
+        Ok((query, pairs))
     }
 }
 

@@ -60,16 +60,7 @@ fn check(device: &Device, shapes: &[Shape]) {
         for shape in shapes {
             let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
             assert_eq!(attention.spec().name, variant.name);
-            let mut numbers = Numbers::new(3);
-            let mut tensor = |heads: usize, length: usize, dim: usize| {
-                numbers.tensor(device, Element::F32, &[shape.batch, heads, length, dim]).unwrap()
-            };
-            let q = tensor(shape.heads, shape.queries, shape.qk_dim);
-            let pairs = attention.spec().pairs.iter().map(|_| {
-                let keys = tensor(shape.kv_heads, shape.keys[0], shape.qk_dim);
-                (keys, tensor(shape.kv_heads, shape.keys[0], shape.v_dim))
-            });
-            let pairs: Vec<(Tensor, Tensor)> = pairs.collect();
+            let (q, pairs) = Numbers::new(3).operands(device, &attention, shape).unwrap();
             let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
             let what = format!("{} {} {}×{}", device.name(), variant.name, shape.queries, shape.keys[0]);
             failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));

@@ -1,7 +1,6 @@
 //! The tiles that kernels visit, as they count them themselves, against the report; and what kernels find of captured tensors.
 
 use purview::golden::{Errors, relative_error};
-use purview::ir::Element;
 use purview::prelude::*;
 use purview::schedule::{CpuSchedule, SMALL_CUBE, Schedule};
 use purview::{AnyAttention, Arguments};
@@ -22,16 +21,7 @@ fn small(device: &Device) -> Schedule {
 
 /// Runs `attention`, and checks that it visits the tiles of the report and gives what the reference gives.
 fn check(what: &str, attention: &AnyAttention, device: &Device, shape: &Shape, failures: &mut Failures) {
-    let mut numbers = Numbers::new(5);
-    let mut tensor = |heads: usize, length: usize, dim: usize| {
-        numbers.tensor(device, Element::F32, &[shape.batch, heads, length, dim]).unwrap()
-    };
-    let q = tensor(shape.heads, shape.queries, shape.qk_dim);
-    let pairs = attention.spec().pairs.iter().map(|_| {
-        let keys = tensor(shape.kv_heads, shape.keys[0], shape.qk_dim);
-        (keys, tensor(shape.kv_heads, shape.keys[0], shape.v_dim))
-    });
-    let pairs: Vec<(Tensor, Tensor)> = pairs.collect();
+    let (q, pairs) = Numbers::new(5).operands(device, attention, shape).unwrap();
     let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
 
     let what = format!("{} {what}", device.name());
@@ -45,7 +35,7 @@ fn check(what: &str, attention: &AnyAttention, device: &Device, shape: &Shape, f
     let want = attention.reference(&q, &pairs).unwrap();
     let error = relative_error(&out.to_vec::<f32>().unwrap(), &want.out.data);
     let errors = Errors { out: error, lse: None };
-    failures.check(&what, Ok::<_, Error>(errors), &Errors { lse: None, ..tolerance(Element::F32) });
+    failures.check(&what, Ok::<_, Error>(errors), &Errors { lse: None, ..tolerance(shape.element) });
 }
 
 fn check_gallery(device: &Device, shape: &Shape) {

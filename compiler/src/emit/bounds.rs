@@ -51,7 +51,7 @@ impl KeyTiles {
         }
         let mut full = Sequence::new();
         #[unroll]
-        for at in 0..comptime![if may_be_partial(&key_loop) { key_loop.full.len() } else { 0 }] {
+        for at in 0..comptime![if occurs(&key_loop, false) { key_loop.full.len() } else { 0 }] {
             full.push(span::<N>(parameters, place, len as i32, offset, comptime![key_loop.full[at].clone()]));
         }
         let mut known = Sequence::new();
@@ -111,7 +111,7 @@ impl KeyTiles {
         offset: i32,
         #[comptime] key_loop: KeyLoop,
     ) -> i32 {
-        if comptime![!may_be_partial(&key_loop)] {
+        if comptime![!occurs(&key_loop, false)] {
             FULL.runtime()
         } else {
             let mut class = PARTIAL.runtime();
@@ -192,14 +192,13 @@ fn row<N: Size>(
     row
 }
 
-/// Whether a tile can be partial: there is a mask.
-pub fn may_be_partial(key_loop: &KeyLoop) -> bool {
-    key_loop.visible().is_some()
-}
-
-/// Whether a tile can be full: there is no mask, or it is not evaluated on all tiles.
-pub fn may_be_full(key_loop: &KeyLoop) -> bool {
-    !key_loop.body.iter().any(|op| matches!(op, TileOp::Mask { tiles: MaskedTiles::All, .. }))
+/// Whether a tile can be full: there is no mask, or it is not evaluated on all tiles; or partial: there is a mask.
+pub fn occurs(key_loop: &KeyLoop, full: bool) -> bool {
+    match key_loop.body.iter().find(|op| matches!(op, TileOp::Mask { .. })) {
+        Some(TileOp::Mask { tiles: MaskedTiles::All, .. }) => !full,
+        Some(_) => true,
+        None => full,
+    }
 }
 
 /// The class as a number.

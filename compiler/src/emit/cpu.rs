@@ -18,7 +18,7 @@
 //! units: one cube, a unit per core, and an atomic counter of query tiles. The tiles that see most are taken first.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{FULL, KeyTiles, PARTIAL, count_tile, may_be_full, may_be_partial};
+use super::bounds::{FULL, KeyTiles, PARTIAL, count_tile, occurs};
 use super::count_kernel;
 use super::expression::Place;
 use super::scores::apply;
@@ -145,40 +145,26 @@ pub fn attention_cpu<E: Float, N: Size>(
                 if counting {
                     count_tile(&counters[0], class, at);
                 }
-                if comptime![may_be_full(&key_loop)] {
-                    if class == FULL {
-                        key_tile::<E, N>(
-                            &mut tile,
-                            pair,
-                            &place,
-                            parameters,
-                            key_base,
-                            value_base,
-                            key0,
-                            count,
-                            comptime![program.clone()],
-                            comptime![key_loop.clone()],
-                            schedule,
-                            true,
-                        );
-                    }
-                }
-                if comptime![may_be_partial(&key_loop)] {
-                    if class == PARTIAL {
-                        key_tile::<E, N>(
-                            &mut tile,
-                            pair,
-                            &place,
-                            parameters,
-                            key_base,
-                            value_base,
-                            key0,
-                            count,
-                            comptime![program.clone()],
-                            comptime![key_loop.clone()],
-                            schedule,
-                            false,
-                        );
+                #[unroll]
+                for full in 0..2 {
+                    let full = comptime![full == 1];
+                    if comptime![occurs(&key_loop, full)] {
+                        if class == comptime![if full { FULL } else { PARTIAL }] {
+                            key_tile::<E, N>(
+                                &mut tile,
+                                pair,
+                                &place,
+                                parameters,
+                                key_base,
+                                value_base,
+                                key0,
+                                count,
+                                comptime![program.clone()],
+                                comptime![key_loop.clone()],
+                                schedule,
+                                full,
+                            );
+                        }
                     }
                 }
                 key0 = tiles.next::<N>(

@@ -15,7 +15,7 @@
 //! ```
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, may_be_full, may_be_partial};
+use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use super::count_kernel;
 use super::expression::Place;
 use super::scores::apply;
@@ -168,44 +168,28 @@ pub fn attention_cube<E: Float>(
                     comptime![program.operands.qk_dim],
                     schedule,
                 );
-                if comptime![may_be_full(&key_loop)] {
-                    if class == FULL {
-                        map_scores(
-                            &mut unit,
-                            parameters,
-                            &place,
-                            extent,
-                            row0,
-                            key0,
-                            pair.len,
-                            pair.offset,
-                            unit_row,
-                            unit_column,
-                            comptime![program.clone()],
-                            comptime![key_loop.clone()],
-                            schedule,
-                            true,
-                        );
-                    }
-                }
-                if comptime![may_be_partial(&key_loop)] {
-                    if class == PARTIAL {
-                        map_scores(
-                            &mut unit,
-                            parameters,
-                            &place,
-                            extent,
-                            row0,
-                            key0,
-                            pair.len,
-                            pair.offset,
-                            unit_row,
-                            unit_column,
-                            comptime![program.clone()],
-                            comptime![key_loop.clone()],
-                            schedule,
-                            false,
-                        );
+                #[unroll]
+                for full in 0..2 {
+                    let full = comptime![full == 1];
+                    if comptime![occurs(&key_loop, full)] {
+                        if class == comptime![if full { FULL } else { PARTIAL }] {
+                            map_scores(
+                                &mut unit,
+                                parameters,
+                                &place,
+                                extent,
+                                row0,
+                                key0,
+                                pair.len,
+                                pair.offset,
+                                unit_row,
+                                unit_column,
+                                comptime![program.clone()],
+                                comptime![key_loop.clone()],
+                                schedule,
+                                full,
+                            );
+                        }
                     }
                 }
                 push::<E>(
