@@ -4,6 +4,9 @@
 use purview::cache::kernels_compiled;
 use purview::ir::Element;
 use purview::{AnyAttention, Tensor};
+use purview_examples::document_causal::document_causal;
+use purview_examples::document_mask::document_mask;
+use purview_examples::global_and_local::global_and_local;
 use purview_tests::numbers::Numbers;
 use purview_tests::{attentions, devices};
 
@@ -45,6 +48,24 @@ fn kernels_are_compiled_once() {
         assert_eq!(run(attentions::fixed_window(10).into(), f32, sizes), 0, "{name}: the same value");
         assert_eq!(run(attentions::fixed_window(11).into(), f32, sizes), 1, "{name}: another value");
         assert_eq!(run(attentions::fixed_window(10).into(), f32, sizes), 0, "{name}: the first value again");
+
+        // Several ranges, conditions, and tiles decided by a tensor's extremes or by bisection in it.
+        let unions = |globals, window| global_and_local(globals, window).into();
+        assert_eq!(run(unions(3, 10), f32, sizes), 1, "{name}: a union");
+        let compiled: usize = (0..10).map(|at| run(unions(at, 20 - 2 * at), f32, [50, 40 + at as usize, 24, 24])).sum();
+        assert_eq!(compiled, 0, "{name}: other globals and windows, at ten lengths");
+        let tags = |length: usize, step: usize| {
+            let tags: Vec<i32> = (0..length).map(|at| (at / step) as i32).collect();
+            Tensor::from_slice(&device, [1, length], &tags).unwrap()
+        };
+        assert_eq!(run(document_mask(&tags(50, 7)).into(), f32, sizes), 2, "{name}: the attention, and its summary");
+        assert_eq!(run(document_mask(&tags(90, 20)).into(), f32, [90, 90, 24, 24]), 0, "{name}: other tags");
+        assert_eq!(
+            run(document_causal(&tags(50, 7)).into(), f32, sizes),
+            2,
+            "{name}: the attention, and a look at the order"
+        );
+        assert_eq!(run(document_causal(&tags(90, 20)).into(), f32, [90, 90, 24, 24]), 0, "{name}: other documents");
 
         // Captured tensors are arguments too: their lengths, strides and elements.
         let sink = |logits: &[f32]| Tensor::from_slice(&device, [logits.len()], logits).unwrap();

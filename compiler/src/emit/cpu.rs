@@ -104,11 +104,15 @@ pub fn attention_cpu<E: Float, N: Size>(
         };
 
         let base = query.start + batch * query.batch + head * query.head;
+        // Where each query begins; past the last query, the last.
+        let mut starts = Array::<usize>::new(query_tile);
         for vector in 0..vectors {
             let mut position = Vector::<i32, N>::new(0);
             #[unroll]
             for lane in 0..lanes {
-                position.insert(lane, extent.query_offset + min(row0 + vector * lanes + lane, last_row) as i32);
+                let row = min(row0 + vector * lanes + lane, last_row);
+                position.insert(lane, extent.query_offset + row as i32);
+                starts[vector * lanes + lane] = base + row * query.row;
             }
             tile.positions[vector] = position;
         }
@@ -121,8 +125,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                 let mut column = Vector::<f32, N>::new(0.0);
                 #[unroll]
                 for lane in 0..lanes {
-                    let row = base + min(row0 + vector * lanes + lane, last_row) * query.row;
-                    column.insert(lane, f32::cast_from(query.data[query.at(row, x)]));
+                    let start = starts[vector * lanes + lane];
+                    column.insert(lane, f32::cast_from(query.data[query.at(start, x)]));
                 }
                 tile.query[x * vectors + vector] = column * factor;
             }
@@ -179,7 +183,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             }
         }
         finish::<E, N>(
-            &tile,
+            &mut tile,
             output,
             lse,
             batch_head * extent.queries,
@@ -398,7 +402,7 @@ fn accumulate_columns<E: Float, N: Size>(
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn finish<E: Float, N: Size>(
-    tile: &QueryTile<N>,
+    tile: &mut QueryTile<N>,
     output: &mut [E],
     lse: &mut [f32],
     row_base: usize,
@@ -421,12 +425,16 @@ fn finish<E: Float, N: Size>(
             factor = select_many(empty, zero, one / select_many(empty, one, sum));
         }
         for column in 0..v_dim {
-            let value = tile.output[column * vectors + vector] * factor;
-            #[unroll]
-            for lane in 0..lanes {
-                let row = row0 + vector * lanes + lane;
-                if row < queries {
-                    output[(row_base + row) * v_dim + column] = E::cast_from(value.extract(lane));
+            tile.output[column * vectors + vector] *= factor;
+        }
+        // A row is stored as a whole: its elements are next to each other.
+        #[unroll]
+        for lane in 0..lanes {
+            let row = row0 + vector * lanes + lane;
+            if row < queries {
+                let start = (row_base + row) * v_dim;
+                for column in 0..v_dim {
+                    output[start + column] = E::cast_from(tile.output[column * vectors + vector].extract(lane));
                 }
             }
         }
