@@ -3,8 +3,11 @@
 use purview::{Arguments, Device, Shape};
 use purview_examples::GALLERY;
 
+/// Values of a variant's scalars, by name.
+type Scalars = &'static [(&'static str, u32)];
+
 /// Variants whose ranges are exact, with values of their scalars.
-const EXACT: &[(&str, &[&[(&str, u32)]])] = &[
+const EXACT: &[(&str, &[Scalars])] = &[
     ("causal", &[&[]]),
     ("sliding_window", &[&[], &[("window", 0)], &[("window", 1)], &[("window", 65)], &[("window", 1000)]]),
     ("local_window", &[&[], &[("radius", 0)], &[("radius", 32)], &[("radius", 100)]]),

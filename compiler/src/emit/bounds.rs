@@ -64,6 +64,7 @@ impl KeyTiles {
     }
 
     /// The first row of the first tile to look at of those from row `at`, a multiple of `keys`; `len` if there is none.
+    #[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
     pub fn next<N: Size>(
         &self,
         parameters: &Parameters,

@@ -120,7 +120,7 @@ impl Parameters {
         })
     }
 
-    /// As [`uniform`](Self::uniform), where the integers `exprs` have been evaluated to `values`.
+    /// As `uniform`, where the integers `exprs` have been evaluated to `values`.
     pub fn uniform_with<N: Size>(
         &self,
         place: &Place<N>,
@@ -385,8 +385,8 @@ impl<'a> Evaluator<'a> {
             unreachable!("the verifier allows a count only of integers")
         };
         let start = self.offset(captured, index).value.into();
-        let last = captured.last.__expand_index_method(self.scope, index.len().into()).clone();
-        let stride = captured.strides.__expand_index_method(self.scope, index.len().into()).clone();
+        let last = *captured.last.__expand_index_method(self.scope, index.len().into());
+        let stride = *captured.strides.__expand_index_method(self.scope, index.len().into());
         let value = self.evaluate(value).value.into();
         int(count_sorted::expand(self.scope, elements, start, last, stride, value, inclusive).expand)
     }
@@ -533,6 +533,7 @@ impl<'a> Evaluator<'a> {
 /// How many of the sorted elements at `start`, `start + stride`, …, with the last index `last`, are below `value` or, if
 /// `inclusive`, at most `value`; by bisection.
 #[cube]
+#[allow(clippy::borrowed_box, reason = "a captured tensor's elements are in a box")]
 fn count_sorted(
     elements: &Box<[i32]>,
     start: i32,
