@@ -183,7 +183,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             }
         }
         finish::<E, N>(
-            &mut tile,
+            &tile,
             output,
             lse,
             batch_head * extent.queries,
@@ -402,7 +402,7 @@ fn accumulate_columns<E: Float, N: Size>(
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn finish<E: Float, N: Size>(
-    tile: &mut QueryTile<N>,
+    tile: &QueryTile<N>,
     output: &mut [E],
     lse: &mut [f32],
     row_base: usize,
@@ -424,17 +424,14 @@ fn finish<E: Float, N: Size>(
             let empty = sum.equal(&zero);
             factor = select_many(empty, zero, one / select_many(empty, one, sum));
         }
+        // A row at a time would be stored faster, but LLVM takes minutes for such a loop where `v_dim` is odd.
         for column in 0..v_dim {
-            tile.output[column * vectors + vector] *= factor;
-        }
-        // A row is stored as a whole: its elements are next to each other.
-        #[unroll]
-        for lane in 0..lanes {
-            let row = row0 + vector * lanes + lane;
-            if row < queries {
-                let start = (row_base + row) * v_dim;
-                for column in 0..v_dim {
-                    output[start + column] = E::cast_from(tile.output[column * vectors + vector].extract(lane));
+            let value = tile.output[column * vectors + vector] * factor;
+            #[unroll]
+            for lane in 0..lanes {
+                let row = row0 + vector * lanes + lane;
+                if row < queries {
+                    output[(row_base + row) * v_dim + column] = E::cast_from(value.extract(lane));
                 }
             }
         }
