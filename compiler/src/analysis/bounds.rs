@@ -255,11 +255,12 @@ impl Bounds<'_> {
                 if !index.iter().all(Expr::is_uniform) {
                     return None;
                 }
-                let count =
-                    Expr::Count { tensor: *tensor, index: index.to_vec(), value: Box::new(end()?), inclusive: false };
-                // Elements below the end are before the first that is not.
+                // Elements up to a bound are before as many as there are; those from one on, after as many as are below.
+                let inclusive = coefficient > 0;
+                let bound = if inclusive { rest.scaled(-1)?.divided(coefficient)? } else { end()? };
+                let count = Expr::Count { tensor: *tensor, index: index.to_vec(), value: Box::new(bound), inclusive };
                 let (last, count) = (Affine::of(last)?, Affine::of(&count)?);
-                if coefficient > 0 { last.plus(&count, -1)?.shifted(1)? } else { count.plus(&last, -1)? }
+                if inclusive { last.plus(&count, -1)?.shifted(1)? } else { count.plus(&last, -1)? }
             }
             _ => return None,
         };
@@ -426,8 +427,8 @@ mod tests {
             ("i < n && j <= i", "to min(i1 + 1, n) if i0 <= n - 1", "to i0 + 1 if i1 <= n - 1"),
             (
                 "doc[0, i] == doc[0, j] && j <= i",
-                { "from count(doc[0] < doc[0, i0]) to min(count(doc[0] < doc[0, i1] + 1), i1 + 1)" },
-                "from count(doc[0] < doc[0, i1]) to min(count(doc[0] < doc[0, i0] + 1), i0 + 1)",
+                { "from count(doc[0] < doc[0, i0]) to min(count(doc[0] <= doc[0, i1]), i1 + 1)" },
+                "from count(doc[0] < doc[0, i1]) to min(count(doc[0] <= doc[0, i0]), i0 + 1)",
             ),
             ("j > i && j < i", "", ""),
             ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
@@ -449,7 +450,7 @@ mod tests {
         for (predicate, expected) in [
             ("j <= i && i - j < w", "from j0 to j1 + w if w >= 1"),
             ("i / c == j / c", "from c * (j0 / c) to c * (j1 / c + 1)"),
-            ("doc[0, i] == doc[0, j]", "from count(doc[0] < doc[0, j0]) to count(doc[0] < doc[0, j1] + 1)"),
+            ("doc[0, i] == doc[0, j]", "from count(doc[0] < doc[0, j0]) to count(doc[0] <= doc[0, j1])"),
         ] {
             let expr = parse_expr(predicate, program.parameters()).unwrap();
             let found = visiting_queries(&expr, program.parameters());
