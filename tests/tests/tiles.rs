@@ -88,13 +88,13 @@ fn the_gallery_on_wgpu() {
 
 #[test]
 fn predicates_on_the_cpu() {
-    check_predicates(&devices::cpu(), 1);
+    check_predicates(&devices::cpu(), 3);
 }
 
 #[test]
 fn predicates_on_wgpu() {
     if let Some(device) = devices::wgpu("predicates_on_wgpu") {
-        check_predicates(&device, 4);
+        check_predicates(&device, 8);
     }
 }
 
