@@ -240,7 +240,7 @@ fn with_tiling(
         needed_tiles: needed.map(|needed| needed.iter().sum()),
         pairs,
         visible_pairs: visible.as_ref().map(|visible| visible.pairs),
-        executed_flops: tiles.visited * tile_pairs * flops,
+        executed_flops: tiles.visited.saturating_mul(tile_pairs * flops),
         useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
         masked_rows: visible.map(|visible| visible.masked),
         bytes: looked_at.bytes(visited_keys),
@@ -263,7 +263,9 @@ impl Looked<'_> {
         let (query_tiles, key_tiles) = (self.tiling.query_tiles(), self.tiling.key_tiles(key_loop));
         let (heads, repeated) = self.launch.heads_that_differ(key_loop.tile_exprs());
         if self.tiling.tensors.len() < self.program.tensors.len() {
-            let reads = |expr: &Expr| matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. });
+            let reads = |expr: &Expr| {
+                matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. } | Expr::Next { .. })
+            };
             let mut exprs = key_loop.tile_exprs().chain(key_loop.visible());
             if let Some(expr) = exprs.find(|expr| expr.any(&mut |expr| reads(expr))) {
                 return Err(ReportError::NeedsTensors(expr.display(parameters).to_string()));

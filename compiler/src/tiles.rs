@@ -53,6 +53,9 @@ impl Tiling<'_> {
         query_tile: usize,
     ) -> Result<Vec<Run>, EvalError> {
         let keys = self.launch.keys[key_loop.pair];
+        if keys.length == 0 {
+            return Ok(Vec::new());
+        }
         let mut at = self.environment(batch, head, query_tile);
         let mut visited = self.spans(&key_loop.visit, &at, |from, to| keys.tiles(from, to, self.key_tile))?;
         visited.sort_unstable();

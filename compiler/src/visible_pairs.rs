@@ -15,7 +15,7 @@ use crate::typing::Parameters;
 use std::ops::RangeInclusive;
 
 /// The most queries, of all heads and batches that differ, whose keys are counted.
-pub const MAX_COUNTED_ROWS: u64 = 1 << 24;
+pub const MAX_COUNTED_ROWS: u64 = 1 << 21;
 
 /// The most pairs of partial tiles, of all heads and batches that differ, on which masks are evaluated.
 pub const MAX_COUNTED_PAIRS: u64 = 1 << 24;
@@ -47,14 +47,17 @@ pub fn exact_ranges(key_loop: &KeyLoop, parameters: Parameters) -> Option<Vec<Ke
     }
     let of_query = |expr: &Option<Expr>| expr.as_ref().map(|expr| simplify(&for_one_query(expr), parameters));
     let ranges = key_loop.visit.iter();
-    Some(
-        ranges
-            .map(|range| KeyRange { when: of_query(&range.when), from: of_query(&range.from), to: of_query(&range.to) })
-            .collect(),
-    )
+    let ranges: Vec<_> = ranges
+        .map(|range| KeyRange { when: of_query(&range.when), from: of_query(&range.from), to: of_query(&range.to) })
+        .collect();
+    // An extreme over one index is its element, but over a box that only comes to be one it is that of a block.
+    let of_a_block =
+        |expr: &Expr| matches!(expr, Expr::Extreme { index, .. } if index.iter().any(|(first, last)| first != last));
+    let exact = !ranges.iter().flat_map(KeyRange::exprs).any(|expr| expr.any(&mut |expr| of_a_block(expr)));
+    exact.then_some(ranges)
 }
 
-/// What an expression of a tile of queries is for a tile of one. An extreme over a single index is the element.
+/// What an expression of a tile of queries is for a tile of one.
 fn for_one_query(expr: &Expr) -> Expr {
     match expr {
         Expr::QueryFirst | Expr::QueryLast => Expr::Query,

@@ -74,10 +74,16 @@ pub(crate) fn compile(
         return Ok(program.clone());
     }
     let program = passes::compile(spec, scalars, operands, schedule)?;
-    for note in notes::of_program(spec, scalars, &program) {
-        log::log!(note.level, "{note}");
-    }
-    let program = Compiled::new(if skipping { program } else { program.without_skipping() });
+    let program = if skipping {
+        for note in notes::of_program(spec, scalars, &program) {
+            log::log!(note.level, "{note}");
+        }
+        program
+    } else {
+        log::warn!("`{}` has launches that visit every tile, because what decides of tiles does not fit", spec.name);
+        program.without_skipping()
+    };
+    let program = Compiled::new(program);
     programs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, program.clone());
     Ok(program)
 }

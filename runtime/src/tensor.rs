@@ -230,7 +230,8 @@ impl Tensor {
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. It must not be
-    /// written to while this tensor is in use.
+    /// written to while this tensor, or a clone of it, exists: what kernels found of a captured tensor's elements (their range,
+    /// order and extremes) is kept with it. After a write, take a new tensor of the handle.
     ///
     /// # Errors
     /// [`Error::HandleType`] for an element type that is not one of [`DType`]; [`Error::OtherDevice`] for memory of another

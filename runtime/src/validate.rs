@@ -12,6 +12,9 @@ use purview_compiler::launch::Keys;
 use purview_compiler::spec::{Accumulator, Order, ScalarValue, Spec, TensorType};
 use std::collections::HashSet;
 
+/// The most pairs of a query and a key, of all heads and batches, that a report is made of.
+const MAX_PAIRS: u128 = 1 << 46;
+
 /// Numbers, types and ranges of scalars and captured tensors.
 pub(crate) fn arguments(spec: &Spec, scalars: &[ScalarValue], tensors: &[Tensor], pairs: usize) -> Result<(), Error> {
     let counts = [
@@ -127,6 +130,14 @@ pub(crate) fn shape(
             return Err(Error::Count { attention, what, expected: spec.pairs.len(), given: lengths.len() });
         }
     };
+    // A report counts in 64 bits.
+    let most = lengths.iter().max().copied().unwrap_or(0);
+    let pairs = [batch, heads, queries.max(1), most.max(1)]
+        .iter()
+        .fold(1u128, |pairs, length| pairs.saturating_mul(*length as u128));
+    if pairs > MAX_PAIRS {
+        return Err(Error::TooLarge { shape: vec![batch, heads, queries, most] });
+    }
     operation(spec, options, Operation::sizes(batch, heads, kv_heads, queries, shape.operands()), &lengths)
 }
 

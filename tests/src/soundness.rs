@@ -149,6 +149,19 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
             check_queries_of_keys(&program, &predicate, &visible, &at, tile);
             for i0 in QUERIES {
                 for i1 in i0..(i0 + tile as i64).min(QUERIES.end) {
+                    if let Some(hop) = &key_loop.hop {
+                        let at = Environment { query_first: i0, query_last: i1, ..at };
+                        for j0 in (0..LENGTH).step_by(tile) {
+                            let hop =
+                                evaluate(hop, &Environment { key_first: j0 as i64, ..at }).expect("a hop has a value");
+                            let end = hop.map_or(0, Value::int).clamp(j0 as i64, LENGTH as i64) as usize;
+                            let seen = visible.pairs(i0, i1, j0, end);
+                            assert!(
+                                seen == 0,
+                                "{seen} visible pairs of {i0}..={i1} are hopped over from {j0}\n{program}"
+                            );
+                        }
+                    }
                     for length in (1..=LENGTH).filter(|length| *length == LENGTH || length % tile != 0) {
                         let keys = vec![Keys { length, offset: 0 }; spec.pairs.len()];
                         let launch = Launch {

@@ -232,3 +232,15 @@ fn a_launch_is_not_refused_for_what_decides_of_tiles() {
     }
     failures.report();
 }
+
+#[test]
+fn a_divisor_of_zero_does_not_matter_without_keys() {
+    for device in all_devices("a_divisor_of_zero_does_not_matter_without_keys") {
+        let query = Tensor::from_slice(&device, [1, 1, 4, 2], &[1.0f32; 8]).unwrap();
+        let none = Tensor::from_slice::<f32>(&device, [1, 1, 0, 2], &[]).unwrap();
+        let attention = purview_examples::block_causal::block_causal(0);
+        assert_eq!(attention.run(&device, &query, &none, &none).unwrap().to_vec::<f32>().unwrap(), [0.0; 8]);
+        let report = attention.report(&Shape::new(1, 1, 4, 2).with_keys([0])).unwrap();
+        assert_eq!((report.tiles.visited, report.tiles.total), (0, 0));
+    }
+}

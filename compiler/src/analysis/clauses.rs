@@ -8,6 +8,9 @@ use crate::typing::Parameters;
 /// The most alternatives that a predicate is taken apart into; a part of it that has more stays whole.
 pub const MAX_CLAUSES: usize = 16;
 
+/// The most conditions of an alternative, likewise: what is derived from each two of them is checked, too.
+const MAX_CONDITIONS: usize = 32;
+
 /// Conditions that must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clause {
@@ -91,7 +94,7 @@ impl Alternatives<'_> {
     /// The alternatives of two conditions that both hold. Where there are too many, the one that has more stays whole.
     fn both_of(&self, a: (&Expr, bool), b: (&Expr, bool)) -> Vec<Clause> {
         let (of_a, of_b) = (self.of(a.0, a.1), self.of(b.0, b.1));
-        let (of_a, of_b) = if of_a.len() * of_b.len() <= MAX_CLAUSES {
+        let (of_a, of_b) = if both(of_a.clone(), of_b.clone()).is_some() {
             (of_a, of_b)
         } else if of_a.len() > of_b.len() {
             (vec![other(a.0, a.1)], of_b)
@@ -222,7 +225,10 @@ fn product(a: &[Clause], b: &[Clause]) -> Vec<Clause> {
 }
 
 fn both(a: Vec<Clause>, b: Vec<Clause>) -> Option<Vec<Clause>> {
-    (a.len() * b.len() <= MAX_CLAUSES).then(|| product(&a, &b))
+    let longest =
+        |clauses: &[Clause]| clauses.iter().map(|clause| clause.at_most_zero.len() + clause.others.len()).max();
+    let conditions = longest(&a).unwrap_or(0) + longest(&b).unwrap_or(0);
+    (a.len() * b.len() <= MAX_CLAUSES && conditions <= MAX_CONDITIONS).then(|| product(&a, &b))
 }
 
 fn either(mut a: Vec<Clause>, b: Vec<Clause>) -> Option<Vec<Clause>> {

@@ -63,6 +63,16 @@ pub enum RangeError {
         /// The greatest.
         high: i64,
     },
+    /// A captured tensor whose summary would be too large; only of [`check_tiles`].
+    #[error("a summary of `{tensor}` would have {blocks} blocks, at most {most} are made")]
+    Summary {
+        /// The tensor's name.
+        tensor: String,
+        /// The blocks that its summary would have.
+        blocks: u64,
+        /// The most there may be.
+        most: u64,
+    },
     /// Positions that leave 32 bits.
     #[error("{what} are at {low}..={high}, which leaves 32 bits")]
     Positions {
@@ -119,21 +129,30 @@ pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(
     Ok(())
 }
 
-/// Refuses what decides of the program's tiles where it could leave 32 bits, for a launch that [`check_launch`] accepts. A sum of
+/// The most blocks of a summary of a captured tensor: with three numbers for each, 192 MB.
+const MAX_SUMMARY_BLOCKS: u64 = 1 << 24;
+
+/// Refuses what decides of the program's tiles where it could leave 32 bits, or needs a summary of more than 2²⁴ blocks, for a launch
+/// that [`check_launch`] accepts. A sum of
 /// positions and scalars may do so even where those of the mask do not: the program must then be run
 /// [without skipping](Program::without_skipping).
 pub fn check_tiles(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
     if launch.is_empty() {
         return Ok(());
     }
+    for summary in program.summaries() {
+        let shape = &launch.tensors[summary.tensor].shape;
+        let blocks = summary.shape(shape).iter().fold(1u64, |blocks, length| blocks.saturating_mul(*length as u64));
+        if blocks > MAX_SUMMARY_BLOCKS {
+            let tensor = program.tensors[summary.tensor].name.clone();
+            return Err(RangeError::Summary { tensor, blocks, most: MAX_SUMMARY_BLOCKS });
+        }
+    }
     let compiled =
         Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
     for key_loop in &program.loops {
         let pair = key_loop.pair;
-        if launch.keys[pair].length == 0 {
-            continue;
-        }
-        // Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
+        // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
         let checks = Checks { overflow: true, division: true, index: false };
         for expr in key_loop.tile_exprs() {
             compiled.walk(expr, &Facts::none(), checks, pair)?;

@@ -38,6 +38,7 @@ pub fn range(form: &Affine, parameters: Parameters) -> Option<(Affine, Affine)> 
 }
 
 /// Whether some pair may satisfy a predicate, and whether all do.
+#[derive(Clone)]
 struct Truth {
     some: Expr,
     all: Expr,
@@ -68,12 +69,6 @@ impl Truth {
     }
 }
 
-impl Clone for Truth {
-    fn clone(&self) -> Truth {
-        Truth { some: self.some.clone(), all: self.all.clone() }
-    }
-}
-
 /// The integers from a least to a greatest.
 type Interval = (Expr, Expr);
 
@@ -83,6 +78,11 @@ struct Tile<'a> {
 
 impl Tile<'_> {
     fn truth(&self, predicate: &Expr) -> Truth {
+        let truth = self.truth_of_any_size(predicate);
+        if truth.some.size().max(truth.all.size()) > MAX_SIZE { Truth::UNKNOWN } else { truth }
+    }
+
+    fn truth_of_any_size(&self, predicate: &Expr) -> Truth {
         if predicate.is_uniform() {
             return Truth::uniform(predicate.clone());
         }
@@ -182,8 +182,12 @@ impl Tile<'_> {
         Some((low.to_expr()?, high.to_expr()?))
     }
 
-    /// The interval of an integer that is no sum.
+    /// The interval of an integer that is no sum; `None` also where it would be too large an expression.
     fn atom(&self, expr: &Expr) -> Option<Interval> {
+        self.atom_of_any_size(expr).filter(|(low, high)| low.size().max(high.size()) <= MAX_SIZE)
+    }
+
+    fn atom_of_any_size(&self, expr: &Expr) -> Option<Interval> {
         if expr.is_uniform() {
             return Some((expr.clone(), expr.clone()));
         }

@@ -565,9 +565,11 @@ impl Captured {
             let element = stored(scope, self, offset.expand.read_value(scope));
             match &self.elements {
                 ElementsExpand::F32(_) | ElementsExpand::I32(_) => element.into(),
+                // Any element that is not zero is true, also one whose highest bit is set.
                 ElementsExpand::U8(_) | ElementsExpand::U32(_) => {
-                    let one = i32::__expand_native_min(scope, element, constant_int(1));
-                    one.into()
+                    let truth = i32::__expand_native_ne(scope, element, constant_int(0));
+                    let (one, zero) = (constant_int(1), constant_int(0));
+                    select::expand::<i32>(scope, truth.into(), one.into(), zero.into())
                 }
             }
         })

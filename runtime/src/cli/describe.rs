@@ -52,8 +52,10 @@ fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
         let default = default.map_or(String::new(), |value| format!(" = {}", scalar_json(value)));
         format!("{comptime}{}: {}{default}", param.name, param.ty.name())
     });
-    let tensors =
-        spec.tensors.iter().map(|param| format!("{}: Tensor<{}, {}>", param.name, param.ty.name(), param.rank));
+    let tensors = spec.tensors.iter().map(|param| {
+        let sorted = if param.order.is_sorted() { "#[sorted] " } else { "" };
+        format!("{sorted}{}: Tensor<{}, {}>", param.name, param.ty.name(), param.rank)
+    });
     pairs.chain(scalars).chain(tensors).collect()
 }
 
@@ -64,7 +66,7 @@ fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Va
         json!({ "name": param.name, "type": param.ty.name(), "comptime": param.comptime, "default": default })
     });
     let tensors = spec.tensors.iter();
-    let tensors = tensors.map(|param| json!({ "name": param.name, "type": param.ty.name(), "rank": param.rank }));
+    let tensors = tensors.map(|param| json!({ "name": param.name, "type": param.ty.name(), "rank": param.rank, "sorted": param.order.is_sorted() }));
     json!({
         "name": name,
         "doc": spec.doc,
