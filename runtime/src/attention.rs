@@ -14,6 +14,7 @@ use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
+use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::Schedule;
@@ -250,6 +251,11 @@ impl AnyAttention {
             program = compile(false)?;
         }
         validate::sorted(&self.spec, &self.tensors)?;
+        if log::log_enabled!(log::Level::Info) {
+            for note in notes::of_launch(&self.spec, &program, &described, None) {
+                log::log!(note.level, "{note}");
+            }
+        }
         launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors, counters)
     }
 

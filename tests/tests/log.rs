@@ -1,5 +1,5 @@
-//! What is logged when a program is compiled: once, with the place where it is written. A process has one logger, so this file is a
-//! test of its own.
+//! What is logged when a program is compiled: once, with the place where it is written; and at launches. A process has one logger, so
+//! this file is a test of its own.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use purview::prelude::*;
@@ -29,6 +29,18 @@ fn every_other(q: Query, k: Key, v: Value) -> Output {
     }
 }
 
+/// Each query sees itself and what is before it.
+#[attention]
+fn causal(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
 struct Kept(Mutex<Vec<(Level, String)>>);
 
 impl Log for Kept {
@@ -37,7 +49,7 @@ impl Log for Kept {
     }
 
     fn log(&self, record: &Record) {
-        if record.target().starts_with("purview::cache") {
+        if ["purview::cache", "purview::attention"].contains(&record.target()) {
             self.0.lock().unwrap().push((record.level(), record.args().to_string()));
         }
     }
@@ -59,8 +71,19 @@ fn notes_are_logged_once() {
         assert_eq!(out, vec![0.0; length * 8]);
         every_other().run(&device, &x, &x, &x).unwrap();
     }
+    causal().with_query_offset(0).run(&device, &tensor(3), &tensor(5), &tensor(5)).unwrap();
     let logged = LOG.0.lock().unwrap();
-    let [(Level::Warn, never), (Level::Debug, open)] = &logged[..] else { panic!("{logged:?}") };
+    let [(Level::Warn, never), (Level::Debug, open), (Level::Info, aligned)] = &logged[..] else {
+        panic!("{logged:?}")
+    };
+    assert_eq!(
+        *aligned,
+        format!(
+            "{}:38:52: note: the queries are aligned to the first keys: the first is at position 0, and the last 2 keys are after \
+             all of them; with_query_offset(kv_len - q_len), which is the default, aligns them to the last",
+            file!()
+        )
+    );
     assert_eq!(*never, format!("{}:14:20: warning: this mask is always false: no query sees a key of `k`", file!()));
     assert_eq!(
         *open,
