@@ -215,15 +215,18 @@ pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
     let mut visit = |expr: &Expr| {
         expr.any(&mut |expr| {
             let parameters = program.parameters();
-            let arithmetic = matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. })
-                || (parameters.assume_type(expr) == Type::Int && matches!(expr, Expr::Unary(..) | Expr::Binary(..)));
-            if arithmetic {
-                for operand in expr.children() {
-                    if let Expr::Load { tensor, .. } | Expr::Extreme { tensor, .. } = operand
-                        && program.tensors[*tensor].ty == TensorType::I32
-                    {
-                        needed.insert(*tensor);
-                    }
+            let operands = match expr {
+                // What is counted is compared with elements, and only indices matter.
+                Expr::Count { index, .. } => index.iter().collect(),
+                Expr::Load { .. } | Expr::Extreme { .. } | Expr::Next { .. } => expr.children(),
+                Expr::Unary(..) | Expr::Binary(..) if parameters.assume_type(expr) == Type::Int => expr.children(),
+                _ => Vec::new(),
+            };
+            for operand in operands {
+                if let Expr::Load { tensor, .. } | Expr::Extreme { tensor, .. } = operand
+                    && program.tensors[*tensor].ty == TensorType::I32
+                {
+                    needed.insert(*tensor);
                 }
             }
             false

@@ -79,7 +79,7 @@ fn notes_are_logged_once() {
     assert_eq!(
         *aligned,
         format!(
-            "{}:38:52: note: the queries are aligned to the first keys: the first is at position 0, and the last 2 keys are after \
+            "{}:38:54: note: the queries are aligned to the first keys: the first is at position 0, and the last 2 keys are after \
              all of them; with_query_offset(kv_len - q_len), which is the default, aligns them to the last",
             file!()
         )
