@@ -145,7 +145,7 @@ strided  Each query sees every `stride`-th key before it.
     assert_eq!(window["accumulator"], "Softmax");
     assert_eq!(window["pairs"], json!([{ "key": "k", "value": "v" }]));
     assert_eq!(window["scalars"][3], json!({ "name": "steep", "type": "bool", "comptime": false, "default": false }));
-    assert_eq!(window["tensors"], json!([{ "name": "bias", "type": "f32", "rank": 1 }]));
+    assert_eq!(window["tensors"], json!([{ "name": "bias", "type": "f32", "rank": 1, "sorted": false }]));
     assert_eq!(variants["variants"][2]["accumulator"], "Sum");
     // What depends on the shape is no default.
     assert_eq!(variants["variants"][3]["scalars"][0]["default"], Json::Null);
