@@ -91,8 +91,8 @@ impl AnyAttention {
     /// The output for `query` and the pairs of keys and values, in the order of the signature.
     ///
     /// # Errors
-    /// Everything that [`Error`] lists but [`Error::Execution`], before anything is launched. What fails on the device itself
-    /// surfaces where the output is read.
+    /// Everything that [`Error`] lists, before the attention is launched; [`Error::Execution`] only where captured tensors are
+    /// looked at first (their range, whether they are sorted). What fails on the device later surfaces where the output is read.
     pub fn run(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
         self.launch(device, query, pairs, None).map(|(out, _)| out)
     }

@@ -8,7 +8,7 @@ use purview_compiler::passes::CompileError;
 use purview_compiler::report::ReportError;
 use thiserror::Error as ThisError;
 
-/// Why something could not be done. Every error is found before anything is launched, but for [`Error::Execution`].
+/// Why something could not be done. Every error is found before an attention is launched, but for [`Error::Execution`].
 #[derive(Clone, Debug, ThisError)]
 #[non_exhaustive]
 pub enum Error {

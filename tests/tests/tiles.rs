@@ -1,5 +1,7 @@
 //! The tiles that kernels visit, as they count them themselves, against the report; and what kernels find of captured tensors.
 
+use purview::cubecl::ir::{ElemType, UIntKind};
+use purview::cubecl::std::tensor::TensorHandle;
 use purview::golden::{Errors, relative_error};
 use purview::prelude::*;
 use purview::schedule::{CpuSchedule, SMALL_CUBE, Schedule};
@@ -243,4 +245,21 @@ fn a_divisor_of_zero_does_not_matter_without_keys() {
         let report = attention.report(&Shape::new(1, 1, 4, 2).with_keys([0])).unwrap();
         assert_eq!((report.tiles.visited, report.tiles.total), (0, 0));
     }
+}
+
+#[test]
+fn truth_values_of_all_ones() {
+    let device = devices::cpu();
+    // Half of the edges, in every block of 64: as 0 and 0xffff_ffff, and as the 0 and 1 that are made from a slice.
+    let edge = |at: usize| (at / 128 + at % 128).is_multiple_of(2);
+    let bytes: Vec<u8> = (0..128 * 128).flat_map(|at| if edge(at) { [0xff; 4] } else { [0; 4] }).collect();
+    let memory = device.client().create_from_slice(&bytes);
+    let handle = TensorHandle::new(memory, vec![128, 128], vec![128, 1], ElemType::UInt(UIntKind::U32));
+    let ones = Tensor::from_handle(&device, handle).unwrap();
+    let slice = Tensor::from_slice(&device, [128, 128], &(0..128 * 128).map(edge).collect::<Vec<bool>>()).unwrap();
+    let x =
+        Tensor::from_slice(&device, [1, 1, 128, 2], &(0..256).map(|at| at as f32 / 64.0).collect::<Vec<_>>()).unwrap();
+    let [found, want] =
+        [ones, slice].map(|graph| edges(&graph).run(&device, &x, &x, &x).unwrap().to_vec::<f32>().unwrap());
+    assert_eq!(found, want);
 }
