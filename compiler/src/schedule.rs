@@ -32,6 +32,9 @@ pub struct FewQueries {
     pub pack_gqa: bool,
     /// The keys of a tile are split over units, whose accumulators are merged at the end.
     pub split_kv: bool,
+    /// Where not 0: a tile, of one vector, has at most so many rows, and vectors run over the head dims instead of the rows. That
+    /// takes as many multiply-adds as there are rows and not as there are lanes.
+    pub along_head_dim: usize,
 }
 
 /// The sizes of the `cube` schedule.

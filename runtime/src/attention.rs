@@ -248,7 +248,8 @@ impl AnyAttention {
         if let (Schedule::Cpu(base), Some(cores), None, None) =
             (schedule, schedule::cores(device), self.options.schedule, counters)
         {
-            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation);
+            let dense = pairs.iter().all(|(key, value)| key.strides()[3] == 1 && value.strides()[3] == 1);
+            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation, dense);
             (schedule, few) = (Schedule::Cpu(for_few), how);
             program = compile(schedule, true)?;
         }

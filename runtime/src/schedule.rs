@@ -69,22 +69,30 @@ pub fn cpu(registers: VectorRegisters, operands: Operands) -> CpuSchedule {
 
 /// What becomes of the `cpu` schedule `base` of `program` for a launch with few queries: a tile has no more vectors than they fill,
 /// the heads of a group share it where tiles don't depend on the head, and keys are split where there are fewer tiles than keep
-/// all `units` at work.
+/// all `units` at work. A few rows need no vectors of their own: where keys and values are `dense`, vectors run along the head dim.
 pub(crate) fn for_few_queries(
     base: CpuSchedule,
     units: usize,
     program: &Program,
     operation: &Operation,
+    dense: bool,
 ) -> (CpuSchedule, FewQueries) {
     let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
     let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && program.heads_alike();
     let together = if pack_gqa { group } else { 1 };
     let rows = together * operation.queries;
     let vectors = rows.div_ceil(base.lanes).next_power_of_two().min(base.vectors);
-    let schedule = CpuSchedule { vectors, rows: base.rows * base.vectors / vectors, ..base };
+    let schedule = CpuSchedule { vectors, rows: (base.rows * base.vectors / vectors).min(8), ..base };
     let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
     let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
-    (schedule, FewQueries { pack_gqa, split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)) })
+    let whole_vectors = [program.operands.qk_dim, program.operands.v_dim].iter().all(|dim| dim.is_multiple_of(base.lanes));
+    let along = vectors == 1 && dense && whole_vectors && 2 * rows <= base.lanes;
+    let few = FewQueries {
+        pack_gqa,
+        split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)),
+        along_head_dim: if along { rows.next_power_of_two() } else { 0 },
+    };
+    (schedule, few)
 }
 
 /// Whether `device` can run `schedule`.

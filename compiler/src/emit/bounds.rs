@@ -167,7 +167,7 @@ impl VectorSpans {
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
     ) -> VectorSpans {
-        let lanes = comptime![schedule.lanes];
+        let lanes = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
         let ranges = comptime![key_loop.visit.len()];
         let size = comptime![if trims(&key_loop) { ranges * schedule.vectors } else { 1 }];
         let mut from = Array::new(size);
@@ -220,7 +220,7 @@ impl VectorSpans {
             }
         }
         let rows = comptime![Block::narrow(&schedule).rows];
-        Part { vector, from: first / rows * rows, to: last }
+        Part { vector: vector * comptime![Block::narrow(&schedule).vectors], from: first / rows * rows, to: last }
     }
 }
 

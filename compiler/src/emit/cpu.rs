@@ -118,6 +118,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             comptime![program.clone()],
                             comptime![key_loop.clone()],
                             schedule,
+                            few,
                             comptime![Block::wide(&schedule)],
                             true,
                         );
@@ -125,9 +126,10 @@ pub fn attention_cpu<E: Float, N: Size>(
                 }
                 if comptime![occurs(&key_loop, false)] {
                     if class == PARTIAL {
-                        // A vector of queries at a time, with only the keys that it sees some of.
-                        for vector in 0..rows.count.div_ceil(comptime![schedule.lanes]) {
-                            let part = spans.part(vector, key0, count, comptime![key_loop.clone()], schedule);
+                        // Half of the queries at a time, with only the keys that they see some of.
+                        let narrow = comptime![Block::narrow(&schedule)];
+                        for half in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
+                            let part = spans.part(half, key0, count, comptime![key_loop.clone()], schedule);
                             if part.from < part.to {
                                 key_tile::<E, N>(
                                     &mut tile,
@@ -141,7 +143,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                                     comptime![program.clone()],
                                     comptime![key_loop.clone()],
                                     schedule,
-                                    comptime![Block::narrow(&schedule)],
+                                    few,
+                                    narrow,
                                     false,
                                 );
                             }
@@ -162,7 +165,7 @@ pub fn attention_cpu<E: Float, N: Size>(
         if comptime![few.split_kv] {
             tile.store_partial(partials, item, comptime![program.clone()], schedule);
         } else {
-            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule);
+            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
         }
         item = counter[0].fetch_add(1u32) as usize;
     }
@@ -172,9 +175,9 @@ pub fn attention_cpu<E: Float, N: Size>(
         sync_cube();
         let mut at = counter[1].fetch_add(1u32) as usize;
         while at < tiles {
-            tile.merge_partials(&*partials, at * splits, splits, comptime![program.clone()], schedule);
+            tile.merge_partials(&*partials, at * splits, splits, comptime![program.clone()], schedule, few);
             let rows = Rows::new(extent, at, schedule, few);
-            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule);
+            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
             at = counter[1].fetch_add(1u32) as usize;
         }
     }

@@ -6,7 +6,7 @@ use super::query_tile::QueryTile;
 use super::scores::apply;
 use super::softmax::exp2;
 use crate::ir::{Accumulator, KeyLoop};
-use crate::schedule::CpuSchedule;
+use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
 
 /// A register block of both products: rows of Sᵀ or Oᵀ, by vectors of queries.
@@ -24,10 +24,11 @@ impl Block {
         Block { rows: schedule.rows, vectors: schedule.vectors }
     }
 
-    /// One vector, and as many rows as take the same registers, where they divide the keys.
+    /// Half of the vectors, and twice the rows where they divide the keys.
     pub fn narrow(schedule: &CpuSchedule) -> Block {
-        let rows = schedule.rows * schedule.vectors;
-        Block { rows: if schedule.keys.is_multiple_of(rows) { rows } else { schedule.rows }, vectors: 1 }
+        let vectors = if schedule.vectors.is_multiple_of(2) { schedule.vectors / 2 } else { schedule.vectors };
+        let rows = schedule.rows * schedule.vectors / vectors;
+        Block { rows: if schedule.keys.is_multiple_of(rows) { rows } else { schedule.rows }, vectors }
     }
 }
 
@@ -59,6 +60,7 @@ pub fn key_tile<E: Float, N: Size>(
     #[comptime] program: Compiled,
     #[comptime] key_loop: KeyLoop,
     #[comptime] schedule: CpuSchedule,
+    #[comptime] few: FewQueries,
     #[comptime] block: Block,
     #[comptime] full: bool,
 ) {
@@ -67,11 +69,15 @@ pub fn key_tile<E: Float, N: Size>(
     let mean = comptime![matches!(program.accumulator, Accumulator::Mean)];
     let v_dim = comptime![program.operands.v_dim];
 
-    let mut row = part.from;
-    while row < part.to {
-        let qk_dim = comptime![program.operands.qk_dim];
-        score_rows::<E, N>(tile, pair, key_base, key0, row, part.vector, qk_dim, schedule, block);
-        row += comptime![block.rows];
+    let qk_dim = comptime![program.operands.qk_dim];
+    if comptime![few.along_head_dim > 0] {
+        dot_products::<E, N>(tile, &pair.key, key_base, key0, part, qk_dim, schedule, few);
+    } else {
+        let mut row = part.from;
+        while row < part.to {
+            score_rows::<E, N>(tile, pair, key_base, key0, row, part.vector, qk_dim, schedule, block);
+            row += comptime![block.rows];
+        }
     }
 
     for at in 0..comptime![block.vectors] {
@@ -97,9 +103,7 @@ pub fn key_tile<E: Float, N: Size>(
             if moved.vector_sum() != 0 {
                 let rescale = exp2::<N>(before - maximum);
                 sum *= rescale;
-                for column in 0..v_dim {
-                    tile.output[column * vectors + vector] *= rescale;
-                }
+                tile.rescale(vector, rescale, v_dim, schedule, few);
                 tile.maximum[vector] = maximum;
             }
             for key in part.from..part.to {
@@ -111,16 +115,20 @@ pub fn key_tile<E: Float, N: Size>(
         tile.sum[vector] = sum;
     }
 
-    let rows = comptime![block.rows];
-    let whole = comptime![v_dim / rows * rows];
-    let mut column = 0usize;
-    while column < whole {
-        accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, column, schedule, block);
-        column += rows;
-    }
-    if comptime![whole < v_dim] {
-        let rest = comptime![Block { rows: v_dim - whole, ..block }];
-        accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, whole, schedule, rest);
+    if comptime![few.along_head_dim > 0] {
+        accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, v_dim, schedule, few);
+    } else {
+        let rows = comptime![block.rows];
+        let whole = comptime![v_dim / rows * rows];
+        let mut column = 0usize;
+        while column < whole {
+            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, column, schedule, block);
+            column += rows;
+        }
+        if comptime![whole < v_dim] {
+            let rest = comptime![Block { rows: v_dim - whole, ..block }];
+            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, whole, schedule, rest);
+        }
     }
 }
 
@@ -220,4 +228,122 @@ fn accumulate_columns<E: Float, N: Size>(
             tile.output[(column + r) * vectors + part.vector + at] = sums[r * comptime![block.vectors] + at];
         }
     }
+}
+
+/// The scores of the part's keys as dot products, with vectors along the head dim.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn dot_products<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    key: &Operand<E>,
+    base: usize,
+    key0: usize,
+    part: Part,
+    #[comptime] qk_dim: usize,
+    #[comptime] schedule: CpuSchedule,
+    #[comptime] few: FewQueries,
+) {
+    let rows = comptime![few.along_head_dim];
+    let lanes = comptime![schedule.lanes];
+    let row_vectors = comptime![qk_dim / lanes];
+    for at in part.from..part.to {
+        let start = base + (key0 + at) * key.row;
+        let mut sums = Array::<Vector<f32, N>>::new(rows);
+        #[unroll]
+        for row in 0..rows {
+            sums[row] = Vector::new(0.0);
+        }
+        #[unroll]
+        for x in 0..row_vectors {
+            let elements = read_vector::<E, N>(key, start + x * lanes, lanes);
+            #[unroll]
+            for row in 0..rows {
+                sums[row] = fma(elements, tile.query[row * row_vectors + x], sums[row]);
+            }
+        }
+        let scores = tile.scores.with_vector_size_mut::<Const<1>>();
+        #[unroll]
+        for row in 0..rows {
+            let mut values = Array::<f32>::new(lanes);
+            #[unroll]
+            for lane in 0..lanes {
+                values[lane] = sums[row].extract(lane);
+            }
+            sum_halves(&mut values, comptime![lanes / 2]);
+            scores[at * lanes + row] = Vector::new(values[0]);
+        }
+    }
+}
+
+/// Leaves the sum of the first `2 * half` values in the first, `2 * half` being a power of two.
+#[cube]
+fn sum_halves(values: &mut Array<f32>, #[comptime] half: usize) {
+    if comptime![half > 0] {
+        #[unroll]
+        for at in 0..half {
+            values[at] += values[at + half];
+        }
+        sum_halves(values, comptime![half / 2]);
+    }
+}
+
+/// Adds to O the values of the part's keys times their weights, with vectors along the head dim: as many rows at once as the
+/// registers hold whole.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn accumulate_rows<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    value: &Operand<E>,
+    base: usize,
+    key0: usize,
+    part: Part,
+    #[comptime] v_dim: usize,
+    #[comptime] schedule: CpuSchedule,
+    #[comptime] few: FewQueries,
+) {
+    let lanes = comptime![schedule.lanes];
+    let row_vectors = comptime![v_dim / lanes];
+    let rows = comptime![(schedule.rows.max(1) * 2 / row_vectors).clamp(1, few.along_head_dim)];
+    let mut row = 0usize;
+    while row < comptime![few.along_head_dim] {
+        let mut sums = Array::<Vector<f32, N>>::new(comptime![rows * row_vectors]);
+        #[unroll]
+        for at in 0..comptime![rows * row_vectors] {
+            sums[at] = tile.output[row * row_vectors + at];
+        }
+        for key in part.from..part.to {
+            let start = base + (key0 + key) * value.row;
+            let mut weights = Array::<Vector<f32, N>>::new(rows);
+            let scores = tile.scores.with_vector_size::<Const<1>>();
+            #[unroll]
+            for r in 0..rows {
+                weights[r] = Vector::new(scores[key * lanes + row + r].extract(0usize));
+            }
+            #[unroll]
+            for x in 0..row_vectors {
+                let elements = read_vector::<E, N>(value, start + x * lanes, lanes);
+                #[unroll]
+                for r in 0..rows {
+                    let at = r * row_vectors + x;
+                    sums[at] = fma(elements, weights[r], sums[at]);
+                }
+            }
+        }
+        #[unroll]
+        for at in 0..comptime![rows * row_vectors] {
+            tile.output[row * row_vectors + at] = sums[at];
+        }
+        row += rows;
+    }
+}
+
+/// A vector of `operand`'s elements from `start`, which lie side by side. LLVM makes one load of it.
+#[cube]
+fn read_vector<E: Float, N: Size>(operand: &Operand<E>, start: usize, #[comptime] lanes: usize) -> Vector<f32, N> {
+    let mut vector = Vector::<f32, N>::new(0.0);
+    #[unroll]
+    for lane in 0..lanes {
+        vector.insert(lane, f32::cast_from(operand.data[start + lane]));
+    }
+    vector
 }

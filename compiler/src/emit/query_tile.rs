@@ -1,4 +1,6 @@
 //! The queries' side of a tile of the `cpu` schedule: which rows it has, Qᵀ, and the accumulator from its beginning to the output.
+//!
+//! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
 use super::arguments::{Compiled, Extent, Operand, Parameters};
 use super::expression::Place;
@@ -81,9 +83,9 @@ impl Rows {
 /// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
 #[derive(CubeType)]
 pub struct QueryTile<N: Size> {
-    /// Qᵀ, `[qk_dim, vectors]`.
+    /// Qᵀ, `[qk_dim, vectors]`, or Q, `[rows, qk_dim / lanes]`.
     pub query: Array<Vector<f32, N>>,
-    /// Oᵀ, `[v_dim, vectors]`.
+    /// Oᵀ, `[v_dim, vectors]`, or O, `[rows, v_dim / lanes]`.
     pub output: Array<Vector<f32, N>>,
     /// Sᵀ and then P of the current tile of keys, `[keys, vectors]`.
     pub scores: Array<Vector<f32, N>>,
@@ -127,7 +129,9 @@ impl<N: Size> QueryTile<N> {
         #[comptime] few: FewQueries,
     ) {
         let size = comptime![schedule.lanes * schedule.vectors];
+        let rows_packed = comptime![if few.along_head_dim > 0 { few.along_head_dim } else { size }];
         let qk_dim = comptime![program.operands.qk_dim];
+        let strides = comptime![element_strides(qk_dim, &schedule, few)];
         let mut factor = 1.0f32;
         if comptime![program.query_scale.is_some()] {
             factor = parameters
@@ -135,10 +139,10 @@ impl<N: Size> QueryTile<N> {
                 .extract(0usize);
         }
         let base = query.start + rows.batch * query.batch;
-        let columns = self.query.with_vector_size_mut::<One>();
+        let elements = self.query.with_vector_size_mut::<One>();
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
-        for row in 0..size {
+        for row in 0..rows_packed {
             let mut at = rows.first + min(row, rows.count - 1);
             let mut head = rows.head;
             if comptime![few.pack_gqa] {
@@ -149,7 +153,7 @@ impl<N: Size> QueryTile<N> {
             positions[row] = Vector::new(extent.query_offset + at as i32);
             let start = base + head * query.head + at * query.row;
             for x in 0..qk_dim {
-                columns[x * size + row] = Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
+                elements[row * comptime![strides.0] + x * comptime![strides.1]] = Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
             }
         }
     }
@@ -186,6 +190,31 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
+    /// Multiplies what was accumulated for the rows of `vector`.
+    pub fn rescale(
+        &mut self,
+        vector: usize,
+        factor: Vector<f32, N>,
+        #[comptime] v_dim: usize,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) {
+        if comptime![few.along_head_dim > 0] {
+            let row_vectors = comptime![v_dim / schedule.lanes];
+            #[unroll]
+            for row in 0..comptime![few.along_head_dim] {
+                let factor = Vector::<f32, N>::new(factor.extract(row));
+                for at in row * row_vectors..(row + 1) * row_vectors {
+                    self.output[at] *= factor;
+                }
+            }
+        } else {
+            for column in 0..v_dim {
+                self.output[column * comptime![schedule.vectors] + vector] *= factor;
+            }
+        }
+    }
+
     /// Divides by the sum where the accumulator does, transposes, and stores `rows`.
     pub fn finish<E: Float>(
         &mut self,
@@ -195,9 +224,10 @@ impl<N: Size> QueryTile<N> {
         empty_lse: f32,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
     ) {
-        let size = comptime![schedule.lanes * schedule.vectors];
         let v_dim = comptime![program.operands.v_dim];
+        let strides = comptime![element_strides(v_dim, &schedule, few)];
         let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
         for vector in 0..comptime![schedule.vectors] {
             let sum = self.sum[vector];
@@ -214,13 +244,13 @@ impl<N: Size> QueryTile<N> {
             self.sum[vector] = factor;
         }
         let first = rows.base + rows.first;
-        let columns = self.output.with_vector_size::<One>();
+        let elements = self.output.with_vector_size::<One>();
         let factors = self.sum.with_vector_size::<One>();
         for row in 0..rows.count {
             let factor = factors[row].extract(0usize);
             let start = (first + row) * v_dim;
             for column in 0..v_dim {
-                output[start + column] = E::cast_from(columns[column * size + row].extract(0usize) * factor);
+                output[start + column] = E::cast_from(elements[row * comptime![strides.0] + column * comptime![strides.1]].extract(0usize) * factor);
             }
         }
         if softmax {
@@ -259,10 +289,10 @@ impl<N: Size> QueryTile<N> {
         count: usize,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
     ) {
         let vectors = comptime![schedule.vectors];
-        let v_dim = comptime![program.operands.v_dim];
-        let columns = comptime![v_dim * vectors];
+        let columns = comptime![program.operands.v_dim * vectors];
         let size = comptime![partial_vectors(&program.operands, &schedule)];
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(EMPTY);
@@ -270,22 +300,36 @@ impl<N: Size> QueryTile<N> {
                 maximum = max(maximum, partials[partial * size + columns + vector]);
             }
             let mut sum = Vector::<f32, N>::new(0.0);
-            for column in 0..v_dim {
-                self.output[column * vectors + vector] = Vector::new(0.0);
-            }
+            self.rescale(vector, Vector::new(0.0), comptime![program.operands.v_dim], schedule, few);
             for partial in first..first + count {
-                let base = partial * size + vector;
-                let factor = exp2::<N>(partials[base + columns] - maximum);
-                sum = fma(partials[base + comptime![columns + vectors]], factor, sum);
-                for column in 0..v_dim {
-                    let at = column * vectors;
-                    self.output[at + vector] = fma(partials[base + at], factor, self.output[at + vector]);
+                let base = partial * size;
+                let factor = exp2::<N>(partials[base + columns + vector] - maximum);
+                sum = fma(partials[base + comptime![columns + vectors] + vector], factor, sum);
+                if comptime![few.along_head_dim > 0] {
+                    let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
+                    #[unroll]
+                    for row in 0..comptime![few.along_head_dim] {
+                        let factor = Vector::<f32, N>::new(factor.extract(row));
+                        for at in row * row_vectors..(row + 1) * row_vectors {
+                            self.output[at] = fma(partials[base + at], factor, self.output[at]);
+                        }
+                    }
+                } else {
+                    for column in 0..comptime![program.operands.v_dim] {
+                        let at = column * vectors + vector;
+                        self.output[at] = fma(partials[base + at], factor, self.output[at]);
+                    }
                 }
             }
             self.maximum[vector] = maximum;
             self.sum[vector] = sum;
         }
     }
+}
+
+/// From an element of Qᵀ or Oᵀ to the next row's, and to the next one of the same row, of `dim`.
+fn element_strides(dim: usize, schedule: &CpuSchedule, few: FewQueries) -> (usize, usize) {
+    if few.along_head_dim > 0 { (dim, 1) } else { (1, schedule.lanes * schedule.vectors) }
 }
 
 /// The vectors of a partial: Oᵀ, m and l.
