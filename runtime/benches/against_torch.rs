@@ -3,8 +3,8 @@
 //!
 //! `./x bench --against torch` sets PyTorch up and runs it; `--help` lists the arguments. For each case both sides first have to
 //! give the same output. Then each turn measures the machine's peak, ours, SDPA, FlexAttention and its mask, one after the other;
-//! times are medians over turns, and ratios medians of the turns' own ratios. Times include the launch, the allocation of the
-//! output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
+//! times are medians over turns, ratios medians of the turns' own ratios, and the peak (and when decoding the read bandwidth) the
+//! best of the case's turns. Times include the launch, the allocation of the output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
 
 #![allow(missing_docs)] // clap and CubeCL derive items without.
 
@@ -72,6 +72,8 @@ struct Row {
     ratio_flex_with_mask: Option<f64>,
     gflops: Option<f64>,
     peak_share: Option<f64>,
+    peak: f64,
+    bandwidth: Option<f64>,
     bandwidth_share: Option<f64>,
     first: f64,
     flex_first: Option<f64>,
@@ -161,7 +163,8 @@ fn row(
     let report = inputs.attention.report(&case.shape()).map_err(failed)?;
 
     let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer };
-    let mut measured: Vec<Turn> = Vec::new();
+    let mut measured: Vec<Times> = Vec::new();
+    let (mut best_peak, mut best_bandwidth) = (0f64, None::<f64>);
     // The first turn finds out how many calls a turn takes, and is not counted.
     let mut counts = [1; 4];
     for turn in 0..=turns {
@@ -171,28 +174,33 @@ fn row(
         if turn == 0 {
             counts = times.map(|time| time.map_or(1, calls));
         } else {
-            measured.push(Turn { peak, bandwidth, times });
+            measured.push(times);
         }
+        best_peak = best_peak.max(peak);
+        best_bandwidth = match (best_bandwidth, bandwidth) {
+            (Some(best), Some(next)) => Some(best.max(next)),
+            (best, next) => best.or(next),
+        };
     }
-    let over_turns = |value: &dyn Fn(&Turn) -> Option<f64>| {
+    let over_turns = |value: &dyn Fn(&Times) -> Option<f64>| {
         let values: Option<Vec<f64>> = measured.iter().map(value).collect();
         values.map(median)
     };
     let flops = report.useful_flops.map(|flops| flops as f64);
     Ok(Row {
         case,
-        ours: over_turns(&|turn| turn.times[OURS]).unwrap_or(f64::NAN),
-        sdpa: over_turns(&|turn| turn.times[SDPA]),
-        flex: over_turns(&|turn| turn.times[FLEX]),
-        flex_mask: over_turns(&|turn| turn.times[FLEX_MASK]),
-        ratio_sdpa: over_turns(&|turn| Some(turn.times[SDPA]? / turn.times[OURS]?)),
-        ratio_flex: over_turns(&|turn| Some(turn.times[FLEX]? / turn.times[OURS]?)),
-        ratio_flex_with_mask: over_turns(&|turn| {
-            Some((turn.times[FLEX]? + turn.times[FLEX_MASK]?) / turn.times[OURS]?)
-        }),
-        gflops: over_turns(&|turn| Some(flops? / turn.times[OURS]? / 1e6)),
-        peak_share: over_turns(&|turn| Some(flops? / turn.times[OURS]? / 1e6 / turn.peak)),
-        bandwidth_share: over_turns(&|turn| Some(case.bytes() as f64 / turn.times[OURS]? / 1e6 / turn.bandwidth?)),
+        ours: over_turns(&|times| times[OURS]).unwrap_or(f64::NAN),
+        sdpa: over_turns(&|times| times[SDPA]),
+        flex: over_turns(&|times| times[FLEX]),
+        flex_mask: over_turns(&|times| times[FLEX_MASK]),
+        ratio_sdpa: over_turns(&|times| Some(times[SDPA]? / times[OURS]?)),
+        ratio_flex: over_turns(&|times| Some(times[FLEX]? / times[OURS]?)),
+        ratio_flex_with_mask: over_turns(&|times| Some((times[FLEX]? + times[FLEX_MASK]?) / times[OURS]?)),
+        gflops: over_turns(&|times| Some(flops? / times[OURS]? / 1e6)),
+        peak_share: over_turns(&|times| Some(flops? / times[OURS]? / 1e6 / best_peak)),
+        bandwidth_share: over_turns(&|times| Some(case.bytes() as f64 / times[OURS]? / 1e6 / best_bandwidth?)),
+        peak: best_peak,
+        bandwidth: best_bandwidth,
         first,
         flex_first: answer.flex_first,
         flex_mask_first: answer.flex_mask_first,
@@ -200,12 +208,8 @@ fn row(
     })
 }
 
-/// What a turn measured: the machine, and the milliseconds of each side.
-struct Turn {
-    peak: f64,
-    bandwidth: Option<f64>,
-    times: [Option<f64>; 4],
-}
+/// The milliseconds of a call of each side in a turn.
+type Times = [Option<f64>; 4];
 
 /// The places of the sides in a turn's times.
 const OURS: usize = 0;
@@ -222,7 +226,7 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     /// The milliseconds of a call of each side that can run the case, over so many calls.
-    fn measure(&mut self, calls: &[usize; 4]) -> Result<[Option<f64>; 4], String> {
+    fn measure(&mut self, calls: &[usize; 4]) -> Result<Times, String> {
         let (sdpa, flex) = (self.answer.sdpa.is_ok(), self.answer.flex.is_ok());
         let mut times = [None; 4];
         sleep(QUIET);
@@ -282,7 +286,9 @@ impl Row {
             "ratio_flex_with_mask": self.ratio_flex_with_mask,
             "gflops": self.gflops,
             "peak_share": self.peak_share,
+            "peak_gflops": self.peak,
             "bandwidth_share": self.bandwidth_share,
+            "bandwidth_gb_s": self.bandwidth,
             "first_ms": self.first,
             "flex_first_ms": self.flex_first,
             "flex_mask_first_ms": self.flex_mask_first,

@@ -294,11 +294,19 @@ impl Inputs {
     /// # Errors
     /// As [`AnyAttention::run`] and [`Device::sync`].
     pub fn run(&mut self) -> Result<Tensor, Error> {
-        let (key, value) = &self.pairs[self.next];
-        self.next = (self.next + 1) % self.pairs.len();
-        let out = self.attention.run(&self.device, &self.query, &[(key, value)])?;
+        let out = self.launch()?;
         self.device.sync()?;
         Ok(out)
+    }
+
+    /// Launches it once.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`].
+    pub fn launch(&mut self) -> Result<Tensor, Error> {
+        let (key, value) = &self.pairs[self.next];
+        self.next = (self.next + 1) % self.pairs.len();
+        self.attention.run(&self.device, &self.query, &[(key, value)])
     }
 }
 

@@ -47,25 +47,20 @@ impl Torch {
     pub fn open(device: &str, cores: usize) -> Result<Torch, String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/torch_side.py");
         let python = python();
-        let directory = std::env::temp_dir().join(format!("purview-against-torch-{}", std::process::id()));
-        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        let started = Command::new(&python)
-            .arg(&script)
-            // Nothing that an earlier run compiled: first calls are measured.
-            .env("TORCHINDUCTOR_CACHE_DIR", directory.join("inductor"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
+        let started = Command::new(&python).arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started.map_err(|error| {
             format!(
                 "{} does not start ({error}): ./x bench --against torch sets PyTorch up, or set {PYTHON} to a Python that has it",
                 python.to_string_lossy()
             )
         })?;
+        let directory = std::env::temp_dir().join(format!("purview-against-torch-{}", std::process::id()));
+        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
         let answers = answers.ok_or("PyTorch's process has no output")?;
         let mut torch = Torch { child, requests, answers, directory, version: String::new(), threads: 0 };
-        let opened = torch.ask(&json!({ "operation": "open", "device": device, "threads": cores }))?;
+        let cache = torch.directory.join("inductor");
+        let opened = torch.ask(&json!({ "operation": "open", "device": device, "threads": cores, "cache": cache }))?;
         torch.version = opened["torch"].as_str().unwrap_or("?").into();
         torch.threads = opened["threads"].as_u64().unwrap_or(0);
         Ok(torch)
