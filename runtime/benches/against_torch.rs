@@ -15,10 +15,11 @@ mod ratios_svg;
 mod torch_process;
 mod turns;
 
-use cases::{CASES, Case, Inputs, chosen};
+use cases::{CASES, Case, Inputs, chosen, element};
 use clap::Parser;
 use machine::Machine;
 use purview::Device;
+use purview::ir::Element;
 use ratios_svg::{Bar, ratios_svg};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -30,8 +31,15 @@ use turns::{calls, median, time};
 
 /// How long nothing runs before a side's turn, so that the other's threads sleep.
 const QUIET: Duration = Duration::from_millis(20);
-/// The greatest difference of two outputs that counts as the same: both sum in f32, in another order.
-const TOLERANCE: f32 = 2e-5;
+/// The greatest difference of two outputs that counts as the same. Both sum in f32, in another order; with 16 bits PyTorch rounds
+/// weights and biases too.
+fn tolerance(element: Element) -> f32 {
+    match element {
+        Element::F32 => 2e-5,
+        Element::F16 => 4e-3,
+        Element::Bf16 => 3e-2,
+    }
+}
 
 /// Purview against PyTorch, in turns.
 #[derive(Parser)]
@@ -46,6 +54,9 @@ struct Arguments {
     /// The device on both sides: cpu, or cuda where purview is built with that feature
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
     device: String,
+    /// The type of queries, keys and values on both sides: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = element, value_name = "TYPE")]
+    dtype: Element,
     /// Prints an array of objects rather than a table
     #[arg(long)]
     json: bool,
@@ -63,6 +74,7 @@ struct Arguments {
 /// A case's results.
 struct Row {
     case: &'static Case,
+    element: Element,
     ours: f64,
     sdpa: Option<f64>,
     flex: Option<f64>,
@@ -82,20 +94,18 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    match first_call::answer() {
-        Ok(false) => {}
-        Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
+    let result = first_call::answer().and_then(|answered| {
+        if answered {
+            return Ok(());
         }
-    }
-    let arguments = Arguments::parse();
-    if !arguments.bench {
-        println!("against_torch measures only as a benchmark: ./x bench --against torch");
-        return ExitCode::SUCCESS;
-    }
-    match compare(&arguments) {
+        let arguments = Arguments::parse();
+        if !arguments.bench {
+            println!("against_torch measures only as a benchmark: ./x bench --against torch");
+            return Ok(());
+        }
+        compare(&arguments)
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -125,7 +135,7 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
     let mut rows = Vec::new();
     for (place, case) in cases.iter().enumerate() {
         eprintln!("{}/{} {}", place + 1, cases.len(), case.name);
-        rows.push(row(case, &device, &machine, &mut torch, arguments.turns as usize)?);
+        rows.push(row(case, &device, &machine, &mut torch, arguments)?);
     }
     if arguments.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
@@ -134,7 +144,7 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         print_table(&rows);
     }
     match &arguments.svg {
-        Some(file) => write_svg(file, &rows, &torch, &arguments.device),
+        Some(file) => write_svg(file, &rows, &torch, arguments),
         None => Ok(()),
     }
 }
@@ -152,14 +162,15 @@ fn row(
     device: &Device,
     machine: &Machine,
     torch: &mut Torch,
-    turns: usize,
+    arguments: &Arguments,
 ) -> Result<Row, String> {
+    let element = arguments.dtype;
     let failed = |error: purview::Error| format!("{}: {error}", case.name);
-    let first = first_call::measure(case.name, device.name())?;
-    let mut inputs = Inputs::new(case, device).map_err(failed)?;
+    let first = first_call::measure(case.name, device.name(), element)?;
+    let mut inputs = Inputs::new(case, device, element).map_err(failed)?;
     let ours = inputs.run().and_then(|out| out.to_vec::<f32>()).map_err(failed)?;
-    let answer = torch.set_case(case, device)?;
-    let difference = check(case, &ours, &answer)?;
+    let answer = torch.set_case(case, device, element)?;
+    let difference = check(case, element, &ours, &answer)?;
     let report = inputs.attention.report(&case.shape()).map_err(failed)?;
 
     let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer };
@@ -167,7 +178,7 @@ fn row(
     let (mut best_peak, mut best_bandwidth) = (0f64, None::<f64>);
     // The first turn finds out how many calls a turn takes, and is not counted.
     let mut counts = [1; 4];
-    for turn in 0..=turns {
+    for turn in 0..=arguments.turns {
         let peak = machine.fma_peak().map_err(failed)?;
         let bandwidth = if case.is_decoding() { Some(machine.read_bandwidth().map_err(failed)?) } else { None };
         let times = sides.measure(&counts).map_err(|error| format!("{}: {error}", case.name))?;
@@ -189,6 +200,7 @@ fn row(
     let flops = report.useful_flops.map(|flops| flops as f64);
     Ok(Row {
         case,
+        element,
         ours: over_turns(&|times| times[OURS]).unwrap_or(f64::NAN),
         sdpa: over_turns(&|times| times[SDPA]),
         flex: over_turns(&|times| times[FLEX]),
@@ -198,7 +210,7 @@ fn row(
         ratio_flex_with_mask: over_turns(&|times| Some((times[FLEX]? + times[FLEX_MASK]?) / times[OURS]?)),
         gflops: over_turns(&|times| Some(flops? / times[OURS]? / 1e6)),
         peak_share: over_turns(&|times| Some(flops? / times[OURS]? / 1e6 / best_peak)),
-        bandwidth_share: over_turns(&|times| Some(case.bytes() as f64 / times[OURS]? / 1e6 / best_bandwidth?)),
+        bandwidth_share: over_turns(&|times| Some(case.bytes(element) as f64 / times[OURS]? / 1e6 / best_bandwidth?)),
         peak: best_peak,
         bandwidth: best_bandwidth,
         first,
@@ -245,7 +257,7 @@ impl Sides<'_> {
 }
 
 /// The greatest difference from what PyTorch gives, which must be small.
-fn check(case: &Case, ours: &[f32], answer: &Answer) -> Result<f32, String> {
+fn check(case: &Case, element: Element, ours: &[f32], answer: &Answer) -> Result<f32, String> {
     let mut greatest = 0f32;
     for (side, theirs) in [("SDPA", &answer.sdpa), ("FlexAttention", &answer.flex)] {
         let theirs = match theirs {
@@ -262,9 +274,10 @@ fn check(case: &Case, ours: &[f32], answer: &Answer) -> Result<f32, String> {
         let difference = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
         let difference = difference.fold(0f32, |most, next| if next.is_nan() { f32::INFINITY } else { most.max(next) });
         eprintln!("  greatest difference from {side}: {difference:.1e}");
-        if difference > TOLERANCE {
+        let tolerance = tolerance(element);
+        if difference > tolerance {
             return Err(format!(
-                "{}: the output differs from {side}'s by {difference:e}, and at most {TOLERANCE:e} is rounding",
+                "{}: the output differs from {side}'s by {difference:e}, and at most {tolerance:e} is rounding",
                 case.name
             ));
         }
@@ -277,6 +290,7 @@ impl Row {
     fn json(&self) -> Value {
         json!({
             "case": self.case.name,
+            "dtype": self.element.name(),
             "ours_ms": self.ours,
             "sdpa_ms": self.sdpa,
             "flex_ms": self.flex,
@@ -341,7 +355,7 @@ fn print_table(rows: &[Row]) {
     );
 }
 
-fn write_svg(file: &Path, rows: &[Row], torch: &Torch, device: &str) -> Result<(), String> {
+fn write_svg(file: &Path, rows: &[Row], torch: &Torch, arguments: &Arguments) -> Result<(), String> {
     let bars: Vec<Bar> = rows
         .iter()
         .map(|row| Bar {
@@ -351,7 +365,13 @@ fn write_svg(file: &Path, rows: &[Row], torch: &Torch, device: &str) -> Result<(
             flex_with_mask: row.ratio_flex_with_mask,
         })
         .collect();
-    let title = format!("Times PyTorch {} takes, over ours ({device}, f32, {} threads)", torch.version, torch.threads);
+    let title = format!(
+        "Times PyTorch {} takes, over ours ({}, {}, {} threads)",
+        torch.version,
+        arguments.device,
+        arguments.dtype.name(),
+        torch.threads
+    );
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     std::fs::write(&file, ratios_svg(&title, &bars)).map_err(|error| format!("{}: {error}", file.display()))?;
     eprintln!("wrote {}", file.display());

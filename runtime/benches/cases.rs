@@ -3,6 +3,8 @@
 
 #![allow(dead_code)] // Each bench uses a part of it.
 
+use half::{bf16, f16};
+use purview::ir::Element;
 use purview::{AnyAttention, Device, Error, Shape, Tensor};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
@@ -177,9 +179,9 @@ impl Case {
     }
 
     /// The bytes that have to be read and written once: queries, keys, values and the output.
-    pub fn bytes(&self) -> u64 {
+    pub fn bytes(&self, element: Element) -> u64 {
         let rows = 2 * (self.heads * self.queries + self.kv_heads * self.keys);
-        (rows * self.dim * size_of::<f32>()) as u64
+        (rows * self.dim * element.size()) as u64
     }
 
     /// Q, K or V as numbers around 0 with a variance of 1, the same in every process.
@@ -272,19 +274,26 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// The operands of `case` on `device`, with so many copies of the keys and values as [`copies`] says.
+    /// The operands of `case` as numbers of `element` on `device`, with so many copies of the keys and values as [`copies`] says.
     ///
     /// # Errors
     /// As [`Tensor::from_slice`].
-    pub fn new(case: &Case, device: &Device) -> Result<Inputs, Error> {
-        let tensor = |operand: Operand, data: &[f32]| Tensor::from_slice(device, case.dimensions(operand), data);
+    pub fn new(case: &Case, device: &Device, element: Element) -> Result<Inputs, Error> {
+        let tensor = |operand: Operand, data: &[f32]| {
+            let dimensions = case.dimensions(operand);
+            match element {
+                Element::F32 => Tensor::from_slice(device, dimensions, data),
+                Element::F16 => Tensor::from_slice(device, dimensions, &rounded(data, f16::from_f32)),
+                Element::Bf16 => Tensor::from_slice(device, dimensions, &rounded(data, bf16::from_f32)),
+            }
+        };
         let (keys, values) = (case.operand(Operand::Key), case.operand(Operand::Value));
         let pair = |_| Ok((tensor(Operand::Key, &keys)?, tensor(Operand::Value, &values)?));
         Ok(Inputs {
             attention: case.attention(device)?,
             device: device.clone(),
             query: tensor(Operand::Query, &case.operand(Operand::Query))?,
-            pairs: (0..copies(case, device)).map(pair).collect::<Result<_, Error>>()?,
+            pairs: (0..copies(case, device, element)).map(pair).collect::<Result<_, Error>>()?,
             next: 0,
         })
     }
@@ -310,12 +319,26 @@ impl Inputs {
     }
 }
 
+fn rounded<T>(data: &[f32], round: fn(f32) -> T) -> Vec<T> {
+    data.iter().copied().map(round).collect()
+}
+
+/// The element type of this name.
+///
+/// # Errors
+/// A message with the names that there are.
+pub fn element(name: &str) -> Result<Element, String> {
+    let elements = [Element::F32, Element::F16, Element::Bf16];
+    let found = elements.into_iter().find(|element| element.name() == name);
+    found.ok_or_else(|| "expected f32, f16 or bf16".into())
+}
+
 /// How many copies of the keys and values are run in turn: 1, but when decoding enough not to stay in the last-level cache, as
 /// the caches of a model's layers do not.
-pub fn copies(case: &Case, device: &Device) -> usize {
+pub fn copies(case: &Case, device: &Device, element: Element) -> usize {
     if !case.is_decoding() {
         return 1;
     }
     let cache = device.client().properties().hardware.last_level_cache_size.unwrap_or(64 << 20);
-    (2 * cache).div_ceil(case.bytes() as usize).clamp(2, 64)
+    (2 * cache).div_ceil(case.bytes(element) as usize).clamp(2, 64)
 }

@@ -3,6 +3,7 @@
 
 use crate::cases::{Case, Operand, Variant, copies};
 use purview::Device;
+use purview::ir::Element;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::fs;
@@ -66,11 +67,11 @@ impl Torch {
         Ok(torch)
     }
 
-    /// Gives it a case, and takes what it computes.
+    /// Gives it a case with operands of `element`, and takes what it computes.
     ///
     /// # Errors
     /// A message where it failed in another way than by not being able to.
-    pub fn set_case(&mut self, case: &Case, device: &Device) -> Result<Answer, String> {
+    pub fn set_case(&mut self, case: &Case, device: &Device, element: Element) -> Result<Answer, String> {
         let file = |name: &str| self.directory.join(name);
         let operand = |name: &str, operand: Operand| {
             let bytes = case.operand(operand).iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
@@ -84,7 +85,8 @@ impl Torch {
             "query": operand("query", Operand::Query)?,
             "key": operand("key", Operand::Key)?,
             "value": operand("value", Operand::Value)?,
-            "copies": copies(case, device),
+            "dtype": element.name(),
+            "copies": copies(case, device, element),
             "sdpa_file": file("sdpa"),
             "flex_file": file("flex"),
         });

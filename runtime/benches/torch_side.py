@@ -20,6 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
 def synchronize(device):
     if device == "cuda":
         torch.cuda.synchronize()
@@ -60,8 +63,10 @@ class Case:
 
     def __init__(self, request):
         self.device = request["device"]
-        self.query = read(request["query"], "<f4", self.device)
-        key, value = (read(request[name], "<f4", self.device) for name in ("key", "value"))
+        dtype = DTYPES[request["dtype"]]
+        self.query, key, value = (
+            read(request[name], "<f4", self.device).to(dtype) for name in ("query", "key", "value")
+        )
         self.pairs = [(key, value)] + [(key.clone(), value.clone()) for _ in range(request["copies"] - 1)]
         self.turn = 0
         self.grouped = self.query.shape[1] != key.shape[1]
@@ -119,7 +124,7 @@ class Case:
             visible = self.mask_mod(0, 0, i, j)
             if kind == "alibi_causal":
                 bias = -self.slopes[:, None, None] * (i - j)
-                visible = torch.where(visible, bias, -math.inf)[None]
+                visible = torch.where(visible, bias, -math.inf)[None].to(self.query.dtype)
             self.sdpa_arguments = {"attn_mask": visible}
         if self.grouped:
             self.sdpa_arguments["enable_gqa"] = True

@@ -1,7 +1,7 @@
 //! Every case of the table: its time, the useful work it does in that time, and the share of the machine's limits.
 //!
 //! `./x bench` or `cargo bench --workspace --profile dev --bench variants` prints criterion's own lines, then a table, medians of
-//! interleaved turns. With any of `--cases`, `--turns`, `--device`, `--json` there is only the table; `--help` lists them. Useful
+//! interleaved turns. With any of `--cases`, `--turns`, `--device`, `--dtype`, `--json` there is only the table; `--help` lists them. Useful
 //! work are the multiplications and additions of both products on visible pairs alone, so that what a kernel does beyond them
 //! (hidden pairs of partial tiles, the exponential) makes the number smaller. When decoding, memory is the limit, and bytes are
 //! those of queries, keys, values and output once.
@@ -13,10 +13,11 @@ mod first_call;
 mod machine;
 mod turns;
 
-use cases::{CASES, Case, Inputs, chosen};
+use cases::{CASES, Case, Inputs, chosen, element};
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use machine::Machine;
+use purview::ir::Element;
 use purview::{Device, Error};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -41,6 +42,9 @@ struct Arguments {
     /// The device: cpu, wgpu, cuda or hip
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// The type of queries, keys and values: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = element, value_name = "TYPE")]
+    dtype: Element,
     /// Prints an object rather than a table
     #[arg(long)]
     json: bool,
@@ -50,7 +54,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match first_call::answer().map_err(|error| error.to_string()).and_then(|answered| match answered {
+    match first_call::answer().and_then(|answered| match answered {
         true => Ok(()),
         false => measure(),
     }) {
@@ -65,7 +69,7 @@ fn main() -> ExitCode {
 fn measure() -> Result<(), String> {
     let is_own = |argument: String| {
         let flag = argument.split('=').next().unwrap_or_default();
-        ["--cases", "--turns", "--device", "--json", "--help", "-h"].contains(&flag)
+        ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
     };
     if std::env::args().any(is_own) {
         return print(&Arguments::parse());
@@ -88,7 +92,7 @@ fn measure() -> Result<(), String> {
 fn run_criterion(criterion: &mut Criterion, device: &Device) -> Result<(), Error> {
     let mut group = criterion.benchmark_group("variants");
     for case in CASES {
-        let mut inputs = Inputs::new(case, device)?;
+        let mut inputs = Inputs::new(case, device, Element::F32)?;
         // Elements per second are then useful FLOP/s.
         group.throughput(Throughput::Elements(inputs.attention.report(&case.shape())?.useful_flops.unwrap_or(0)));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
@@ -137,7 +141,7 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
     let mut inputs = Vec::new();
     let mut counts = Vec::new();
     for case in cases {
-        let mut of_case = Inputs::new(case, &device).map_err(failed)?;
+        let mut of_case = Inputs::new(case, &device, arguments.dtype).map_err(failed)?;
         of_case.run().map_err(|error| format!("{}: {error}", case.name))?; // compiles it
         counts.push(calls(time(1, || of_case.run()).map_err(failed)?));
         inputs.push(of_case);
@@ -162,8 +166,12 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
             case,
             milliseconds,
             gflops: report.useful_flops.map(|flops| flops as f64 / milliseconds / 1e6),
-            gb_per_second: case.is_decoding().then(|| case.bytes() as f64 / milliseconds / 1e6),
-            first: if is_first { Some(first_call::measure(case.name, &arguments.device)?) } else { None },
+            gb_per_second: case.is_decoding().then(|| case.bytes(arguments.dtype) as f64 / milliseconds / 1e6),
+            first: if is_first {
+                Some(first_call::measure(case.name, &arguments.device, arguments.dtype)?)
+            } else {
+                None
+            },
         });
     }
     Ok(Results { rows, peak, bandwidth, launch: launch_overhead(&device, arguments.turns).map_err(failed)? })
@@ -172,7 +180,7 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
 /// The microseconds of a tiny launch: waited for, and one of many before a wait.
 fn launch_overhead(device: &Device, turns: u32) -> Result<(f64, f64), Error> {
     let tiny = CASES.iter().find(|case| case.name == TINY).expect("a tiny case");
-    let mut inputs = Inputs::new(tiny, device)?;
+    let mut inputs = Inputs::new(tiny, device, Element::F32)?;
     inputs.run()?;
     let (mut waited, mut pipelined) = (Vec::new(), Vec::new());
     for _ in 0..turns {
