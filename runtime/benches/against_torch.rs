@@ -167,7 +167,7 @@ fn row(
     let element = arguments.dtype;
     let failed = |error: purview::Error| format!("{}: {error}", case.name);
     let first = first_call::measure(case.name, device.name(), element)?;
-    let mut inputs = Inputs::new(case, device, element).map_err(failed)?;
+    let mut inputs = Inputs::with_element(case, device, element).map_err(failed)?;
     let ours = inputs.run().and_then(|out| out.to_vec::<f32>()).map_err(failed)?;
     let answer = torch.set_case(case, device, element)?;
     let difference = check(case, element, &ours, &answer)?;

@@ -274,11 +274,19 @@ pub struct Inputs {
 }
 
 impl Inputs {
+    /// The operands of `case` as f32 on `device`, with so many copies of the keys and values as [`copies`] says.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub fn new(case: &Case, device: &Device) -> Result<Inputs, Error> {
+        Inputs::with_element(case, device, Element::F32)
+    }
+
     /// The operands of `case` as numbers of `element` on `device`, with so many copies of the keys and values as [`copies`] says.
     ///
     /// # Errors
     /// As [`Tensor::from_slice`].
-    pub fn new(case: &Case, device: &Device, element: Element) -> Result<Inputs, Error> {
+    pub fn with_element(case: &Case, device: &Device, element: Element) -> Result<Inputs, Error> {
         let tensor = |operand: Operand, data: &[f32]| {
             let dimensions = case.dimensions(operand);
             match element {

@@ -43,7 +43,7 @@ pub fn answer() -> Result<bool, String> {
     let case = CASES.iter().find(|case| case.name == name).ok_or_else(|| format!("no case `{name}`"))?;
     let (device, element) = (Device::named(&said(DEVICE)?).map_err(failed)?, element(&said(ELEMENT)?)?);
     machine::warm_up(&device).map_err(failed)?;
-    let mut inputs = Inputs::new(case, &device, element).map_err(failed)?;
+    let mut inputs = Inputs::with_element(case, &device, element).map_err(failed)?;
     let start = Instant::now();
     inputs.run().map_err(failed)?;
     println!("{}", start.elapsed().as_secs_f64() * 1e3);

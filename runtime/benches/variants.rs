@@ -92,7 +92,7 @@ fn measure() -> Result<(), String> {
 fn run_criterion(criterion: &mut Criterion, device: &Device) -> Result<(), Error> {
     let mut group = criterion.benchmark_group("variants");
     for case in CASES {
-        let mut inputs = Inputs::new(case, device, Element::F32)?;
+        let mut inputs = Inputs::new(case, device)?;
         // Elements per second are then useful FLOP/s.
         group.throughput(Throughput::Elements(inputs.attention.report(&case.shape())?.useful_flops.unwrap_or(0)));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
@@ -141,7 +141,7 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
     let mut inputs = Vec::new();
     let mut counts = Vec::new();
     for case in cases {
-        let mut of_case = Inputs::new(case, &device, arguments.dtype).map_err(failed)?;
+        let mut of_case = Inputs::with_element(case, &device, arguments.dtype).map_err(failed)?;
         of_case.run().map_err(|error| format!("{}: {error}", case.name))?; // compiles it
         counts.push(calls(time(1, || of_case.run()).map_err(failed)?));
         inputs.push(of_case);
@@ -180,7 +180,7 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
 /// The microseconds of a tiny launch: waited for, and one of many before a wait.
 fn launch_overhead(device: &Device, turns: u32) -> Result<(f64, f64), Error> {
     let tiny = CASES.iter().find(|case| case.name == TINY).expect("a tiny case");
-    let mut inputs = Inputs::new(tiny, device, Element::F32)?;
+    let mut inputs = Inputs::new(tiny, device)?;
     inputs.run()?;
     let (mut waited, mut pipelined) = (Vec::new(), Vec::new());
     for _ in 0..turns {
