@@ -14,6 +14,8 @@ const DEFAULT_READ: usize = 256 << 20;
 const MOST_READ: usize = 1 << 30;
 /// How long a run of the peak's kernel takes, in milliseconds.
 const PEAK_MILLISECONDS: f64 = 4.0;
+/// The rounds of the run by which that is found: a millisecond or so, that is far more than a launch.
+const TRIAL_ROUNDS: usize = 400_000;
 /// How many runs make a measurement, the best of which counts: whatever else the machine does, it only makes one slower.
 const RUNS: usize = 5;
 /// Independent sums of a unit: loads in flight, not additions, must be what it waits for.
@@ -111,9 +113,10 @@ impl Machine {
         let results = grid.results(device);
         // Written, since memory that nobody wrote is one page of zeros, which stays in the cache.
         let memory = client.create_from_slice(&vec![1u8; length * size_of::<f32>()]);
-        let mut machine = Machine { device: device.clone(), grid, chains, rounds: 10_000, results, memory, length };
+        let mut machine =
+            Machine { device: device.clone(), grid, chains, rounds: TRIAL_ROUNDS, results, memory, length };
         machine.fma_peak()?; // compiles it
-        let milliseconds = turns::time(1, || machine.run_chains())?;
+        let milliseconds = best(|| machine.run_chains())?;
         machine.rounds = (machine.rounds as f64 * PEAK_MILLISECONDS / milliseconds).max(1.0) as usize;
         machine.read_bandwidth()?;
         Ok(machine)
