@@ -25,6 +25,15 @@ pub struct CpuSchedule {
     pub rows: usize,
 }
 
+/// How a launch of the `cpu` schedule with too few queries to fill tiles and cores makes up for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FewQueries {
+    /// The rows of a tile are the queries of all query heads that share a key head, so that its keys and values are read once.
+    pub pack_gqa: bool,
+    /// The keys of a tile are split over units, whose accumulators are merged at the end.
+    pub split_kv: bool,
+}
+
 /// The sizes of the `cube` schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CubeSchedule {

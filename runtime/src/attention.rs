@@ -4,7 +4,7 @@ use crate::cache;
 use crate::device::Device;
 use crate::error::Error;
 use crate::launch::{self, Operation, Target};
-use crate::schedule;
+use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::validate;
@@ -17,7 +17,7 @@ use purview_compiler::lower::lower;
 use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
-use purview_compiler::schedule::Schedule;
+use purview_compiler::schedule::{FewQueries, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
 use std::sync::Arc;
 
@@ -236,19 +236,28 @@ impl AnyAttention {
     ) -> Result<(Tensor, Tensor), Error> {
         let operation = self.operation(query, pairs)?;
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
-        let schedule = match self.options.schedule {
+        let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
             None => schedule::choose(device, operation.operands)?,
         };
         schedule::check(device, schedule)?;
-        let compile = |skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
-        let mut program = compile(true)?;
+        let compile =
+            |schedule, skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
+        let mut program = compile(schedule, true)?;
+        let mut few = FewQueries::default();
+        if let (Schedule::Cpu(base), Some(cores), None, None) =
+            (schedule, schedule::cores(device), self.options.schedule, counters)
+        {
+            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation);
+            (schedule, few) = (Schedule::Cpu(for_few), how);
+            program = compile(schedule, true)?;
+        }
         let facts = self.tensor_facts(&program)?;
         let described = self.compiler_launch(&operation, &facts);
         check_launch(&self.spec, &program, &described)?;
         if let Err(error) = check_tiles(&self.spec, &program, &described) {
             log::debug!("`{}` visits every tile: {error}", self.spec.name);
-            program = compile(false)?;
+            program = compile(schedule, false)?;
         }
         validate::sorted(&self.spec, &self.tensors)?;
         if log::log_enabled!(log::Level::Info) {
@@ -256,7 +265,18 @@ impl AnyAttention {
                 log::log!(note.level, "{note}");
             }
         }
-        launch::launch(device, &self.spec, &program, &operation, query, pairs, &self.scalars, &self.tensors, counters)
+        launch::launch(
+            device,
+            &self.spec,
+            &program,
+            few,
+            &operation,
+            query,
+            pairs,
+            &self.scalars,
+            &self.tensors,
+            counters,
+        )
     }
 
     fn operation(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
@@ -293,7 +313,7 @@ impl AnyAttention {
 
     /// The schedule of texts and reports, which know no device: the caller's, or else that of a CPU with 16 lanes.
     fn schedule_for(&self, operands: Operands) -> Schedule {
-        self.options.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(16, operands)))
+        self.options.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(VectorRegisters::AVX512, operands)))
     }
 }
 

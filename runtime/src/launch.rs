@@ -8,6 +8,7 @@ use purview_compiler::emit::launch::{self as emit, KeyValueData, LaunchData, Ope
 use purview_compiler::ir::{Accumulator, Operands};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
+use purview_compiler::schedule::FewQueries;
 use purview_compiler::spec::{ScalarValue, Spec};
 
 /// A kernel language.
@@ -63,6 +64,7 @@ pub(crate) fn launch(
     device: &Device,
     spec: &Spec,
     program: &Compiled,
+    few: FewQueries,
     operation: &Operation,
     query: &Tensor,
     pairs: &[(&Tensor, &Tensor)],
@@ -110,6 +112,7 @@ pub(crate) fn launch(
             group: heads / kv_heads,
             queries,
             query_offset: operation.query_offset as i32,
+            few,
         },
     )?;
     Ok((output, lse))

@@ -2,9 +2,35 @@
 
 use crate::device::Device;
 use crate::error::Error;
+use crate::launch::Operation;
 use cubecl::ir::HardwareProperties;
-use purview_compiler::ir::Operands;
-pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Schedule};
+use purview_compiler::emit::launch::should_split;
+use purview_compiler::ir::{Operands, Program};
+pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Schedule};
+
+/// The vector registers of a CPU's core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorRegisters {
+    /// Lanes of f32 in one.
+    pub lanes: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl VectorRegisters {
+    /// Of x86-64 with AVX-512.
+    pub const AVX512: VectorRegisters = VectorRegisters { lanes: 16, count: 32 };
+    /// Of x86-64 with AVX2.
+    pub const AVX2: VectorRegisters = VectorRegisters { lanes: 8, count: 16 };
+    /// Of 64-bit ARM.
+    pub const NEON: VectorRegisters = VectorRegisters { lanes: 4, count: 32 };
+
+    fn of(hardware: &HardwareProperties) -> VectorRegisters {
+        // 16 where nobody knows: the fewest of the machines that CubeCL's CPU runtime has a name for.
+        let count = hardware.vector_register_count.unwrap_or(16) as usize;
+        VectorRegisters { lanes: (hardware.load_width as usize / 32).clamp(1, 16), count }
+    }
+}
 
 /// The `cube` schedule that fits WebGPU's default limits with room to spare.
 pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
@@ -16,7 +42,7 @@ pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_
 pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
     let hardware = hardware(device);
     if hardware.num_cpu_cores.is_some() {
-        return Ok(Schedule::Cpu(cpu(hardware.load_width as usize / 32, operands)));
+        return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware), operands)));
     }
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
     let candidates = [CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 }, SMALL_CUBE];
@@ -27,11 +53,38 @@ pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
     })
 }
 
-/// The `cpu` schedule for vectors of `lanes` floats: four of them in a tile of queries, two where the head dims are so large
-/// that Qᵀ and Oᵀ would not stay in the first-level cache.
-pub fn cpu(lanes: usize, operands: Operands) -> CpuSchedule {
-    let vectors = if operands.qk_dim.max(operands.v_dim) > 128 { 2 } else { 4 };
-    CpuSchedule { lanes: lanes.clamp(1, 16), vectors, keys: 64, rows: 4 }
+/// The `cpu` schedule for a core with `registers`.
+///
+/// A tile has 64 queries where vectors are of 16 lanes and 32 where they are shorter, or half of that where the head dims are so large
+/// that Qᵀ and Oᵀ would leave the first-level cache. A register block is as many rows as leave registers for a row of the other
+/// factor and for a broadcast element: enough independent sums to hide the latency of multiply-adds, and more of those than loads.
+pub fn cpu(registers: VectorRegisters, operands: Operands) -> CpuSchedule {
+    let VectorRegisters { lanes, count } = registers;
+    let queries = if lanes < 16 { 32 } else { 64 };
+    let queries = if operands.qk_dim.max(operands.v_dim) > 128 { queries / 2 } else { queries };
+    let vectors = (queries / lanes).clamp(1, 8);
+    let rows = [8, 4, 2].into_iter().find(|rows| rows * vectors <= 16 && rows * vectors + vectors < count);
+    CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
+}
+
+/// What becomes of the `cpu` schedule `base` of `program` for a launch with few queries: a tile has no more vectors than they fill,
+/// the heads of a group share it where tiles don't depend on the head, and keys are split where there are fewer tiles than keep
+/// all `units` at work.
+pub(crate) fn for_few_queries(
+    base: CpuSchedule,
+    units: usize,
+    program: &Program,
+    operation: &Operation,
+) -> (CpuSchedule, FewQueries) {
+    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && program.heads_alike();
+    let together = if pack_gqa { group } else { 1 };
+    let rows = together * operation.queries;
+    let vectors = rows.div_ceil(base.lanes).next_power_of_two().min(base.vectors);
+    let schedule = CpuSchedule { vectors, rows: base.rows * base.vectors / vectors, ..base };
+    let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
+    let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
+    (schedule, FewQueries { pack_gqa, split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)) })
 }
 
 /// Whether `device` can run `schedule`.
@@ -74,6 +127,11 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
             Ok(())
         }
     }
+}
+
+/// The cores of `device`, if it is a CPU.
+pub(crate) fn cores(device: &Device) -> Option<usize> {
+    hardware(device).num_cpu_cores.map(|cores| cores as usize)
 }
 
 fn hardware(device: &Device) -> &HardwareProperties {

@@ -3,7 +3,9 @@
 use super::arguments::{Counters, Parameters};
 use super::expression::Place;
 use crate::expr::{Expr, UnaryOp};
+use super::key_tile::{Block, Part};
 use crate::ir::{KeyLoop, KeyRange, MaskedTiles, TileClass, TileOp};
+use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
 
 /// A tile of keys is not visited.
@@ -139,6 +141,92 @@ impl KeyTiles {
             class
         }
     }
+}
+
+/// The rows of keys that each vector of a query tile sees some of, for the `cpu` schedule, which computes no others in a tile whose
+/// mask it evaluates.
+#[derive(CubeType)]
+pub struct VectorSpans {
+    /// The first row, `[vectors, ranges]`.
+    from: Array<usize>,
+    /// The row after the last, `[vectors, ranges]`.
+    to: Array<usize>,
+}
+
+#[cube]
+impl VectorSpans {
+    /// Those of `key_loop` for the tile of `rows` rows at `place`, for `len` keys of which the first is at position `offset`.
+    #[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
+    pub fn new<N: Size>(
+        parameters: &Parameters,
+        place: &Place<N>,
+        rows: usize,
+        len: usize,
+        offset: i32,
+        #[comptime] key_loop: KeyLoop,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) -> VectorSpans {
+        let lanes = comptime![schedule.lanes];
+        let ranges = comptime![key_loop.visit.len()];
+        let size = comptime![if trims(&key_loop) { ranges * schedule.vectors } else { 1 }];
+        let mut from = Array::new(size);
+        let mut to = Array::new(size);
+        if comptime![trims(&key_loop)] {
+            for vector in 0..rows.div_ceil(lanes) {
+                let mut first = place.query_first;
+                let mut last = place.query_last;
+                // Where heads are side by side, a vector may hold the queries of all of the tile.
+                if comptime![!few.pack_gqa] {
+                    first += (vector * lanes) as i32;
+                    last = min(first + comptime![lanes as i32 - 1], last);
+                }
+                let here = place.of_query_tile(first, last);
+                #[unroll]
+                for range in 0..ranges {
+                    let span =
+                        span::<N>(parameters, &here, len as i32, offset, comptime![key_loop.visit[range].clone()]);
+                    from[vector * ranges + range] = span.from;
+                    to[vector * ranges + range] = span.to;
+                }
+            }
+        }
+        VectorSpans { from, to }
+    }
+
+    /// What `vector` sees some of, in the tile of `count` keys at row `key0`.
+    pub fn part(
+        &self,
+        vector: usize,
+        key0: usize,
+        count: usize,
+        #[comptime] key_loop: KeyLoop,
+        #[comptime] schedule: CpuSchedule,
+    ) -> Part {
+        let mut first = 0usize;
+        let mut last = count;
+        if comptime![trims(&key_loop)] {
+            let ranges = comptime![key_loop.visit.len()];
+            first = count;
+            last = 0usize;
+            #[unroll]
+            for range in 0..ranges {
+                let from = max(self.from[vector * ranges + range], key0);
+                let to = min(self.to[vector * ranges + range], key0 + count);
+                if from < to {
+                    first = min(first, from - key0);
+                    last = max(last, to - key0);
+                }
+            }
+        }
+        let rows = comptime![Block::narrow(&schedule).rows];
+        Part { vector, from: first / rows * rows, to: last }
+    }
+}
+
+/// Whether a loop's ranges leave anything out, and it has tiles whose mask is evaluated.
+fn trims(key_loop: &KeyLoop) -> bool {
+    occurs(key_loop, false) && key_loop.visit.iter().all(|range| *range != KeyRange::ALL)
 }
 
 /// Counts a tile of `key_loop`, the place of the loop in the program.

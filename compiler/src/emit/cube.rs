@@ -99,11 +99,13 @@ pub fn attention_cube<E: Float>(
         key: 0i32,
         batch: batch as i32,
         head: head as i32,
+        heads: Vector::new(head as i32),
         kv_head: kv_head as i32,
         query_first: first,
         query_last: extent.query_offset + min(row0 + comptime![schedule.queries - 1], last_row) as i32,
         key_first: 0i32,
         key_last: 0i32,
+        heads_differ: false,
     };
     let mut factor = 1.0f32;
     if comptime![program.query_scale.is_some()] {
@@ -124,7 +126,7 @@ pub fn attention_cube<E: Float>(
         unit.maximum[row] = EMPTY;
         unit.sum[row] = 0.0;
         if comptime![sink.is_some()] {
-            let here = place.of_queries(Vector::new(query_position(extent, row0, unit_row, row, schedule)));
+            let here = place.of_rows(Vector::new(query_position(extent, row0, unit_row, row, schedule)), place.heads);
             let logit =
                 parameters.float::<One>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]).extract(0usize);
             let maximum = max(logit, EMPTY);
@@ -386,7 +388,7 @@ fn map_scores(
     let columns = comptime![schedule.keys / schedule.unit_columns];
     let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
     for row in 0..rows {
-        let here = place.of_queries(Vector::new(query_position(extent, row0, unit_row, row, schedule)));
+        let here = place.of_rows(Vector::new(query_position(extent, row0, unit_row, row, schedule)), place.heads);
         for column in 0..columns {
             let at = row * columns + column;
             let key = key0 + column * schedule.unit_columns + unit_column;

@@ -31,8 +31,10 @@ pub struct Place<N: Size> {
     pub key: i32,
     /// The batch index.
     pub batch: i32,
-    /// The query head.
+    /// The query head, or the first of them.
     pub head: i32,
+    /// The queries' heads, where they differ.
+    pub heads: Vector<i32, N>,
     /// The key and value head.
     pub kv_head: i32,
     /// The absolute position of the tile's first query.
@@ -43,22 +45,44 @@ pub struct Place<N: Size> {
     pub key_first: i32,
     /// The absolute position of the tile's last key.
     pub key_last: i32,
+    /// Whether the queries of a vector are of different heads.
+    #[cube(comptime)]
+    pub heads_differ: bool,
 }
 
 #[cube]
 impl<N: Size> Place<N> {
-    /// The same place for the queries at positions `query`.
-    pub fn of_queries(&self, query: Vector<i32, N>) -> Place<N> {
+    /// The same place for the queries at positions `query`, of the heads `heads` where they differ.
+    pub fn of_rows(&self, query: Vector<i32, N>, heads: Vector<i32, N>) -> Place<N> {
         Place::<N> {
             query,
             key: self.key,
             batch: self.batch,
             head: self.head,
+            heads,
             kv_head: self.kv_head,
             query_first: self.query_first,
             query_last: self.query_last,
             key_first: self.key_first,
             key_last: self.key_last,
+            heads_differ: comptime![self.heads_differ],
+        }
+    }
+
+    /// The same place for a tile of queries at positions `first` to `last`.
+    pub fn of_query_tile(&self, first: i32, last: i32) -> Place<N> {
+        Place::<N> {
+            query: self.query,
+            key: self.key,
+            batch: self.batch,
+            head: self.head,
+            heads: self.heads,
+            kv_head: self.kv_head,
+            query_first: first,
+            query_last: last,
+            key_first: self.key_first,
+            key_last: self.key_last,
+            heads_differ: comptime![self.heads_differ],
         }
     }
 
@@ -69,11 +93,13 @@ impl<N: Size> Place<N> {
             key: self.key,
             batch: self.batch,
             head: self.head,
+            heads: self.heads,
             kv_head: self.kv_head,
             query_first: self.query_first,
             query_last: self.query_last,
             key_first: first,
             key_last: last,
+            heads_differ: comptime![self.heads_differ],
         }
     }
 
@@ -84,11 +110,13 @@ impl<N: Size> Place<N> {
             key,
             batch: self.batch,
             head: self.head,
+            heads: self.heads,
             kv_head: self.kv_head,
             query_first: self.query_first,
             query_last: self.query_last,
             key_first: self.key_first,
             key_last: self.key_last,
+            heads_differ: comptime![self.heads_differ],
         }
     }
 }
@@ -205,7 +233,7 @@ impl<'a> Evaluator<'a> {
             query: read(place.query.expand),
             key: read(place.key.expand),
             batch: read(place.batch.expand),
-            head: read(place.head.expand),
+            head: if place.heads_differ { read(place.heads.expand) } else { read(place.head.expand) },
             kv_head: read(place.kv_head.expand),
             query_first: read(place.query_first.expand),
             query_last: read(place.query_last.expand),

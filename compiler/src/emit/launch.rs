@@ -6,9 +6,10 @@ use super::arguments::{
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;
+use super::query_tile::partial_vectors;
 use super::summary::{self, Find};
 use crate::ir::{Element, Summary};
-use crate::schedule::{CubeSchedule, Schedule};
+use crate::schedule::{CubeSchedule, FewQueries, Schedule};
 use crate::spec::ScalarValue;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -109,6 +110,10 @@ pub struct LaunchData {
     pub queries: usize,
     /// The position of the first query.
     pub query_offset: i32,
+    /// What the `cpu` schedule does about few queries. Heads may be packed only where [`Program::heads_alike`] is true.
+    ///
+    /// [`Program::heads_alike`]: crate::ir::Program::heads_alike
+    pub few: FewQueries,
 }
 
 /// Why a launch is not possible on a device.
@@ -140,7 +145,7 @@ pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(
 
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
     let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
-    let query_tiles = data.queries.div_ceil(schedule.query_tile());
+    let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
     let mut pairs = SequenceArg::<KeyValue<E>>::new();
     for pair in data.pairs {
         pairs.push(KeyValueLaunch::new(operand(pair.key), operand(pair.value), pair.length, pair.offset));
@@ -176,10 +181,16 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
     match schedule {
         Schedule::Cpu(cpu) => {
             let units = client.properties().hardware.num_cpu_cores.unwrap_or(1);
-            // A counter of its own for every launch: launches of other threads may run at the same time.
-            let counter = client.create_from_slice(&0u32.to_ne_bytes());
-            let counter = buffer(Buffer { memory: counter, length: 1 });
-            let items = data.batch * data.heads * query_tiles;
+            // Counters of its own for every launch: launches of other threads may run at the same time.
+            let counter = client.create_from_slice(&[0; 8]);
+            let counter = buffer(Buffer { memory: counter, length: 2 });
+            let few = data.few;
+            let together = if few.pack_gqa { data.group } else { 1 };
+            let query_tiles = (together * data.queries).div_ceil(schedule.query_tile());
+            let tiles = data.batch * data.heads / together * query_tiles;
+            let splits = if few.split_kv { splits(tiles, units as usize, most_keys.div_ceil(cpu.keys)) } else { 1 };
+            let partials = if few.split_kv { tiles * splits * partial_vectors(&program.operands, &cpu) } else { 1 };
+            let partials = Buffer { memory: client.empty(partials * cpu.lanes * 4), length: partials };
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_cpu::launch_unchecked::<E>(
@@ -192,17 +203,21 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     output,
                     lse,
                     counter,
+                    buffer(partials),
                     extent,
                     parameters,
-                    items,
+                    tiles,
+                    splits,
                     counters,
                     program.clone(),
                     cpu,
+                    few,
                     counting,
                 );
             }
         }
         Schedule::Cube(cube) => {
+            let query_tiles = data.queries.div_ceil(cube.queries);
             let count = cube_count(client, query_tiles, data.heads, data.batch)?;
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
@@ -225,6 +240,22 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
         }
     }
     Ok(())
+}
+
+/// Items for a unit, where keys are split: more than one, so that a unit that is late holds the others up less.
+const ITEMS_PER_UNIT: usize = 4;
+
+/// Key tiles in a run of split keys, at least: merging a run costs about as much as computing one.
+const TILES_PER_SPLIT: usize = 4;
+
+/// Whether the keys of `tiles` query tiles, of `key_tiles` key tiles each, should be split over `units`.
+pub fn should_split(tiles: usize, units: usize, key_tiles: usize) -> bool {
+    splits(tiles, units, key_tiles) > 1
+}
+
+/// Into how many runs.
+fn splits(tiles: usize, units: usize, key_tiles: usize) -> usize {
+    (ITEMS_PER_UNIT * units).div_ceil(tiles.max(1)).min(key_tiles / TILES_PER_SPLIT).max(1)
 }
 
 /// The numbers of `summary`'s blocks, of the captured tensor `tensor`, which must have an element.

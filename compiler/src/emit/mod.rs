@@ -1,6 +1,6 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
-//! Each schedule is a kernel template over compile-time data: [`cpu`] and [`cube`]. They share the arguments
+//! Each schedule is a kernel template over compile-time data: [`cpu`], with its [`query_tile`] and [`key_tile`], and [`cube`]. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
 //! beforehand. [`launch`](mod@launch) runs them.
@@ -11,7 +11,9 @@ pub mod bounds;
 pub mod cpu;
 pub mod cube;
 pub mod expression;
+pub mod key_tile;
 pub mod launch;
+pub mod query_tile;
 pub mod scores;
 pub mod softmax;
 pub mod summary;

@@ -261,6 +261,15 @@ pub struct TileClass {
     pub all: Expr,
 }
 
+impl Program {
+    /// Whether the query heads that share a key head also share tiles and the queries' scale, so that their queries can be rows of
+    /// one tile.
+    pub fn heads_alike(&self) -> bool {
+        let exprs = self.loops.iter().flat_map(KeyLoop::tile_exprs).chain(&self.query_scale);
+        exprs.into_iter().all(|expr| !expr.mentions(&Expr::Head))
+    }
+}
+
 impl KeyLoop {
     /// The expressions that decide of its tiles: those of its ranges and of its class.
     pub fn tile_exprs(&self) -> impl Iterator<Item = &Expr> {

@@ -1,0 +1,294 @@
+//! The queries' side of a tile of the `cpu` schedule: which rows it has, Qᵀ, and the accumulator from its beginning to the output.
+
+use super::arguments::{Compiled, Extent, Operand, Parameters};
+use super::expression::Place;
+use super::softmax::{EMPTY, exp2, log_sum_exp};
+use crate::ir::{Accumulator, Operands};
+use crate::schedule::{CpuSchedule, FewQueries};
+use cubecl::prelude::*;
+
+/// One lane: for what is read or written by rows.
+type One = Const<1>;
+
+/// The rows of a query tile. A row is a query of a head; with `pack_gqa` the rows of all query heads that share a key head follow
+/// each other.
+#[derive(CubeType)]
+pub struct Rows {
+    /// The batch.
+    pub batch: usize,
+    /// The query head; with `pack_gqa`, the first of the group.
+    pub head: usize,
+    /// The key and value head.
+    pub kv_head: usize,
+    /// The tile's first row, of those from `head` on.
+    pub first: usize,
+    /// How many rows the tile has.
+    pub count: usize,
+    /// The output's row at which `head` begins.
+    pub base: usize,
+}
+
+#[cube]
+impl Rows {
+    /// Those of tile `at` of all. The last tiles of a head come first: under causal masks they see most.
+    pub fn new(extent: &Extent, at: usize, #[comptime] schedule: CpuSchedule, #[comptime] few: FewQueries) -> Rows {
+        let size = comptime![schedule.lanes * schedule.vectors];
+        let mut together = 1usize;
+        if comptime![few.pack_gqa] {
+            together = extent.group;
+        }
+        let total = together * extent.queries;
+        let tiles = total.div_ceil(size);
+        let heads = extent.heads / together;
+        let batch = at / tiles / heads;
+        let head = at / tiles % heads * together;
+        let first = (tiles - 1 - at % tiles) * size;
+        Rows {
+            batch,
+            head,
+            kv_head: head / extent.group,
+            first,
+            count: min(size, total - first),
+            base: (batch * extent.heads + head) * extent.queries,
+        }
+    }
+
+    /// The place of the tile: its queries' first and last, and no key.
+    pub fn place<N: Size>(&self, extent: &Extent, #[comptime] few: FewQueries) -> Place<N> {
+        let mut first = self.first;
+        let mut last = self.first + self.count - 1;
+        if comptime![few.pack_gqa] {
+            first = 0;
+            last = extent.queries - 1;
+        }
+        let first = extent.query_offset + first as i32;
+        Place::<N> {
+            query: Vector::new(first),
+            key: 0i32,
+            batch: self.batch as i32,
+            head: self.head as i32,
+            heads: Vector::new(self.head as i32),
+            kv_head: self.kv_head as i32,
+            query_first: first,
+            query_last: extent.query_offset + last as i32,
+            key_first: 0i32,
+            key_last: 0i32,
+            heads_differ: comptime![few.pack_gqa],
+        }
+    }
+}
+
+/// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
+#[derive(CubeType)]
+pub struct QueryTile<N: Size> {
+    /// Qᵀ, `[qk_dim, vectors]`.
+    pub query: Array<Vector<f32, N>>,
+    /// Oᵀ, `[v_dim, vectors]`.
+    pub output: Array<Vector<f32, N>>,
+    /// Sᵀ and then P of the current tile of keys, `[keys, vectors]`.
+    pub scores: Array<Vector<f32, N>>,
+    /// The positions of the queries.
+    pub positions: Array<Vector<i32, N>>,
+    /// The query heads; written only where they differ.
+    pub heads: Array<Vector<i32, N>>,
+    /// The running maximum m.
+    pub maximum: Array<Vector<f32, N>>,
+    /// The running sum l.
+    pub sum: Array<Vector<f32, N>>,
+}
+
+#[cube]
+impl<N: Size> QueryTile<N> {
+    /// Room for one.
+    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CpuSchedule) -> QueryTile<N> {
+        let vectors = comptime![schedule.vectors];
+        QueryTile::<N> {
+            query: Array::new(comptime![operands.qk_dim * vectors]),
+            output: Array::new(comptime![operands.v_dim * vectors]),
+            scores: Array::new(comptime![schedule.keys * vectors]),
+            positions: Array::new(vectors),
+            heads: Array::new(vectors),
+            maximum: Array::new(vectors),
+            sum: Array::new(vectors),
+        }
+    }
+
+    /// Takes the queries of `rows`, scaled where the program scales them; rows past the last repeat it.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+    pub fn pack<E: Float>(
+        &mut self,
+        query: &Operand<E>,
+        extent: &Extent,
+        rows: &Rows,
+        place: &Place<N>,
+        parameters: &Parameters,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) {
+        let size = comptime![schedule.lanes * schedule.vectors];
+        let qk_dim = comptime![program.operands.qk_dim];
+        let mut factor = 1.0f32;
+        if comptime![program.query_scale.is_some()] {
+            factor = parameters
+                .float::<N>(place, Vector::new(0.0), comptime![program.query_scale.clone().unwrap()])
+                .extract(0usize);
+        }
+        let base = query.start + rows.batch * query.batch;
+        let columns = self.query.with_vector_size_mut::<One>();
+        let positions = self.positions.with_vector_size_mut::<One>();
+        let heads = self.heads.with_vector_size_mut::<One>();
+        for row in 0..size {
+            let mut at = rows.first + min(row, rows.count - 1);
+            let mut head = rows.head;
+            if comptime![few.pack_gqa] {
+                head = rows.head + at / extent.queries;
+                at = at % extent.queries;
+                heads[row] = Vector::new(head as i32);
+            }
+            positions[row] = Vector::new(extent.query_offset + at as i32);
+            let start = base + head * query.head + at * query.row;
+            for x in 0..qk_dim {
+                columns[x * size + row] = Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
+            }
+        }
+    }
+
+    /// The accumulator before any key: zeros, and for softmax the sink's logit, where there is one and `sinks`.
+    pub fn begin(
+        &mut self,
+        place: &Place<N>,
+        parameters: &Parameters,
+        sinks: bool,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let vectors = comptime![schedule.vectors];
+        for at in 0..comptime![program.operands.v_dim * schedule.vectors] {
+            self.output[at] = Vector::new(0.0);
+        }
+        let sink = comptime![match &program.accumulator {
+            Accumulator::Softmax { sink, .. } => sink.clone(),
+            _ => None,
+        }];
+        for vector in 0..vectors {
+            self.maximum[vector] = Vector::new(EMPTY);
+            self.sum[vector] = Vector::new(0.0);
+            if comptime![sink.is_some()] {
+                if sinks {
+                    let here = place.of_rows(self.positions[vector], self.heads[vector]);
+                    let logit = parameters.float::<N>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]);
+                    let maximum = max(logit, Vector::new(EMPTY));
+                    self.maximum[vector] = maximum;
+                    self.sum[vector] = exp2::<N>(logit - maximum);
+                }
+            }
+        }
+    }
+
+    /// Divides by the sum where the accumulator does, transposes, and stores `rows`.
+    pub fn finish<E: Float>(
+        &mut self,
+        output: &mut [E],
+        lse: &mut [f32],
+        rows: &Rows,
+        empty_lse: f32,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let size = comptime![schedule.lanes * schedule.vectors];
+        let v_dim = comptime![program.operands.v_dim];
+        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
+        for vector in 0..comptime![schedule.vectors] {
+            let sum = self.sum[vector];
+            if softmax {
+                self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], sum, empty_lse);
+            }
+            let mut factor = Vector::<f32, N>::new(1.0);
+            if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+                let zero = Vector::<f32, N>::new(0.0);
+                let one = Vector::<f32, N>::new(1.0);
+                let empty = sum.equal(&zero);
+                factor = select_many(empty, zero, one / select_many(empty, one, sum));
+            }
+            self.sum[vector] = factor;
+        }
+        let first = rows.base + rows.first;
+        let columns = self.output.with_vector_size::<One>();
+        let factors = self.sum.with_vector_size::<One>();
+        for row in 0..rows.count {
+            let factor = factors[row].extract(0usize);
+            let start = (first + row) * v_dim;
+            for column in 0..v_dim {
+                output[start + column] = E::cast_from(columns[column * size + row].extract(0usize) * factor);
+            }
+        }
+        if softmax {
+            let logs = self.maximum.with_vector_size::<One>();
+            for row in 0..rows.count {
+                lse[first + row] = logs[row].extract(0usize);
+            }
+        }
+    }
+
+    /// Stores the accumulator as number `item` of `partials`: Oᵀ, m, l.
+    pub fn store_partial(
+        &self,
+        partials: &mut [Vector<f32, N>],
+        item: usize,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let vectors = comptime![schedule.vectors];
+        let columns = comptime![program.operands.v_dim * schedule.vectors];
+        let base = item * comptime![partial_vectors(&program.operands, &schedule)];
+        for at in 0..columns {
+            partials[base + at] = self.output[at];
+        }
+        for vector in 0..vectors {
+            partials[base + columns + vector] = self.maximum[vector];
+            partials[base + comptime![columns + vectors] + vector] = self.sum[vector];
+        }
+    }
+
+    /// The accumulator of the keys of `count` partials from number `first` on.
+    pub fn merge_partials(
+        &mut self,
+        partials: &[Vector<f32, N>],
+        first: usize,
+        count: usize,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let vectors = comptime![schedule.vectors];
+        let v_dim = comptime![program.operands.v_dim];
+        let columns = comptime![v_dim * vectors];
+        let size = comptime![partial_vectors(&program.operands, &schedule)];
+        for vector in 0..vectors {
+            let mut maximum = Vector::<f32, N>::new(EMPTY);
+            for partial in first..first + count {
+                maximum = max(maximum, partials[partial * size + columns + vector]);
+            }
+            let mut sum = Vector::<f32, N>::new(0.0);
+            for column in 0..v_dim {
+                self.output[column * vectors + vector] = Vector::new(0.0);
+            }
+            for partial in first..first + count {
+                let base = partial * size + vector;
+                let factor = exp2::<N>(partials[base + columns] - maximum);
+                sum = fma(partials[base + comptime![columns + vectors]], factor, sum);
+                for column in 0..v_dim {
+                    let at = column * vectors;
+                    self.output[at + vector] = fma(partials[base + at], factor, self.output[at + vector]);
+                }
+            }
+            self.maximum[vector] = maximum;
+            self.sum[vector] = sum;
+        }
+    }
+}
+
+/// The vectors of a partial: Oᵀ, m and l.
+pub fn partial_vectors(operands: &Operands, schedule: &CpuSchedule) -> usize {
+    (operands.v_dim + 2) * schedule.vectors
+}
