@@ -29,7 +29,8 @@ use std::time::Duration;
 use torch_process::{Answer, Torch};
 use turns::{calls, median, time};
 
-/// How long nothing runs before a side's turn, so that the other's threads sleep.
+/// How long nothing runs before a side's turn, so that the other's threads sleep: CubeCL's do after 200 µs, and PyTorch's after 5 ms
+/// at most (`torch_process.rs`).
 const QUIET: Duration = Duration::from_millis(20);
 /// The greatest difference of two outputs that counts as the same. Both sum in f32, in another order; with 16 bits PyTorch rounds
 /// weights and biases too.
