@@ -1,0 +1,257 @@
+//! Every case of the table: its time, the useful work it does in that time, and the share of the machine's limits.
+//!
+//! `./x bench` or `cargo bench --workspace --profile dev --bench variants` prints criterion's own lines, then a table, medians of
+//! interleaved turns. Arguments of criterion's (a filter, `--save-baseline`) give only its part, and `--cases`, `--turns`,
+//! `--device`, `--dtype` and `--json` only the table; `--help` describes these. Useful work are the multiplications and additions of
+//! both products on visible pairs alone, so that what a kernel does beyond them (hidden pairs of partial tiles, the exponential)
+//! makes the number smaller. When decoding, memory is the limit, and bytes are those of queries, keys, values and output once.
+
+#![allow(missing_docs)] // clap and CubeCL derive items without.
+
+mod cases;
+mod first_call;
+mod machine;
+mod turns;
+
+use cases::{CASES, Case, Inputs, chosen, element};
+use clap::Parser;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use machine::Machine;
+use purview::ir::Element;
+use purview::{Device, Error};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+use turns::{calls, median, time};
+
+/// The case that is nothing but its launch.
+const TINY: &str = "full-64x64";
+/// Launches before a wait, for the time of one that nobody waits for.
+const PIPELINED: usize = 200;
+
+/// The table of times.
+#[derive(Parser)]
+#[command(name = "variants")]
+struct Arguments {
+    /// Cases by name, or by the part before the shape; all if not given
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    cases: Vec<String>,
+    /// Turns, each of which runs every case
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// The device: cpu, wgpu, cuda or hip
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// The type of queries, keys and values: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = element, value_name = "TYPE")]
+    dtype: Element,
+    /// Prints an object rather than a table
+    #[arg(long)]
+    json: bool,
+    /// What cargo passes to benches
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    match first_call::answer().and_then(|answered| match answered {
+        true => Ok(()),
+        false => measure(),
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<(), String> {
+    let is_own = |argument: String| {
+        let flag = argument.split('=').next().unwrap_or_default();
+        ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
+    };
+    if std::env::args().any(is_own) {
+        return print(&Arguments::parse());
+    }
+    let error = |error: Error| error.to_string();
+    // Criterion takes what else there is, and says what it does not know.
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    run_criterion(&mut criterion, &Device::cpu().map_err(error)?).map_err(error)?;
+    criterion.final_summary();
+    // Who asks criterion for something (a filter, a baseline) wants nothing else.
+    if std::env::args().skip(1).eq(["--bench"]) {
+        print(&Arguments::parse_from(["variants", "--bench"]))?;
+    }
+    Ok(())
+}
+
+fn run_criterion(criterion: &mut Criterion, device: &Device) -> Result<(), Error> {
+    let mut group = criterion.benchmark_group("variants");
+    for case in CASES {
+        let mut inputs = Inputs::new(case, device)?;
+        // Elements per second are then useful FLOP/s.
+        group.throughput(Throughput::Elements(inputs.attention.report(&case.shape())?.useful_flops.unwrap_or(0)));
+        group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
+            bencher.iter(|| inputs.run().expect("it ran before"));
+        });
+    }
+    group.finish();
+    Ok(())
+}
+
+/// A case with what was measured of it.
+struct Row {
+    case: &'static Case,
+    milliseconds: f64,
+    gflops: Option<f64>,
+    gb_per_second: Option<f64>,
+    first: Option<f64>,
+}
+
+/// What was measured of everything.
+struct Results {
+    rows: Vec<Row>,
+    peak: f64,
+    bandwidth: f64,
+    /// Microseconds of a tiny launch that is waited for, and of one that is not.
+    launch: (f64, f64),
+}
+
+fn print(arguments: &Arguments) -> Result<(), String> {
+    let cases = if arguments.cases.is_empty() { CASES.iter().collect() } else { chosen(&arguments.cases)? };
+    let results = run_turns(&cases, arguments)?;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&results.json()).map_err(|error| error.to_string())?;
+        println!("{text}");
+    } else {
+        results.print_table();
+    }
+    Ok(())
+}
+
+/// Runs every case in each turn.
+fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, String> {
+    let failed = |error: Error| error.to_string();
+    let device = Device::named(&arguments.device).map_err(failed)?;
+    let machine = Machine::new(&device).map_err(failed)?;
+    let mut inputs = Vec::new();
+    let mut counts = Vec::new();
+    for case in cases {
+        let mut of_case = Inputs::with_element(case, &device, arguments.dtype).map_err(failed)?;
+        of_case.run().map_err(|error| format!("{}: {error}", case.name))?; // compiles it
+        counts.push(calls(time(1, || of_case.run()).map_err(failed)?));
+        inputs.push(of_case);
+    }
+    let mut times = vec![Vec::new(); cases.len()];
+    let (mut peak, mut bandwidth) = (0f64, 0f64);
+    for _ in 0..arguments.turns {
+        peak = peak.max(machine.fma_peak().map_err(failed)?);
+        bandwidth = bandwidth.max(machine.read_bandwidth().map_err(failed)?);
+        for ((times, inputs), calls) in times.iter_mut().zip(&mut inputs).zip(&counts) {
+            times.push(time(*calls, || inputs.run()).map_err(failed)?);
+        }
+    }
+
+    let mut rows = Vec::new();
+    for (place, case) in cases.iter().enumerate() {
+        let milliseconds = median(times[place].iter().copied());
+        let report = inputs[place].attention.report(&case.shape()).map_err(failed)?;
+        // Shapes of a family compile the same kernel but for the head dim: one stands for all.
+        let is_first = cases[..place].iter().all(|earlier| earlier.family() != case.family());
+        rows.push(Row {
+            case,
+            milliseconds,
+            gflops: report.useful_flops.map(|flops| flops as f64 / milliseconds / 1e6),
+            gb_per_second: case.is_decoding().then(|| case.bytes(arguments.dtype) as f64 / milliseconds / 1e6),
+            first: if is_first {
+                Some(first_call::measure(case.name, &arguments.device, arguments.dtype)?)
+            } else {
+                None
+            },
+        });
+    }
+    Ok(Results { rows, peak, bandwidth, launch: launch_overhead(&device, arguments.turns).map_err(failed)? })
+}
+
+/// The microseconds of a tiny launch: waited for, and one of many before a wait.
+fn launch_overhead(device: &Device, turns: u32) -> Result<(f64, f64), Error> {
+    let tiny = CASES.iter().find(|case| case.name == TINY).expect("a tiny case");
+    let mut inputs = Inputs::new(tiny, device)?;
+    inputs.run()?;
+    let (mut waited, mut pipelined) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        waited.push(1e3 * time(PIPELINED, || inputs.run())?);
+        let together = time(1, || {
+            (0..PIPELINED).try_for_each(|_| inputs.launch().map(drop))?;
+            device.sync()
+        })?;
+        pipelined.push(1e3 * together / PIPELINED as f64);
+    }
+    Ok((median(waited), median(pipelined)))
+}
+
+impl Row {
+    /// The share of the machine's peak, 0 to 1.
+    fn peak_share(&self, peak: f64) -> Option<f64> {
+        self.gflops.map(|gflops| gflops / peak)
+    }
+
+    /// The share of the read bandwidth, 0 to 1, when decoding.
+    fn bandwidth_share(&self, bandwidth: f64) -> Option<f64> {
+        self.gb_per_second.map(|rate| rate / bandwidth)
+    }
+}
+
+impl Results {
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            json!({
+                "case": row.case.name,
+                "ms": row.milliseconds,
+                "gflops": row.gflops,
+                "peak_share": row.peak_share(self.peak),
+                "gb_s": row.gb_per_second,
+                "bandwidth_share": row.bandwidth_share(self.bandwidth),
+                "first_ms": row.first,
+            })
+        });
+        json!({
+            "cases": rows.collect::<Vec<_>>(),
+            "peak_gflops": self.peak,
+            "bandwidth_gb_s": self.bandwidth,
+            "launch_us": self.launch.0,
+            "pipelined_launch_us": self.launch.1,
+        })
+    }
+
+    fn print_table(&self) {
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
+        let percent = |share: Option<f64>| number(share.map(|share| 100.0 * share));
+        println!(
+            "\n{:<20}{:>11}{:>10}{:>8}{:>8}{:>13}{:>15}",
+            "case", "median ms", "GFLOP/s", "% peak", "GB/s", "% bandwidth", "first call ms"
+        );
+        for row in &self.rows {
+            println!(
+                "{:<20}{:>11.3}{:>10}{:>8}{:>8}{:>13}{:>15}",
+                row.case.name,
+                row.milliseconds,
+                number(row.gflops),
+                percent(row.peak_share(self.peak)),
+                number(row.gb_per_second),
+                percent(row.bandwidth_share(self.bandwidth)),
+                number(row.first),
+            );
+        }
+        println!(
+            "peak {:.1} GFLOP/s, memory read at {:.1} GB/s; a launch of 2 heads × 64 × 64 takes {:.0} µs with the wait for its end, \
+             {:.0} µs in a row of {PIPELINED}",
+            self.peak, self.bandwidth, self.launch.0, self.launch.1
+        );
+    }
+}
