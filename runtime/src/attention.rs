@@ -11,7 +11,7 @@ use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
-use purview_compiler::ir::{Operands, Program};
+use purview_compiler::ir::Program;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
 use purview_compiler::notes;
@@ -169,7 +169,7 @@ impl AnyAttention {
     /// As [`AnyAttention::run`], as far as they concern the shape.
     pub fn program(&self, shape: &Shape) -> Result<Program, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
-        Ok(passes::compile(&self.spec, &self.scalars, shape.operands(), self.schedule_for(shape.operands()))?)
+        Ok(passes::compile(&self.spec, &self.scalars, shape.operands(), self.text_schedule())?)
     }
 
     /// The tile program for `shape` after each stage, with the stage's name.
@@ -178,7 +178,7 @@ impl AnyAttention {
     /// As [`AnyAttention::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, Program)>, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
-        Ok(passes::stages(&self.spec, &self.scalars, shape.operands(), self.schedule_for(shape.operands()))?)
+        Ok(passes::stages(&self.spec, &self.scalars, shape.operands(), self.text_schedule())?)
     }
 
     /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
@@ -238,7 +238,7 @@ impl AnyAttention {
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
         let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
-            None => schedule::choose(device, operation.operands)?,
+            None => schedule::choose(device)?,
         };
         schedule::check(device, schedule)?;
         let compile =
@@ -248,8 +248,8 @@ impl AnyAttention {
         if let (Schedule::Cpu(base), Some(cores), None, None) =
             (schedule, schedule::cores(device), self.options.schedule, counters)
         {
-            let dense = pairs.iter().all(|(key, value)| key.strides()[3] == 1 && value.strides()[3] == 1);
-            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation, dense);
+            let in_vectors = pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
+            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation, in_vectors);
             (schedule, few) = (Schedule::Cpu(for_few), how);
             program = compile(schedule, true)?;
         }
@@ -313,8 +313,8 @@ impl AnyAttention {
     }
 
     /// The schedule of texts and reports, which know no device: the caller's, or else that of a CPU with 16 lanes.
-    fn schedule_for(&self, operands: Operands) -> Schedule {
-        self.options.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(VectorRegisters::AVX512, operands)))
+    fn text_schedule(&self) -> Schedule {
+        self.options.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(VectorRegisters::AVX512)))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::launch::Operation;
 use cubecl::ir::HardwareProperties;
 use purview_compiler::emit::launch::should_split;
-use purview_compiler::ir::{Operands, Program};
+use purview_compiler::ir::Program;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Schedule};
 
 /// The vector registers of a CPU's core.
@@ -35,14 +35,14 @@ impl VectorRegisters {
 /// The `cube` schedule that fits WebGPU's default limits with room to spare.
 pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
 
-/// The schedule for programs with `operands` on `device`.
+/// The schedule for `device`.
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
+pub fn choose(device: &Device) -> Result<Schedule, Error> {
     let hardware = hardware(device);
     if hardware.num_cpu_cores.is_some() {
-        return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware), operands)));
+        return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
     let candidates = [CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 }, SMALL_CUBE];
@@ -55,27 +55,26 @@ pub fn choose(device: &Device, operands: Operands) -> Result<Schedule, Error> {
 
 /// The `cpu` schedule for a core with `registers`.
 ///
-/// A tile has 64 queries where vectors are of 16 lanes and 32 where they are shorter, or half of that where the head dims are so large
-/// that Qᵀ and Oᵀ would leave the first-level cache. A register block is as many rows as leave registers for a row of the other
-/// factor and for a broadcast element: enough independent sums to hide the latency of multiply-adds, and more of those than loads.
-pub fn cpu(registers: VectorRegisters, operands: Operands) -> CpuSchedule {
+/// A tile has 64 queries where vectors are of 16 lanes and 32 where they are shorter. A register block has as many rows as leave
+/// registers for a row of the other factor and a broadcast element: enough independent sums to hide the latency of multiply-adds, and
+/// more of those than loads.
+pub fn cpu(registers: VectorRegisters) -> CpuSchedule {
     let VectorRegisters { lanes, count } = registers;
-    let queries = if lanes < 16 { 32 } else { 64 };
-    let queries = if operands.qk_dim.max(operands.v_dim) > 128 { queries / 2 } else { queries };
-    let vectors = (queries / lanes).clamp(1, 8);
-    let rows = [8, 4, 2].into_iter().find(|rows| rows * vectors <= 16 && rows * vectors + vectors < count);
+    let vectors = (if lanes < 16 { 32 } else { 64 } / lanes).min(8);
+    let rows = [8, 6, 4, 2].into_iter().find(|rows| rows * vectors + vectors < count);
     CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
 }
 
 /// What becomes of the `cpu` schedule `base` of `program` for a launch with few queries: a tile has no more vectors than they fill,
 /// the heads of a group share it where tiles don't depend on the head, and keys are split where there are fewer tiles than keep
-/// all `units` at work. A few rows need no vectors of their own: where keys and values are `dense`, vectors run along the head dim.
+/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole
+/// vectors, as `in_vectors` says, vectors run along the head dim.
 pub(crate) fn for_few_queries(
     base: CpuSchedule,
     units: usize,
     program: &Program,
     operation: &Operation,
-    dense: bool,
+    in_vectors: bool,
 ) -> (CpuSchedule, FewQueries) {
     let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
     let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && program.heads_alike();
@@ -85,8 +84,7 @@ pub(crate) fn for_few_queries(
     let schedule = CpuSchedule { vectors, rows: (base.rows * base.vectors / vectors).min(8), ..base };
     let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
     let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
-    let whole_vectors = [program.operands.qk_dim, program.operands.v_dim].iter().all(|dim| dim.is_multiple_of(base.lanes));
-    let along = vectors == 1 && dense && whole_vectors && 2 * rows <= base.lanes;
+    let along = in_vectors && 2 * rows <= base.lanes;
     let few = FewQueries {
         pack_gqa,
         split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)),
@@ -107,9 +105,9 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
             wrong(format!("`{}` is not a CPU, and its cubes need the `cube` schedule", device.name()))
         }
         Schedule::Cpu(cpu) => {
-            let blocks = cpu.vectors > 0 && cpu.rows > 0 && cpu.keys > 0 && cpu.keys.is_multiple_of(cpu.rows);
+            let blocks = cpu.vectors > 0 && (1..=cpu.keys).contains(&cpu.rows);
             if !blocks || !cpu.lanes.is_power_of_two() {
-                return wrong("lanes must be a power of two, rows must divide the keys, and no size may be 0".into());
+                return wrong("lanes must be a power of two, rows no more than the keys, and no size 0".into());
             }
             Ok(())
         }

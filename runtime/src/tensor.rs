@@ -340,6 +340,12 @@ impl Tensor {
         &self.shape
     }
 
+    /// Whether its rows, along the last dimension, are whole vectors of `lanes` elements and begin at multiples of that.
+    pub(crate) fn is_in_vectors(&self, lanes: usize) -> bool {
+        let (Some((1, strides)), Some(row)) = (self.strides.split_last(), self.shape.last()) else { return false };
+        strides.iter().chain([row, &self.start()]).all(|offset| offset.is_multiple_of(lanes))
+    }
+
     /// The distance of neighbours along each dimension, in elements.
     pub fn strides(&self) -> &[usize] {
         &self.strides

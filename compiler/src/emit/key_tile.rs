@@ -24,11 +24,10 @@ impl Block {
         Block { rows: schedule.rows, vectors: schedule.vectors }
     }
 
-    /// Half of the vectors, and twice the rows where they divide the keys.
+    /// Half of the vectors, and as many more rows.
     pub fn narrow(schedule: &CpuSchedule) -> Block {
         let vectors = if schedule.vectors.is_multiple_of(2) { schedule.vectors / 2 } else { schedule.vectors };
-        let rows = schedule.rows * schedule.vectors / vectors;
-        Block { rows: if schedule.keys.is_multiple_of(rows) { rows } else { schedule.rows }, vectors }
+        Block { rows: (schedule.rows * schedule.vectors / vectors).min(schedule.keys), vectors }
     }
 }
 
@@ -38,7 +37,7 @@ impl Block {
 pub struct Part {
     /// The first vector.
     pub vector: usize,
-    /// The first key, a multiple of the block's rows.
+    /// The first key, of which a block begins there: a multiple of its rows.
     pub from: usize,
     /// The key after the last.
     pub to: usize,
@@ -73,10 +72,17 @@ pub fn key_tile<E: Float, N: Size>(
     if comptime![few.along_head_dim > 0] {
         dot_products::<E, N>(tile, &pair.key, key_base, key0, part, qk_dim, schedule, few);
     } else {
+        let whole = comptime![schedule.keys / block.rows * block.rows];
         let mut row = part.from;
-        while row < part.to {
+        while row < min(part.to, whole) {
             score_rows::<E, N>(tile, pair, key_base, key0, row, part.vector, qk_dim, schedule, block);
             row += comptime![block.rows];
+        }
+        if comptime![whole < schedule.keys] {
+            if row < part.to {
+                let rest = comptime![Block { rows: schedule.keys - whole, ..block }];
+                score_rows::<E, N>(tile, pair, key_base, key0, whole, part.vector, qk_dim, schedule, rest);
+            }
         }
     }
 
@@ -246,16 +252,16 @@ fn dot_products<E: Float, N: Size>(
     let rows = comptime![few.along_head_dim];
     let lanes = comptime![schedule.lanes];
     let row_vectors = comptime![qk_dim / lanes];
+    let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
-        let start = base + (key0 + at) * key.row;
+        let start = (base + (key0 + at) * key.row) / lanes;
         let mut sums = Array::<Vector<f32, N>>::new(rows);
         #[unroll]
         for row in 0..rows {
             sums[row] = Vector::new(0.0);
         }
-        #[unroll]
         for x in 0..row_vectors {
-            let elements = read_vector::<E, N>(key, start + x * lanes, lanes);
+            let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
             #[unroll]
             for row in 0..rows {
                 sums[row] = fma(elements, tile.query[row * row_vectors + x], sums[row]);
@@ -303,7 +309,8 @@ fn accumulate_rows<E: Float, N: Size>(
 ) {
     let lanes = comptime![schedule.lanes];
     let row_vectors = comptime![v_dim / lanes];
-    let rows = comptime![(schedule.rows.max(1) * 2 / row_vectors).clamp(1, few.along_head_dim)];
+    let rows = comptime![(2 * schedule.rows / row_vectors).clamp(1, few.along_head_dim)];
+    let vectors = value.data.as_vectorized().with_vector_size::<N>();
     let mut row = 0usize;
     while row < comptime![few.along_head_dim] {
         let mut sums = Array::<Vector<f32, N>>::new(comptime![rows * row_vectors]);
@@ -312,7 +319,7 @@ fn accumulate_rows<E: Float, N: Size>(
             sums[at] = tile.output[row * row_vectors + at];
         }
         for key in part.from..part.to {
-            let start = base + (key0 + key) * value.row;
+            let start = (base + (key0 + key) * value.row) / lanes;
             let mut weights = Array::<Vector<f32, N>>::new(rows);
             let scores = tile.scores.with_vector_size::<Const<1>>();
             #[unroll]
@@ -321,7 +328,7 @@ fn accumulate_rows<E: Float, N: Size>(
             }
             #[unroll]
             for x in 0..row_vectors {
-                let elements = read_vector::<E, N>(value, start + x * lanes, lanes);
+                let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
                 #[unroll]
                 for r in 0..rows {
                     let at = r * row_vectors + x;
@@ -335,15 +342,4 @@ fn accumulate_rows<E: Float, N: Size>(
         }
         row += rows;
     }
-}
-
-/// A vector of `operand`'s elements from `start`, which lie side by side. LLVM makes one load of it.
-#[cube]
-fn read_vector<E: Float, N: Size>(operand: &Operand<E>, start: usize, #[comptime] lanes: usize) -> Vector<f32, N> {
-    let mut vector = Vector::<f32, N>::new(0.0);
-    #[unroll]
-    for lane in 0..lanes {
-        vector.insert(lane, f32::cast_from(operand.data[start + lane]));
-    }
-    vector
 }
