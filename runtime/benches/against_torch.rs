@@ -1,0 +1,353 @@
+//! Against PyTorch on the same device and the same numbers: `scaled_dot_product_attention` (SDPA) as a user would call it, and
+//! compiled FlexAttention, whose block mask is timed apart.
+//!
+//! `./x bench --against torch` sets PyTorch up and runs it; `--help` lists the arguments. For each case both sides first have to
+//! give the same output. Then each turn measures the machine's peak, ours, SDPA, FlexAttention and its mask, one after the other;
+//! times are medians over turns, and ratios medians of the turns' own ratios. Times include the launch, the allocation of the
+//! output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
+
+#![allow(missing_docs)] // clap and CubeCL derive items without.
+
+mod cases;
+mod first_call;
+mod machine;
+mod ratios_svg;
+mod torch_process;
+mod turns;
+
+use cases::{CASES, Case, Inputs, chosen};
+use clap::Parser;
+use machine::Machine;
+use purview::Device;
+use ratios_svg::{Bar, ratios_svg};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+use torch_process::{Answer, Torch};
+use turns::{calls, median, time};
+
+/// How long nothing runs before a side's turn, so that the other's threads sleep.
+const QUIET: Duration = Duration::from_millis(20);
+/// The greatest difference of two outputs that counts as the same: both sum in f32, in another order.
+const TOLERANCE: f32 = 2e-5;
+
+/// Purview against PyTorch, in turns.
+#[derive(Parser)]
+#[command(name = "against_torch")]
+struct Arguments {
+    /// Cases by name, or by the part before the shape; those that the README shows if not given
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    cases: Vec<String>,
+    /// Turns per case
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// The device on both sides: cpu, or cuda where purview is built with that feature
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
+    /// Prints an array of objects rather than a table
+    #[arg(long)]
+    json: bool,
+    /// Also writes a picture of the ratios; a relative path is relative to the workspace
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Lists the cases and measures nothing
+    #[arg(long)]
+    list: bool,
+    /// What cargo passes to benches
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A case's results.
+struct Row {
+    case: &'static Case,
+    ours: f64,
+    sdpa: Option<f64>,
+    flex: Option<f64>,
+    flex_mask: Option<f64>,
+    ratio_sdpa: Option<f64>,
+    ratio_flex: Option<f64>,
+    ratio_flex_with_mask: Option<f64>,
+    gflops: Option<f64>,
+    peak_share: Option<f64>,
+    bandwidth_share: Option<f64>,
+    first: f64,
+    flex_first: Option<f64>,
+    flex_mask_first: Option<f64>,
+    difference: f32,
+}
+
+fn main() -> ExitCode {
+    match first_call::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        println!("against_torch measures only as a benchmark: ./x bench --against torch");
+        return ExitCode::SUCCESS;
+    }
+    match compare(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(arguments: &Arguments) -> Result<(), String> {
+    let cases = if arguments.cases.is_empty() {
+        CASES.iter().filter(|case| case.in_comparison).collect()
+    } else {
+        chosen(&arguments.cases)?
+    };
+    if arguments.list {
+        for case in CASES {
+            println!("{}{}", case.name, if case.in_comparison { "" } else { "  (only with --cases)" });
+        }
+        return Ok(());
+    }
+    let device = open(&arguments.device)?;
+    let cores = device.client().properties().hardware.num_cpu_cores.unwrap_or(1) as usize;
+    let mut torch = Torch::open(&arguments.device, cores)?;
+    let machine = Machine::new(&device).map_err(|error| error.to_string())?;
+    eprintln!("PyTorch {} with {} threads, purview on {}", torch.version, torch.threads, device.name());
+
+    let mut rows = Vec::new();
+    for (place, case) in cases.iter().enumerate() {
+        eprintln!("{}/{} {}", place + 1, cases.len(), case.name);
+        rows.push(row(case, &device, &machine, &mut torch, arguments.turns as usize)?);
+    }
+    if arguments.json {
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
+    } else {
+        print_table(&rows);
+    }
+    match &arguments.svg {
+        Some(file) => write_svg(file, &rows, &torch, &arguments.device),
+        None => Ok(()),
+    }
+}
+
+fn open(name: &str) -> Result<Device, String> {
+    Device::named(name).map_err(|error| match name {
+        "cuda" => format!("no CUDA device: {error}"),
+        _ => error.to_string(),
+    })
+}
+
+/// Measures a case.
+fn row(
+    case: &'static Case,
+    device: &Device,
+    machine: &Machine,
+    torch: &mut Torch,
+    turns: usize,
+) -> Result<Row, String> {
+    let failed = |error: purview::Error| format!("{}: {error}", case.name);
+    let first = first_call::measure(case.name, device.name())?;
+    let mut inputs = Inputs::new(case, device).map_err(failed)?;
+    let ours = inputs.run().and_then(|out| out.to_vec::<f32>()).map_err(failed)?;
+    let answer = torch.set_case(case, device)?;
+    let difference = check(case, &ours, &answer)?;
+    let report = inputs.attention.report(&case.shape()).map_err(failed)?;
+
+    let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer };
+    let mut measured: Vec<Turn> = Vec::new();
+    // The first turn finds out how many calls a turn takes, and is not counted.
+    let mut counts = [1; 4];
+    for turn in 0..=turns {
+        let peak = machine.fma_peak().map_err(failed)?;
+        let bandwidth = if case.is_decoding() { Some(machine.read_bandwidth().map_err(failed)?) } else { None };
+        let times = sides.measure(&counts).map_err(|error| format!("{}: {error}", case.name))?;
+        if turn == 0 {
+            counts = times.map(|time| time.map_or(1, calls));
+        } else {
+            measured.push(Turn { peak, bandwidth, times });
+        }
+    }
+    let over_turns = |value: &dyn Fn(&Turn) -> Option<f64>| {
+        let values: Option<Vec<f64>> = measured.iter().map(value).collect();
+        values.map(median)
+    };
+    let flops = report.useful_flops.map(|flops| flops as f64);
+    Ok(Row {
+        case,
+        ours: over_turns(&|turn| turn.times[OURS]).unwrap_or(f64::NAN),
+        sdpa: over_turns(&|turn| turn.times[SDPA]),
+        flex: over_turns(&|turn| turn.times[FLEX]),
+        flex_mask: over_turns(&|turn| turn.times[FLEX_MASK]),
+        ratio_sdpa: over_turns(&|turn| Some(turn.times[SDPA]? / turn.times[OURS]?)),
+        ratio_flex: over_turns(&|turn| Some(turn.times[FLEX]? / turn.times[OURS]?)),
+        ratio_flex_with_mask: over_turns(&|turn| {
+            Some((turn.times[FLEX]? + turn.times[FLEX_MASK]?) / turn.times[OURS]?)
+        }),
+        gflops: over_turns(&|turn| Some(flops? / turn.times[OURS]? / 1e6)),
+        peak_share: over_turns(&|turn| Some(flops? / turn.times[OURS]? / 1e6 / turn.peak)),
+        bandwidth_share: over_turns(&|turn| Some(case.bytes() as f64 / turn.times[OURS]? / 1e6 / turn.bandwidth?)),
+        first,
+        flex_first: answer.flex_first,
+        flex_mask_first: answer.flex_mask_first,
+        difference,
+    })
+}
+
+/// What a turn measured: the machine, and the milliseconds of each side.
+struct Turn {
+    peak: f64,
+    bandwidth: Option<f64>,
+    times: [Option<f64>; 4],
+}
+
+/// The places of the sides in a turn's times.
+const OURS: usize = 0;
+const SDPA: usize = 1;
+const FLEX: usize = 2;
+const FLEX_MASK: usize = 3;
+
+/// Everything that runs a case.
+struct Sides<'a> {
+    inputs: &'a mut Inputs,
+    torch: &'a mut Torch,
+    answer: &'a Answer,
+}
+
+impl Sides<'_> {
+    /// The milliseconds of a call of each side that can run the case, over so many calls.
+    fn measure(&mut self, calls: &[usize; 4]) -> Result<[Option<f64>; 4], String> {
+        let (sdpa, flex) = (self.answer.sdpa.is_ok(), self.answer.flex.is_ok());
+        let mut times = [None; 4];
+        sleep(QUIET);
+        times[OURS] = Some(time(calls[OURS], || self.inputs.run()).map_err(|error| error.to_string())?);
+        for (place, what, can) in
+            [(SDPA, "sdpa", sdpa), (FLEX, "flex", flex), (FLEX_MASK, "flex_mask", flex && self.answer.has_mask)]
+        {
+            if can {
+                sleep(QUIET);
+                times[place] = Some(self.torch.time(what, calls[place])?);
+            }
+        }
+        sleep(QUIET); // for the machine's peak
+        Ok(times)
+    }
+}
+
+/// The greatest difference from what PyTorch gives, which must be small.
+fn check(case: &Case, ours: &[f32], answer: &Answer) -> Result<f32, String> {
+    let mut greatest = 0f32;
+    for (side, theirs) in [("SDPA", &answer.sdpa), ("FlexAttention", &answer.flex)] {
+        let theirs = match theirs {
+            Ok(theirs) => theirs,
+            Err(reason) => {
+                eprintln!("  no {side}: {reason}");
+                continue;
+            }
+        };
+        if ours.len() != theirs.len() {
+            return Err(format!("{}: {side} gives {} numbers, ours {}", case.name, theirs.len(), ours.len()));
+        }
+        // NaN on either side is the greatest difference there is.
+        let difference = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
+        let difference = difference.fold(0f32, |most, next| if next.is_nan() { f32::INFINITY } else { most.max(next) });
+        eprintln!("  greatest difference from {side}: {difference:.1e}");
+        if difference > TOLERANCE {
+            return Err(format!(
+                "{}: the output differs from {side}'s by {difference:e}, and at most {TOLERANCE:e} is rounding",
+                case.name
+            ));
+        }
+        greatest = greatest.max(difference);
+    }
+    Ok(greatest)
+}
+
+impl Row {
+    fn json(&self) -> Value {
+        json!({
+            "case": self.case.name,
+            "ours_ms": self.ours,
+            "sdpa_ms": self.sdpa,
+            "flex_ms": self.flex,
+            "flex_mask_ms": self.flex_mask,
+            "ratio_sdpa": self.ratio_sdpa,
+            "ratio_flex": self.ratio_flex,
+            "ratio_flex_with_mask": self.ratio_flex_with_mask,
+            "gflops": self.gflops,
+            "peak_share": self.peak_share,
+            "bandwidth_share": self.bandwidth_share,
+            "first_ms": self.first,
+            "flex_first_ms": self.flex_first,
+            "flex_mask_first_ms": self.flex_mask_first,
+            "max_difference": self.difference,
+        })
+    }
+}
+
+fn print_table(rows: &[Row]) {
+    let number = |value: Option<f64>, digits: usize| match value {
+        Some(value) => format!("{value:.digits$}"),
+        None => "-".into(),
+    };
+    println!(
+        "{:<20}{:>10}{:>10}{:>10}{:>10}{:>9}{:>9}{:>9}{:>10}{:>8}{:>9}{:>10}{:>10}",
+        "case",
+        "ours ms",
+        "SDPA ms",
+        "Flex ms",
+        "mask ms",
+        "/SDPA",
+        "/Flex",
+        "/F+mask",
+        "GFLOP/s",
+        "% peak",
+        "% bandw.",
+        "first ms",
+        "Flex 1st"
+    );
+    for row in rows {
+        println!(
+            "{:<20}{:>10}{:>10}{:>10}{:>10}{:>9}{:>9}{:>9}{:>10}{:>8}{:>9}{:>10}{:>10}",
+            row.case.name,
+            number(Some(row.ours), 3),
+            number(row.sdpa, 3),
+            number(row.flex, 3),
+            number(row.flex_mask, 1),
+            number(row.ratio_sdpa, 2),
+            number(row.ratio_flex, 2),
+            number(row.ratio_flex_with_mask, 2),
+            number(row.gflops, 1),
+            number(row.peak_share.map(|share| 100.0 * share), 1),
+            number(row.bandwidth_share.map(|share| 100.0 * share), 1),
+            number(Some(row.first), 0),
+            number(row.flex_first, 0),
+        );
+    }
+    println!(
+        "/SDPA, /Flex, /F+mask: PyTorch's time over ours, the median of the turns' ratios; F+mask makes the block mask too"
+    );
+}
+
+fn write_svg(file: &Path, rows: &[Row], torch: &Torch, device: &str) -> Result<(), String> {
+    let bars: Vec<Bar> = rows
+        .iter()
+        .map(|row| Bar {
+            case: row.case.name,
+            sdpa: row.ratio_sdpa,
+            flex: row.ratio_flex,
+            flex_with_mask: row.ratio_flex_with_mask,
+        })
+        .collect();
+    let title = format!("Times PyTorch {} takes, over ours ({device}, f32, {} threads)", torch.version, torch.threads);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    std::fs::write(&file, ratios_svg(&title, &bars)).map_err(|error| format!("{}: {error}", file.display()))?;
+    eprintln!("wrote {}", file.display());
+    Ok(())
+}
