@@ -6,7 +6,7 @@
 //! turns' own; both include the launch, the allocation of the output and waiting for the end. The result is a table, or with
 //! `--json` an array of objects; what goes on is on stderr.
 
-#![allow(missing_docs)] // clap derives items without.
+#![allow(missing_docs, reason = "clap derives items without")]
 
 mod cases;
 mod cubek_process;

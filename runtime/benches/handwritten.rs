@@ -5,7 +5,7 @@
 //! medians of both and of the ratio of throughputs, measured in turns; `-- --table` prints nothing else. Outputs are compared
 //! first.
 
-#![allow(missing_docs)] // clap and CubeCL derive items without.
+#![allow(missing_docs, reason = "clap and CubeCL derive items without")]
 
 mod handwritten_kernel;
 mod turns;
@@ -197,6 +197,9 @@ fn schedule(device: &Device, length: usize, dim: usize, arguments: &Arguments) -
         return Err(format!(
             "{queries} queries in a tile do not divide the length {length}, which the handwritten kernel needs"
         ));
+    }
+    if !schedule.lanes.is_multiple_of(4) {
+        return Err(format!("vectors have {} lanes, and the handwritten kernel needs a multiple of 4", schedule.lanes));
     }
     if queries + schedule.keys > WINDOW {
         return Err(format!(

@@ -66,8 +66,8 @@ struct QueryTile<N: Size> {
     rescale: Array<Vector<f32, N>>,
 }
 
-/// Attention over contiguous `[heads, length, dim]`, of which a tile of queries divides the length. `factor` is what scores are
-/// multiplied with, log₂e included. The two counters are 0, and 0 again in the end.
+/// Attention over contiguous `[heads, length, dim]`, of which a tile of queries divides the length, and 4 the lanes and the head
+/// dim. `factor` is what scores are multiplied with, log₂e included. The two counters are 0, and 0 again in the end.
 #[cube(launch_unchecked)]
 pub fn attention_by_hand<N: Size>(
     query: &[f32],
@@ -115,14 +115,15 @@ pub fn attention_by_hand<N: Size>(
             slope = slopes[head] * std::f32::consts::LOG2_E;
         }
 
-        for x in 0..comptime![form.dim] {
-            for vector in 0..vectors {
-                let mut column = Vector::<f32, N>::new(0.0);
+        for vector in 0..vectors {
+            let start = base + (row0 + vector * lanes) * form.dim;
+            for x in 0..comptime![form.dim / 4] {
+                let mut block = load_quads::<N>(query, start + 4 * x, form.dim, lanes);
+                transpose_quads::<N>(&mut block, lanes);
                 #[unroll]
-                for lane in 0..lanes {
-                    column.insert(lane, query[base + (row0 + vector * lanes + lane) * form.dim + x]);
+                for r in 0..4usize {
+                    tile.query[(4 * x + r) * vectors + vector] = block[r] * Vector::new(factor);
                 }
-                tile.query[x * vectors + vector] = column * Vector::new(factor);
             }
         }
         for at in 0..comptime![form.dim * vectors] {
@@ -159,12 +160,15 @@ pub fn attention_by_hand<N: Size>(
         for vector in 0..vectors {
             let sum = tile.sum[vector];
             let inverse = Vector::<f32, N>::new(1.0) / sum;
-            for x in 0..comptime![form.dim] {
-                let column = tile.output[x * vectors + vector] * inverse;
+            let start = base + (row0 + vector * lanes) * form.dim;
+            for x in 0..comptime![form.dim / 4] {
+                let mut block = Array::<Vector<f32, N>>::new(4usize);
                 #[unroll]
-                for lane in 0..lanes {
-                    output[base + (row0 + vector * lanes + lane) * form.dim + x] = column.extract(lane);
+                for r in 0..4usize {
+                    block[r] = tile.output[(4 * x + r) * vectors + vector] * inverse;
                 }
+                transpose_quads::<N>(&mut block, lanes);
+                store_quads::<N>(&block, output, start + 4 * x, form.dim, lanes);
             }
             let mut maximum = tile.maximum[vector];
             if comptime![form.mask == Mask::CausalAlibi] {
@@ -354,6 +358,75 @@ fn accumulate_columns<N: Size>(
         #[unroll]
         for vector in 0..vectors {
             tile.output[(column + r) * vectors + vector] = sums[r * vectors + vector];
+        }
+    }
+}
+
+/// Four columns, from element `start`, of as many rows as there are lanes: `block[r]` has those of row r in its lanes 0 to 3, of
+/// row 4 + r in 4 to 7, and so on. Four elements that are adjacent in memory are adjacent in a vector, and load at once.
+#[cube]
+fn load_quads<N: Size>(
+    data: &[f32],
+    start: usize,
+    #[comptime] stride: usize,
+    #[comptime] lanes: usize,
+) -> Array<Vector<f32, N>> {
+    let mut block = Array::<Vector<f32, N>>::new(4usize);
+    #[unroll]
+    for r in 0..4usize {
+        let mut quads = Vector::<f32, N>::new(0.0);
+        #[unroll]
+        for lane in 0..lanes {
+            quads.insert(lane, data[start + comptime![(lane / 4 * 4 + r) * stride + lane % 4]]);
+        }
+        block[r] = quads;
+    }
+    block
+}
+
+/// The other way.
+#[cube]
+fn store_quads<N: Size>(
+    block: &Array<Vector<f32, N>>,
+    data: &mut [f32],
+    start: usize,
+    #[comptime] stride: usize,
+    #[comptime] lanes: usize,
+) {
+    #[unroll]
+    for r in 0..4usize {
+        #[unroll]
+        for lane in 0..lanes {
+            data[start + comptime![(lane / 4 * 4 + r) * stride + lane % 4]] = block[r].extract(lane);
+        }
+    }
+}
+
+/// Transposes each square of four vectors and four adjacent lanes, so that `block[c]` has what was lane 4·g + c of `block[r]` in
+/// lane 4·g + r: first elements across the squares' diagonals, then their quarters (Eklundh 1972). LLVM makes one shuffle of
+/// each vector's extracts and inserts.
+#[cube]
+fn transpose_quads<N: Size>(block: &mut Array<Vector<f32, N>>, #[comptime] lanes: usize) {
+    #[unroll]
+    for step in 0..2usize {
+        let step = comptime![1 << step];
+        #[unroll]
+        for pair in 0..2usize {
+            let first = comptime![pair / step * 2 * step + pair % step];
+            let a = block[first];
+            let b = block[comptime![first + step]];
+            let mut low = a;
+            let mut high = b;
+            #[unroll]
+            for lane in 0..lanes {
+                if comptime![lane & step == 0] {
+                    high.insert(lane, a.extract(comptime![lane + step]));
+                } else {
+                    low.insert(lane, b.extract(comptime![lane - step]));
+                }
+            }
+            block[first] = low;
+            block[comptime![first + step]] = high;
         }
     }
 }
