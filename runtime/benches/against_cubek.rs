@@ -130,6 +130,9 @@ fn row(case: &'static Case, device: &Device, cubek: &mut Cubek, turns: u32) -> R
     for tried in &answer.tried {
         eprintln!("  {tried}");
     }
+    for (reason, kernels) in &answer.declined {
+        eprintln!("  {kernels} not: {reason}");
+    }
     let difference = difference(case, &ours, &answer.output)?;
 
     let (mut ours_ms, mut cubek_ms, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 //! directory that is removed in the end.
 
 use crate::cases::{Case, Operand};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +27,10 @@ pub struct Answer {
     pub output: Vec<f32>,
     /// The kernel that was fastest.
     pub kernel: String,
-    /// What became of each kernel: a time, or why it does not run.
+    /// The times of those that run.
     pub tried: Vec<Value>,
+    /// Why others don't, and how many.
+    pub declined: Map<String, Value>,
 }
 
 impl Cubek {
@@ -81,6 +83,7 @@ impl Cubek {
             output: read(&self.directory.join("output"))?,
             kernel: answer["kernel"].as_str().unwrap_or("?").into(),
             tried: answer["tried"].as_array().cloned().unwrap_or_default(),
+            declined: answer["declined"].as_object().cloned().unwrap_or_default(),
         })
     }
 

@@ -1,5 +1,5 @@
 //! What cubek-attention has for f32 queries, keys and values of any length: every routine of its newer family at every setting it
-//! lists for the device, and the unit routine of the older one.
+//! lists for the device and at some that it does not, and the unit routine of the older family.
 //!
 //! Left out is the older family's `BlackboxAccelerated`, which rounds to f16.
 
@@ -13,13 +13,17 @@ use cubek_attention::kernels::{
     AttentionBlueprint, AttentionRoutine, AttentionScoring, AttentionTensors, AttentionVisibility,
     CubeShuffleAttentionRoutine, CubeStagedAttentionRoutine, HypercubeLastArrivalShuffleAttentionRoutine,
     HypercubeSecondLaunchFragmentAttentionRoutine, HypercubeSecondLaunchShuffleAttentionRoutine,
-    PlaneFragmentAttentionRoutine, QueryPlacement, UnitAttentionRoutine,
+    PlaneFragmentAttentionRoutine, QueryPlacement, UnitAttentionRoutine, UnitAttentionRoutineSettings,
 };
 use cubek_matmul::kernels::tensor::PlainTensor;
 use cubek_microkernel::attention::AttentionMicrokernel;
+use cubek_microkernel::attention::unit::UnitAttentionMicrokernelSettings;
 use cubek_std::Hardware;
 use cubek_std::routine::Routine;
 use std::num::NonZeroUsize;
+
+/// Rows and keys of a unit that the unit routine does not list, and that are faster than those it does on CPUs.
+const UNLISTED: [(usize, usize); 4] = [(2, 4), (4, 4), (4, 8), (8, 4)];
 
 const F32: ElemType = ElemType::Float(FloatKind::F32);
 
@@ -138,6 +142,11 @@ pub fn all(client: &Client) -> Vec<Kernel> {
     let hardware = Hardware::from_client(client);
     let mut kernels = vec![older_unit()];
     add(&mut kernels, UnitAttentionRoutine, &hardware);
+    let planes = UnitAttentionRoutineSettings::DEFAULT.planes;
+    for (rows, keys) in UNLISTED {
+        let microkernel = UnitAttentionMicrokernelSettings::new(rows, keys);
+        kernels.push(kernel(UnitAttentionRoutine, &hardware, UnitAttentionRoutineSettings { microkernel, planes }));
+    }
     add(&mut kernels, PlaneFragmentAttentionRoutine, &hardware);
     add(&mut kernels, CubeStagedAttentionRoutine, &hardware);
     add(&mut kernels, CubeShuffleAttentionRoutine, &hardware);
@@ -155,37 +164,44 @@ where
     R::Settings: 'static,
 {
     for settings in routine.settings(hardware) {
-        let name = settings.to_string();
-        let hardware = hardware.clone();
-        let launch = move |operands: &Operands| {
-            let plain = |handle: &Handle| PlainTensor::of_handle(operands.tensor(handle));
-            let lengths = TensorHandle::new_contiguous(
-                [operands.shape[0]],
-                operands.lengths.clone(),
-                ElemType::UInt(UIntKind::U32),
-            );
-            let queries = QueryPlacement::Last;
-            let visibility = match operands.visible {
-                Visible::All => AttentionVisibility::Attended,
-                Visible::Causal => AttentionVisibility::Causal { queries },
-                Visible::Window(window) => {
-                    let window = NonZeroUsize::new(window).ok_or("a window of 0 keys")?;
-                    AttentionVisibility::Windowed { window, queries }
-                }
-            };
-            let tensors = AttentionTensors::new(
-                &operands.client,
-                plain(&operands.query),
-                plain(&operands.key),
-                plain(&operands.value),
-                PlainTensor::of_handle(lengths),
-                AttentionScoring::standard(visibility, operands.shape[3]),
-            );
-            let launched = tensors.and_then(|tensors| routine.launch_on(&hardware, tensors, &settings));
-            launched.map_err(|refusal| refusal.to_string())
-        };
-        kernels.push(Kernel { name, launch: Box::new(launch), tokens_first: true });
+        kernels.push(kernel(routine, hardware, settings));
     }
+}
+
+/// `routine` with `settings`.
+fn kernel<M, SM, R>(routine: R, hardware: &Hardware, settings: R::Settings) -> Kernel
+where
+    M: AttentionMicrokernel,
+    R: AttentionRoutine<M, SM> + Routine<Microkernel = M, Blueprint = AttentionBlueprint<M, SM>> + Copy + 'static,
+    R::Settings: 'static,
+{
+    let name = settings.to_string();
+    let hardware = hardware.clone();
+    let launch = move |operands: &Operands| {
+        let plain = |handle: &Handle| PlainTensor::of_handle(operands.tensor(handle));
+        let lengths =
+            TensorHandle::new_contiguous([operands.shape[0]], operands.lengths.clone(), ElemType::UInt(UIntKind::U32));
+        let queries = QueryPlacement::Last;
+        let visibility = match operands.visible {
+            Visible::All => AttentionVisibility::Attended,
+            Visible::Causal => AttentionVisibility::Causal { queries },
+            Visible::Window(window) => {
+                let window = NonZeroUsize::new(window).ok_or("a window of 0 keys")?;
+                AttentionVisibility::Windowed { window, queries }
+            }
+        };
+        let tensors = AttentionTensors::new(
+            &operands.client,
+            plain(&operands.query),
+            plain(&operands.key),
+            plain(&operands.value),
+            PlainTensor::of_handle(lengths),
+            AttentionScoring::standard(visibility, operands.shape[3]),
+        );
+        let launched = tensors.and_then(|tensors| routine.launch_on(&hardware, tensors, &settings));
+        launched.map_err(|refusal| refusal.to_string())
+    };
+    Kernel { name, launch: Box::new(launch), tokens_first: true }
 }
 
 /// The unit routine of the older family.

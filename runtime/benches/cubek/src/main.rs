@@ -7,7 +7,7 @@
 //!     → {"version":"0.4.0-pre.1"}
 //! {"operation":"case","variant":{"kind":"sliding_window","window":256},"shape":[1,8,1024,64],
 //!  "query":"q","key":"k","value":"v","output":"o"}
-//!     → {"kernel":"…","tried":[{"kernel":"…","ms":1.5},{"kernel":"…","error":"…"}]}
+//!     → {"kernel":"…","tried":[{"kernel":"…","ms":1.5},{"kernel":"…","short_ms":9.5}],"declined":{"…":12}}
 //! {"operation":"time","calls":3}
 //!     → {"ms":1.4}
 //! ```
@@ -24,6 +24,7 @@ use cubecl::Device;
 use cubecl::device::WgpuDeviceKind;
 use kernels::{Kernel, Operands, Visible, all};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,7 +34,9 @@ use std::time::Instant;
 /// The length at which every kernel is tried first, so that the slow ones take no time at the case's own.
 const SHORT: usize = 512;
 /// How many times slower than the fastest a kernel may be at the short length to be tried at the case's own.
-const SLOWER: f64 = 2.5;
+const SLOWER: f64 = 1.25;
+/// A kernel that took so many milliseconds is not called again to find the fastest.
+const LONG: f64 = 300.0;
 
 /// What requests are served from.
 struct Runner {
@@ -70,38 +73,24 @@ impl Runner {
         let short =
             Operands::new(&client, [batch, heads, few, dim], visible, &start(&query), &start(&key), &start(&value))?;
 
-        let (mut tried, mut rates) = (Vec::new(), Vec::new());
-        for kernel in all(&client) {
-            match measure(&kernel, &short) {
-                Ok(ms) => rates.push((ms, kernel)),
-                Err(error) => tried.push(json!({ "kernel": kernel.name, "error": error })),
-            }
-        }
-        let least = rates.iter().map(|(ms, _)| *ms).fold(f64::INFINITY, f64::min);
-        let mut fastest: Option<(f64, Kernel)> = None;
-        for (short_ms, kernel) in rates {
-            if short_ms > SLOWER * least {
-                tried.push(json!({ "kernel": kernel.name, "short_ms": short_ms }));
-                continue;
-            }
-            match measure(&kernel, &operands) {
-                Ok(ms) => {
-                    tried.push(json!({ "kernel": kernel.name, "ms": ms }));
-                    if fastest.as_ref().is_none_or(|(least, _)| ms < *least) {
-                        fastest = Some((ms, kernel));
-                    }
-                }
-                Err(error) => tried.push(json!({ "kernel": kernel.name, "error": error })),
-            }
-        }
-        let Some((_, kernel)) = fastest else {
-            return Err(format!("none of its kernels runs here: {}", Value::Array(tried)));
+        // Why kernels don't run here, and how many.
+        let mut declined: BTreeMap<String, usize> = BTreeMap::new();
+        let at_short = measure(all(&client), &short, &mut declined);
+        let least = at_short.iter().map(|(ms, _)| *ms).fold(f64::INFINITY, f64::min);
+        let (near, far): (Vec<_>, Vec<_>) = at_short.into_iter().partition(|(ms, _)| *ms <= SLOWER * least);
+        let mut tried: Vec<Value> =
+            far.into_iter().map(|(ms, kernel)| json!({ "kernel": kernel.name, "short_ms": ms })).collect();
+        let mut measured = measure(near.into_iter().map(|(_, kernel)| kernel).collect(), &operands, &mut declined);
+        measured.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        tried.extend(measured.iter().map(|(ms, kernel)| json!({ "kernel": kernel.name, "ms": ms })));
+        let Some((_, kernel)) = measured.into_iter().next() else {
+            return Err(format!("none of its kernels runs here: {}", json!(declined)));
         };
         let output = guarded(|| kernel.output(&operands))?;
         write(file("output")?, &output)?;
         let name = kernel.name.clone();
         self.case = Some((operands, kernel));
-        Ok(json!({ "kernel": name, "tried": tried }))
+        Ok(json!({ "kernel": name, "tried": tried, "declined": declined }))
     }
 
     fn time(&self, request: &Value) -> Result<Value, String> {
@@ -116,16 +105,24 @@ impl Runner {
     }
 }
 
-/// The milliseconds of the faster of two calls, after one that compiles.
-fn measure(kernel: &Kernel, operands: &Operands) -> Result<f64, String> {
-    guarded(|| kernel.run(operands))?;
-    let mut least = f64::INFINITY;
-    for _ in 0..2 {
-        let start = Instant::now();
-        guarded(|| kernel.run(operands))?;
-        least = least.min(start.elapsed().as_secs_f64() * 1e3);
+/// The milliseconds of each kernel that runs: the fastest of three calls, in turns, after one that compiles.
+fn measure(kernels: Vec<Kernel>, operands: &Operands, declined: &mut BTreeMap<String, usize>) -> Vec<(f64, Kernel)> {
+    let mut measured: Vec<(f64, Kernel)> = Vec::new();
+    for kernel in kernels {
+        match guarded(|| kernel.run(operands)) {
+            Ok(()) => measured.push((f64::INFINITY, kernel)),
+            Err(error) => *declined.entry(error).or_default() += 1,
+        }
     }
-    Ok(least)
+    for _ in 0..3 {
+        for (least, kernel) in measured.iter_mut().filter(|(least, _)| !(LONG..f64::INFINITY).contains(least)) {
+            let start = Instant::now();
+            if guarded(|| kernel.run(operands)).is_ok() {
+                *least = least.min(start.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    measured
 }
 
 /// What `run` gives; a panic of a kernel that a device can't compile is an error.
