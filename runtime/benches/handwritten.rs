@@ -15,7 +15,6 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
-use purview::ir::{Element, Operands};
 use purview::schedule::{self, CpuSchedule, Schedule};
 use purview::{Device, Error, Tensor};
 use purview_examples::alibi_causal::{alibi_causal, slope};
@@ -90,7 +89,7 @@ impl Case {
             mask,
             length,
             dim,
-            schedule: schedule(device, length, dim, arguments)?,
+            schedule: schedule(device, length, arguments)?,
             device: device.clone(),
             operands,
             slopes,
@@ -179,9 +178,8 @@ impl Case {
 }
 
 /// The schedule for both sides.
-fn schedule(device: &Device, length: usize, dim: usize, arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let operands = Operands { element: Element::F32, qk_dim: dim, v_dim: dim };
-    let chosen = match schedule::choose(device, operands).map_err(|error| error.to_string())? {
+fn schedule(device: &Device, length: usize, arguments: &Arguments) -> Result<CpuSchedule, String> {
+    let chosen = match schedule::choose(device).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),
     };

@@ -90,7 +90,7 @@ pub fn attention_by_hand<N: Size>(
     let mut tile = QueryTile::<N> {
         query: Array::new(comptime![form.dim * vectors]),
         output: Array::new(comptime![form.dim * vectors]),
-        scores: Array::new(comptime![keys.next_multiple_of(form.schedule.rows) * vectors]),
+        scores: Array::new(comptime![keys * vectors]),
         positions: Array::new(vectors),
         maximum: Array::new(vectors),
         tile_maximum: Array::new(vectors),
@@ -211,10 +211,15 @@ fn key_tile<N: Size>(
     for vector in 0..vectors {
         tile.tile_maximum[vector] = tile.maximum[vector];
     }
+    let whole = comptime![form.schedule.keys / rows * rows];
     let mut row = 0usize;
-    while row < count {
-        score_rows::<N>(tile, key, base, key0 + row, row, slope, last, window, form, edge);
+    while row < whole {
+        score_rows::<N>(tile, key, base, key0 + row, row, slope, last, window, rows, form, edge);
         row += rows;
+    }
+    if comptime![whole < form.schedule.keys] {
+        let rest = comptime![form.schedule.keys - whole];
+        score_rows::<N>(tile, key, base, key0 + whole, whole, slope, last, window, rest, form, edge);
     }
 
     for vector in 0..vectors {
@@ -255,11 +260,11 @@ fn score_rows<N: Size>(
     slope: f32,
     last: usize,
     window: usize,
+    #[comptime] rows: usize,
     #[comptime] form: Form,
     #[comptime] edge: Edge,
 ) {
     let vectors = comptime![form.schedule.vectors];
-    let rows = comptime![form.schedule.rows];
     let mut sums = Array::<Vector<f32, N>>::new(comptime![rows * vectors]);
     let mut starts = Array::<usize>::new(rows);
     #[unroll]

@@ -23,7 +23,7 @@
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{FULL, KeyTiles, PARTIAL, VectorSpans, count_tile, occurs};
 use super::count_kernel;
-use super::key_tile::{Block, Part, key_tile};
+use super::key_tile::{Block, Part, TileCode, key_tile};
 use super::query_tile::{QueryTile, Rows};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -115,12 +115,14 @@ pub fn attention_cpu<E: Float, N: Size>(
                             value_base,
                             key0,
                             Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
-                            comptime![program.clone()],
-                            comptime![key_loop.clone()],
-                            schedule,
-                            few,
-                            comptime![Block::wide(&schedule)],
-                            true,
+                            comptime![TileCode {
+                                program: program.clone(),
+                                key_loop: key_loop.clone(),
+                                schedule,
+                                few,
+                                block: Block::wide(&schedule),
+                                full: true,
+                            }],
                         );
                     }
                 }
@@ -140,12 +142,14 @@ pub fn attention_cpu<E: Float, N: Size>(
                                     value_base,
                                     key0,
                                     part,
-                                    comptime![program.clone()],
-                                    comptime![key_loop.clone()],
-                                    schedule,
-                                    few,
-                                    narrow,
-                                    false,
+                                    comptime![TileCode {
+                                        program: program.clone(),
+                                        key_loop: key_loop.clone(),
+                                        schedule,
+                                        few,
+                                        block: narrow,
+                                        full: false,
+                                    }],
                                 );
                             }
                         }

@@ -1,9 +1,12 @@
 //! A tile of keys in the `cpu` schedule: scores, their map and mask, and the push into the accumulator.
+//!
+//! Where every query sees every key and maps are a few operations, they are done on the scores in registers, with the maximum; else in
+//! a pass of their own, a loop over the keys, which is less code than for all of a register block.
 
 use super::arguments::{Compiled, KeyValue, Operand, Parameters};
 use super::expression::Place;
 use super::query_tile::QueryTile;
-use super::scores::apply;
+use super::scores::{apply, operations};
 use super::softmax::exp2;
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
@@ -29,6 +32,53 @@ impl Block {
         let vectors = if schedule.vectors.is_multiple_of(2) { schedule.vectors / 2 } else { schedule.vectors };
         Block { rows: (schedule.rows * schedule.vectors / vectors).min(schedule.keys), vectors }
     }
+
+    /// The block of what `rows` leave over of `of`, if they leave something.
+    fn rest(self, of: usize) -> Option<Block> {
+        let rows = of % self.rows;
+        (rows > 0).then_some(Block { rows, ..self })
+    }
+}
+
+/// What the code of a tile is made for.
+#[derive(Clone)]
+pub struct TileCode {
+    /// The program.
+    pub program: Compiled,
+    /// Its loop.
+    pub key_loop: KeyLoop,
+    /// The sizes of tiles.
+    pub schedule: CpuSchedule,
+    /// What is done about few queries.
+    pub few: FewQueries,
+    /// The register blocks.
+    pub block: Block,
+    /// Whether every query sees every key.
+    pub full: bool,
+}
+
+/// Operations of a loop's maps on a score, at most, that are done in registers.
+const OPERATIONS_IN_REGISTERS: usize = 6;
+
+impl TileCode {
+    fn softmax(&self) -> bool {
+        matches!(self.program.accumulator, Accumulator::Softmax { .. })
+    }
+
+    fn mean(&self) -> bool {
+        matches!(self.program.accumulator, Accumulator::Mean)
+    }
+
+    /// Whether vectors run along the head dim.
+    fn along_head_dim(&self) -> bool {
+        self.few.along_head_dim > 0
+    }
+
+    /// Whether maps are done where the scores are computed. A mean sums what is left of them, and there rows are repeated.
+    fn in_registers(&self) -> bool {
+        let few = operations(&self.key_loop, self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
+        few && self.full && !self.mean() && !self.along_head_dim()
+    }
 }
 
 /// The part of a tile that is computed: a block's vectors from `vector`, and the keys `from..to` of the tile.
@@ -37,14 +87,13 @@ impl Block {
 pub struct Part {
     /// The first vector.
     pub vector: usize,
-    /// The first key, of which a block begins there: a multiple of its rows.
+    /// The first key, at which a block begins: a multiple of its rows.
     pub from: usize,
     /// The key after the last.
     pub to: usize,
 }
 
-/// The part `part` of the tile of keys from row `key0` of `pair`, which begins at `key_base` and `value_base`; `full` says that every
-/// query sees every key.
+/// The part `part` of the tile of keys from row `key0` of `pair`, which begins at `key_base` and `value_base`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn key_tile<E: Float, N: Size>(
@@ -56,114 +105,167 @@ pub fn key_tile<E: Float, N: Size>(
     value_base: usize,
     key0: usize,
     part: Part,
-    #[comptime] program: Compiled,
-    #[comptime] key_loop: KeyLoop,
-    #[comptime] schedule: CpuSchedule,
-    #[comptime] few: FewQueries,
-    #[comptime] block: Block,
-    #[comptime] full: bool,
+    #[comptime] code: TileCode,
 ) {
-    let vectors = comptime![schedule.vectors];
-    let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
-    let mean = comptime![matches!(program.accumulator, Accumulator::Mean)];
-    let v_dim = comptime![program.operands.v_dim];
-
-    let qk_dim = comptime![program.operands.qk_dim];
-    if comptime![few.along_head_dim > 0] {
-        dot_products::<E, N>(tile, &pair.key, key_base, key0, part, qk_dim, schedule, few);
+    if comptime![code.along_head_dim()] {
+        dot_products::<E, N>(tile, &pair.key, key_base, key0, part, comptime![code.clone()]);
     } else {
-        let whole = comptime![schedule.keys / block.rows * block.rows];
+        let block = comptime![code.block];
+        let keys = comptime![code.schedule.keys];
+        let whole = comptime![keys / block.rows * block.rows];
+        for at in 0..comptime![block.vectors] {
+            tile.tile_maximum[part.vector + at] = tile.maximum[part.vector + at];
+        }
         let mut row = part.from;
         while row < min(part.to, whole) {
-            score_rows::<E, N>(tile, pair, key_base, key0, row, part.vector, qk_dim, schedule, block);
+            score_rows::<E, N>(
+                tile,
+                pair,
+                place,
+                parameters,
+                key_base,
+                key0,
+                row,
+                part.vector,
+                block,
+                comptime![code.clone()],
+            );
             row += comptime![block.rows];
         }
-        if comptime![whole < schedule.keys] {
+        let rest = comptime![block.rest(keys)];
+        if comptime![rest.is_some()] {
             if row < part.to {
-                let rest = comptime![Block { rows: schedule.keys - whole, ..block }];
-                score_rows::<E, N>(tile, pair, key_base, key0, whole, part.vector, qk_dim, schedule, rest);
+                let rest = comptime![rest.unwrap()];
+                score_rows::<E, N>(
+                    tile,
+                    pair,
+                    place,
+                    parameters,
+                    key_base,
+                    key0,
+                    whole,
+                    part.vector,
+                    rest,
+                    comptime![code.clone()],
+                );
             }
         }
     }
 
-    for at in 0..comptime![block.vectors] {
+    for at in 0..comptime![code.block.vectors] {
         let vector = part.vector + at;
-        let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
-        let before = tile.maximum[vector];
-        let mut maximum = before;
-        let mut sum = tile.sum[vector];
-        for key in part.from..part.to {
-            let score = tile.scores[key * vectors + vector];
-            let here = here.of_key(pair.offset + (key0 + key) as i32);
-            let score = apply::<N>(score, &here, parameters, comptime![key_loop.clone()], softmax, full);
-            if softmax {
-                maximum = max(maximum, score);
-            }
-            if mean {
-                sum += score;
-            }
-            tile.scores[key * vectors + vector] = score;
+        if comptime![!code.in_registers()] {
+            map_and_mask::<E, N>(tile, pair, place, parameters, key0, part, vector, comptime![code.clone()]);
         }
-        if softmax {
-            let moved = select_many(maximum.greater_than(&before), Vector::<u32, N>::new(1u32), Vector::new(0u32));
-            if moved.vector_sum() != 0 {
-                let rescale = exp2::<N>(before - maximum);
-                sum *= rescale;
-                tile.rescale(vector, rescale, v_dim, schedule, few);
-                tile.maximum[vector] = maximum;
-            }
-            for key in part.from..part.to {
-                let weight = exp2::<N>(tile.scores[key * vectors + vector] - maximum);
-                tile.scores[key * vectors + vector] = weight;
-                sum += weight;
-            }
+        if comptime![code.softmax()] {
+            weigh::<N>(tile, part, vector, comptime![code.clone()]);
         }
-        tile.sum[vector] = sum;
     }
 
-    if comptime![few.along_head_dim > 0] {
-        accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, v_dim, schedule, few);
+    if comptime![code.along_head_dim()] {
+        accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, comptime![code.clone()]);
     } else {
-        let rows = comptime![block.rows];
-        let whole = comptime![v_dim / rows * rows];
+        let block = comptime![code.block];
+        let v_dim = comptime![code.program.operands.v_dim];
+        let whole = comptime![v_dim / block.rows * block.rows];
         let mut column = 0usize;
         while column < whole {
-            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, column, schedule, block);
-            column += rows;
+            let vectors = comptime![code.schedule.vectors];
+            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, column, block, vectors);
+            column += comptime![block.rows];
         }
-        if comptime![whole < v_dim] {
-            let rest = comptime![Block { rows: v_dim - whole, ..block }];
-            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, whole, schedule, rest);
+        let rest = comptime![block.rest(v_dim)];
+        if comptime![rest.is_some()] {
+            let (rest, vectors) = comptime![(rest.unwrap(), code.schedule.vectors)];
+            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, whole, rest, vectors);
         }
     }
 }
 
-/// The block of Sᵀ at row `row` of the key tile at `key0` and at vector `vector`. Rows past the last key repeat it; nobody reads them.
+/// The scores of the part's keys in `vector` after maps and mask, and the maximum, or for a mean the sum, with them.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn map_and_mask<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    pair: &KeyValue<E>,
+    place: &Place<N>,
+    parameters: &Parameters,
+    key0: usize,
+    part: Part,
+    vector: usize,
+    #[comptime] code: TileCode,
+) {
+    let vectors = comptime![code.schedule.vectors];
+    let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
+    let mut maximum = tile.maximum[vector];
+    let mut sum = tile.sum[vector];
+    for key in part.from..part.to {
+        let here = here.of_key(pair.offset + (key0 + key) as i32);
+        let score = tile.scores[key * vectors + vector];
+        let key_loop = comptime![code.key_loop.clone()];
+        let score = apply::<N>(score, &here, parameters, key_loop, comptime![code.softmax()], comptime![code.full]);
+        maximum = max(maximum, score);
+        if comptime![code.mean()] {
+            sum += score;
+        }
+        tile.scores[key * vectors + vector] = score;
+    }
+    tile.tile_maximum[vector] = maximum;
+    tile.sum[vector] = sum;
+}
+
+/// The weights of the part's keys in `vector`, and their sum; what was accumulated is rescaled where the maximum moved.
+#[cube]
+fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, vector: usize, #[comptime] code: TileCode) {
+    let vectors = comptime![code.schedule.vectors];
+    let before = tile.maximum[vector];
+    let maximum = tile.tile_maximum[vector];
+    let mut sum = tile.sum[vector];
+    let moved = select_many(maximum.greater_than(&before), Vector::<u32, N>::new(1u32), Vector::new(0u32));
+    if moved.vector_sum() != 0 {
+        let rescale = exp2::<N>(before - maximum);
+        sum *= rescale;
+        let v_dim = comptime![code.program.operands.v_dim];
+        tile.rescale(vector, rescale, v_dim, comptime![code.schedule], comptime![code.few]);
+        tile.maximum[vector] = maximum;
+    }
+    for key in part.from..part.to {
+        let weight = exp2::<N>(tile.scores[key * vectors + vector] - maximum);
+        tile.scores[key * vectors + vector] = weight;
+        sum += weight;
+    }
+    tile.sum[vector] = sum;
+}
+
+/// The block of Sᵀ at row `row` of the key tile at `key0` and at vector `vector`, and the maximum with it where maps are done here. Rows past the last key repeat it; nobody reads them.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn score_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
+    place: &Place<N>,
+    parameters: &Parameters,
     base: usize,
     key0: usize,
     row: usize,
     vector: usize,
-    #[comptime] qk_dim: usize,
-    #[comptime] schedule: CpuSchedule,
     #[comptime] block: Block,
+    #[comptime] code: TileCode,
 ) {
-    let vectors = comptime![schedule.vectors];
+    let vectors = comptime![code.schedule.vectors];
     let mut sums = Array::<Vector<f32, N>>::new(comptime![block.rows * block.vectors]);
     #[unroll]
     for at in 0..comptime![block.rows * block.vectors] {
         sums[at] = Vector::new(0.0);
     }
+    let mut keys = Array::<usize>::new(comptime![block.rows]);
     let mut starts = Array::<usize>::new(comptime![block.rows]);
     #[unroll]
     for r in 0..comptime![block.rows] {
-        starts[r] = base + min(key0 + row + r, pair.len - 1) * pair.key.row;
+        keys[r] = min(key0 + row + r, pair.len - 1);
+        starts[r] = base + keys[r] * pair.key.row;
     }
-    for x in 0..qk_dim {
+    for x in 0..comptime![code.program.operands.qk_dim] {
         let mut queries = Array::<Vector<f32, N>>::new(comptime![block.vectors]);
         #[unroll]
         for at in 0..comptime![block.vectors] {
@@ -180,11 +282,22 @@ fn score_rows<E: Float, N: Size>(
         }
     }
     #[unroll]
-    for r in 0..comptime![block.rows] {
+    for at in 0..comptime![block.vectors] {
+        let here = place.of_rows(tile.positions[vector + at], tile.heads[vector + at]);
+        let mut maximum = tile.tile_maximum[vector + at];
         #[unroll]
-        for at in 0..comptime![block.vectors] {
-            tile.scores[(row + r) * vectors + vector + at] = sums[r * comptime![block.vectors] + at];
+        for r in 0..comptime![block.rows] {
+            let mut score = sums[r * comptime![block.vectors] + at];
+            if comptime![code.in_registers()] {
+                let here = here.of_key(pair.offset + keys[r] as i32);
+                let key_loop = comptime![code.key_loop.clone()];
+                let softmax = comptime![code.softmax()];
+                score = apply::<N>(score, &here, parameters, key_loop, softmax, comptime![code.full]);
+                maximum = max(maximum, score);
+            }
+            tile.scores[(row + r) * vectors + vector + at] = score;
         }
+        tile.tile_maximum[vector + at] = maximum;
     }
 }
 
@@ -198,10 +311,9 @@ fn accumulate_columns<E: Float, N: Size>(
     key0: usize,
     part: Part,
     column: usize,
-    #[comptime] schedule: CpuSchedule,
     #[comptime] block: Block,
+    #[comptime] vectors: usize,
 ) {
-    let vectors = comptime![schedule.vectors];
     let mut sums = Array::<Vector<f32, N>>::new(comptime![block.rows * block.vectors]);
     #[unroll]
     for r in 0..comptime![block.rows] {
@@ -238,20 +350,17 @@ fn accumulate_columns<E: Float, N: Size>(
 
 /// The scores of the part's keys as dot products, with vectors along the head dim.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn dot_products<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     key: &Operand<E>,
     base: usize,
     key0: usize,
     part: Part,
-    #[comptime] qk_dim: usize,
-    #[comptime] schedule: CpuSchedule,
-    #[comptime] few: FewQueries,
+    #[comptime] code: TileCode,
 ) {
-    let rows = comptime![few.along_head_dim];
-    let lanes = comptime![schedule.lanes];
-    let row_vectors = comptime![qk_dim / lanes];
+    let rows = comptime![code.few.along_head_dim];
+    let lanes = comptime![code.schedule.lanes];
+    let row_vectors = comptime![code.program.operands.qk_dim / lanes];
     let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
         let start = (base + (key0 + at) * key.row) / lanes;
@@ -296,23 +405,20 @@ fn sum_halves(values: &mut Array<f32>, #[comptime] half: usize) {
 /// Adds to O the values of the part's keys times their weights, with vectors along the head dim: as many rows at once as the
 /// registers hold whole.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn accumulate_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     value: &Operand<E>,
     base: usize,
     key0: usize,
     part: Part,
-    #[comptime] v_dim: usize,
-    #[comptime] schedule: CpuSchedule,
-    #[comptime] few: FewQueries,
+    #[comptime] code: TileCode,
 ) {
-    let lanes = comptime![schedule.lanes];
-    let row_vectors = comptime![v_dim / lanes];
-    let rows = comptime![(2 * schedule.rows / row_vectors).clamp(1, few.along_head_dim)];
+    let lanes = comptime![code.schedule.lanes];
+    let row_vectors = comptime![code.program.operands.v_dim / lanes];
+    let rows = comptime![(2 * code.schedule.rows / row_vectors).clamp(1, code.few.along_head_dim)];
     let vectors = value.data.as_vectorized().with_vector_size::<N>();
     let mut row = 0usize;
-    while row < comptime![few.along_head_dim] {
+    while row < comptime![code.few.along_head_dim] {
         let mut sums = Array::<Vector<f32, N>>::new(comptime![rows * row_vectors]);
         #[unroll]
         for at in 0..comptime![rows * row_vectors] {

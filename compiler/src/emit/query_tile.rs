@@ -95,6 +95,8 @@ pub struct QueryTile<N: Size> {
     pub heads: Array<Vector<i32, N>>,
     /// The running maximum m.
     pub maximum: Array<Vector<f32, N>>,
+    /// The maximum with the current tile of keys.
+    pub tile_maximum: Array<Vector<f32, N>>,
     /// The running sum l.
     pub sum: Array<Vector<f32, N>>,
 }
@@ -111,6 +113,7 @@ impl<N: Size> QueryTile<N> {
             positions: Array::new(vectors),
             heads: Array::new(vectors),
             maximum: Array::new(vectors),
+            tile_maximum: Array::new(vectors),
             sum: Array::new(vectors),
         }
     }

@@ -3,6 +3,7 @@
 use super::arguments::Parameters;
 use super::expression::Place;
 use super::softmax::hidden;
+use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{KeyLoop, MaskedTiles, TileOp};
 use cubecl::prelude::*;
 
@@ -24,10 +25,7 @@ pub fn apply<N: Size>(
             TileOp::Map(expr) => Some(expr.clone()),
             _ => None,
         }];
-        let mask = comptime![match &op {
-            TileOp::Mask { visible, tiles } if !(full && *tiles == MaskedTiles::Partial) => Some(visible.clone()),
-            _ => None,
-        }];
+        let mask = comptime![evaluated_mask(&op, full).cloned()];
         if comptime![map.is_some()] {
             score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
         }
@@ -38,4 +36,38 @@ pub fn apply<N: Size>(
         }
     }
     score
+}
+
+/// The predicate of a mask, where it is evaluated.
+fn evaluated_mask(op: &TileOp, full: bool) -> Option<&Expr> {
+    match op {
+        TileOp::Mask { visible, tiles } if !(full && *tiles == MaskedTiles::Partial) => Some(visible),
+        _ => None,
+    }
+}
+
+/// How many operations [`apply`] does to a score; `None` if some take more than an instruction or two.
+pub fn operations(key_loop: &KeyLoop, full: bool) -> Option<usize> {
+    let exprs = key_loop.body.iter().filter_map(|op| match op {
+        TileOp::Map(expr) => Some(expr),
+        op => evaluated_mask(op, full),
+    });
+    let mut operations = 0;
+    for expr in exprs {
+        if expr.any(&mut is_long) {
+            return None;
+        }
+        operations += expr.size() / 2;
+    }
+    Some(operations)
+}
+
+/// Whether an operation on vectors is many instructions: a gather, a division, a function.
+fn is_long(expr: &Expr) -> bool {
+    match expr {
+        Expr::Load { index, .. } => index.iter().any(|index| index.mentions(&Expr::Query)),
+        Expr::Unary(op, _) => !matches!(op, UnaryOp::Neg | UnaryOp::Not | UnaryOp::Abs | UnaryOp::Relu | UnaryOp::ToFloat | UnaryOp::ToInt),
+        Expr::Binary(op, ..) => matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Pow),
+        _ => false,
+    }
 }
