@@ -253,31 +253,32 @@ fn score_rows<E: Float, N: Size>(
     #[comptime] code: TileCode,
 ) {
     let vectors = comptime![code.schedule.vectors];
-    let mut sums = Array::<Vector<f32, N>>::new(comptime![block.rows * block.vectors]);
+    let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
     #[unroll]
-    for at in 0..comptime![block.rows * block.vectors] {
-        sums[at] = Vector::new(0.0);
+    for _ in 0..comptime![block.rows * block.vectors] {
+        sums.push(RuntimeCell::new(Vector::new(0.0)));
     }
-    let mut keys = Array::<usize>::new(comptime![block.rows]);
-    let mut starts = Array::<usize>::new(comptime![block.rows]);
+    let mut keys = Sequence::<usize>::new();
+    let mut starts = Sequence::<usize>::new();
     #[unroll]
     for r in 0..comptime![block.rows] {
-        keys[r] = min(key0 + row + r, pair.len - 1);
-        starts[r] = base + keys[r] * pair.key.row;
+        let key = min(key0 + row + r, pair.len - 1);
+        keys.push(key);
+        starts.push(base + key * pair.key.row);
     }
     for x in 0..comptime![code.program.operands.qk_dim] {
-        let mut queries = Array::<Vector<f32, N>>::new(comptime![block.vectors]);
+        let mut queries = Sequence::<Vector<f32, N>>::new();
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            queries[at] = tile.query[x * vectors + vector + at];
+            queries.push(tile.query[x * vectors + vector + at]);
         }
         #[unroll]
         for r in 0..comptime![block.rows] {
             let key = Vector::<f32, N>::new(f32::cast_from(pair.key.data[pair.key.at(starts[r], x)]));
             #[unroll]
             for at in 0..comptime![block.vectors] {
-                let sum = r * comptime![block.vectors] + at;
-                sums[sum] = fma(key, queries[at], sums[sum]);
+                let sum = &sums[r * comptime![block.vectors] + at];
+                sum.store(fma(key, queries[at], sum.read()));
             }
         }
     }
@@ -287,7 +288,7 @@ fn score_rows<E: Float, N: Size>(
         let mut maximum = tile.tile_maximum[vector + at];
         #[unroll]
         for r in 0..comptime![block.rows] {
-            let mut score = sums[r * comptime![block.vectors] + at];
+            let mut score = sums[r * comptime![block.vectors] + at].read();
             if comptime![code.in_registers()] {
                 let here = here.of_key(pair.offset + keys[r] as i32);
                 let key_loop = comptime![code.key_loop.clone()];
@@ -314,19 +315,19 @@ fn accumulate_columns<E: Float, N: Size>(
     #[comptime] block: Block,
     #[comptime] vectors: usize,
 ) {
-    let mut sums = Array::<Vector<f32, N>>::new(comptime![block.rows * block.vectors]);
+    let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
     #[unroll]
     for r in 0..comptime![block.rows] {
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            sums[r * comptime![block.vectors] + at] = tile.output[(column + r) * vectors + part.vector + at];
+            sums.push(RuntimeCell::new(tile.output[(column + r) * vectors + part.vector + at]));
         }
     }
     for key in part.from..part.to {
-        let mut weights = Array::<Vector<f32, N>>::new(comptime![block.vectors]);
+        let mut weights = Sequence::<Vector<f32, N>>::new();
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            weights[at] = tile.scores[key * vectors + part.vector + at];
+            weights.push(tile.scores[key * vectors + part.vector + at]);
         }
         let start = base + (key0 + key) * value.row;
         #[unroll]
@@ -334,8 +335,8 @@ fn accumulate_columns<E: Float, N: Size>(
             let element = Vector::<f32, N>::new(f32::cast_from(value.data[value.at(start, column + r)]));
             #[unroll]
             for at in 0..comptime![block.vectors] {
-                let sum = r * comptime![block.vectors] + at;
-                sums[sum] = fma(element, weights[at], sums[sum]);
+                let sum = &sums[r * comptime![block.vectors] + at];
+                sum.store(fma(element, weights[at], sum.read()));
             }
         }
     }
@@ -343,7 +344,7 @@ fn accumulate_columns<E: Float, N: Size>(
     for r in 0..comptime![block.rows] {
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            tile.output[(column + r) * vectors + part.vector + at] = sums[r * comptime![block.vectors] + at];
+            tile.output[(column + r) * vectors + part.vector + at] = sums[r * comptime![block.vectors] + at].read();
         }
     }
 }
@@ -364,41 +365,41 @@ fn dot_products<E: Float, N: Size>(
     let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
         let start = (base + (key0 + at) * key.row) / lanes;
-        let mut sums = Array::<Vector<f32, N>>::new(rows);
+        let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
-        for row in 0..rows {
-            sums[row] = Vector::new(0.0);
+        for _ in 0..rows {
+            sums.push(RuntimeCell::new(Vector::new(0.0)));
         }
         for x in 0..row_vectors {
             let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
             #[unroll]
             for row in 0..rows {
-                sums[row] = fma(elements, tile.query[row * row_vectors + x], sums[row]);
+                let sum = &sums[row];
+                sum.store(fma(elements, tile.query[row * row_vectors + x], sum.read()));
             }
         }
         let scores = tile.scores.with_vector_size_mut::<Const<1>>();
         #[unroll]
         for row in 0..rows {
-            let mut values = Array::<f32>::new(lanes);
-            #[unroll]
-            for lane in 0..lanes {
-                values[lane] = sums[row].extract(lane);
-            }
-            sum_halves(&mut values, comptime![lanes / 2]);
-            scores[at * lanes + row] = Vector::new(values[0]);
+            scores[at * lanes + row] = Vector::new(sum_of_lanes::<N>(sums[row].read(), 0usize, 1usize, lanes));
         }
     }
 }
 
-/// Leaves the sum of the first `2 * half` values in the first, `2 * half` being a power of two.
+/// The sum of every `step`th of the `lanes` from `first`: a tree whose leaves add lanes that are half a vector apart, of which LLVM
+/// makes additions of vectors, as it may not of a sum in order.
 #[cube]
-fn sum_halves(values: &mut Array<f32>, #[comptime] half: usize) {
-    if comptime![half > 0] {
-        #[unroll]
-        for at in 0..half {
-            values[at] += values[at + half];
-        }
-        sum_halves(values, comptime![half / 2]);
+fn sum_of_lanes<N: Size>(
+    vector: Vector<f32, N>,
+    #[comptime] first: usize,
+    #[comptime] step: usize,
+    #[comptime] lanes: usize,
+) -> f32 {
+    if comptime![step == lanes] {
+        vector.extract(first)
+    } else {
+        sum_of_lanes::<N>(vector, first, comptime![2 * step], lanes)
+            + sum_of_lanes::<N>(vector, comptime![first + step], comptime![2 * step], lanes)
     }
 }
 
@@ -419,32 +420,32 @@ fn accumulate_rows<E: Float, N: Size>(
     let vectors = value.data.as_vectorized().with_vector_size::<N>();
     let mut row = 0usize;
     while row < comptime![code.few.along_head_dim] {
-        let mut sums = Array::<Vector<f32, N>>::new(comptime![rows * row_vectors]);
+        let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
         for at in 0..comptime![rows * row_vectors] {
-            sums[at] = tile.output[row * row_vectors + at];
+            sums.push(RuntimeCell::new(tile.output[row * row_vectors + at]));
         }
         for key in part.from..part.to {
             let start = (base + (key0 + key) * value.row) / lanes;
-            let mut weights = Array::<Vector<f32, N>>::new(rows);
+            let mut weights = Sequence::<Vector<f32, N>>::new();
             let scores = tile.scores.with_vector_size::<Const<1>>();
             #[unroll]
             for r in 0..rows {
-                weights[r] = Vector::new(scores[key * lanes + row + r].extract(0usize));
+                weights.push(Vector::new(scores[key * lanes + row + r].extract(0usize)));
             }
             #[unroll]
             for x in 0..row_vectors {
                 let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
                 #[unroll]
                 for r in 0..rows {
-                    let at = r * row_vectors + x;
-                    sums[at] = fma(elements, weights[r], sums[at]);
+                    let sum = &sums[r * row_vectors + x];
+                    sum.store(fma(elements, weights[r], sum.read()));
                 }
             }
         }
         #[unroll]
         for at in 0..comptime![rows * row_vectors] {
-            tile.output[row * row_vectors + at] = sums[at];
+            tile.output[row * row_vectors + at] = sums[at].read();
         }
         row += rows;
     }
