@@ -138,6 +138,13 @@ pub struct Counters {
     pub tiles: Box<[Atomic<u32>]>,
 }
 
+/// Where the accumulators of runs of keys are left, for as many units to merge.
+#[derive(CubeType, CubeLaunch)]
+pub struct Partials<N: Size> {
+    /// Those of each item.
+    pub vectors: Box<[Vector<f32, N>]>,
+}
+
 /// A scalar parameter.
 #[derive(CubeType, CubeLaunch)]
 pub struct ScalarArgument {

@@ -20,7 +20,7 @@
 //! Where there are few queries, [`FewQueries`] puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
-use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
+use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters, Partials};
 use super::bounds::{FULL, KeyTiles, PARTIAL, VectorSpans, count_tile, occurs};
 use super::count_kernel;
 use super::key_tile::{Block, Part, TileCode, key_tile};
@@ -31,7 +31,7 @@ use cubecl::prelude::*;
 /// The attention of `program` with the `cpu` schedule. `lse` is written for softmax only.
 ///
 /// `counter` holds the next item, then the next tile to merge. An item is one of the `tiles` query tiles, or with `few.split_kv` a query
-/// tile and one of `splits` runs of keys: those leave what they accumulated in `partials`, and are merged when all have.
+/// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
     query: &Operand<E>,
@@ -39,7 +39,7 @@ pub fn attention_cpu<E: Float, N: Size>(
     output: &mut [E],
     lse: &mut [f32],
     counter: &[Atomic<u32>],
-    partials: &mut [Vector<f32, N>],
+    partials: &mut Sequence<Partials<N>>,
     extent: &Extent,
     parameters: &Parameters,
     tiles: usize,
@@ -167,7 +167,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             }
         }
         if comptime![few.split_kv] {
-            tile.store_partial(partials, item, comptime![program.clone()], schedule);
+            tile.store_partial(&mut partials[0], item, comptime![program.clone()], schedule);
         } else {
             tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
         }
@@ -179,7 +179,7 @@ pub fn attention_cpu<E: Float, N: Size>(
         sync_cube();
         let mut at = counter[1].fetch_add(1u32) as usize;
         while at < tiles {
-            tile.merge_partials(&*partials, at * splits, splits, comptime![program.clone()], schedule, few);
+            tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()], schedule, few);
             let rows = Rows::new(extent, at, schedule, few);
             tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
             at = counter[1].fetch_add(1u32) as usize;

@@ -2,7 +2,7 @@
 
 use super::arguments::{
     CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
-    ParametersLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
+    ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;
@@ -189,8 +189,12 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             let query_tiles = (together * data.queries).div_ceil(schedule.query_tile());
             let tiles = data.batch * data.heads / together * query_tiles;
             let splits = if few.split_kv { splits(tiles, units as usize, most_keys.div_ceil(cpu.keys)) } else { 1 };
-            let partials = if few.split_kv { tiles * splits * partial_vectors(&program.operands, &cpu) } else { 1 };
-            let partials = Buffer { memory: client.empty(partials * cpu.lanes * 4), length: partials };
+            let mut partials = SequenceArg::new();
+            if few.split_kv {
+                let length = tiles * splits * partial_vectors(&program.operands, &cpu);
+                let memory = client.empty(length * cpu.lanes * 4);
+                partials.push(PartialsLaunch::new(buffer(Buffer { memory, length })));
+            }
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_cpu::launch_unchecked::<E>(
@@ -203,7 +207,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     output,
                     lse,
                     counter,
-                    buffer(partials),
+                    partials,
                     extent,
                     parameters,
                     tiles,

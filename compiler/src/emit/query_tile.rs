@@ -2,7 +2,7 @@
 //!
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
-use super::arguments::{Compiled, Extent, Operand, Parameters};
+use super::arguments::{Compiled, Extent, Operand, Parameters, Partials};
 use super::expression::Place;
 use super::softmax::{EMPTY, exp2, log_sum_exp};
 use crate::ir::{Accumulator, Operands};
@@ -267,7 +267,7 @@ impl<N: Size> QueryTile<N> {
     /// Stores the accumulator as number `item` of `partials`: Oᵀ, m, l.
     pub fn store_partial(
         &self,
-        partials: &mut [Vector<f32, N>],
+        partials: &mut Partials<N>,
         item: usize,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
@@ -276,18 +276,18 @@ impl<N: Size> QueryTile<N> {
         let columns = comptime![program.operands.v_dim * schedule.vectors];
         let base = item * comptime![partial_vectors(&program.operands, &schedule)];
         for at in 0..columns {
-            partials[base + at] = self.output[at];
+            partials.vectors[base + at] = self.output[at];
         }
         for vector in 0..vectors {
-            partials[base + columns + vector] = self.maximum[vector];
-            partials[base + comptime![columns + vectors] + vector] = self.sum[vector];
+            partials.vectors[base + columns + vector] = self.maximum[vector];
+            partials.vectors[base + comptime![columns + vectors] + vector] = self.sum[vector];
         }
     }
 
     /// The accumulator of the keys of `count` partials from number `first` on.
     pub fn merge_partials(
         &mut self,
-        partials: &[Vector<f32, N>],
+        partials: &Partials<N>,
         first: usize,
         count: usize,
         #[comptime] program: Compiled,
@@ -300,27 +300,27 @@ impl<N: Size> QueryTile<N> {
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(EMPTY);
             for partial in first..first + count {
-                maximum = max(maximum, partials[partial * size + columns + vector]);
+                maximum = max(maximum, partials.vectors[partial * size + columns + vector]);
             }
             let mut sum = Vector::<f32, N>::new(0.0);
             self.rescale(vector, Vector::new(0.0), comptime![program.operands.v_dim], schedule, few);
             for partial in first..first + count {
                 let base = partial * size;
-                let factor = exp2::<N>(partials[base + columns + vector] - maximum);
-                sum = fma(partials[base + comptime![columns + vectors] + vector], factor, sum);
+                let factor = exp2::<N>(partials.vectors[base + columns + vector] - maximum);
+                sum = fma(partials.vectors[base + comptime![columns + vectors] + vector], factor, sum);
                 if comptime![few.along_head_dim > 0] {
                     let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
                     #[unroll]
                     for row in 0..comptime![few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
-                            self.output[at] = fma(partials[base + at], factor, self.output[at]);
+                            self.output[at] = fma(partials.vectors[base + at], factor, self.output[at]);
                         }
                     }
                 } else {
                     for column in 0..comptime![program.operands.v_dim] {
                         let at = column * vectors + vector;
-                        self.output[at] = fma(partials[base + at], factor, self.output[at]);
+                        self.output[at] = fma(partials.vectors[base + at], factor, self.output[at]);
                     }
                 }
             }
