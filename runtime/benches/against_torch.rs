@@ -3,8 +3,8 @@
 //!
 //! `./x bench --against torch` sets PyTorch up and runs it; `--help` lists the arguments. For each case both sides first have to
 //! give the same output. Then each turn measures the machine's peak, ours, SDPA, FlexAttention and its mask, one after the other;
-//! times are medians over turns, ratios medians of the turns' own ratios, and the peak (and when decoding the read bandwidth) the
-//! best of the case's turns. Times include the launch, the allocation of the output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
+//! times are medians over turns, ratios medians of the turns' own ratios, and so are shares of the peak (and when decoding of the
+//! read bandwidth). Times include the launch, the allocation of the output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
 
 #![allow(missing_docs)] // clap and CubeCL derive items without.
 
@@ -176,7 +176,7 @@ fn row(
 
     let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer };
     let mut measured: Vec<Times> = Vec::new();
-    let (mut best_peak, mut best_bandwidth) = (0f64, None::<f64>);
+    let (mut peaks, mut bandwidths) = (Vec::new(), Vec::new());
     // The first turn finds out how many calls a turn takes, and is not counted.
     let mut counts = [1; 4];
     for turn in 0..=arguments.turns {
@@ -187,16 +187,18 @@ fn row(
             counts = times.map(|time| time.map_or(1, calls));
         } else {
             measured.push(times);
+            peaks.push(peak);
+            bandwidths.extend(bandwidth);
         }
-        best_peak = best_peak.max(peak);
-        best_bandwidth = match (best_bandwidth, bandwidth) {
-            (Some(best), Some(next)) => Some(best.max(next)),
-            (best, next) => best.or(next),
-        };
     }
     let over_turns = |value: &dyn Fn(&Times) -> Option<f64>| {
         let values: Option<Vec<f64>> = measured.iter().map(value).collect();
         values.map(median)
+    };
+    // In the share of a limit that the same turn measured.
+    let share = |amount: f64, limits: &[f64]| {
+        let shares = measured.iter().zip(limits).filter_map(|(times, limit)| Some(amount / times[OURS]? / 1e6 / limit));
+        (limits.len() == measured.len()).then(|| median(shares))
     };
     let flops = report.useful_flops.map(|flops| flops as f64);
     Ok(Row {
@@ -210,10 +212,10 @@ fn row(
         ratio_flex: over_turns(&|times| Some(times[FLEX]? / times[OURS]?)),
         ratio_flex_with_mask: over_turns(&|times| Some((times[FLEX]? + times[FLEX_MASK]?) / times[OURS]?)),
         gflops: over_turns(&|times| Some(flops? / times[OURS]? / 1e6)),
-        peak_share: over_turns(&|times| Some(flops? / times[OURS]? / 1e6 / best_peak)),
-        bandwidth_share: over_turns(&|times| Some(case.bytes(element) as f64 / times[OURS]? / 1e6 / best_bandwidth?)),
-        peak: best_peak,
-        bandwidth: best_bandwidth,
+        peak_share: flops.and_then(|flops| share(flops, &peaks)),
+        bandwidth_share: share(case.bytes(element) as f64, &bandwidths),
+        bandwidth: (!bandwidths.is_empty()).then(|| median(bandwidths)),
+        peak: median(peaks),
         first,
         flex_first: answer.flex_first,
         flex_mask_first: answer.flex_mask_first,

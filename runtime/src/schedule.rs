@@ -60,15 +60,16 @@ pub fn choose(device: &Device) -> Result<Schedule, Error> {
 /// more of those than loads.
 pub fn cpu(registers: VectorRegisters) -> CpuSchedule {
     let VectorRegisters { lanes, count } = registers;
-    let vectors = (if lanes < 16 { 32 } else { 64 } / lanes).min(8);
+    let queries = if lanes < 16 { 32 } else { 64 };
+    let vectors = (queries / lanes).min(8);
     let rows = [8, 6, 4, 2].into_iter().find(|rows| rows * vectors + vectors < count);
     CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
 }
 
 /// What becomes of the `cpu` schedule `base` of `program` for a launch with few queries: a tile has no more vectors than they fill,
 /// the heads of a group share it where tiles don't depend on the head, and keys are split where there are fewer tiles than keep
-/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole
-/// vectors, as `in_vectors` says, vectors run along the head dim.
+/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole vectors, as `in_vectors`
+/// says, vectors run along the head dim.
 pub(crate) fn for_few_queries(
     base: CpuSchedule,
     units: usize,
@@ -84,6 +85,8 @@ pub(crate) fn for_few_queries(
     let schedule = CpuSchedule { vectors, rows: (base.rows * base.vectors / vectors).min(8), ..base };
     let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
     let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
+    // A cache of keys grows from launch to launch, and its length should not decide of the kernel for the next query.
+    let keys = if vectors < base.vectors { usize::MAX } else { keys };
     let along = in_vectors && 2 * rows <= base.lanes;
     let few = FewQueries {
         pack_gqa,
