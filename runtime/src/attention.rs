@@ -248,7 +248,8 @@ impl AnyAttention {
         if let (Schedule::Cpu(base), Some(cores), None, None) =
             (schedule, schedule::cores(device), self.options.schedule, counters)
         {
-            let in_vectors = pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
+            let in_vectors =
+                pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
             let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation, in_vectors);
             (schedule, few) = (Schedule::Cpu(for_few), how);
             program = compile(schedule, true)?;

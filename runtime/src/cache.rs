@@ -31,13 +31,19 @@ struct Key {
     skipping: bool,
 }
 
-impl PartialEq for Key {
-    fn eq(&self, other: &Key) -> bool {
+impl Key {
+    /// Whether the program is the same but for its schedule.
+    fn is_of_the_same_program(&self, other: &Key) -> bool {
         (Arc::ptr_eq(&self.spec, &other.spec) || self.spec == other.spec)
             && self.comptime == other.comptime
             && self.operands == other.operands
-            && self.schedule == other.schedule
             && self.skipping == other.skipping
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.schedule == other.schedule && self.is_of_the_same_program(other)
     }
 }
 
@@ -68,23 +74,29 @@ pub(crate) fn compile(
     let comptime = comptime.map(|(_, value)| bits(*value)).collect();
     let key = Key { spec: spec.clone(), comptime, operands, schedule, skipping };
 
-    let programs = PROGRAMS.get_or_init(Mutex::default);
     // A panic elsewhere cannot have left the map half written.
-    if let Some(program) = programs.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+    let lock = || PROGRAMS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = lock().get(&key) {
         return Ok(program.clone());
     }
-    let program = passes::compile(spec, scalars, operands, schedule)?;
-    let program = if skipping {
+    let mut program = passes::compile(spec, scalars, operands, schedule)?;
+    let is_new = lock().keys().all(|known| !known.is_of_the_same_program(&key));
+    if is_new && skipping {
         for note in notes::of_program(spec, scalars, &program) {
             log::log!(note.level, "{note}");
         }
-        program
-    } else {
-        log::warn!("`{}` has launches that visit every tile, because what decides of tiles does not fit", spec.name);
-        program.without_skipping()
-    };
+    }
+    if !skipping {
+        if is_new {
+            log::warn!(
+                "`{}` has launches that visit every tile, because what decides of tiles does not fit",
+                spec.name
+            );
+        }
+        program = program.without_skipping();
+    }
     let program = Compiled::new(program);
-    programs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, program.clone());
+    lock().insert(key, program.clone());
     Ok(program)
 }
 

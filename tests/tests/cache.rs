@@ -31,7 +31,10 @@ fn kernels_are_compiled_once() {
             lengths.iter().map(|&(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim])).sum();
         // On a CPU, one for few queries (7 or less here), one for some (32), and one for all lengths above.
         assert_eq!(compiled, if name == "cpu" { 3 } else { 1 }, "{name}: ten lengths");
-        let longer: usize = [(1, 500), (2, 2000), (5, 9)].map(|(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim])).iter().sum();
+        let longer: usize = [(1, 500), (2, 2000), (5, 9)]
+            .map(|(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim]))
+            .iter()
+            .sum();
         assert_eq!(longer, 0, "{name}: few queries and more keys");
         let compiled: usize = (1..=10).map(|window| run(attentions::window(window * 7).into(), f32, sizes)).sum();
         assert_eq!(compiled, 0, "{name}: ten windows");

@@ -2,8 +2,8 @@
 
 use super::arguments::{Counters, Parameters};
 use super::expression::Place;
-use crate::expr::{Expr, UnaryOp};
 use super::key_tile::{Block, Part};
+use crate::expr::{Expr, UnaryOp};
 use crate::ir::{KeyLoop, KeyRange, MaskedTiles, TileClass, TileOp};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;

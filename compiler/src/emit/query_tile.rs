@@ -156,7 +156,8 @@ impl<N: Size> QueryTile<N> {
             positions[row] = Vector::new(extent.query_offset + at as i32);
             let start = base + head * query.head + at * query.row;
             for x in 0..qk_dim {
-                elements[row * comptime![strides.0] + x * comptime![strides.1]] = Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
+                elements[row * comptime![strides.0] + x * comptime![strides.1]] =
+                    Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
             }
         }
     }
@@ -253,7 +254,9 @@ impl<N: Size> QueryTile<N> {
             let factor = factors[row].extract(0usize);
             let start = (first + row) * v_dim;
             for column in 0..v_dim {
-                output[start + column] = E::cast_from(elements[row * comptime![strides.0] + column * comptime![strides.1]].extract(0usize) * factor);
+                output[start + column] = E::cast_from(
+                    elements[row * comptime![strides.0] + column * comptime![strides.1]].extract(0usize) * factor,
+                );
             }
         }
         if softmax {

@@ -66,7 +66,10 @@ pub fn operations(key_loop: &KeyLoop, full: bool) -> Option<usize> {
 fn is_long(expr: &Expr) -> bool {
     match expr {
         Expr::Load { index, .. } => index.iter().any(|index| index.mentions(&Expr::Query)),
-        Expr::Unary(op, _) => !matches!(op, UnaryOp::Neg | UnaryOp::Not | UnaryOp::Abs | UnaryOp::Relu | UnaryOp::ToFloat | UnaryOp::ToInt),
+        Expr::Unary(op, _) => !matches!(
+            op,
+            UnaryOp::Neg | UnaryOp::Not | UnaryOp::Abs | UnaryOp::Relu | UnaryOp::ToFloat | UnaryOp::ToInt
+        ),
         Expr::Binary(op, ..) => matches!(op, BinaryOp::Div | BinaryOp::Rem | BinaryOp::Pow),
         _ => false,
     }
