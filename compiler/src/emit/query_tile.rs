@@ -132,7 +132,7 @@ impl<N: Size> QueryTile<N> {
         #[comptime] few: FewQueries,
     ) {
         let size = comptime![schedule.lanes * schedule.vectors];
-        let rows_packed = comptime![if few.along_head_dim > 0 { few.along_head_dim } else { size }];
+        let packed = comptime![if few.along_head_dim > 0 { few.along_head_dim } else { size }];
         let qk_dim = comptime![program.operands.qk_dim];
         let strides = comptime![element_strides(qk_dim, &schedule, few)];
         let mut factor = 1.0f32;
@@ -145,12 +145,12 @@ impl<N: Size> QueryTile<N> {
         let elements = self.query.with_vector_size_mut::<One>();
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
-        for row in 0..rows_packed {
+        for row in 0..packed {
             let mut at = rows.first + min(row, rows.count - 1);
             let mut head = rows.head;
             if comptime![few.pack_gqa] {
                 head = rows.head + at / extent.queries;
-                at = at % extent.queries;
+                at %= extent.queries;
                 heads[row] = Vector::new(head as i32);
             }
             positions[row] = Vector::new(extent.query_offset + at as i32);
@@ -220,6 +220,7 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// Divides by the sum where the accumulator does, transposes, and stores `rows`.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn finish<E: Float>(
         &mut self,
         output: &mut [E],
