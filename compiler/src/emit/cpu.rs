@@ -95,9 +95,20 @@ pub fn attention_cpu<E: Float, N: Size>(
                 schedule,
                 few,
             );
-            let mut key0 =
-                key_tiles.next::<N>(parameters, &place, from, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
-            while key0 < to {
+            let mut key0 = from;
+            loop {
+                key0 = key_tiles.next::<N>(
+                    parameters,
+                    &place,
+                    key0,
+                    pair.len,
+                    pair.offset,
+                    keys,
+                    comptime![key_loop.clone()],
+                );
+                if key0 >= to {
+                    break;
+                }
                 let count = min(keys, pair.len - key0);
                 let class =
                     key_tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
@@ -155,15 +166,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                         }
                     }
                 }
-                key0 = key_tiles.next::<N>(
-                    parameters,
-                    &place,
-                    key0 + keys,
-                    pair.len,
-                    pair.offset,
-                    keys,
-                    comptime![key_loop.clone()],
-                );
+                key0 += keys;
             }
         }
         if comptime![few.split_kv] {

@@ -27,10 +27,13 @@ impl Block {
         Block { rows: schedule.rows, vectors: schedule.vectors }
     }
 
-    /// Half of the vectors, and as many more rows.
+    /// Half of the vectors, and more rows, of a number that divides the keys: partial tiles are few, and a second block for what is
+    /// left of the rows would be as much code as for full ones.
     pub fn narrow(schedule: &CpuSchedule) -> Block {
         let vectors = if schedule.vectors.is_multiple_of(2) { schedule.vectors / 2 } else { schedule.vectors };
-        Block { rows: (schedule.rows * schedule.vectors / vectors).min(schedule.keys), vectors }
+        let most = schedule.rows * schedule.vectors / vectors;
+        let rows = (1..=most).rev().find(|rows| schedule.keys.is_multiple_of(*rows));
+        Block { rows: rows.unwrap_or(1), vectors }
     }
 
     /// The block of what `rows` leave over of `of`, if they leave something.

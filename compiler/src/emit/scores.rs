@@ -46,7 +46,7 @@ fn evaluated_mask(op: &TileOp, full: bool) -> Option<&Expr> {
     }
 }
 
-/// How many operations [`apply`] does to a score; `None` if some take more than an instruction or two.
+/// How many operations [`apply()`] does to a score; `None` if some take more than an instruction or two.
 pub fn operations(key_loop: &KeyLoop, full: bool) -> Option<usize> {
     let exprs = key_loop.body.iter().filter_map(|op| match op {
         TileOp::Map(expr) => Some(expr),
