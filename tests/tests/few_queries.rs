@@ -117,6 +117,31 @@ fn keys_that_do_not_lie_in_vectors() {
     failures.report();
 }
 
+/// What one head's values are is nothing to the other heads, of which a unit merges one after the other.
+#[test]
+fn infinite_values_stay_in_their_head() {
+    let device = devices::cpu();
+    let (heads, keys, dim) = (7, 600, 16);
+    let mut numbers = Numbers::new(3);
+    let q = numbers.tensor(&device, Element::F32, &[1, heads, 1, dim]).unwrap();
+    let k = numbers.tensor(&device, Element::F32, &[1, heads, keys, dim]).unwrap();
+    let finite = numbers.eighths(heads * keys * dim);
+    let run = |values: &[f32]| {
+        let v = Tensor::from_slice(&device, [1, heads, keys, dim], values).unwrap();
+        attentions::full().run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap()
+    };
+    let expected = run(&finite);
+    for head in 0..heads {
+        let mut values = finite.clone();
+        values[head * keys * dim..(head + 1) * keys * dim].fill(f32::INFINITY);
+        let out = run(&values);
+        for other in (0..heads).filter(|other| *other != head) {
+            let rows = other * dim..(other + 1) * dim;
+            assert_eq!(out[rows.clone()], expected[rows], "head {other}, where head {head} is infinite");
+        }
+    }
+}
+
 /// What another machine would run, as far as sizes go.
 #[test]
 fn schedules_of_other_machines() {

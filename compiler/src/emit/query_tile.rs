@@ -172,9 +172,7 @@ impl<N: Size> QueryTile<N> {
         #[comptime] schedule: CpuSchedule,
     ) {
         let vectors = comptime![schedule.vectors];
-        for at in 0..comptime![program.operands.v_dim * schedule.vectors] {
-            self.output[at] = Vector::new(0.0);
-        }
+        self.clear(comptime![program.operands.v_dim * schedule.vectors]);
         let sink = comptime![match &program.accumulator {
             Accumulator::Softmax { sink, .. } => sink.clone(),
             _ => None,
@@ -191,6 +189,13 @@ impl<N: Size> QueryTile<N> {
                     self.sum[vector] = exp2::<N>(logit - maximum);
                 }
             }
+        }
+    }
+
+    /// Zeros for Oᵀ, of so many vectors: not by a product, since what was there may be infinite.
+    fn clear(&mut self, #[comptime] vectors: usize) {
+        for at in 0..vectors {
+            self.output[at] = Vector::new(0.0);
         }
     }
 
@@ -301,13 +306,13 @@ impl<N: Size> QueryTile<N> {
         let vectors = comptime![schedule.vectors];
         let columns = comptime![program.operands.v_dim * vectors];
         let size = comptime![partial_vectors(&program.operands, &schedule)];
+        self.clear(columns);
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(EMPTY);
             for partial in first..first + count {
                 maximum = max(maximum, partials.vectors[partial * size + columns + vector]);
             }
             let mut sum = Vector::<f32, N>::new(0.0);
-            self.rescale(vector, Vector::new(0.0), comptime![program.operands.v_dim], schedule, few);
             for partial in first..first + count {
                 let base = partial * size;
                 let factor = exp2::<N>(partials.vectors[base + columns + vector] - maximum);
