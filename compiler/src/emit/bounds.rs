@@ -143,18 +143,18 @@ impl KeyTiles {
     }
 }
 
-/// The rows of keys that each vector of a query tile sees some of, for the `cpu` schedule, which computes no others in a tile whose
-/// mask it evaluates.
+/// The rows of keys that each stripe of a query tile sees some of, for the `cpu` schedule, which computes no others in a tile whose
+/// mask it evaluates. A stripe has the vectors of a [narrow block](Block::narrow).
 #[derive(CubeType)]
-pub struct VectorSpans {
-    /// The first row, `[vectors, ranges]`.
+pub struct StripeSpans {
+    /// The first row, `[stripes, ranges]`.
     from: Array<usize>,
-    /// The row after the last, `[vectors, ranges]`.
+    /// The row after the last, `[stripes, ranges]`.
     to: Array<usize>,
 }
 
 #[cube]
-impl VectorSpans {
+impl StripeSpans {
     /// Those of `key_loop` for the tile of `rows` rows at `place`, for `len` keys of which the first is at position `offset`.
     #[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
     pub fn new<N: Size>(
@@ -166,38 +166,38 @@ impl VectorSpans {
         #[comptime] key_loop: KeyLoop,
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
-    ) -> VectorSpans {
-        let lanes = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
+    ) -> StripeSpans {
+        let queries = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
         let ranges = comptime![key_loop.visit.len()];
         let size = comptime![if trims(&key_loop) { ranges * schedule.vectors } else { 1 }];
         let mut from = Array::new(size);
         let mut to = Array::new(size);
         if comptime![trims(&key_loop)] {
-            for vector in 0..rows.div_ceil(lanes) {
+            for stripe in 0..rows.div_ceil(queries) {
                 let mut first = place.query_first;
                 let mut last = place.query_last;
-                // Where heads are side by side, a vector may hold the queries of all of the tile.
+                // Where heads are side by side, a stripe may hold any queries of the tile.
                 if comptime![!few.pack_gqa] {
-                    first += (vector * lanes) as i32;
-                    last = min(first + comptime![lanes as i32 - 1], last);
+                    first += (stripe * queries) as i32;
+                    last = min(first + comptime![queries as i32 - 1], last);
                 }
                 let here = place.of_query_tile(first, last);
                 #[unroll]
                 for range in 0..ranges {
                     let span =
                         span::<N>(parameters, &here, len as i32, offset, comptime![key_loop.visit[range].clone()]);
-                    from[vector * ranges + range] = span.from;
-                    to[vector * ranges + range] = span.to;
+                    from[stripe * ranges + range] = span.from;
+                    to[stripe * ranges + range] = span.to;
                 }
             }
         }
-        VectorSpans { from, to }
+        StripeSpans { from, to }
     }
 
-    /// What `vector` sees some of, in the tile of `count` keys at row `key0`.
+    /// What `stripe` sees some of, in the tile of `count` keys at row `key0`.
     pub fn part(
         &self,
-        vector: usize,
+        stripe: usize,
         key0: usize,
         count: usize,
         #[comptime] key_loop: KeyLoop,
@@ -211,16 +211,17 @@ impl VectorSpans {
             last = 0usize;
             #[unroll]
             for range in 0..ranges {
-                let from = max(self.from[vector * ranges + range], key0);
-                let to = min(self.to[vector * ranges + range], key0 + count);
+                let from = max(self.from[stripe * ranges + range], key0);
+                let to = min(self.to[stripe * ranges + range], key0 + count);
                 if from < to {
                     first = min(first, from - key0);
                     last = max(last, to - key0);
                 }
             }
         }
-        let rows = comptime![Block::narrow(&schedule).rows];
-        Part { vector: vector * comptime![Block::narrow(&schedule).vectors], from: first / rows * rows, to: last }
+        let block = comptime![Block::narrow(&schedule)];
+        let from = first / comptime![block.rows] * comptime![block.rows];
+        Part { vector: stripe * comptime![block.vectors], from, to: last }
     }
 }
 

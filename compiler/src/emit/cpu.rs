@@ -21,7 +21,7 @@
 //! and splits the keys, so that all cores have work.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters, Partials};
-use super::bounds::{FULL, KeyTiles, PARTIAL, VectorSpans, count_tile, occurs};
+use super::bounds::{FULL, KeyTiles, PARTIAL, StripeSpans, count_tile, occurs};
 use super::count_kernel;
 use super::key_tile::{Block, Part, TileCode, key_tile};
 use super::query_tile::{QueryTile, Rows};
@@ -85,7 +85,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
             let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
             let key_tiles = KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
-            let spans = VectorSpans::new::<N>(
+            let spans = StripeSpans::new::<N>(
                 parameters,
                 &place,
                 rows.count,
@@ -139,10 +139,10 @@ pub fn attention_cpu<E: Float, N: Size>(
                 }
                 if comptime![occurs(&key_loop, false)] {
                     if class == PARTIAL {
-                        // Half of the queries at a time, with only the keys that they see some of.
+                        // A stripe of queries at a time, with only the keys that it sees some of.
                         let narrow = comptime![Block::narrow(&schedule)];
-                        for half in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
-                            let part = spans.part(half, key0, count, comptime![key_loop.clone()], schedule);
+                        for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
+                            let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
                             if part.from < part.to {
                                 key_tile::<E, N>(
                                     &mut tile,
