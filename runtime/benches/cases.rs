@@ -1,7 +1,7 @@
 //! The table of cases that all benches measure: variants of the gallery at the shapes that matter, with inputs that are the same
 //! in every process.
 
-#![allow(dead_code)] // Each bench uses a part of it.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use half::{bf16, f16};
 use purview::ir::Element;

@@ -1,7 +1,7 @@
 //! Measuring in turns. What else a machine does comes and goes in seconds: each turn measures everything that is compared, one
 //! after the other, and what is compared are medians over turns.
 
-#![allow(dead_code)] // Each bench uses a part of it.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
 use std::time::{Duration, Instant};
 

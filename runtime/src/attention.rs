@@ -250,7 +250,7 @@ impl AnyAttention {
         {
             let in_vectors =
                 pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
-            let (for_few, how) = schedule::for_few_queries(base, cores, &program, &operation, in_vectors);
+            let (for_few, how) = schedule::for_few_queries(base, cores, program.heads_alike(), &operation, in_vectors);
             (schedule, few) = (Schedule::Cpu(for_few), how);
             program = compile(schedule, true)?;
         }

@@ -5,7 +5,6 @@ use crate::error::Error;
 use crate::launch::Operation;
 use cubecl::ir::HardwareProperties;
 use purview_compiler::emit::launch::should_split;
-use purview_compiler::ir::Program;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Schedule};
 
 /// The vector registers of a CPU's core.
@@ -66,19 +65,19 @@ pub fn cpu(registers: VectorRegisters) -> CpuSchedule {
     CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
 }
 
-/// What becomes of the `cpu` schedule `base` of `program` for a launch with few queries: a tile has no more vectors than they fill,
-/// the heads of a group share it where tiles don't depend on the head, and keys are split where there are fewer tiles than keep
+/// What becomes of the `cpu` schedule `base` for a launch with few queries: a tile has no more vectors than they fill, the heads of a
+/// group share it where their tiles are alike, and keys are split where there are fewer tiles than keep
 /// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole vectors, as `in_vectors`
 /// says, vectors run along the head dim.
 pub(crate) fn for_few_queries(
     base: CpuSchedule,
     units: usize,
-    program: &Program,
+    heads_alike: bool,
     operation: &Operation,
     in_vectors: bool,
 ) -> (CpuSchedule, FewQueries) {
     let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
-    let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && program.heads_alike();
+    let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && heads_alike;
     let together = if pack_gqa { group } else { 1 };
     let rows = together * operation.queries;
     let vectors = rows.div_ceil(base.lanes).next_power_of_two().min(base.vectors);
@@ -145,4 +144,52 @@ pub(crate) fn cores(device: &Device) -> Option<usize> {
 
 fn hardware(device: &Device) -> &HardwareProperties {
     &device.client().properties().hardware
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purview_compiler::ir::{Element, Operands};
+    use purview_compiler::launch::Keys;
+
+    #[test]
+    fn register_blocks_fit() {
+        use VectorRegisters as Registers;
+        for (registers, vectors, rows) in [(Registers::AVX512, 4, 6), (Registers::AVX2, 4, 2), (Registers::NEON, 8, 2)]
+        {
+            let schedule = cpu(registers);
+            assert_eq!((schedule.vectors, schedule.rows), (vectors, rows), "{registers:?}");
+            assert!(rows * vectors + vectors < registers.count, "{registers:?} has none left for a broadcast element");
+        }
+    }
+
+    /// The vectors of a tile on two units, and what is done about few queries.
+    fn few(
+        (heads, kv_heads): (usize, usize),
+        queries: usize,
+        keys: usize,
+        heads_alike: bool,
+        in_vectors: bool,
+    ) -> (usize, FewQueries) {
+        let operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 64 };
+        let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
+        operation.keys = vec![Keys { length: keys, offset: 0 }];
+        let (schedule, few) = for_few_queries(cpu(VectorRegisters::AVX512), 2, heads_alike, &operation, in_vectors);
+        (schedule.vectors, few)
+    }
+
+    #[test]
+    fn few_queries() {
+        let made = |pack_gqa, split_kv, along_head_dim| FewQueries { pack_gqa, split_kv, along_head_dim };
+        assert_eq!(few((8, 8), 1024, 1024, true, true), (4, FewQueries::default()), "enough queries");
+        assert_eq!(few((32, 8), 1, 4096, true, true), (1, made(true, false, 4)), "a group is a tile");
+        assert_eq!(few((32, 8), 1, 4096, false, true), (1, made(false, false, 1)), "tiles depend on the head");
+        assert_eq!(few((32, 8), 1, 4096, true, false), (1, made(true, false, 0)), "keys that are not in vectors");
+        assert_eq!(few((8, 1), 2, 4096, true, true), (1, made(true, true, 0)), "more rows than half of the lanes");
+        assert_eq!(few((1, 1), 3, 4096, true, true), (1, made(false, true, 4)), "one head");
+        assert_eq!(few((1, 1), 3, 1, true, true), (1, made(false, true, 4)), "the length of the cache does not matter");
+        assert_eq!(few((1, 1), 64, 64, true, true), (4, FewQueries::default()), "too few keys to split");
+        assert_eq!(few((1, 1), 64, 4096, true, true), (4, made(false, true, 0)), "a whole tile, alone");
+        assert_eq!(few((4, 2), 17, 4096, true, true), (4, made(true, true, 0)), "three vectors of rows make four");
+    }
 }

@@ -131,7 +131,6 @@ pub fn attention_cpu<E: Float, N: Size>(
                                 key_loop: key_loop.clone(),
                                 schedule,
                                 few,
-                                block: Block::wide(&schedule),
                                 full: true,
                             }],
                         );
@@ -158,7 +157,6 @@ pub fn attention_cpu<E: Float, N: Size>(
                                         key_loop: key_loop.clone(),
                                         schedule,
                                         few,
-                                        block: narrow,
                                         full: false,
                                     }],
                                 );

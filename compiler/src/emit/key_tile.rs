@@ -54,9 +54,7 @@ pub struct TileCode {
     pub schedule: CpuSchedule,
     /// What is done about few queries.
     pub few: FewQueries,
-    /// The register blocks.
-    pub block: Block,
-    /// Whether every query sees every key.
+    /// Whether every query sees every key: the block is then the wide one.
     pub full: bool,
 }
 
@@ -64,6 +62,10 @@ pub struct TileCode {
 const OPERATIONS_IN_REGISTERS: usize = 6;
 
 impl TileCode {
+    fn block(&self) -> Block {
+        if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
+    }
+
     fn softmax(&self) -> bool {
         matches!(self.program.accumulator, Accumulator::Softmax { .. })
     }
@@ -113,7 +115,7 @@ pub fn key_tile<E: Float, N: Size>(
     if comptime![code.along_head_dim()] {
         dot_products::<E, N>(tile, &pair.key, key_base, key0, part, comptime![code.clone()]);
     } else {
-        let block = comptime![code.block];
+        let block = comptime![code.block()];
         let keys = comptime![code.schedule.keys];
         let whole = comptime![keys / block.rows * block.rows];
         for at in 0..comptime![block.vectors] {
@@ -155,7 +157,7 @@ pub fn key_tile<E: Float, N: Size>(
         }
     }
 
-    for at in 0..comptime![code.block.vectors] {
+    for at in 0..comptime![code.block().vectors] {
         let vector = part.vector + at;
         if comptime![!code.in_registers()] {
             map_and_mask::<E, N>(tile, pair, place, parameters, key0, part, vector, comptime![code.clone()]);
@@ -168,7 +170,7 @@ pub fn key_tile<E: Float, N: Size>(
     if comptime![code.along_head_dim()] {
         accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, comptime![code.clone()]);
     } else {
-        let block = comptime![code.block];
+        let block = comptime![code.block()];
         let v_dim = comptime![code.program.operands.v_dim];
         let whole = comptime![v_dim / block.rows * block.rows];
         let mut column = 0usize;
