@@ -3,6 +3,9 @@
 //! A schedule is chosen from the properties of a device (by the runtime) or named by the user; the emitter of the same
 //! name in [`crate::emit`] turns the program into a kernel of that shape.
 
+use crate::ir::Operands;
+use std::fmt;
+
 /// How a tile program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Schedule {
@@ -40,25 +43,101 @@ pub struct FewQueries {
 /// The sizes of the `cube` schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CubeSchedule {
-    /// Queries in a tile.
-    pub queries: usize,
-    /// Keys in a tile.
-    pub keys: usize,
     /// Units along the queries of a tile.
     pub unit_rows: usize,
     /// Units along the keys, and along the head dim of the output.
     pub unit_columns: usize,
-    /// Elements of the head dim that are in shared memory at once.
+    /// Queries of a unit, the lanes of its vectors: the tile has `unit_rows * rows` queries.
+    pub rows: usize,
+    /// Keys in a tile.
+    pub keys: usize,
+    /// Elements of the head dim of keys and values that are in shared memory at once.
     pub chunk: usize,
+    /// What the units of a plane do for each other.
+    pub planes: Planes,
+}
+
+/// What the units of a plane do for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Planes {
+    /// Nothing: what units share goes through shared memory.
+    #[default]
+    Unused,
+    /// They find the maxima and sums of rows. A row's units are neighbours, and their number divides that of a plane.
+    Reduce,
+    /// They hold keys and values between them, in registers, and shuffle them to each other. There are so many units in a plane,
+    /// each with rows of its own.
+    Share(usize),
+}
+
+impl fmt::Display for Planes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Planes::Unused => f.write_str("unused"),
+            Planes::Reduce => f.write_str("reduce"),
+            Planes::Share(size) => write!(f, "share({size})"),
+        }
+    }
 }
 
 impl CubeSchedule {
-    /// The shared memory of a cube, in bytes: a chunk of queries and one of keys or values, the weights, and a number per
-    /// query and unit column.
-    pub fn shared_bytes(&self) -> usize {
-        let chunks = (self.queries + self.keys) * (self.chunk + 1);
-        let weights = self.queries * (self.keys + 1);
-        4 * (chunks + weights + self.queries * self.unit_columns)
+    /// Elements in a vector of keys, of values and of the output.
+    pub const WIDTH: usize = 4;
+
+    /// Queries in a tile.
+    pub fn queries(&self) -> usize {
+        self.unit_rows * self.rows
+    }
+
+    /// Units in a cube.
+    pub fn units(&self) -> usize {
+        self.unit_rows * self.unit_columns
+    }
+
+    /// Keys of a unit.
+    pub fn columns(&self) -> usize {
+        self.keys / self.unit_columns
+    }
+
+    /// The queries in shared memory, in vectors of `rows`: `[qk_dim, unit_rows]`, the dim made up to whole vectors, and rows padded
+    /// by one against bank conflicts.
+    pub fn query_vectors(&self, qk_dim: usize) -> usize {
+        qk_dim.next_multiple_of(Self::WIDTH) * self.pitch()
+    }
+
+    /// The weights in shared memory, in vectors of `rows`: `[keys, unit_rows]`, likewise.
+    pub fn weight_vectors(&self) -> usize {
+        self.keys * self.pitch()
+    }
+
+    /// From a row of queries or weights in shared memory to the next.
+    pub fn pitch(&self) -> usize {
+        self.unit_rows + 1
+    }
+
+    /// From a key, or its value, in shared memory to the next, in vectors of [`CubeSchedule::WIDTH`]: an odd number, so that
+    /// neighbours are in different banks.
+    pub fn chunk_pitch(&self) -> usize {
+        self.chunk / Self::WIDTH | 1
+    }
+
+    /// Whether keys and values pass through shared memory.
+    pub fn stages(&self) -> bool {
+        !matches!(self.planes, Planes::Share(_))
+    }
+
+    /// Whether reductions along a row pass through shared memory.
+    pub fn reduces_in_memory(&self) -> bool {
+        self.unit_columns > 1 && self.planes == Planes::Unused
+    }
+
+    /// The shared memory of a cube, in bytes: the queries, a chunk of keys or values, the weights, and a number per query and unit
+    /// column for reductions.
+    pub fn shared_bytes(&self, operands: &Operands) -> usize {
+        let vectors = self.query_vectors(operands.qk_dim) + self.weight_vectors();
+        let staged = if self.stages() { self.keys * self.chunk_pitch() * Self::WIDTH } else { 0 };
+        let partial = if self.reduces_in_memory() { self.queries() * self.unit_columns } else { 0 };
+        4 * (self.rows * vectors + partial) + operands.element.size() * staged
     }
 }
 
@@ -75,7 +154,7 @@ impl Schedule {
     pub fn query_tile(&self) -> usize {
         match self {
             Schedule::Cpu(cpu) => cpu.lanes * cpu.vectors,
-            Schedule::Cube(cube) => cube.queries,
+            Schedule::Cube(cube) => cube.queries(),
         }
     }
 

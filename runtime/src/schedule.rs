@@ -4,8 +4,9 @@ use crate::device::Device;
 use crate::error::Error;
 use crate::launch::Operation;
 use cubecl::ir::HardwareProperties;
+use purview_compiler::ir::Operands;
 use purview_compiler::emit::launch::should_split;
-pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Schedule};
+pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Schedule};
 
 /// The vector registers of a CPU's core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,8 @@ impl VectorRegisters {
 }
 
 /// The `cube` schedule that fits WebGPU's default limits with room to spare.
-pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
+pub const SMALL_CUBE: CubeSchedule =
+    CubeSchedule { unit_rows: 4, unit_columns: 4, rows: 4, keys: 16, chunk: 16, planes: Planes::Unused };
 
 /// The schedule for `device`.
 ///
@@ -44,7 +46,7 @@ pub fn choose(device: &Device) -> Result<Schedule, Error> {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
-    let candidates = [CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 }, SMALL_CUBE];
+    let candidates = [CubeSchedule { unit_rows: 8, unit_columns: 1, rows: 4, keys: 16, chunk: 32, planes: Planes::Share(8) }, SMALL_CUBE];
     let schedule = candidates.into_iter().map(Schedule::Cube).find(|schedule| check(device, *schedule).is_ok());
     schedule.ok_or_else(|| Error::Schedule {
         schedule: "cube".into(),
@@ -118,15 +120,13 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
         }
         Schedule::Cube(cube) => {
             let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
-            let units = cube.unit_rows * cube.unit_columns;
-            if !divides(cube.queries, cube.unit_rows)
-                || !divides(cube.keys, cube.unit_columns)
-                || !divides(cube.chunk, cube.unit_columns)
-            {
-                return wrong("unit rows must divide the queries, unit columns the keys and the chunk".into());
+            let units = cube.units();
+            if !divides(cube.keys, cube.unit_columns) || !divides(cube.chunk, CubeSchedule::WIDTH * cube.unit_columns) {
+                return wrong("unit columns must divide the keys, and four times as many the chunk".into());
             }
-            if cube.shared_bytes() > hardware.max_shared_memory_size {
-                let (needed, there) = (cube.shared_bytes(), hardware.max_shared_memory_size);
+            let needed = cube.shared_bytes(&Operands { element: purview_compiler::ir::Element::F32, qk_dim: 64, v_dim: 64 });
+            let there = hardware.max_shared_memory_size;
+            if needed > there {
                 return wrong(format!("it needs {needed} bytes of shared memory, the device has {there}"));
             }
             if units > hardware.max_units_per_cube as usize {

@@ -5,9 +5,9 @@ use cubecl::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// A tensor `[B, H, S, D]` of `E` and its strides, in elements.
+/// A tensor `[B, H, S, D]` of `E`, an element or a vector of them along the head dim, and its strides, in `E`s.
 #[derive(CubeType, CubeLaunch)]
-pub struct Operand<E: Scalar> {
+pub struct Operand<E: CubePrimitive> {
     /// The buffer.
     pub data: Box<[E]>,
     /// The offset of the first element.
@@ -26,7 +26,7 @@ pub struct Operand<E: Scalar> {
 }
 
 #[cube]
-impl<E: Scalar> Operand<E> {
+impl<E: CubePrimitive> Operand<E> {
     /// The offset of column `column` of the row that begins at `row`.
     pub fn at(&self, row: usize, column: usize) -> usize {
         if comptime![self.dense] { row + column } else { row + column * self.column }
@@ -35,7 +35,7 @@ impl<E: Scalar> Operand<E> {
 
 /// Keys and values that are visited together.
 #[derive(CubeType, CubeLaunch)]
-pub struct KeyValue<E: Scalar> {
+pub struct KeyValue<E: CubePrimitive> {
     /// The keys, `[B, G, T, D]`.
     pub key: Operand<E>,
     /// The values, `[B, G, T, Dv]`.

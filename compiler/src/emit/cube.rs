@@ -1,64 +1,65 @@
-//! The `cube` schedule: a cube per query tile, tiles in shared memory, and a block of the scores in each unit's registers.
+//! The `cube` schedule: a cube per query tile, and a block of the scores in each unit's registers.
 //!
-//! The units of a cube form a grid of `unit_rows × unit_columns`. A unit owns the scores of `queries / unit_rows` queries and
-//! `keys / unit_columns` keys, and the same queries' part of the output, `v_dim / unit_columns` columns. Queries, keys and
-//! values pass through shared memory `chunk` elements of the head dim at a time, so that any head dim fits; rows of a chunk are
-//! padded by one against bank conflicts.
+//! The units of a cube form a grid of `unit_rows × unit_columns`. A unit owns the scores of `rows` queries and
+//! `keys / unit_columns` keys, and the same queries' part of the output. As in the `cpu` schedule everything is transposed, with
+//! vectors over the queries, here those of one unit: a map or a mask is evaluated for all of them at once, and the maximum is
+//! found lane by lane. [`cube_products`](super::cube_products) has the two products, and where their operands come from.
 //!
 //! ```text
+//! stage Qᵀ
 //! for each tile of keys:
-//!     for each chunk of the head dim: stage Q and K, S += Q·Kᵀ
-//!     map, mask; row maxima of the units' blocks through shared memory
-//!     P = 2^(S − m) into shared memory, row sums likewise, O = O·2^(m_old − m)
-//!     for each chunk of the values: stage V, O += P·V
+//!     Sᵀ = K·Qᵀ
+//!     map, mask; m = maxima over the units of a row
+//!     Pᵀ = 2^(Sᵀ − m), l = l·2^(m_old − m) + sums, Oᵀ = Oᵀ·2^(m_old − m)
+//!     Oᵀ += Vᵀ·Pᵀ
+//! l = sums over the units of a row
 //! O = O / l
 //! ```
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use super::count_kernel;
+use super::cube_products::{Keys, Stage, W, accumulate, dot_products, retag, stage_queries, vectors_of};
 use super::expression::Place;
 use super::scores::apply;
 use super::softmax::{EMPTY, exp2_native, hidden, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop};
-use crate::schedule::CubeSchedule;
+use crate::schedule::{CubeSchedule, Planes};
 use cubecl::prelude::*;
 
-/// One lane: this schedule's positions and scores are scalars.
+/// One lane: what is the same for all of a unit's queries, or of one of them.
 type One = Const<1>;
 
-/// What a unit keeps, in registers, while the keys stream past. Rows are its queries.
+/// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.
 #[derive(CubeType)]
-struct UnitTile {
-    /// The scores of its queries and keys, then the weights.
-    scores: Array<f32>,
-    /// Its part of the output.
-    output: Array<f32>,
-    /// The running maximum of each row.
-    maximum: Array<f32>,
-    /// The running sum of each row; the same in all units of a row.
-    sum: Array<f32>,
+pub struct UnitTile<R: Size> {
+    /// The scores of its keys, then the weights.
+    pub scores: Array<Vector<f32, R>>,
+    /// Its part of the output, `[vectors of the head dim, lanes of a vector]`.
+    pub output: Array<Vector<f32, R>>,
+    /// The running maximum; the same in all units of a row.
+    maximum: Vector<f32, R>,
+    /// The running sum over its own keys.
+    sum: Vector<f32, R>,
 }
 
-/// Shared memory.
-#[derive(CubeType)]
-struct Stage {
-    /// A chunk of the queries, `[queries, chunk + 1]`.
-    query: Shared<[f32]>,
-    /// A chunk of the keys, `[keys, chunk + 1]`, or of the values.
-    key_value: Shared<[f32]>,
-    /// The weights of the tile, `[queries, keys + 1]`.
-    weights: Shared<[f32]>,
-    /// One number per query and unit column, for reductions along a row.
-    partial: Shared<[f32]>,
+/// A unit's place in the cube.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Unit {
+    /// Its row: which queries it has.
+    pub row: usize,
+    /// Its column: which keys, and which part of the head dim of the output.
+    pub column: usize,
 }
 
-/// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch.
+/// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch. Vectors have R lanes over
+/// the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
-pub fn attention_cube<E: Float>(
-    query: &Operand<E>,
-    pairs: &Sequence<KeyValue<E>>,
-    output: &mut [E],
+pub fn attention_cube<E: Float, R: Size, V: Size>(
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
     parameters: &Parameters,
@@ -68,124 +69,76 @@ pub fn attention_cube<E: Float>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let rows = comptime![schedule.queries / schedule.unit_rows];
-    let columns = comptime![schedule.keys / schedule.unit_columns];
-    let v_dim = comptime![program.operands.v_dim];
-    let v_columns = comptime![v_dim.div_ceil(schedule.unit_columns)];
-    let mut unit = UnitTile {
-        scores: Array::new(comptime![rows * columns]),
-        output: Array::new(comptime![rows * v_columns]),
-        maximum: Array::new(rows),
-        sum: Array::new(rows),
-    };
-    let pitch = comptime![schedule.chunk + 1];
-    let mut stage = Stage {
-        query: Shared::new_slice(comptime![schedule.queries * pitch]),
-        key_value: Shared::new_slice(comptime![schedule.keys * pitch]),
-        weights: Shared::new_slice(comptime![schedule.queries * (schedule.keys + 1)]),
-        partial: Shared::new_slice(comptime![schedule.queries * schedule.unit_columns]),
-    };
-
-    let row0 = CUBE_POS_X as usize * schedule.queries;
+    let operands = comptime![program.operands];
+    let row0 = CUBE_POS_X as usize * comptime![schedule.queries()];
     let head = CUBE_POS_Y as usize;
     let batch = CUBE_POS_Z as usize;
     let kv_head = head / extent.group;
-    let last_row = extent.queries - 1;
-    let unit_row = UNIT_POS as usize / comptime![schedule.unit_columns];
-    let unit_column = UNIT_POS as usize % comptime![schedule.unit_columns];
+    let unit = Unit {
+        row: UNIT_POS as usize / comptime![schedule.unit_columns],
+        column: UNIT_POS as usize % comptime![schedule.unit_columns],
+    };
     let first = extent.query_offset + row0 as i32;
-    let place = Place::<One> {
-        query: Vector::new(first),
+    let last_row = extent.queries - 1;
+    let place = Place::<R> {
+        query: positions::<R>(extent, row0 + unit.row * comptime![schedule.rows], comptime![schedule.rows]),
         key: 0i32,
         batch: batch as i32,
         head: head as i32,
         heads: Vector::new(head as i32),
         kv_head: kv_head as i32,
         query_first: first,
-        query_last: extent.query_offset + min(row0 + comptime![schedule.queries - 1], last_row) as i32,
+        query_last: extent.query_offset + min(row0 + comptime![schedule.queries() - 1], last_row) as i32,
         key_first: 0i32,
         key_last: 0i32,
         heads_differ: false,
     };
-    let mut factor = 1.0f32;
+
+    let mut stage = Stage::<E, R>::new(operands, schedule);
+    let mut factor = Vector::<f32, R>::new(1.0);
     if comptime![program.query_scale.is_some()] {
-        factor = parameters
-            .float::<One>(&place, Vector::new(0.0), comptime![program.query_scale.clone().unwrap()])
-            .extract(0usize);
+        factor = parameters.float::<R>(&place, factor, comptime![program.query_scale.clone().unwrap()]);
     }
-
-    // The accumulator before any key.
-    let sink = comptime![match &program.accumulator {
-        Accumulator::Softmax { sink, .. } => sink.clone(),
-        _ => None,
-    }];
-    for at in 0..comptime![rows * v_columns] {
-        unit.output[at] = 0.0;
-    }
-    for row in 0..rows {
-        unit.maximum[row] = EMPTY;
-        unit.sum[row] = 0.0;
-        if comptime![sink.is_some()] {
-            let here = place.of_rows(Vector::new(query_position(extent, row0, unit_row, row, schedule)), place.heads);
-            let logit =
-                parameters.float::<One>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]).extract(0usize);
-            let maximum = max(logit, EMPTY);
-            unit.maximum[row] = maximum;
-            unit.sum[row] = exp2_native(logit - maximum);
-        }
-    }
-
     let query_base = query.start + batch * query.batch + head * query.head;
+    stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, factor, operands, schedule);
+    let mut tile = begin::<R>(parameters, &place, unit, comptime![program.clone()], schedule);
+
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let pair = &pairs[comptime![key_loop.pair]];
-        let tiles = KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
-        let keys = comptime![schedule.keys];
+        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+        let size = comptime![schedule.keys];
         let mut key0 =
-            tiles.next::<One>(parameters, &place, 0, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
+            tiles.next::<R>(parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         while key0 < pair.len {
-            let count = min(keys, pair.len - key0);
-            let class = tiles.class::<One>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+            let count = min(size, pair.len - key0);
+            let class = tiles.class::<R>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
             if counting {
                 if UNIT_POS == 0 {
                     count_tile(&counters[0], class, at);
                 }
             }
             if class != SKIPPED {
-                scores::<E>(
-                    &mut unit,
-                    &mut stage,
-                    query,
-                    pair,
-                    query_base,
-                    batch,
-                    kv_head,
-                    row0,
-                    last_row,
-                    key0,
-                    unit_row,
-                    unit_column,
-                    factor,
-                    comptime![program.operands.qk_dim],
-                    schedule,
-                );
+                let keys = Keys {
+                    key_base: pair.key.start + batch * pair.key.batch + kv_head * pair.key.head,
+                    value_base: pair.value.start + batch * pair.value.batch + kv_head * pair.value.head,
+                    first: key0,
+                    last: pair.len - 1,
+                };
+                dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
                     if comptime![occurs(&key_loop, full)] {
                         if class == comptime![if full { FULL } else { PARTIAL }] {
-                            map_scores(
-                                &mut unit,
+                            map_and_mask::<R>(
+                                &mut tile,
                                 parameters,
                                 &place,
-                                extent,
-                                row0,
-                                key0,
-                                pair.len,
+                                keys,
                                 pair.offset,
-                                unit_row,
-                                unit_column,
+                                unit,
                                 comptime![program.clone()],
                                 comptime![key_loop.clone()],
                                 schedule,
@@ -194,329 +147,234 @@ pub fn attention_cube<E: Float>(
                         }
                     }
                 }
-                push::<E>(
-                    &mut unit,
-                    &mut stage,
-                    pair,
-                    batch,
-                    kv_head,
-                    key0,
-                    unit_row,
-                    unit_column,
-                    comptime![program.clone()],
-                    schedule,
-                );
+                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.accumulator.clone()], operands.v_dim, schedule);
+                accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
             }
-            key0 = tiles.next::<One>(
-                parameters,
-                &place,
-                key0 + keys,
-                pair.len,
-                pair.offset,
-                keys,
-                comptime![key_loop.clone()],
-            );
+            key0 =
+                tiles.next::<R>(parameters, &place, key0 + size, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         }
     }
 
-    let row_base = (batch * extent.heads + head) * extent.queries;
-    for row in 0..rows {
-        let at = row0 + unit_row * rows + row;
-        let sum = unit.sum[row];
-        let mut factor = 1.0f32;
-        if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
-            factor = if sum == 0.0 { 0.0f32 } else { 1.0f32 / sum };
-        }
-        if at < extent.queries {
-            for column in 0..v_columns {
-                let x = column * schedule.unit_columns + unit_column;
-                if x < v_dim {
-                    output[(row_base + at) * v_dim + x] = E::cast_from(unit.output[row * v_columns + column] * factor);
-                }
-            }
-            if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] && unit_column == 0 {
-                let maximum = Vector::<f32, One>::new(unit.maximum[row]);
-                lse[row_base + at] =
-                    log_sum_exp::<One>(maximum, Vector::new(sum), parameters.empty_lse).extract(0usize);
-            }
-        }
-    }
+    store::<E, R, V>(
+        &tile,
+        &mut stage,
+        output,
+        lse,
+        (batch * extent.heads + head) * extent.queries,
+        row0 + unit.row * comptime![schedule.rows],
+        extent.queries,
+        parameters.empty_lse,
+        unit,
+        comptime![program.clone()],
+        schedule,
+    );
 }
 
-/// The position of a unit's query number `row`; past the last query, the last.
+/// The positions of a unit's queries, the first of which is in row `row`; past the last query, the last.
 #[cube]
-fn query_position(
-    extent: &Extent,
-    row0: usize,
-    unit_row: usize,
-    row: usize,
-    #[comptime] schedule: CubeSchedule,
-) -> i32 {
-    let rows = comptime![schedule.queries / schedule.unit_rows];
-    extent.query_offset + min(row0 + unit_row * rows + row, extent.queries - 1) as i32
+fn positions<R: Size>(extent: &Extent, row: usize, #[comptime] rows: usize) -> Vector<i32, R> {
+    let mut positions = Vector::<i32, R>::empty();
+    #[unroll]
+    for lane in 0..rows {
+        positions.insert(lane, extent.query_offset + min(row + lane, extent.queries - 1) as i32);
+    }
+    positions
 }
 
-/// Copies columns `x0..x0 + chunk` of the rows from `row0` into shared memory, as f32; rows past `last` repeat it, columns
-/// past `dim` are 0.
+/// The accumulator before any key. A sink is in the sum of the first unit of a row.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn stage_rows<E: Float>(
-    stage: &mut Shared<[f32]>,
-    operand: &Operand<E>,
-    base: usize,
-    row0: usize,
-    last: usize,
-    x0: usize,
-    factor: f32,
-    #[comptime] dim: usize,
-    #[comptime] rows: usize,
+fn begin<R: Size>(
+    parameters: &Parameters,
+    place: &Place<R>,
+    unit: Unit,
+    #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
-) {
-    let units = comptime![schedule.unit_rows * schedule.unit_columns];
-    let chunk = comptime![schedule.chunk];
-    let mut at = UNIT_POS as usize;
-    while at < comptime![rows * chunk] {
-        let row = at / chunk;
-        let x = at % chunk;
-        let mut value = 0.0f32;
-        if x0 + x < dim {
-            let start = base + min(row0 + row, last) * operand.row;
-            value = f32::cast_from(operand.data[operand.at(start, x0 + x)]) * factor;
-        }
-        stage[row * comptime![chunk + 1] + x] = value;
-        at += units;
+) -> UnitTile<R> {
+    let outputs = comptime![outputs(program.operands.v_dim, schedule)];
+    let mut output = Array::new(outputs);
+    #[unroll]
+    for at in 0..outputs {
+        output[at] = Vector::new(0.0);
     }
+    let sink = comptime![match &program.accumulator {
+        Accumulator::Softmax { sink, .. } => sink.clone(),
+        _ => None,
+    }];
+    let mut maximum = Vector::<f32, R>::new(EMPTY);
+    let mut sum = Vector::<f32, R>::new(0.0);
+    if comptime![sink.is_some()] {
+        let logit = parameters.float::<R>(place, sum, comptime![sink.clone().unwrap()]);
+        maximum = max(logit, maximum);
+        if unit.column == 0 {
+            sum = exp2_native::<R>(logit - maximum);
+        }
+    }
+    UnitTile::<R> { scores: Array::new(comptime![schedule.columns()]), output, maximum, sum }
 }
 
-/// The products of a unit's queries and keys.
-#[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn scores<E: Float>(
-    unit: &mut UnitTile,
-    stage: &mut Stage,
-    query: &Operand<E>,
-    pair: &KeyValue<E>,
-    query_base: usize,
-    batch: usize,
-    kv_head: usize,
-    row0: usize,
-    last_row: usize,
-    key0: usize,
-    unit_row: usize,
-    unit_column: usize,
-    factor: f32,
-    #[comptime] qk_dim: usize,
-    #[comptime] schedule: CubeSchedule,
-) {
-    let rows = comptime![schedule.queries / schedule.unit_rows];
-    let columns = comptime![schedule.keys / schedule.unit_columns];
-    let pitch = comptime![schedule.chunk + 1];
-    for at in 0..comptime![rows * columns] {
-        unit.scores[at] = 0.0;
-    }
-    let key_base = pair.key.start + batch * pair.key.batch + kv_head * pair.key.head;
-    let mut x0 = 0usize;
-    while x0 < qk_dim {
-        // The previous readers of these stages are past a barrier: the one after the weights were written, or after the
-        // products below.
-        stage_rows::<E>(
-            &mut stage.query,
-            query,
-            query_base,
-            row0,
-            last_row,
-            x0,
-            factor,
-            qk_dim,
-            schedule.queries,
-            schedule,
-        );
-        stage_rows::<E>(
-            &mut stage.key_value,
-            &pair.key,
-            key_base,
-            key0,
-            pair.len - 1,
-            x0,
-            1.0f32,
-            qk_dim,
-            schedule.keys,
-            schedule,
-        );
-        sync_cube();
-        for x in 0..comptime![schedule.chunk] {
-            let mut keys = Array::<f32>::new(columns);
-            #[unroll]
-            for column in 0..columns {
-                keys[column] = stage.key_value[(column * schedule.unit_columns + unit_column) * pitch + x];
-            }
-            #[unroll]
-            for row in 0..rows {
-                let query = stage.query[(unit_row * rows + row) * pitch + x];
-                #[unroll]
-                for column in 0..columns {
-                    let at = comptime![row * columns + column];
-                    unit.scores[at] = fma(query, keys[column], unit.scores[at]);
-                }
-            }
-        }
-        sync_cube();
-        x0 += comptime![schedule.chunk];
-    }
+/// The vectors of a unit's part of the output.
+fn outputs(v_dim: usize, schedule: CubeSchedule) -> usize {
+    vectors_of(v_dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
 }
 
 /// Maps and masks a unit's scores; keys past the last are hidden.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn map_scores(
-    unit: &mut UnitTile,
+fn map_and_mask<R: Size>(
+    tile: &mut UnitTile<R>,
     parameters: &Parameters,
-    place: &Place<One>,
-    extent: &Extent,
-    row0: usize,
-    key0: usize,
-    len: usize,
+    place: &Place<R>,
+    keys: Keys,
     offset: i32,
-    unit_row: usize,
-    unit_column: usize,
+    unit: Unit,
     #[comptime] program: Compiled,
     #[comptime] key_loop: KeyLoop,
     #[comptime] schedule: CubeSchedule,
     #[comptime] full: bool,
 ) {
-    let rows = comptime![schedule.queries / schedule.unit_rows];
-    let columns = comptime![schedule.keys / schedule.unit_columns];
     let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
-    for row in 0..rows {
-        let here = place.of_rows(Vector::new(query_position(extent, row0, unit_row, row, schedule)), place.heads);
-        for column in 0..columns {
-            let at = row * columns + column;
-            let key = key0 + column * schedule.unit_columns + unit_column;
-            let here = here.of_key(offset + min(key, len - 1) as i32);
-            let score = apply::<One>(
-                Vector::new(unit.scores[at]),
-                &here,
-                parameters,
-                comptime![key_loop.clone()],
-                softmax,
-                full,
-            );
-            let past = comptime![hidden(softmax)];
-            unit.scores[at] = if key < len { score.extract(0usize) } else { past };
-        }
+    #[unroll]
+    for column in 0..comptime![schedule.columns()] {
+        let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
+        let here = place.of_key(offset + min(key, keys.last) as i32);
+        let score =
+            apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
+        let past = comptime![hidden(softmax)];
+        tile.scores[column] = select(key <= keys.last, score, Vector::new(past));
     }
 }
 
-/// The weights and the values of a tile enter the accumulator.
+/// Makes weights of the scores, and leaves them where the product with the values finds them.
+#[cube]
+fn weigh<E: Float, R: Size>(
+    tile: &mut UnitTile<R>,
+    stage: &mut Stage<E, R>,
+    unit: Unit,
+    #[comptime] accumulator: Accumulator,
+    #[comptime] v_dim: usize,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let columns = comptime![schedule.columns()];
+    if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+        let mut maximum = tile.maximum;
+        #[unroll]
+        for column in 0..columns {
+            maximum = max(maximum, tile.scores[column]);
+        }
+        let maximum = over_row::<E, R>(maximum, stage, unit, schedule, true);
+        let rescale = exp2_native::<R>(tile.maximum - maximum);
+        tile.maximum = maximum;
+        tile.sum = tile.sum * rescale;
+        #[unroll]
+        for at in 0..comptime![outputs(v_dim, schedule)] {
+            tile.output[at] = tile.output[at] * rescale;
+        }
+        #[unroll]
+        for column in 0..columns {
+            tile.scores[column] = exp2_native::<R>(tile.scores[column] - maximum);
+        }
+    }
+    let mut sum = tile.sum;
+    #[unroll]
+    for column in 0..columns {
+        sum += tile.scores[column];
+        let key = column * comptime![schedule.unit_columns] + unit.column;
+        stage.weights[key * comptime![schedule.pitch()] + unit.row] = tile.scores[column];
+    }
+    tile.sum = sum;
+}
+
+/// The greatest, or the sum, of `value` over the units of a row, in all of them.
+#[cube]
+fn over_row<E: Float, R: Size>(
+    value: Vector<f32, R>,
+    stage: &mut Stage<E, R>,
+    unit: Unit,
+    #[comptime] schedule: CubeSchedule,
+    #[comptime] greatest: bool,
+) -> Vector<f32, R> {
+    let columns = comptime![schedule.unit_columns];
+    let mut found = value;
+    if comptime![schedule.planes == Planes::Reduce] {
+        #[unroll]
+        for step in 0..comptime![columns.ilog2()] {
+            let other = plane_shuffle_xor(found, comptime![1u32 << step]);
+            found = if greatest { max(found, other) } else { found + other };
+        }
+    } else if comptime![columns > 1] {
+        let row = unit.row * columns;
+        stage.partial[0][row + unit.column] = value;
+        sync_cube();
+        #[unroll]
+        for step in 1..columns {
+            let other = stage.partial[0][row + (unit.column + step) % columns];
+            found = if greatest { max(found, other) } else { found + other };
+        }
+        // The next reduction writes where this one reads.
+        sync_cube();
+    }
+    found
+}
+
+/// Writes a unit's part of the output, and the log-sum-exp of its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn push<E: Float>(
-    unit: &mut UnitTile,
-    stage: &mut Stage,
-    pair: &KeyValue<E>,
-    batch: usize,
-    kv_head: usize,
-    key0: usize,
-    unit_row: usize,
-    unit_column: usize,
+fn store<E: Float, R: Size, V: Size>(
+    tile: &UnitTile<R>,
+    stage: &mut Stage<E, R>,
+    output: &mut [Vector<E, V>],
+    lse: &mut [f32],
+    base: usize,
+    row: usize,
+    queries: usize,
+    empty_lse: f32,
+    unit: Unit,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
-    let rows = comptime![schedule.queries / schedule.unit_rows];
-    let columns = comptime![schedule.keys / schedule.unit_columns];
-    let unit_columns = comptime![schedule.unit_columns];
+    let width = comptime![CubeSchedule::WIDTH];
     let v_dim = comptime![program.operands.v_dim];
-    let v_columns = comptime![v_dim.div_ceil(schedule.unit_columns)];
-    let weight_pitch = comptime![schedule.keys + 1];
-    let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
-
-    if softmax {
-        for row in 0..rows {
-            let mut maximum = unit.scores[row * columns];
-            for column in 1..columns {
-                maximum = max(maximum, unit.scores[row * columns + column]);
-            }
-            stage.partial[(unit_row * rows + row) * unit_columns + unit_column] = maximum;
-        }
-        sync_cube();
-        for row in 0..rows {
-            let mut maximum = unit.maximum[row];
-            for other in 0..unit_columns {
-                maximum = max(maximum, stage.partial[(unit_row * rows + row) * unit_columns + other]);
-            }
-            let rescale = exp2_native(unit.maximum[row] - maximum);
-            unit.maximum[row] = maximum;
-            unit.sum[row] *= rescale;
-            for column in 0..v_columns {
-                unit.output[row * v_columns + column] *= rescale;
-            }
-            for column in 0..columns {
-                let score = unit.scores[row * columns + column];
-                unit.scores[row * columns + column] = exp2_native(score - maximum);
-            }
-        }
-        sync_cube();
-    }
-
-    for row in 0..rows {
-        let mut sum = 0.0f32;
-        for column in 0..columns {
-            let weight = unit.scores[row * columns + column];
-            sum += weight;
-            stage.weights[(unit_row * rows + row) * weight_pitch + column * unit_columns + unit_column] = weight;
-        }
-        stage.partial[(unit_row * rows + row) * unit_columns + unit_column] = sum;
-    }
-    sync_cube();
+    let vectors = comptime![vectors_of(v_dim)];
+    let columns = comptime![schedule.unit_columns];
+    let lanes = V::value();
+    let mut factor = Vector::<f32, R>::new(1.0);
+    let mut sum = tile.sum;
     if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
-        for row in 0..rows {
-            for other in 0..unit_columns {
-                unit.sum[row] += stage.partial[(unit_row * rows + row) * unit_columns + other];
-            }
-        }
+        sum = over_row::<E, R>(sum, stage, unit, schedule, false);
+        let empty = sum.equal(&Vector::new(0.0));
+        factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
     }
-
-    // The columns of the output are spread over the unit columns: a chunk of the values has `chunk / unit_columns` for each.
-    let value_base = pair.value.start + batch * pair.value.batch + kv_head * pair.value.head;
-    let pitch = comptime![schedule.chunk + 1];
-    let chunk_columns = comptime![schedule.chunk / schedule.unit_columns];
     #[unroll]
-    for chunk in 0..comptime![v_dim.div_ceil(schedule.chunk)] {
-        stage_rows::<E>(
-            &mut stage.key_value,
-            &pair.value,
-            value_base,
-            key0,
-            pair.len - 1,
-            comptime![chunk * schedule.chunk],
-            1.0f32,
-            v_dim,
-            schedule.keys,
-            schedule,
-        );
-        sync_cube();
-        let live = comptime![min_usize(chunk_columns, v_columns - chunk * chunk_columns)];
-        for key in 0..schedule.keys {
-            let mut values = Array::<f32>::new(live);
+    for lane in 0..comptime![schedule.rows] {
+        if row + lane < queries {
             #[unroll]
-            for column in 0..live {
-                values[column] = stage.key_value[key * pitch + column * unit_columns + unit_column];
-            }
-            #[unroll]
-            for row in 0..rows {
-                let weight = stage.weights[(unit_row * rows + row) * weight_pitch + key];
-                #[unroll]
-                for column in 0..live {
-                    let at = comptime![row * v_columns + chunk * chunk_columns + column];
-                    unit.output[at] = fma(weight, values[column], unit.output[at]);
+            for at in 0..comptime![vectors.div_ceil(columns)] {
+                let x = at * columns + unit.column;
+                if x < vectors {
+                    let mut elements = Vector::<f32, W>::empty();
+                    #[unroll]
+                    for element in 0..width {
+                        elements.insert(element, tile.output[at * width + element].extract(lane) * factor.extract(lane));
+                    }
+                    let elements = Vector::<E, W>::cast_from(elements);
+                    if comptime![lanes == width] {
+                        output[(base + row + lane) * vectors + x] = retag::<E, W, V>(elements);
+                    } else {
+                        #[unroll]
+                        for element in 0..width {
+                            if x * width + element < v_dim {
+                                output[(base + row + lane) * v_dim + x * width + element] =
+                                    Vector::new(elements.extract(element));
+                            }
+                        }
+                    }
                 }
             }
+            if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] && unit.column == 0 {
+                let maximum = Vector::<f32, One>::new(tile.maximum.extract(lane));
+                let sum = Vector::<f32, One>::new(sum.extract(lane));
+                lse[base + row + lane] = log_sum_exp::<One>(maximum, sum, empty_lse).extract(0usize);
+            }
         }
-        sync_cube();
     }
-}
-
-/// The smaller, of compile-time numbers (`min` is the kernel's).
-fn min_usize(a: usize, b: usize) -> usize {
-    Ord::min(a, b)
 }

@@ -116,6 +116,20 @@ pub struct LaunchData {
     pub few: FewQueries,
 }
 
+impl LaunchData {
+    /// The elements in a vector of queries, keys, values and the output: [`CubeSchedule::WIDTH`] where all their rows are whole
+    /// vectors, else 1.
+    fn width(&self, program: &Compiled) -> usize {
+        let width = CubeSchedule::WIDTH;
+        let operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
+        let mut offsets = operands.flat_map(|OperandData { start, strides: [batch, head, row, _], .. }| [start, batch, head, row]);
+        let dense = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]).all(|operand| operand.strides[3] == 1);
+        let dims = [program.operands.qk_dim, program.operands.v_dim];
+        let whole = dense && offsets.all(|offset| offset.is_multiple_of(width)) && dims.iter().all(|dim| dim.is_multiple_of(width));
+        if whole { width } else { 1 }
+    }
+}
+
 /// Why a launch is not possible on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LaunchError {
@@ -146,10 +160,7 @@ pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
     let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
     let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
-    let mut pairs = SequenceArg::<KeyValue<E>>::new();
-    for pair in data.pairs {
-        pairs.push(KeyValueLaunch::new(operand(pair.key), operand(pair.value), pair.length, pair.offset));
-    }
+    let width = if let Schedule::Cube(_) = schedule { data.width(program) } else { 1 };
     let mut scalars = SequenceArg::new();
     for scalar in data.scalars {
         let (value, truth) = match scalar {
@@ -168,7 +179,6 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
     for tensor in data.tensors {
         tensors.push(captured(tensor));
     }
-    let query = operand::<E>(data.query);
     let extent = ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset);
     let parameters = ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY);
     let mut counters = SequenceArg::new();
@@ -176,7 +186,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
     if let Some(tiles) = data.counters {
         counters.push(CountersLaunch::new(buffer(tiles)));
     }
-    let (output, lse) = (buffer(data.output), buffer(data.lse));
+    let lse = buffer(data.lse);
+    let output = buffer(Buffer { length: data.output.length / width, ..data.output });
 
     match schedule {
         Schedule::Cpu(cpu) => {
@@ -202,8 +213,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     CubeCount::new_single(),
                     CubeDim::new_1d(units),
                     cpu.lanes,
-                    query,
-                    pairs,
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
                     output,
                     lse,
                     counter,
@@ -221,16 +232,18 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             }
         }
         Schedule::Cube(cube) => {
-            let query_tiles = data.queries.div_ceil(cube.queries);
+            let query_tiles = data.queries.div_ceil(cube.queries());
             let count = cube_count(client, query_tiles, data.heads, data.batch)?;
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_cube::launch_unchecked::<E>(
                     client,
                     count,
-                    cube_dim(cube),
-                    query,
-                    pairs,
+                    CubeDim::new_1d(cube.units() as u32),
+                    cube.rows,
+                    width,
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
                     output,
                     lse,
                     extent,
@@ -347,18 +360,26 @@ fn cube_count(client: &Client, query_tiles: usize, heads: usize, batch: usize) -
     Ok(CubeCount::Static(query_tiles as u32, heads as u32, batch as u32))
 }
 
-fn cube_dim(cube: CubeSchedule) -> CubeDim {
-    CubeDim::new_1d((cube.unit_rows * cube.unit_columns) as u32)
-}
-
 fn buffer(buffer: Buffer) -> BufferArg {
     // SAFETY: the length is the buffer's.
     unsafe { BufferArg::from_raw_parts(buffer.memory, buffer.length) }
 }
 
-fn operand<E: Float>(data: OperandData) -> OperandLaunch<E> {
+/// `data` in vectors of `width` elements.
+fn operand<E: CubePrimitive>(data: OperandData, width: usize) -> OperandLaunch<E> {
     let [batch, head, row, column] = data.strides;
-    OperandLaunch::new(buffer(data.buffer), data.start, batch, head, row, column, column == 1)
+    let vectors = buffer(Buffer { length: data.buffer.length / width, ..data.buffer });
+    OperandLaunch::new(vectors, data.start / width, batch / width, head / width, row / width, column, column == 1)
+}
+
+/// `pairs` in vectors of `width` elements.
+fn key_values<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
+    let mut arguments = SequenceArg::new();
+    for pair in pairs {
+        let (key, value) = (operand(pair.key, width), operand(pair.value, width));
+        arguments.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
+    }
+    arguments
 }
 
 fn captured(data: CapturedData) -> CapturedLaunch {

@@ -1,6 +1,7 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
-//! Each schedule is a kernel template over compile-time data: [`cpu`], with its [`query_tile`] and [`key_tile`], and [`cube`]. They share the arguments
+//! Each schedule is a kernel template over compile-time data: [`cpu`], with its [`query_tile`] and [`key_tile`], and
+//! [`cube`], with its [`cube_products`]. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
 //! beforehand. [`launch`](mod@launch) runs them.
@@ -10,6 +11,7 @@ pub mod arguments;
 pub mod bounds;
 pub mod cpu;
 pub mod cube;
+pub mod cube_products;
 pub mod expression;
 pub mod key_tile;
 pub mod launch;

@@ -39,8 +39,8 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 /// 2 to the x by the device's exponential; CubeCL has no other. The polynomial of [`exp2()`] is not for GPUs, whose compilers
 /// may simplify its rounding by addition away, as Mesa's does.
 #[cube]
-pub fn exp2_native(x: f32) -> f32 {
-    (x * std::f32::consts::LN_2).exp()
+pub fn exp2_native<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    (x * Vector::new(std::f32::consts::LN_2)).exp()
 }
 
 /// The natural logarithm of the row's sum of exponentials, from its maximum m and sum l in base 2: (m + log₂ l)·ln 2, and

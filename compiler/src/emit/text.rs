@@ -48,7 +48,7 @@ pub fn wgsl(program: &Compiled) -> Result<String, TextError> {
 
 fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String, TextError> {
     let definition = || {
-        let units = (schedule.unit_rows * schedule.unit_columns) as u32;
+        let units = schedule.units() as u32;
         let settings = KernelSettings::new(*CubeDim::new_1d(units), ExecutionMode::Unchecked, AddressType::U32);
         let pairs = program.pairs.iter().map(|_| KeyValueCompilationArg {
             key: operand(),
@@ -67,6 +67,8 @@ fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String
             ExtentCompilationArg { heads: (), group: (), queries: (), query_offset: () },
             parameters(program),
             [].into_iter().collect(),
+            schedule.rows,
+            CubeSchedule::WIDTH,
             program.clone(),
             schedule,
             false,
@@ -102,7 +104,7 @@ fn buffer() -> BufferCompilationArg {
     BufferCompilationArg { inplace: None }
 }
 
-fn operand<E: Float>() -> OperandCompilationArg<E> {
+fn operand<E: CubePrimitive>() -> OperandCompilationArg<E> {
     OperandCompilationArg { data: buffer(), start: (), batch: (), head: (), row: (), column: (), dense: true }
 }
 

@@ -21,7 +21,7 @@
 use super::print::{Precedence, RESERVED};
 use super::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::schedule::{CpuSchedule, CubeSchedule, Schedule};
+use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
 use crate::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use crate::typing::Parameters;
 use thiserror::Error;
@@ -456,7 +456,7 @@ impl Parser {
         let mut sizes = [0; 5];
         let names: &[&str] = match kind {
             0 => &["lanes", "vectors", "keys", "rows"],
-            _ => &["queries", "keys", "unit_rows", "unit_columns", "chunk"],
+            _ => &["unit_rows", "unit_columns", "rows", "keys", "chunk"],
         };
         self.sign("(")?;
         for (place, name) in names.iter().enumerate() {
@@ -466,11 +466,29 @@ impl Parser {
             self.words(&[name, ":"])?;
             sizes[place] = self.size()?;
         }
-        self.sign(")")?;
         let [a, b, c, d, e] = sizes;
-        Ok(match kind {
-            0 => Schedule::Cpu(CpuSchedule { lanes: a, vectors: b, keys: c, rows: d }),
-            _ => Schedule::Cube(CubeSchedule { queries: a, keys: b, unit_rows: c, unit_columns: d, chunk: e }),
+        let schedule = if kind == 0 {
+            Schedule::Cpu(CpuSchedule { lanes: a, vectors: b, keys: c, rows: d })
+        } else {
+            self.sign(",")?;
+            self.words(&["planes", ":"])?;
+            let planes = self.planes()?;
+            Schedule::Cube(CubeSchedule { unit_rows: a, unit_columns: b, rows: c, keys: d, chunk: e, planes })
+        };
+        self.sign(")")?;
+        Ok(schedule)
+    }
+
+    fn planes(&mut self) -> Result<Planes, ParseError> {
+        Ok(match self.one_of(&["unused", "reduce", "share"])? {
+            0 => Planes::Unused,
+            1 => Planes::Reduce,
+            _ => {
+                self.sign("(")?;
+                let size = self.size()?;
+                self.sign(")")?;
+                Planes::Share(size)
+            }
         })
     }
 

@@ -389,9 +389,9 @@ impl Display for Program {
                 writeln!(f, "  schedule cpu(lanes: {lanes}, vectors: {vectors}, keys: {keys}, rows: {rows})")
             }
             Some(Schedule::Cube(cube)) => {
-                let crate::schedule::CubeSchedule { queries, keys, unit_rows, unit_columns, chunk } = cube;
-                write!(f, "  schedule cube(queries: {queries}, keys: {keys}, unit_rows: {unit_rows}, ")?;
-                writeln!(f, "unit_columns: {unit_columns}, chunk: {chunk})")
+                let crate::schedule::CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes } = cube;
+                write!(f, "  schedule cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
+                writeln!(f, "keys: {keys}, chunk: {chunk}, planes: {planes})")
             }
         }
     }

@@ -1,0 +1,348 @@
+//! The two products of a tile in the `cube` schedule: Sᵀ = K·Qᵀ and Oᵀ += Vᵀ·Pᵀ.
+//!
+//! Queries and weights are in shared memory with the queries of a unit side by side in a vector. Keys and values, in vectors
+//! along the head dim, pass through shared memory a chunk at a time; or, with [`Planes::Share`], the units of a plane read
+//! them between them, and each gets what it needs from the others' registers, which takes no shared memory and no barrier. That
+//! pays where reading memory costs far more than a shuffle, as in drivers that run on a CPU.
+
+use super::arguments::Operand;
+use super::cube::{Unit, UnitTile};
+use crate::ir::Operands;
+use crate::schedule::{CubeSchedule, Planes};
+use cubecl::prelude::*;
+
+/// The lanes of a vector along the head dim.
+pub type W = Const<{ CubeSchedule::WIDTH }>;
+
+/// The vectors that hold `dim` elements.
+pub fn vectors_of(dim: usize) -> usize {
+    dim.div_ceil(CubeSchedule::WIDTH)
+}
+
+/// Shared memory.
+#[derive(CubeType)]
+pub struct Stage<E: Float, R: Size> {
+    /// The queries, as [`CubeSchedule::query_vectors`] describes.
+    pub query: Shared<[Vector<f32, R>]>,
+    /// A chunk of the keys, or of the values, `[keys, chunk_pitch]`; where they are not staged, nothing.
+    key_value: Sequence<Shared<[Vector<E, W>]>>,
+    /// The weights of the tile, as [`CubeSchedule::weight_vectors`] describes.
+    pub weights: Shared<[Vector<f32, R>]>,
+    /// A vector for each unit, for reductions along a row; where they are not in memory, nothing.
+    pub partial: Sequence<Shared<[Vector<f32, R>]>>,
+}
+
+#[cube]
+impl<E: Float, R: Size> Stage<E, R> {
+    /// Room for one.
+    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CubeSchedule) -> Stage<E, R> {
+        let mut key_value = Sequence::new();
+        if comptime![schedule.stages()] {
+            key_value.push(Shared::new_slice(comptime![schedule.keys * schedule.chunk_pitch()]));
+        }
+        let mut partial = Sequence::new();
+        if comptime![schedule.reduces_in_memory()] {
+            partial.push(Shared::new_slice(comptime![schedule.units()]));
+        }
+        Stage::<E, R> {
+            query: Shared::new_slice(comptime![schedule.query_vectors(operands.qk_dim)]),
+            weights: Shared::new_slice(comptime![schedule.weight_vectors()]),
+            key_value,
+            partial,
+        }
+    }
+}
+
+/// A tile of a pair's keys.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Keys {
+    /// Where the head's keys begin.
+    pub key_base: usize,
+    /// Where its values do.
+    pub value_base: usize,
+    /// The tile's first key.
+    pub first: usize,
+    /// The head's last key.
+    pub last: usize,
+}
+
+/// `vector`, whose lanes are as many as M says.
+#[cube]
+pub fn retag<E: Float, N: Size, M: Size>(vector: Vector<E, N>) -> Vector<E, M> {
+    intrinsic!(|_| vector.expand.into())
+}
+
+/// Vector `x` of the row that begins at `row`, of `dim` elements; 0 past them.
+#[cube]
+fn read<E: Float, V: Size>(
+    operand: &Operand<Vector<E, V>>,
+    row: usize,
+    x: usize,
+    #[comptime] dim: usize,
+) -> Vector<E, W> {
+    let width = comptime![CubeSchedule::WIDTH];
+    let lanes = V::value();
+    if comptime![lanes == width] {
+        retag::<E, V, W>(operand.data[row + x])
+    } else {
+        let mut elements = Vector::<E, W>::empty();
+        #[unroll]
+        for element in 0..width {
+            let at = x * width + element;
+            let mut value = E::from_int(0);
+            if at < dim {
+                value = operand.data[operand.at(row, at)].extract(0usize);
+            }
+            elements.insert(element, value);
+        }
+        elements
+    }
+}
+
+/// Copies the queries from row `row0` into shared memory, times `factor`. Rows past `last` repeat it.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+pub fn stage_queries<E: Float, R: Size, V: Size>(
+    stage: &mut Stage<E, R>,
+    query: &Operand<Vector<E, V>>,
+    base: usize,
+    row0: usize,
+    last: usize,
+    factor: Vector<f32, R>,
+    #[comptime] operands: Operands,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let width = comptime![CubeSchedule::WIDTH];
+    let vectors = comptime![vectors_of(operands.qk_dim)];
+    let mut at = UNIT_POS as usize;
+    while at < comptime![vectors * schedule.unit_rows] {
+        let x = at % vectors;
+        let unit_row = at / vectors;
+        let mut rows = Sequence::<Vector<f32, W>>::new();
+        #[unroll]
+        for lane in 0..comptime![schedule.rows] {
+            let row = min(row0 + unit_row * comptime![schedule.rows] + lane, last);
+            rows.push(Vector::cast_from(read::<E, V>(query, base + row * query.row, x, operands.qk_dim)));
+        }
+        #[unroll]
+        for element in 0..width {
+            let mut column = Vector::<f32, R>::empty();
+            #[unroll]
+            for lane in 0..comptime![schedule.rows] {
+                column.insert(lane, rows[lane].extract(element));
+            }
+            stage.query[(x * width + element) * comptime![schedule.pitch()] + unit_row] = column * factor;
+        }
+        at += comptime![schedule.units()];
+    }
+    sync_cube();
+}
+
+/// Copies vectors `x0..x0 + chunk` of the tile's rows into shared memory; rows past the last repeat it, vectors past the dim are 0.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn stage_chunk<E: Float, R: Size, V: Size>(
+    stage: &mut Stage<E, R>,
+    operand: &Operand<Vector<E, V>>,
+    base: usize,
+    keys: Keys,
+    x0: usize,
+    #[comptime] dim: usize,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
+    let mut at = UNIT_POS as usize;
+    while at < comptime![schedule.keys * chunk] {
+        let row = at / chunk;
+        let x = at % chunk;
+        let mut elements = Vector::<E, W>::new(E::from_int(0));
+        if x0 + x < comptime![vectors_of(dim)] {
+            let start = base + min(keys.first + row, keys.last) * operand.row;
+            elements = read::<E, V>(operand, start, x0 + x, dim);
+        }
+        stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x] = elements;
+        at += comptime![schedule.units()];
+    }
+}
+
+/// The products of a unit's queries and keys.
+#[cube]
+pub fn dot_products<E: Float, R: Size, V: Size>(
+    tile: &mut UnitTile<R>,
+    stage: &mut Stage<E, R>,
+    key: &Operand<Vector<E, V>>,
+    keys: Keys,
+    unit: Unit,
+    #[comptime] operands: Operands,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let columns = comptime![schedule.columns()];
+    let vectors = comptime![vectors_of(operands.qk_dim)];
+    #[unroll]
+    for column in 0..columns {
+        tile.scores[column] = Vector::new(0.0);
+    }
+    if comptime![schedule.stages()] {
+        let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
+        let mut x0 = 0usize;
+        while x0 < vectors {
+            // What was in the stage before has been read: a barrier ends every use of it.
+            stage_chunk::<E, R, V>(stage, key, keys.key_base, keys, x0, operands.qk_dim, schedule);
+            sync_cube();
+            for x in 0..min(chunk, vectors - x0) {
+                let queries = queries_at::<E, R>(stage, unit, x0 + x, schedule);
+                #[unroll]
+                for column in 0..columns {
+                    let row = column * comptime![schedule.unit_columns] + unit.column;
+                    let elements = Vector::cast_from(stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x]);
+                    multiply::<R>(tile, &queries, elements, column);
+                }
+            }
+            sync_cube();
+            x0 += chunk;
+        }
+    } else {
+        let size = comptime![plane_size(schedule)];
+        for x in 0..vectors {
+            let queries = queries_at::<E, R>(stage, unit, x, schedule);
+            let mut held = Sequence::<Vector<f32, W>>::new();
+            #[unroll]
+            for part in 0..comptime![columns.div_ceil(size)] {
+                let row = min(keys.first + part * size + UNIT_POS_PLANE as usize, keys.last);
+                held.push(Vector::cast_from(read::<E, V>(key, keys.key_base + row * key.row, x, operands.qk_dim)));
+            }
+            #[unroll]
+            for column in 0..columns {
+                let elements =
+                    plane_shuffle(held[comptime![column / size]], comptime![(column % size) as u32]);
+                multiply::<R>(tile, &queries, elements, column);
+            }
+        }
+    }
+}
+
+/// The units of a plane that shares keys and values.
+fn plane_size(schedule: CubeSchedule) -> usize {
+    match schedule.planes {
+        Planes::Share(size) => size,
+        Planes::Unused | Planes::Reduce => 1,
+    }
+}
+
+/// Elements `x * WIDTH..` of a unit's queries.
+#[cube]
+fn queries_at<E: Float, R: Size>(
+    stage: &mut Stage<E, R>,
+    unit: Unit,
+    x: usize,
+    #[comptime] schedule: CubeSchedule,
+) -> Sequence<Vector<f32, R>> {
+    let width = comptime![CubeSchedule::WIDTH];
+    let mut queries = Sequence::new();
+    #[unroll]
+    for element in 0..width {
+        queries.push(stage.query[(x * width + element) * comptime![schedule.pitch()] + unit.row]);
+    }
+    queries
+}
+
+/// Adds to the scores of a unit's key number `column` the products of some elements.
+#[cube]
+fn multiply<R: Size>(
+    tile: &mut UnitTile<R>,
+    queries: &Sequence<Vector<f32, R>>,
+    key: Vector<f32, W>,
+    #[comptime] column: usize,
+) {
+    let mut score = tile.scores[column];
+    #[unroll]
+    for element in 0..comptime![CubeSchedule::WIDTH] {
+        score = fma(queries[element], Vector::new(key.extract(element)), score);
+    }
+    tile.scores[column] = score;
+}
+
+/// Adds to the output the values times their weights.
+#[cube]
+pub fn accumulate<E: Float, R: Size, V: Size>(
+    tile: &mut UnitTile<R>,
+    stage: &mut Stage<E, R>,
+    value: &Operand<Vector<E, V>>,
+    keys: Keys,
+    unit: Unit,
+    #[comptime] operands: Operands,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let vectors = comptime![vectors_of(operands.v_dim)];
+    let columns = comptime![schedule.unit_columns];
+    let pitch = comptime![schedule.pitch()];
+    if comptime![schedule.stages()] {
+        let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
+        // A unit has some vectors of each chunk, and their sums are in registers, whose numbers are known here.
+        #[unroll]
+        for at in 0..comptime![vectors.div_ceil(chunk)] {
+            stage_chunk::<E, R, V>(stage, value, keys.value_base, keys, comptime![at * chunk], operands.v_dim, schedule);
+            // Also for the weights.
+            sync_cube();
+            let live = comptime![Ord::min(chunk, vectors - at * chunk).div_ceil(columns)];
+            for row in 0..comptime![schedule.keys] {
+                let weights = stage.weights[row * pitch + unit.row];
+                #[unroll]
+                for x in 0..live {
+                    let elements = Vector::cast_from(
+                        stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x * columns + unit.column],
+                    );
+                    add::<R>(tile, weights, elements, comptime![at * chunk / columns + x]);
+                }
+            }
+            sync_cube();
+        }
+    } else {
+        let size = comptime![plane_size(schedule)];
+        let step = comptime![keys_per_step(vectors, schedule)];
+        let mut row = 0usize;
+        while row < comptime![schedule.keys] {
+            let mut held = Sequence::<Vector<f32, W>>::new();
+            #[unroll]
+            for part in 0..comptime![(step * vectors).div_ceil(size)] {
+                let at = part * size + UNIT_POS_PLANE as usize;
+                let from = min(keys.first + row + at / vectors, keys.last);
+                held.push(Vector::cast_from(read::<E, V>(
+                    value,
+                    keys.value_base + from * value.row,
+                    at % vectors,
+                    operands.v_dim,
+                )));
+            }
+            #[unroll]
+            for key in 0..step {
+                let weights = stage.weights[(row + key) * pitch + unit.row];
+                #[unroll]
+                for x in 0..vectors {
+                    let at = comptime![key * vectors + x];
+                    let elements = plane_shuffle(held[comptime![at / size]], comptime![(at % size) as u32]);
+                    add::<R>(tile, weights, elements, x);
+                }
+            }
+            row += step;
+        }
+    }
+}
+
+/// How many keys' values a plane holds at once: enough that the sums of a step stay in registers between them, few enough that the
+/// step's code stays small.
+fn keys_per_step(vectors: usize, schedule: CubeSchedule) -> usize {
+    [4, 2].into_iter().find(|step| step * vectors <= 64 && schedule.keys.is_multiple_of(*step)).unwrap_or(1)
+}
+
+/// Adds to vector number `x` of a unit's output `value` times its weights.
+#[cube]
+fn add<R: Size>(tile: &mut UnitTile<R>, weights: Vector<f32, R>, value: Vector<f32, W>, #[comptime] x: usize) {
+    let width = comptime![CubeSchedule::WIDTH];
+    #[unroll]
+    for element in 0..width {
+        let at = comptime![x * width + element];
+        tile.output[at] = fma(weights, Vector::new(value.extract(element)), tile.output[at]);
+    }
+}
