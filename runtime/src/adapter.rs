@@ -34,7 +34,7 @@ pub fn find(kind: &WgpuDeviceKind) -> Option<&'static Adapter> {
 }
 
 fn adapters() -> &'static [Adapter] {
-    // The instance is kept: Vulkan's loader crashes where instances come and go on several threads, and this one never goes.
+    // Vulkan's loader crashes where instances come and go on several threads at once. This one is made first and never goes.
     static FOUND: OnceLock<(Instance, Vec<Adapter>)> = OnceLock::new();
     let (_, adapters) = FOUND.get_or_init(|| {
         let instance = Instance::new(InstanceDescriptor {

@@ -231,23 +231,34 @@ impl Device {
     /// Whether there are planes of which CubeCL says nothing: those of drivers that run on the CPU.
     fn has_silent_planes(&self) -> bool {
         #[cfg(feature = "wgpu")]
-        return wgpu_kind(&self.client) == Some(WgpuDeviceKind::Cpu)
-            && adapter::find(&WgpuDeviceKind::Cpu).is_some_and(|adapter| adapter.subgroups);
+        {
+            wgpu_kind(&self.client) == Some(WgpuDeviceKind::Cpu)
+                && adapter::find(&WgpuDeviceKind::Cpu).is_some_and(|adapter| adapter.subgroups)
+        }
         #[cfg(not(feature = "wgpu"))]
-        return false;
+        {
+            false
+        }
     }
 
     /// Whether WGSL has f16 on this device, of which CubeCL's properties only say whether SPIR-V has it where a build has both.
     fn has_f16_in_wgsl(&self) -> bool {
         #[cfg(feature = "wgpu")]
-        return wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).is_none_or(|adapter| adapter.f16);
+        {
+            wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).is_none_or(|adapter| adapter.f16)
+        }
         #[cfg(not(feature = "wgpu"))]
-        return true;
+        {
+            true
+        }
     }
 }
 
 /// The default wgpu device, for a device to be called `name`.
 fn find_wgpu(name: &str) -> Result<cubecl::Device, Error> {
+    // Before CubeCL makes and drops instances of its own, on whatever thread: see there.
+    #[cfg(feature = "wgpu")]
+    adapter::find(&WgpuDeviceKind::Cpu);
     cubecl::Device::wgpu(WgpuDeviceKind::DiscreteGpu(0))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::IntegratedGpu(0)))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
