@@ -1,19 +1,46 @@
 //! Where kernels run.
 
+#[cfg(feature = "wgpu")]
+use crate::adapter::{self, Adapter};
 use crate::error::Error;
+#[cfg(feature = "wgpu")]
+use cubecl::RuntimeId;
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
+use cubecl::ir::features::Plane;
+use purview_compiler::emit::planes::measure_plane_size;
 use purview_compiler::ir::Element;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// A device: where tensors live and kernels run. Cheap to clone.
 #[derive(Clone)]
 pub struct Device {
     name: String,
     client: Client,
+    /// What wgpu gives the driver; `None` for other runtimes, and for Metal's own language.
+    language: Option<ShaderLanguage>,
+    /// Found when first asked for.
+    plane_size: Arc<OnceLock<Option<usize>>>,
+}
+
+/// What runs kernels in WGSL, also where CubeCL would choose another language.
+#[cfg(feature = "wgpu")]
+type WgslServer = cubecl::wgpu::WgpuServer<cubecl::wgpu::WgslCompiler>;
+
+/// The language in which a wgpu device is given its kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ShaderLanguage {
+    /// WebGPU's, which every driver takes.
+    Wgsl,
+    /// Vulkan's (feature `vulkan`).
+    Spirv,
 }
 
 impl Device {
+    /// What [`Device::named`] knows.
+    pub const NAMES: [&str; 6] = ["cpu", "wgpu", "wgpu-wgsl", "wgpu-spirv", "cuda", "hip"];
+
     /// The best device of this build: CUDA, ROCm, a GPU through wgpu, the CPU, then a wgpu driver that runs on the CPU, of
     /// those whose feature is on and which the machine has.
     ///
@@ -36,11 +63,51 @@ impl Device {
     /// The default wgpu device (feature `wgpu`): a GPU on Vulkan, Metal, Direct3D 12 or WebGPU, or else a driver that runs on
     /// the CPU.
     ///
+    /// With the feature `vulkan` a Vulkan driver is given SPIR-V, unless it lacks VK_KHR_workgroup_memory_explicit_layout: what
+    /// CubeCL 0.11.3 makes of shared memory there crashes the driver or computes something else. Such a driver is given WGSL,
+    /// which the log says once, as a warning.
+    ///
     /// # Errors
     /// [`Error::NoDevice`] where the feature is off or the machine has no such device.
     pub fn wgpu() -> Result<Device, Error> {
-        let device = wgpu_gpu().or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu));
-        Device::open("wgpu", device)
+        let device = find_wgpu("wgpu")?;
+        #[cfg(feature = "wgpu")]
+        if let Some(adapter) = adapter_of(&device).filter(|adapter| adapter.explicit_workgroup_layout == Some(false)) {
+            static SAID: std::sync::Once = std::sync::Once::new();
+            SAID.call_once(|| {
+                log::warn!(
+                    "{} is given WGSL, not SPIR-V: it lacks VK_KHR_workgroup_memory_explicit_layout, without which \
+                     CubeCL's SPIR-V for shared memory is wrong",
+                    adapter.name
+                );
+            });
+            return wgsl_device("wgpu", &device);
+        }
+        Device::open("wgpu", Ok(device))
+    }
+
+    /// The default wgpu device, given its kernels in `language` even where that is not the best.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] as for [`Device::wgpu`], and where the build or the driver has no SPIR-V.
+    pub fn wgpu_with(language: ShaderLanguage) -> Result<Device, Error> {
+        let name = match language {
+            ShaderLanguage::Wgsl => "wgpu-wgsl",
+            ShaderLanguage::Spirv => "wgpu-spirv",
+        };
+        let device = find_wgpu(name)?;
+        if language == ShaderLanguage::Wgsl {
+            return wgsl_device(name, &device);
+        }
+        let no_device = |reason: &str| Err(Error::NoDevice { wanted: name.into(), reason: reason.into() });
+        if cfg!(not(feature = "vulkan")) {
+            return no_device("this build has no SPIR-V: turn on purview's feature `vulkan`");
+        }
+        let device = Device::open(name, Ok(device))?;
+        match device.language {
+            Some(ShaderLanguage::Spirv) => Ok(device),
+            _ => no_device("the driver is not Vulkan's, or too old for CubeCL's SPIR-V"),
+        }
     }
 
     /// CUDA's device number `index` (feature `cuda`).
@@ -61,10 +128,11 @@ impl Device {
 
     /// The device of a client of cubecl's, for whoever has one already (burn's tensors know theirs).
     pub fn from_client(client: Client) -> Device {
-        Device { name: client.name().to_string(), client }
+        let name = client.name().to_string();
+        Device::of(name, client)
     }
 
-    /// The device named `cpu`, `wgpu`, `cuda` or `hip`.
+    /// The device of a name: one of [`Device::NAMES`].
     ///
     /// # Errors
     /// [`Error::NoDevice`] for another name, and as above.
@@ -72,17 +140,33 @@ impl Device {
         match name {
             "cpu" => Device::cpu(),
             "wgpu" => Device::wgpu(),
+            "wgpu-wgsl" => Device::wgpu_with(ShaderLanguage::Wgsl),
+            "wgpu-spirv" => Device::wgpu_with(ShaderLanguage::Spirv),
             "cuda" => Device::cuda(0),
             "hip" => Device::hip(0),
-            _ => Err(Error::NoDevice { wanted: name.into(), reason: "expected cpu, wgpu, cuda or hip".into() }),
+            _ => {
+                let [first @ .., last] = Device::NAMES;
+                let reason = format!("expected {} or {last}", first.join(", "));
+                Err(Error::NoDevice { wanted: name.into(), reason })
+            }
         }
     }
 
     fn open(name: &str, device: Result<cubecl::Device, DeviceUnavailable>) -> Result<Device, Error> {
         match device {
-            Ok(device) => Ok(Device { name: name.to_string(), client: device.client() }),
+            Ok(device) => Ok(Device::of(name.to_string(), device.client())),
             Err(unavailable) => Err(Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() }),
         }
+    }
+
+    fn of(name: String, client: Client) -> Device {
+        let language = language(&client);
+        Device { name, client, language, plane_size: Arc::default() }
+    }
+
+    /// This device without plane operations, whatever it has: [`Device::plane_size`] is `None`. Its tensors are this device's.
+    pub fn without_planes(&self) -> Device {
+        Device { plane_size: Arc::new(OnceLock::from(None)), ..self.clone() }
     }
 
     /// Its name: `cpu`, `wgpu`, …
@@ -93,6 +177,26 @@ impl Device {
     /// The client through which cubecl allocates and launches.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The language in which wgpu gives the driver kernels; `None` for devices of other runtimes, and for Metal's own language.
+    pub fn shader_language(&self) -> Option<ShaderLanguage> {
+        self.language
+    }
+
+    /// The units of a plane (subgroup, warp), where all planes have one size and plane operations are there; `None` where there
+    /// are none, or sizes vary or are not known.
+    ///
+    /// A driver that runs on the CPU is measured: CubeCL says nothing of its planes. This is done once, when first asked.
+    pub fn plane_size(&self) -> Option<usize> {
+        *self.plane_size.get_or_init(|| {
+            let properties = self.client.properties();
+            if properties.features.plane.contains(Plane::Ops) {
+                let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
+                return (least == most && least > 1).then_some(least as usize);
+            }
+            if self.has_silent_planes() { measure_plane_size(&self.client) } else { None }
+        })
     }
 
     /// Waits until everything launched so far is done.
@@ -106,8 +210,11 @@ impl Device {
     /// Whether queries, keys and values may be of `element`.
     pub fn supports(&self, element: Element) -> bool {
         use cubecl::CubeElement;
+        let wgsl = self.language == Some(ShaderLanguage::Wgsl);
         let ty = match element {
             Element::F32 => return true,
+            Element::F16 if wgsl && !self.has_f16_in_wgsl() => return false,
+            Element::Bf16 if wgsl => return false,
             Element::F16 => half::f16::cube_type(),
             Element::Bf16 => half::bf16::cube_type(),
         };
@@ -117,15 +224,95 @@ impl Device {
     /// Whether the device stores bytes.
     pub(crate) fn has_bytes(&self) -> bool {
         use cubecl::CubeElement;
-        self.client.properties().supports_type(u8::cube_type())
+        // What a Vulkan device stores in SPIR-V is among its properties also where it is given WGSL, which has no bytes.
+        self.language != Some(ShaderLanguage::Wgsl) && self.client.properties().supports_type(u8::cube_type())
+    }
+
+    /// Whether there are planes of which CubeCL says nothing: those of drivers that run on the CPU.
+    fn has_silent_planes(&self) -> bool {
+        #[cfg(feature = "wgpu")]
+        {
+            wgpu_kind(&self.client) == Some(WgpuDeviceKind::Cpu)
+                && adapter::find(&WgpuDeviceKind::Cpu).is_some_and(|adapter| adapter.subgroups)
+        }
+        #[cfg(not(feature = "wgpu"))]
+        {
+            false
+        }
+    }
+
+    /// Whether WGSL has f16 on this device, of which CubeCL's properties only say whether SPIR-V has it where a build has both.
+    fn has_f16_in_wgsl(&self) -> bool {
+        #[cfg(feature = "wgpu")]
+        {
+            wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).is_none_or(|adapter| adapter.f16)
+        }
+        #[cfg(not(feature = "wgpu"))]
+        {
+            true
+        }
     }
 }
 
-/// A GPU through wgpu.
-fn wgpu_gpu() -> Result<cubecl::Device, DeviceUnavailable> {
+/// The default wgpu device, for a device to be called `name`.
+fn find_wgpu(name: &str) -> Result<cubecl::Device, Error> {
+    // Before CubeCL makes and drops instances of its own, on whatever thread: see there.
+    #[cfg(feature = "wgpu")]
+    adapter::find(&WgpuDeviceKind::Cpu);
     cubecl::Device::wgpu(WgpuDeviceKind::DiscreteGpu(0))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::IntegratedGpu(0)))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
+        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu))
+        .map_err(|unavailable| Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() })
+}
+
+/// What Vulkan says of `device`.
+#[cfg(feature = "wgpu")]
+fn adapter_of(device: &cubecl::Device) -> Option<&'static Adapter> {
+    match device {
+        cubecl::Device::Wgpu(device) => adapter::find(&device.kind),
+        _ => None,
+    }
+}
+
+/// `device` of wgpu's, which is given WGSL.
+#[cfg(feature = "wgpu")]
+fn wgsl_device(name: &str, device: &cubecl::Device) -> Result<Device, Error> {
+    let client = Client::load::<WgslServer>(RuntimeId::strip(device.to_id()));
+    Ok(Device::of(name.to_string(), client))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgsl_device(_: &str, _: &cubecl::Device) -> Result<Device, Error> {
+    unreachable!("no device of wgpu's is found without its feature")
+}
+
+/// The language that `client` compiles to, if it is wgpu's.
+fn language(client: &Client) -> Option<ShaderLanguage> {
+    #[cfg(feature = "wgpu")]
+    {
+        // Its name is that of the language that wgpu would choose, also where WGSL was asked for.
+        if client.service_id().service == std::any::TypeId::of::<WgslServer>() {
+            return Some(ShaderLanguage::Wgsl);
+        }
+    }
+    match client.name() {
+        "wgpu<wgsl>" => Some(ShaderLanguage::Wgsl),
+        "wgpu<spirv>" => Some(ShaderLanguage::Spirv),
+        _ => None,
+    }
+}
+
+/// Which of wgpu's devices `client`'s is, if it is one.
+#[cfg(feature = "wgpu")]
+fn wgpu_kind(client: &Client) -> Option<WgpuDeviceKind> {
+    if !client.name().starts_with("wgpu") {
+        return None;
+    }
+    match cubecl::Device::from_id(RuntimeId::Wgpu.stamp(client.service_id().device)) {
+        cubecl::Device::Wgpu(device) => Some(device.kind),
+        _ => None,
+    }
 }
 
 impl fmt::Debug for Device {

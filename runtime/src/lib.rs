@@ -31,6 +31,8 @@
 /// The cubecl that this crate is built with, for handles and clients.
 pub use cubecl;
 
+#[cfg(feature = "wgpu")]
+mod adapter;
 mod attention;
 pub mod cache;
 #[cfg(feature = "cli")]
@@ -48,7 +50,7 @@ mod validate;
 mod variant;
 
 pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pairs};
-pub use device::Device;
+pub use device::{Device, ShaderLanguage};
 pub use error::Error;
 pub use launch::Target;
 pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};

@@ -1,10 +1,12 @@
 //! What the tests share: devices, deterministic inputs, attentions to try shapes with, the comparison with the reference, and a
-//! generator of random attentions; predicates, and a check of what the analyses claim of their tiles.
+//! generator of random attentions; predicates, and a check of what the analyses claim of their tiles; and validators of kernels.
 
 pub mod attentions;
 pub mod compare;
 pub mod devices;
 pub mod generate;
+pub mod naga_validation;
 pub mod numbers;
 pub mod predicates;
 pub mod soundness;
+pub mod spirv_val;

@@ -54,7 +54,7 @@ fn variants_have_one_name_each_and_a_program() {
     assert!(sorted.is_subset(&programs));
 }
 
-fn check(device: &Device, shapes: &[Shape]) {
+fn check(device: &Device, described: &str, shapes: &[Shape]) {
     let mut failures = Failures::default();
     for variant in GALLERY {
         for shape in shapes {
@@ -62,7 +62,7 @@ fn check(device: &Device, shapes: &[Shape]) {
             assert_eq!(attention.spec().name, variant.name);
             let (q, pairs) = Numbers::new(3).operands(device, &attention, shape).unwrap();
             let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
-            let what = format!("{} {} {}×{}", device.name(), variant.name, shape.queries, shape.keys[0]);
+            let what = format!("{described} {} {}×{}", variant.name, shape.queries, shape.keys[0]);
             failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));
         }
     }
@@ -72,12 +72,12 @@ fn check(device: &Device, shapes: &[Shape]) {
 #[test]
 fn every_variant_on_the_cpu() {
     let shape = Shape::new(2, 4, 150, 24).with_kv_heads(2).with_v_dim(20);
-    check(&devices::cpu(), &[shape.clone(), shape.with_queries(3)]);
+    check(&devices::cpu(), "cpu", &[shape.clone(), shape.with_queries(3)]);
 }
 
 #[test]
 fn every_variant_on_wgpu() {
-    if let Some(device) = devices::wgpu("every_variant_on_wgpu") {
-        check(&device, &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
+    for devices::Described { device, what } in devices::wgpu_all("every_variant_on_wgpu") {
+        check(&device, &what, &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
     }
 }

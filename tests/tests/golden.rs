@@ -14,24 +14,24 @@ fn directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"))
 }
 
-fn check(device: &Device, element: Element) {
+fn check(device: &Device, described: &str, element: Element) {
     let variants: Vec<(&str, Variant)> = cases::golden();
     let mut failures = Failures::default();
     let all = golden::load(directory()).unwrap();
     assert_eq!(all.len(), 30);
     for case in all {
         let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
-        let what = format!("{} {element:?} {} ({})", device.name(), case.name, variant.name);
+        let what = format!("{described} {element:?} {} ({})", case.name, variant.name);
         failures.check(&what, case.run(variant, device, element), &case.tolerance(element));
     }
     failures.report();
 }
 
-fn check_if_supported(device: Option<Device>, element: Element) {
-    match device {
-        Some(device) if device.supports(element) => check(&device, element),
-        Some(device) => eprintln!("SKIPPED: {} has no {element:?}", device.name()),
-        None => {}
+fn check_if_supported(device: &Device, described: &str, element: Element) {
+    if device.supports(element) {
+        check(device, described, element);
+    } else {
+        eprintln!("SKIPPED: {described} has no {element:?}");
     }
 }
 
@@ -44,27 +44,31 @@ fn every_case_has_a_variant() {
 
 #[test]
 fn cpu_f32() {
-    check(&devices::cpu(), Element::F32);
+    check(&devices::cpu(), "cpu", Element::F32);
 }
 
 #[test]
 fn cpu_f16() {
-    check(&devices::cpu(), Element::F16);
+    check(&devices::cpu(), "cpu", Element::F16);
 }
 
 #[test]
 fn cpu_bf16() {
-    check_if_supported(Some(devices::cpu()), Element::Bf16);
+    check_if_supported(&devices::cpu(), "cpu", Element::Bf16);
 }
 
 #[test]
 fn wgpu_f32() {
-    check_if_supported(devices::wgpu("wgpu_f32"), Element::F32);
+    for devices::Described { device, what } in devices::wgpu_all("wgpu_f32") {
+        check_if_supported(&device, &what, Element::F32);
+    }
 }
 
 #[test]
 fn wgpu_f16() {
-    check_if_supported(devices::wgpu("wgpu_f16"), Element::F16);
+    for devices::Described { device, what } in devices::wgpu_all("wgpu_f16") {
+        check_if_supported(&device, &what, Element::F16);
+    }
 }
 
 #[test]

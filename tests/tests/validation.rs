@@ -55,7 +55,7 @@ const SMALL: [&[usize]; 3] = [&[1, 2, 5, 8], &[1, 2, 6, 8], &[1, 2, 6, 8]];
 
 #[test]
 fn no_such_device() {
-    refused(Device::named("tpu"), "no device `tpu`: expected cpu, wgpu, cuda or hip");
+    refused(Device::named("tpu"), "no device `tpu`: expected cpu, wgpu, wgpu-wgsl, wgpu-spirv, cuda or hip");
 }
 
 #[test]

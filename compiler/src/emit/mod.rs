@@ -4,7 +4,7 @@
 //! [`cube`], with its [`cube_products`]. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
-//! beforehand. [`launch`](mod@launch) runs them.
+//! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them.
 //! With the feature `wgpu`, `text` gives a kernel's WGSL without a device.
 
 pub mod arguments;
@@ -15,6 +15,7 @@ pub mod cube_products;
 pub mod expression;
 pub mod key_tile;
 pub mod launch;
+pub mod planes;
 pub mod query_tile;
 pub mod scores;
 pub mod softmax;

@@ -128,7 +128,7 @@ pub(super) struct RunFlags {
     #[command(flatten)]
     pub variant: VariantFlags,
     /// Where to run it [default: the best there is]
-    #[arg(long, value_parser = ["cpu", "wgpu", "cuda", "hip"])]
+    #[arg(long, value_parser = Device::NAMES)]
     pub device: Option<String>,
     #[command(flatten)]
     pub shape: ShapeFlags,
@@ -151,7 +151,7 @@ pub(super) struct CheckFlags {
     #[arg(long, value_name = "DIR")]
     pub golden: PathBuf,
     /// Where to run them [default: the best there is]
-    #[arg(long, value_parser = ["cpu", "wgpu", "cuda", "hip"])]
+    #[arg(long, value_parser = Device::NAMES)]
     pub device: Option<String>,
     /// The type of queries, keys and values
     #[arg(long, default_value = "f32", value_parser = element())]
