@@ -303,11 +303,12 @@ fn over_row<E: Float, R: Size>(
         }
     } else if comptime![columns > 1] {
         let row = unit.row * columns;
-        stage.partial[0][row + unit.column] = value;
+        let partial = &mut stage.partial[0];
+        partial[row + unit.column] = value;
         sync_cube();
         #[unroll]
         for step in 1..columns {
-            let other = stage.partial[0][row + (unit.column + step) % columns];
+            let other = partial[row + (unit.column + step) % columns];
             found = if greatest { max(found, other) } else { found + other };
         }
         // The next reduction writes where this one reads.

@@ -152,6 +152,7 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
+    let memory = &mut stage.key_value[0];
     let mut at = UNIT_POS as usize;
     while at < comptime![schedule.keys * chunk] {
         let row = at / chunk;
@@ -161,7 +162,7 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
             let start = base + min(keys.first + row, keys.last) * operand.row;
             elements = read::<E, V>(operand, start, x0 + x, dim);
         }
-        stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x] = elements;
+        memory[row * comptime![schedule.chunk_pitch()] + x] = elements;
         at += comptime![schedule.units()];
     }
 }
