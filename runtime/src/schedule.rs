@@ -3,8 +3,9 @@
 use crate::device::Device;
 use crate::error::Error;
 use crate::launch::Operation;
-use cubecl::ir::HardwareProperties;
+use cubecl::ir::{DeviceProperties, HardwareProperties};
 use purview_compiler::emit::launch::should_split;
+use purview_compiler::ir::Operands;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Schedule};
 
 /// The vector registers of a CPU's core.
@@ -34,19 +35,27 @@ impl VectorRegisters {
 /// The `cube` schedule that fits WebGPU's default limits with room to spare.
 pub const SMALL_CUBE: CubeSchedule = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
 
-/// The schedule for `device`.
+/// The schedule for `device` and such operands.
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device) -> Result<Schedule, Error> {
-    let hardware = hardware(device);
+pub fn choose(device: &Device, operands: &Operands) -> Result<Schedule, Error> {
+    choose_for(device.client().properties(), operands)
+}
+
+/// The schedule for a device with these properties and such operands.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_for(properties: &DeviceProperties, _operands: &Operands) -> Result<Schedule, Error> {
+    let hardware = &properties.hardware;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
     // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
     let candidates = [CubeSchedule { queries: 32, keys: 32, unit_rows: 8, unit_columns: 8, chunk: 32 }, SMALL_CUBE];
-    let schedule = candidates.into_iter().map(Schedule::Cube).find(|schedule| check(device, *schedule).is_ok());
-    schedule.ok_or_else(|| Error::Schedule {
+    let fits = |schedule: &Schedule| check_for(properties, "the device", *schedule).is_ok();
+    candidates.into_iter().map(Schedule::Cube).find(fits).ok_or_else(|| Error::Schedule {
         schedule: "cube".into(),
         reason: format!("the device has {} bytes of shared memory", hardware.max_shared_memory_size),
     })
@@ -100,11 +109,19 @@ pub(crate) fn for_few_queries(
 /// # Errors
 /// [`Error::Schedule`] with the reason where it can't.
 pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
-    let hardware = hardware(device);
+    check_for(device.client().properties(), device.name(), schedule)
+}
+
+/// Whether a device with these properties, named `name`, can run `schedule`.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_for(properties: &DeviceProperties, name: &str, schedule: Schedule) -> Result<(), Error> {
+    let hardware = &properties.hardware;
     let wrong = |reason: String| Err(Error::Schedule { schedule: format!("{schedule:?}"), reason });
     match schedule {
         Schedule::Cpu(_) if hardware.num_cpu_cores.is_none() => {
-            wrong(format!("`{}` is not a CPU, and its cubes need the `cube` schedule", device.name()))
+            wrong(format!("`{name}` is not a CPU, and its cubes need the `cube` schedule"))
         }
         Schedule::Cpu(cpu) => {
             let blocks = cpu.vectors > 0 && (1..=cpu.keys).contains(&cpu.rows);
@@ -139,11 +156,7 @@ pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
 
 /// The cores of `device`, if it is a CPU.
 pub(crate) fn cores(device: &Device) -> Option<usize> {
-    hardware(device).num_cpu_cores.map(|cores| cores as usize)
-}
-
-fn hardware(device: &Device) -> &HardwareProperties {
-    &device.client().properties().hardware
+    device.client().properties().hardware.num_cpu_cores.map(|cores| cores as usize)
 }
 
 #[cfg(test)]

@@ -18,8 +18,9 @@ use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters
 use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use super::count_kernel;
 use super::expression::Place;
+use super::math::exp2_native;
 use super::scores::apply;
-use super::softmax::{EMPTY, exp2_native, hidden, log_sum_exp};
+use super::softmax::{EMPTY, hidden, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::CubeSchedule;
 use cubecl::prelude::*;

@@ -347,7 +347,7 @@ fn cube_count(client: &Client, query_tiles: usize, heads: usize, batch: usize) -
     Ok(CubeCount::Static(query_tiles as u32, heads as u32, batch as u32))
 }
 
-fn cube_dim(cube: CubeSchedule) -> CubeDim {
+pub(super) fn cube_dim(cube: CubeSchedule) -> CubeDim {
     CubeDim::new_1d((cube.unit_rows * cube.unit_columns) as u32)
 }
 
