@@ -15,6 +15,7 @@
 //! - [`analysis`]: what passes and the runtime know of expressions; [`analysis::ranges::check_launch`] is asked before
 //!   every launch.
 //! - [`schedule`]: how a program is run.
+//! - [`target`] and [`device_model`]: the languages that kernels are written out in, and devices that are not here, as data.
 //! - [`tiles`]: the tiles that a program visits, found as a kernel finds them.
 //! - [`report`](mod@report): what a program will do at a shape, with [`visible_pairs`] counted and, where asked, the
 //!   [`needed_tiles`](mod@needed_tiles) found by looking; [`picture`] and [`svg`](mod@svg) show it, and [`notes`] say what a user
@@ -22,6 +23,7 @@
 //! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
 pub mod analysis;
+pub mod device_model;
 #[allow(missing_docs, reason = "CubeCL's macros generate launchers and arguments without documentation")]
 #[allow(
     clippy::collapsible_if,
@@ -44,6 +46,7 @@ pub mod report;
 pub mod schedule;
 pub mod spec;
 pub mod svg;
+pub mod target;
 pub mod tiles;
 pub mod typing;
 pub mod visible_pairs;

@@ -84,6 +84,13 @@ impl CubeSchedule {
     /// Elements in a vector of keys, of values and of the output.
     pub const WIDTH: usize = 4;
 
+    /// The elements in a vector of operands with such head dims, whose rows follow each other: [`CubeSchedule::WIDTH`] where they are
+    /// whole vectors, else 1.
+    pub fn width_of(operands: &Operands) -> usize {
+        let whole = operands.qk_dim.is_multiple_of(Self::WIDTH) && operands.v_dim.is_multiple_of(Self::WIDTH);
+        if whole { Self::WIDTH } else { 1 }
+    }
+
     /// Queries in a tile.
     pub fn queries(&self) -> usize {
         self.unit_rows * self.rows

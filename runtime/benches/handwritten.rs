@@ -16,7 +16,7 @@ use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
 use purview::schedule::{self, CpuSchedule, Schedule};
-use purview::{Device, Error, Tensor};
+use purview::{Device, Error, Shape, Tensor};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
 use purview_examples::sliding_window::sliding_window;
@@ -89,7 +89,7 @@ impl Case {
             mask,
             length,
             dim,
-            schedule: schedule(device, length, arguments)?,
+            schedule: schedule(device, (length, dim), arguments)?,
             device: device.clone(),
             operands,
             slopes,
@@ -178,8 +178,9 @@ impl Case {
 }
 
 /// The schedule for both sides.
-fn schedule(device: &Device, length: usize, arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let chosen = match schedule::choose(device).map_err(|error| error.to_string())? {
+fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
+    let operands = Shape::new(1, HEADS, length, dim).operands();
+    let chosen = match schedule::choose(device, &operands).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),
     };

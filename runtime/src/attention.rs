@@ -2,13 +2,15 @@
 
 use crate::cache;
 use crate::device::Device;
+use crate::emit::{self, KernelText};
 use crate::error::Error;
-use crate::launch::{self, Operation, Target};
+use crate::launch::{self, Operation};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
+use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::Program;
@@ -19,6 +21,7 @@ use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::{FewQueries, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
+use purview_compiler::target::Target;
 use std::sync::Arc;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of pairs of keys and values: what
@@ -214,16 +217,44 @@ impl AnyAttention {
         Ok(report(&self.spec, &program, &launch, &self.host_tensors()?)?)
     }
 
-    /// The text of the kernel for `shape` on `target`, with no device. Lengths are arguments of a kernel, so only the head dims
-    /// and the element type of the shape matter.
+    /// The text of the kernel for `shape` on `target`, with no device, for [the device](Target::default_model) that stands for such
+    /// ones (feature `emit`). Lengths are arguments of a kernel, so only the head dims and the element type of the shape matter. The
+    /// same arguments give the same text.
     ///
     /// # Errors
-    /// As [`AnyAttention::program`], and [`Error::Target`] where this build can't make the text.
+    /// As [`AnyAttention::program`], and [`Error::Target`] where this build can't make the text, or the target can't express it.
     pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
+        self.emit_for(target, &target.default_model(), shape)
+    }
+
+    /// The same, for the device `model`.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit`], and [`Error::Target`] where `model` does not run `target`.
+    pub fn emit_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<String, Error> {
+        self.kernel_text(target, model, shape).map(|kernel| kernel.text)
+    }
+
+    /// The same, and of SPIR-V also the module, as a driver loads it.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit_for`].
+    pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
-        let schedule = self.options.schedule.unwrap_or(Schedule::Cube(schedule::SMALL_CUBE));
+        let schedule = self.schedule_for(target, model, shape)?;
         let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule, true)?;
-        launch::emit_text(target, &program)
+        emit::emit(target, model, &program)
+    }
+
+    /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
+    ///
+    /// # Errors
+    /// [`Error::Target`] where `model` does not run `target`, [`Error::Schedule`] where no schedule fits it.
+    pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
+        match self.options.schedule {
+            Some(schedule) => Ok(schedule),
+            None => emit::schedule_for(target, model, &shape.operands()),
+        }
     }
 
     /// Validates, compiles where it must, and launches.
@@ -238,9 +269,9 @@ impl AnyAttention {
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
         let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
-            None => schedule::choose(device)?,
+            None => schedule::choose(device, &operation.operands)?,
         };
-        schedule::check(device, schedule)?;
+        schedule::check(device, schedule, &operation.operands)?;
         let compile =
             |schedule, skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
         let mut program = compile(schedule, true)?;
@@ -433,6 +464,22 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// As [`AnyAttention::emit`].
     pub fn emit(&self, target: Target, shape: &Shape) -> Result<String, Error> {
         self.0.emit(target, shape)
+    }
+
+    /// The same, for the device `model`.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit_for`].
+    pub fn emit_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<String, Error> {
+        self.0.emit_for(target, model, shape)
+    }
+
+    /// The same, and of SPIR-V also the module, as a driver loads it.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::emit_for`].
+    pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
+        self.0.kernel_text(target, model, shape)
     }
 }
 

@@ -28,13 +28,14 @@
 //! }
 //! ```
 //!
-//! A binary of this prints its variants with `list`, their tile programs with `program`, what they visit with `report`; runs
-//! them with `run`, and compares them with results from elsewhere with `check`. `--help` describes each command and the JSON
-//! that it prints with `--json`.
+//! A binary of this prints its variants with `list`, their tile programs with `program`, what they visit with `report`, their
+//! kernels with `emit`; runs them with `run`, and compares them with results from elsewhere with `check`. `--help` describes each
+//! command and the JSON that it prints with `--json`.
 
 mod arguments;
 mod check;
 mod describe;
+mod emit;
 mod run;
 
 use crate::error::Error;
@@ -129,6 +130,7 @@ fn dispatch(
         Command::List => describe::list(gallery, json, out),
         Command::Program(flags) => describe::program(gallery, flags, json, out),
         Command::Report(flags) => describe::report(gallery, flags, json, columns, out),
+        Command::Emit(flags) => emit::emit(gallery, flags, json, out),
         Command::Run(flags) => run::run(gallery, flags, json, out),
         Command::Check(flags) => check::check(gallery, flags, json, out),
     }

@@ -3,11 +3,11 @@
 #[cfg(feature = "wgpu")]
 use crate::adapter::{self, Adapter};
 use crate::error::Error;
+use crate::schedule::DevicePlanes;
 #[cfg(feature = "wgpu")]
 use cubecl::RuntimeId;
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
-use cubecl::ir::features::Plane;
 use purview_compiler::emit::planes::measure_plane_size;
 use purview_compiler::ir::Element;
 use std::fmt;
@@ -21,7 +21,7 @@ pub struct Device {
     /// What wgpu gives the driver; `None` for other runtimes, and for Metal's own language.
     language: Option<ShaderLanguage>,
     /// Found when first asked for.
-    plane_size: Arc<OnceLock<Option<usize>>>,
+    planes: Arc<OnceLock<DevicePlanes>>,
 }
 
 /// What runs kernels in WGSL, also where CubeCL would choose another language.
@@ -161,12 +161,12 @@ impl Device {
 
     fn of(name: String, client: Client) -> Device {
         let language = language(&client);
-        Device { name, client, language, plane_size: Arc::default() }
+        Device { name, client, language, planes: Arc::default() }
     }
 
-    /// This device without plane operations, whatever it has: [`Device::plane_size`] is `None`. Its tensors are this device's.
+    /// This device without plane operations, whatever it has. Its tensors are this device's.
     pub fn without_planes(&self) -> Device {
-        Device { plane_size: Arc::new(OnceLock::from(None)), ..self.clone() }
+        Device { planes: Arc::new(OnceLock::from(DevicePlanes::Unknown)), ..self.clone() }
     }
 
     /// Its name: `cpu`, `wgpu`, …
@@ -184,18 +184,13 @@ impl Device {
         self.language
     }
 
-    /// The units of a plane (subgroup, warp), where all planes have one size and plane operations are there; `None` where there
-    /// are none, or sizes vary or are not known.
+    /// What its planes (subgroups, warps) are good for.
     ///
     /// A driver that runs on the CPU is measured: CubeCL says nothing of its planes. This is done once, when first asked.
-    pub fn plane_size(&self) -> Option<usize> {
-        *self.plane_size.get_or_init(|| {
-            let properties = self.client.properties();
-            if properties.features.plane.contains(Plane::Ops) {
-                let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
-                return (least == most && least > 1).then_some(least as usize);
-            }
-            if self.has_silent_planes() { measure_plane_size(&self.client) } else { None }
+    pub fn planes(&self) -> DevicePlanes {
+        *self.planes.get_or_init(|| {
+            let size = if self.has_silent_planes() { measure_plane_size(&self.client) } else { None };
+            size.map_or_else(|| DevicePlanes::of(self.client.properties()), DevicePlanes::Cheap)
         })
     }
 

@@ -11,27 +11,6 @@ use purview_compiler::lower::runtime_scalars;
 use purview_compiler::schedule::FewQueries;
 use purview_compiler::spec::{ScalarValue, Spec};
 
-/// A kernel language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Target {
-    /// WebGPU's shading language (feature `wgpu`).
-    Wgsl,
-}
-
-/// The text of `program`'s kernel.
-#[cfg(feature = "wgpu")]
-pub(crate) fn emit_text(Target::Wgsl: Target, program: &Compiled) -> Result<String, Error> {
-    purview_compiler::emit::text::wgsl(program)
-        .map_err(|error| Error::Target { target: "wgsl", reason: error.to_string() })
-}
-
-/// The text of `program`'s kernel.
-#[cfg(not(feature = "wgpu"))]
-pub(crate) fn emit_text(Target::Wgsl: Target, _: &Compiled) -> Result<String, Error> {
-    Err(Error::Target { target: "wgsl", reason: "turn on the feature `wgpu`".into() })
-}
-
 /// The sizes of a validated launch.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {

@@ -3,9 +3,10 @@
 use crate::device::Device;
 use crate::error::Error;
 use crate::launch::Operation;
-use cubecl::ir::HardwareProperties;
-use purview_compiler::ir::Operands;
+use cubecl::ir::features::Plane;
+use cubecl::ir::{DeviceProperties, HardwareProperties};
 use purview_compiler::emit::launch::should_split;
+use purview_compiler::ir::Operands;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Schedule};
 
 /// The vector registers of a CPU's core.
@@ -36,22 +37,142 @@ impl VectorRegisters {
 pub const SMALL_CUBE: CubeSchedule =
     CubeSchedule { unit_rows: 4, unit_columns: 4, rows: 4, keys: 16, chunk: 16, planes: Planes::Unused };
 
-/// The schedule for `device`.
+/// What a device's planes are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DevicePlanes {
+    /// There are none, or nothing is known of them.
+    Unknown,
+    /// Reductions: each has at least so many units.
+    AtLeast(usize),
+    /// Sharing what is read from memory too: each has so many units, and a shuffle costs far less than a load. Drivers that run on
+    /// the CPU load each unit's elements one by one, and shuffle a plane's in one instruction.
+    Cheap(usize),
+}
+
+impl DevicePlanes {
+    /// What CubeCL says.
+    pub fn of(properties: &DeviceProperties) -> DevicePlanes {
+        let least = properties.hardware.plane_size_min as usize;
+        if properties.features.plane.contains(Plane::Ops) {
+            DevicePlanes::AtLeast(least)
+        } else {
+            DevicePlanes::Unknown
+        }
+    }
+
+    /// The units that every plane has, at least.
+    fn least(self) -> usize {
+        match self {
+            DevicePlanes::Unknown => 1,
+            DevicePlanes::AtLeast(size) | DevicePlanes::Cheap(size) => size,
+        }
+    }
+}
+
+/// The schedule for `device` and such operands.
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device) -> Result<Schedule, Error> {
-    let hardware = hardware(device);
+pub fn choose(device: &Device, operands: &Operands) -> Result<Schedule, Error> {
+    choose_for(device.client().properties(), device.planes(), operands)
+}
+
+/// The schedule for a device with these properties and such operands.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, operands: &Operands) -> Result<Schedule, Error> {
+    let hardware = &properties.hardware;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    // Tiles of 32 × 32 by 64 units, or of 16 × 16 by 16 where shared memory is short.
-    let candidates = [CubeSchedule { unit_rows: 8, unit_columns: 1, rows: 4, keys: 16, chunk: 32, planes: Planes::Share(8) }, SMALL_CUBE];
-    let schedule = candidates.into_iter().map(Schedule::Cube).find(|schedule| check(device, *schedule).is_ok());
-    schedule.ok_or_else(|| Error::Schedule {
+    let fits = |cube: &CubeSchedule| misfit(hardware, planes, operands, *cube).is_none();
+    let outputs = |cube: &CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
+    let mut candidates = cubes(planes);
+    // The output stays in a unit's registers; where that takes too many in all schedules, the least will do.
+    let place = candidates.iter().position(|cube| fits(cube) && outputs(cube) <= most_outputs(planes));
+    candidates.sort_by_key(outputs);
+    let place = match place {
+        Some(place) => cubes(planes).into_iter().nth(place),
+        None => candidates.into_iter().find(fits),
+    };
+    place.map(Schedule::Cube).ok_or_else(|| Error::Schedule {
         schedule: "cube".into(),
-        reason: format!("the device has {} bytes of shared memory", hardware.max_shared_memory_size),
+        reason: format!(
+            "the device has {} bytes of shared memory, and that is too few for head dims of {} and {}",
+            hardware.max_shared_memory_size, operands.qk_dim, operands.v_dim
+        ),
     })
+}
+
+/// The sizes of the `cube` schedule that are tried, the best first. Blocks are as large as registers allow: a block of `rows × columns`
+/// scores costs `rows + columns` reads for each element of the head dim.
+fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
+    let share = match planes {
+        DevicePlanes::Cheap(size) => Planes::Share(size),
+        DevicePlanes::Unknown | DevicePlanes::AtLeast(_) => Planes::Unused,
+    };
+    let cube = |(unit_rows, unit_columns, rows, keys, chunk)| {
+        let reduce = unit_columns > 1 && unit_columns <= planes.least();
+        let planes = if reduce { Planes::Reduce } else { share };
+        CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes }
+    };
+    if let DevicePlanes::Cheap(size) = planes {
+        // Each unit has queries of its own. 16 keys: twice as many cost more registers than they save loads.
+        return [(size, 1, 4, 16, 4), (size, 1, 2, 16, 4), (size, 1, 1, 16, 4)].into_iter().map(cube).collect();
+    }
+    let sizes = [
+        (16, 8, 4, 64, 32), // 64 × 64 by 128 units: 32 scores and, for a head dim of 64, 32 sums to a unit
+        (8, 16, 4, 64, 64), // 32 × 64, for large head dims
+        (8, 8, 4, 32, 32),  // 32 × 32 by 64 units
+        (8, 4, 4, 16, 16),  // 32 × 16 by 32 units: f32 of 64 elements in WebGPU's 16 KiB
+        (4, 16, 4, 32, 64), // 16 × 32, for large head dims
+        (4, 4, 4, 16, 16),
+        (4, 8, 2, 16, 32),
+        (4, 4, 1, 16, 16), // head dims of 256 in WebGPU's 16 KiB
+    ];
+    sizes.into_iter().map(cube).collect()
+}
+
+/// The most elements of the output that a unit keeps: a quarter of a GPU's 255 registers, which leaves as many for the scores and what
+/// they are made of; on a CPU they are in the first-level cache.
+fn most_outputs(planes: DevicePlanes) -> usize {
+    match planes {
+        DevicePlanes::Cheap(_) => 512,
+        DevicePlanes::Unknown | DevicePlanes::AtLeast(_) => 64,
+    }
+}
+
+/// Why a device can't run `cube` for such operands; `None` where it can.
+fn misfit(
+    hardware: &HardwareProperties,
+    planes: DevicePlanes,
+    operands: &Operands,
+    cube: CubeSchedule,
+) -> Option<String> {
+    let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
+    let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
+    let (needed, there) = (cube.shared_bytes(operands), hardware.max_shared_memory_size);
+    if !divides(cube.keys, cube.unit_columns) || !divides(cube.chunk, CubeSchedule::WIDTH * cube.unit_columns) {
+        return Some("unit columns must divide the keys, and four times as many the chunk".into());
+    }
+    if ![1, 2, 4].contains(&cube.rows) || cube.unit_rows == 0 {
+        return Some("a unit has 1, 2 or 4 rows, and there must be units".into());
+    }
+    let planes_fit = match cube.planes {
+        Planes::Unused => true,
+        Planes::Reduce => cube.unit_columns.is_power_of_two() && cube.unit_columns <= planes.least(),
+        Planes::Share(size) => {
+            planes == DevicePlanes::Cheap(size) && cube.unit_columns == 1 && divides(cube.unit_rows, size)
+        }
+    };
+    if !planes_fit {
+        return Some(format!("its use of planes, `{}`, does not fit the device's, {planes:?}", cube.planes));
+    }
+    if needed > there {
+        return Some(format!("it needs {needed} bytes of shared memory, the device has {there}"));
+    }
+    (units > most).then(|| format!("it needs {units} units, the device has {most}"))
 }
 
 /// The `cpu` schedule for a core with `registers`.
@@ -97,53 +218,45 @@ pub(crate) fn for_few_queries(
     (schedule, few)
 }
 
-/// Whether `device` can run `schedule`.
+/// Whether `device` can run `schedule` for such operands.
 ///
 /// # Errors
 /// [`Error::Schedule`] with the reason where it can't.
-pub fn check(device: &Device, schedule: Schedule) -> Result<(), Error> {
-    let hardware = hardware(device);
-    let wrong = |reason: String| Err(Error::Schedule { schedule: format!("{schedule:?}"), reason });
-    match schedule {
-        Schedule::Cpu(_) if hardware.num_cpu_cores.is_none() => {
-            wrong(format!("`{}` is not a CPU, and its cubes need the `cube` schedule", device.name()))
-        }
+pub fn check(device: &Device, schedule: Schedule, operands: &Operands) -> Result<(), Error> {
+    check_for(device.client().properties(), device.planes(), device.name(), schedule, operands)
+}
+
+/// Whether a device with these properties, named `name`, can run `schedule` for such operands.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_for(
+    properties: &DeviceProperties,
+    planes: DevicePlanes,
+    name: &str,
+    schedule: Schedule,
+    operands: &Operands,
+) -> Result<(), Error> {
+    let hardware = &properties.hardware;
+    let is_cpu = hardware.num_cpu_cores.is_some();
+    let reason = match schedule {
+        Schedule::Cpu(_) if !is_cpu => Some(format!("`{name}` is not a CPU, and its cubes need the `cube` schedule")),
         Schedule::Cpu(cpu) => {
             let blocks = cpu.vectors > 0 && (1..=cpu.keys).contains(&cpu.rows);
-            if !blocks || !cpu.lanes.is_power_of_two() {
-                return wrong("lanes must be a power of two, rows no more than the keys, and no size 0".into());
-            }
-            Ok(())
+            let wrong = !blocks || !cpu.lanes.is_power_of_two();
+            wrong.then(|| "lanes must be a power of two, rows no more than the keys, and no size 0".into())
         }
-        Schedule::Cube(_) if hardware.num_cpu_cores.is_some() => {
-            wrong("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
+        Schedule::Cube(_) if is_cpu => {
+            Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
-        Schedule::Cube(cube) => {
-            let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
-            let units = cube.units();
-            if !divides(cube.keys, cube.unit_columns) || !divides(cube.chunk, CubeSchedule::WIDTH * cube.unit_columns) {
-                return wrong("unit columns must divide the keys, and four times as many the chunk".into());
-            }
-            let needed = cube.shared_bytes(&Operands { element: purview_compiler::ir::Element::F32, qk_dim: 64, v_dim: 64 });
-            let there = hardware.max_shared_memory_size;
-            if needed > there {
-                return wrong(format!("it needs {needed} bytes of shared memory, the device has {there}"));
-            }
-            if units > hardware.max_units_per_cube as usize {
-                return wrong(format!("it needs {units} units, the device has {}", hardware.max_units_per_cube));
-            }
-            Ok(())
-        }
-    }
+        Schedule::Cube(cube) => misfit(hardware, planes, operands, cube),
+    };
+    reason.map_or(Ok(()), |reason| Err(Error::Schedule { schedule: schedule.to_string(), reason }))
 }
 
 /// The cores of `device`, if it is a CPU.
 pub(crate) fn cores(device: &Device) -> Option<usize> {
-    hardware(device).num_cpu_cores.map(|cores| cores as usize)
-}
-
-fn hardware(device: &Device) -> &HardwareProperties {
-    &device.client().properties().hardware
+    device.client().properties().hardware.num_cpu_cores.map(|cores| cores as usize)
 }
 
 #[cfg(test)]

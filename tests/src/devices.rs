@@ -1,5 +1,6 @@
 //! The devices that tests run on.
 
+use purview::schedule::DevicePlanes;
 use purview::{Device, ShaderLanguage};
 
 /// The CPU.
@@ -35,9 +36,9 @@ pub fn wgpu_all(test: &str) -> Vec<Described> {
     let Some(default) = wgpu(test) else { return Vec::new() };
     let wgsl = Device::wgpu_with(ShaderLanguage::Wgsl).expect("every wgpu device takes WGSL");
     let mut all = Vec::new();
-    match wgsl.plane_size() {
-        Some(size) => all.push(Described { device: wgsl.clone(), what: format!("wgpu in WGSL, planes of {size}") }),
-        None => eprintln!("{test}: SKIPPED with planes on wgpu: {default:?} has none, or not of one size"),
+    match wgsl.planes() {
+        DevicePlanes::Unknown => eprintln!("{test}: SKIPPED with planes on wgpu: {default:?} has none"),
+        planes => all.push(Described { device: wgsl.clone(), what: format!("wgpu in WGSL, planes {planes:?}") }),
     }
     all.push(Described { device: wgsl.without_planes(), what: "wgpu in WGSL, no planes".into() });
     if default.shader_language() != Some(ShaderLanguage::Wgsl) {

@@ -5,9 +5,9 @@
 
 use cubecl::prelude::CubeElement;
 use cubecl::std::tensor::TensorHandle;
-use purview::ir::Element;
+use purview::ir::{Element, Operands};
 use purview::lang::{self, Builder};
-use purview::schedule::{CpuSchedule, CubeSchedule, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, Planes, SMALL_CUBE, Schedule};
 use purview::spec::{ScalarValue, Spec};
 use purview::{AnyAttention, Arguments, Attention, DType, Device, Error, Shape, Target, Tensor, attention, cubecl};
 use purview_tests::attentions::{captured, full, memory, sink, sum, window};
@@ -282,34 +282,38 @@ fn a_log_sum_exp_of_weights() {
 fn schedules_that_do_not_fit() {
     let cpu = CpuSchedule { lanes: 8, vectors: 2, keys: 32, rows: 4 };
     let refuse = |schedule: Schedule, reason: &str| {
-        let message = format!("the schedule {schedule:?} does not fit: {reason}");
+        let message = format!("the schedule {schedule} does not fit: {reason}");
         refused(run(full().with_schedule(schedule), SMALL), &message);
     };
     let sizes = "lanes must be a power of two, rows no more than the keys, and no size 0";
     refuse(Schedule::Cpu(CpuSchedule { rows: 33, ..cpu }), sizes);
     refuse(Schedule::Cpu(CpuSchedule { lanes: 0, ..cpu }), sizes);
     refuse(Schedule::Cpu(CpuSchedule { lanes: 3, ..cpu }), sizes);
-    let cube = CubeSchedule { queries: 16, keys: 16, unit_rows: 4, unit_columns: 4, chunk: 16 };
+    let cube = SMALL_CUBE;
     refuse(Schedule::Cube(cube), "a CPU needs the `cpu` schedule: its units do not share memory at one speed");
 
     let Some(wgpu) = devices::wgpu("schedules_that_do_not_fit") else { return };
     let refuse = |schedule: Schedule, reason: &str| {
         let tensor = zeros_on(&wgpu, &[1, 1, 5, 8]);
-        let message = format!("the schedule {schedule:?} does not fit: {reason}");
+        let message = format!("the schedule {schedule} does not fit: {reason}");
         refused(full().with_schedule(schedule).run(&wgpu, &tensor, &tensor, &tensor), &message);
     };
     refuse(Schedule::Cpu(cpu), "`wgpu` is not a CPU, and its cubes need the `cube` schedule");
-    let message = "unit rows must divide the queries, unit columns the keys and the chunk";
-    refuse(Schedule::Cube(CubeSchedule { unit_rows: 5, ..cube }), message);
+    let message = "unit columns must divide the keys, and four times as many the chunk";
+    refuse(Schedule::Cube(CubeSchedule { keys: 15, ..cube }), message);
     refuse(Schedule::Cube(CubeSchedule { unit_columns: 0, ..cube }), message);
     refuse(Schedule::Cube(CubeSchedule { chunk: 18, ..cube }), message);
-    let large = CubeSchedule { queries: 1024, keys: 1024, ..cube };
+    refuse(Schedule::Cube(CubeSchedule { rows: 3, ..cube }), "a unit has 1, 2 or 4 rows, and there must be units");
+    let planes = format!("its use of planes, `share(3)`, does not fit the device's, {:?}", wgpu.planes());
+    refuse(Schedule::Cube(CubeSchedule { planes: Planes::Share(3), ..cube }), &planes);
+    let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
+    let large = CubeSchedule { keys: 8192, ..cube };
     let there = wgpu.client().properties().hardware.max_shared_memory_size;
-    let message = format!("it needs {} bytes of shared memory, the device has {there}", large.shared_bytes());
+    let message = format!("it needs {} bytes of shared memory, the device has {there}", large.shared_bytes(&operands));
     refuse(Schedule::Cube(large), &message);
     let units = wgpu.client().properties().hardware.max_units_per_cube as usize;
-    let wide = CubeSchedule { queries: 4, unit_rows: 1, keys: 2 * units, unit_columns: 2 * units, chunk: 2 * units };
-    if wide.shared_bytes() <= there {
+    let wide = CubeSchedule { unit_rows: 2 * units, unit_columns: 1, rows: 1, keys: 1, ..cube };
+    if wide.shared_bytes(&operands) <= there {
         refuse(Schedule::Cube(wide), &format!("it needs {} units, the device has {units}", 2 * units));
     }
 }

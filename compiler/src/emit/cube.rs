@@ -21,8 +21,9 @@ use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, retag, stage_queries, vectors_of};
 use super::expression::Place;
+use super::math::exp2_native;
 use super::scores::apply;
-use super::softmax::{EMPTY, exp2_native, hidden, log_sum_exp};
+use super::softmax::{EMPTY, hidden, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CubeSchedule, Planes};
 use cubecl::prelude::*;
@@ -109,8 +110,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         let pair = &pairs[comptime![key_loop.pair]];
         let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
         let size = comptime![schedule.keys];
-        let mut key0 =
-            tiles.next::<R>(parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let mut key0 = tiles.next::<R>(parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         while key0 < pair.len {
             let count = min(size, pair.len - key0);
             let class = tiles.class::<R>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
@@ -147,11 +147,25 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                         }
                     }
                 }
-                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.accumulator.clone()], operands.v_dim, schedule);
+                weigh::<E, R>(
+                    &mut tile,
+                    &mut stage,
+                    unit,
+                    comptime![program.accumulator.clone()],
+                    operands.v_dim,
+                    schedule,
+                );
                 accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
             }
-            key0 =
-                tiles.next::<R>(parameters, &place, key0 + size, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+            key0 = tiles.next::<R>(
+                parameters,
+                &place,
+                key0 + size,
+                pair.len,
+                pair.offset,
+                size,
+                comptime![key_loop.clone()],
+            );
         }
     }
 
@@ -237,8 +251,7 @@ fn map_and_mask<R: Size>(
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
         let here = place.of_key(offset + min(key, keys.last) as i32);
-        let score =
-            apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
+        let score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
         let past = comptime![hidden(softmax)];
         tile.scores[column] = select(key <= keys.last, score, Vector::new(past));
     }
@@ -355,7 +368,8 @@ fn store<E: Float, R: Size, V: Size>(
                     let mut elements = Vector::<f32, W>::empty();
                     #[unroll]
                     for element in 0..width {
-                        elements.insert(element, tile.output[at * width + element].extract(lane) * factor.extract(lane));
+                        elements
+                            .insert(element, tile.output[at * width + element].extract(lane) * factor.extract(lane));
                     }
                     let elements = Vector::<E, W>::cast_from(elements);
                     if comptime![lanes == width] {

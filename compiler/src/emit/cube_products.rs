@@ -215,8 +215,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
             }
             #[unroll]
             for column in 0..columns {
-                let elements =
-                    plane_shuffle(held[comptime![column / size]], comptime![(column % size) as u32]);
+                let elements = plane_shuffle(held[comptime![column / size]], comptime![(column % size) as u32]);
                 multiply::<R>(tile, &queries, elements, column);
             }
         }
@@ -283,7 +282,15 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
         // A unit has some vectors of each chunk, and their sums are in registers, whose numbers are known here.
         #[unroll]
         for at in 0..comptime![vectors.div_ceil(chunk)] {
-            stage_chunk::<E, R, V>(stage, value, keys.value_base, keys, comptime![at * chunk], operands.v_dim, schedule);
+            stage_chunk::<E, R, V>(
+                stage,
+                value,
+                keys.value_base,
+                keys,
+                comptime![at * chunk],
+                operands.v_dim,
+                schedule,
+            );
             // Also for the weights.
             sync_cube();
             let live = comptime![Ord::min(chunk, vectors - at * chunk).div_ceil(columns)];

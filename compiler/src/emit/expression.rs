@@ -7,6 +7,7 @@
 use super::arguments::{
     BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
 };
+use super::math;
 use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, Summary};
@@ -471,7 +472,6 @@ impl<'a> Evaluator<'a> {
 
     fn unary(&self, op: UnaryOp, a: Typed) -> Typed {
         let scope = self.scope;
-        let multiply = |x: ExpandValue, factor: f32| f32::__expand_native_mul(scope, x, constant_float(factor));
         let x = a.value;
         match (op, a.ty) {
             (UnaryOp::Neg, Type::Int) => int(i32::__expand_native_neg(scope, x)),
@@ -480,21 +480,19 @@ impl<'a> Evaluator<'a> {
             (UnaryOp::Abs, Type::Int) => int(i32::__expand_native_max(scope, x, i32::__expand_native_neg(scope, x))),
             (UnaryOp::Abs, _) => float(f32::__expand_native_abs(scope, x)),
             (UnaryOp::Not, _) => truth(not::expand::<bool>(scope, x.into()).expand),
-            (UnaryOp::Exp, _) => float(f32::__expand_native_exp(scope, x)),
-            // CubeCL has neither exp2 nor log2.
-            (UnaryOp::Exp2, _) => float(f32::__expand_native_exp(scope, multiply(x, std::f32::consts::LN_2))),
-            (UnaryOp::Log, _) => float(f32::__expand_native_ln(scope, x)),
-            (UnaryOp::Log2, _) => float(multiply(f32::__expand_native_ln(scope, x), std::f32::consts::LOG2_E)),
             (UnaryOp::Sqrt, _) => float(f32::__expand_native_sqrt(scope, x)),
-            (UnaryOp::Tanh, _) => float(f32::__expand_native_tanh(scope, x)),
-            (UnaryOp::Sigmoid, _) => {
-                let exp = f32::__expand_native_exp(scope, f32::__expand_native_neg(scope, x));
-                let sum = f32::__expand_native_add(scope, exp, constant_float(1.0));
-                float(f32::__expand_native_div(scope, constant_float(1.0), sum))
-            }
             (UnaryOp::Relu, _) => float(f32::__expand_native_max(scope, x, constant_float(0.0))),
-            (UnaryOp::Sin, _) => float(f32::__expand_native_sin(scope, x)),
-            (UnaryOp::Cos, _) => float(f32::__expand_native_cos(scope, x)),
+            (
+                UnaryOp::Exp
+                | UnaryOp::Exp2
+                | UnaryOp::Log
+                | UnaryOp::Log2
+                | UnaryOp::Tanh
+                | UnaryOp::Sigmoid
+                | UnaryOp::Sin
+                | UnaryOp::Cos,
+                _,
+            ) => float(math::unary(scope, op, x)),
             (UnaryOp::ToFloat, Type::Bool) => self.select(a, float(constant_float(1.0)), float(constant_float(0.0))),
             (UnaryOp::ToFloat, _) => float(self.cast(x, f32::__expand_as_type(scope))),
             (UnaryOp::ToInt, Type::Bool) => self.select(a, int(constant_int(1)), int(constant_int(0))),
@@ -523,7 +521,7 @@ impl<'a> Evaluator<'a> {
             BinaryOp::Rem => self.floor_division(a, b, signs).1,
             BinaryOp::Min => same(number!(__expand_native_min)),
             BinaryOp::Max => same(number!(__expand_native_max)),
-            BinaryOp::Pow => same(f32::__expand_native_powf(scope, a.value, b.value)),
+            BinaryOp::Pow => same(math::pow(scope, a.value, b.value)),
             BinaryOp::Lt => truth(number!(__expand_native_lt)),
             BinaryOp::Le => truth(number!(__expand_native_le)),
             BinaryOp::Gt => truth(number!(__expand_native_gt)),

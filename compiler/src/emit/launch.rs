@@ -120,12 +120,11 @@ impl LaunchData {
     /// The elements in a vector of queries, keys, values and the output: [`CubeSchedule::WIDTH`] where all their rows are whole
     /// vectors, else 1.
     fn width(&self, program: &Compiled) -> usize {
-        let width = CubeSchedule::WIDTH;
-        let operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
-        let mut offsets = operands.flat_map(|OperandData { start, strides: [batch, head, row, _], .. }| [start, batch, head, row]);
-        let dense = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]).all(|operand| operand.strides[3] == 1);
-        let dims = [program.operands.qk_dim, program.operands.v_dim];
-        let whole = dense && offsets.all(|offset| offset.is_multiple_of(width)) && dims.iter().all(|dim| dim.is_multiple_of(width));
+        let width = CubeSchedule::width_of(&program.operands);
+        let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
+        let whole = operands.all(|&OperandData { start, strides: [batch, head, row, column], .. }| {
+            column == 1 && [start, batch, head, row].iter().all(|offset| offset.is_multiple_of(width))
+        });
         if whole { width } else { 1 }
     }
 }

@@ -4,23 +4,36 @@
 //! [`cube`], with its [`cube_products`]. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
-//! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them.
-//! With the feature `wgpu`, `text` gives a kernel's WGSL without a device.
+//! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them. [`math`] has the functions that a target lacks.
+//!
+//! With the feature `emit`, `text` writes a kernel out for a target without a device: `properties` describes the device in CubeCL's terms,
+//! `definition` expands the kernel without a launch.
 
 pub mod arguments;
 pub mod bounds;
 pub mod cpu;
+#[cfg(feature = "emit")]
+mod cpu_text;
 pub mod cube;
 pub mod cube_products;
+#[cfg(feature = "emit")]
+pub mod definition;
 pub mod expression;
+#[cfg(feature = "emit")]
+mod header;
 pub mod key_tile;
 pub mod launch;
+pub mod math;
+#[cfg(any(feature = "emit", feature = "cuda"))]
+mod nvptx;
 pub mod planes;
+#[cfg(feature = "emit")]
+pub mod properties;
 pub mod query_tile;
 pub mod scores;
 pub mod softmax;
 pub mod summary;
-#[cfg(feature = "wgpu")]
+#[cfg(feature = "emit")]
 pub mod text;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,6 @@
 //! The arithmetic of the online softmax in base 2.
 
+use super::math::ln;
 use cubecl::prelude::*;
 
 /// The score of a hidden key, finite because WGSL has no constant for −∞: so far below [`EMPTY`] that it weighs exactly 0.
@@ -36,19 +37,12 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     select_many(vanishes, Vector::new(0.0), power)
 }
 
-/// 2 to the x by the device's exponential; CubeCL has no other. The polynomial of [`exp2()`] is not for GPUs, whose compilers
-/// may simplify its rounding by addition away, as Mesa's does.
-#[cube]
-pub fn exp2_native<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    (x * Vector::new(std::f32::consts::LN_2)).exp()
-}
-
 /// The natural logarithm of the row's sum of exponentials, from its maximum m and sum l in base 2: (m + log₂ l)·ln 2, and
 /// `empty` where l is 0.
 #[cube]
 pub fn log_sum_exp<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>, empty: f32) -> Vector<f32, N> {
     let is_empty = sum.equal(&Vector::new(0.0));
     let sum = select_many(is_empty, Vector::new(1.0), sum);
-    let lse = fma(maximum, Vector::new(std::f32::consts::LN_2), sum.ln());
+    let lse = fma(maximum, Vector::new(std::f32::consts::LN_2), ln::<N>(sum));
     select_many(is_empty, Vector::new(empty), lse)
 }

@@ -1,172 +1,238 @@
-//! A kernel's text, without a device.
+//! A kernel's text for a target, without a device: CubeCL's compilers run on the kernel's definition.
+//!
+//! The same program gives the same text. Two things would differ otherwise: the name of the entry point, whose end CubeCL makes from a
+//! hash that changes with its dependencies, is the program's; and LLVM's text for the CPU is what there is before LLVM looks at the
+//! machine.
 
-use super::arguments::{
-    CapturedCompilationArg, Compiled, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
-    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
-};
-use super::cube::attention_cube::AttentionCube;
+use super::arguments::Compiled;
+use super::cpu_text;
+use super::definition::define;
+use super::header::header;
+use super::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
+use crate::device_model::DeviceModel;
 use crate::ir::Element;
-use crate::schedule::{CubeSchedule, Schedule};
-use crate::spec::{ScalarType, TensorType};
-use cubecl::ir::features::Features;
-use cubecl::ir::{DeviceIdentity, DeviceProperties, HardwareProperties, MemoryDeviceProperties, TargetProperties};
-use cubecl::prelude::*;
+use crate::schedule::Schedule;
+use crate::target::Target;
+use cubecl::Compiler;
 use cubecl::wgpu::WgslCompiler;
-use cubecl::{Compiler, WgpuCompilationOptions};
-use half::f16;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use cubecl_cpp::shared::CppCompiler;
+use cubecl_cpp::target::{CppTarget, Cuda, Hip, Metal};
+use cubecl_llvm::{LlvmTarget, PlironArtifact, PlironCompiler};
+use cubecl_spirv::SpirvCompiler;
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 use thiserror::Error;
+
+/// A kernel as its target reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelText {
+    /// The text, below a comment that says what it is. Of SPIR-V the disassembly.
+    pub text: String,
+    /// Of SPIR-V the module.
+    pub words: Option<Vec<u32>>,
+}
 
 /// Why there is no text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TextError {
-    /// A schedule that the target has no kernel for.
-    #[error("WGSL needs the `cube` schedule, the program has {0}")]
+    /// A device that does not run the language.
+    #[error("`{0}` does not run it")]
+    Model(&'static str),
+    /// A program without a schedule, or with one that the target has no kernel for.
+    #[error("it has no kernel with the schedule {0}")]
     Schedule(String),
     /// An element type that the target lacks.
-    #[error("WGSL has no {0}")]
-    Element(&'static str),
+    #[error("`{model}` has no {element}")]
+    Element {
+        /// The device.
+        model: &'static str,
+        /// The type.
+        element: &'static str,
+    },
     /// The target's compiler gave up.
-    #[error("the WGSL compiler failed: {0}")]
+    #[error("its compiler failed: {0}")]
     Compiler(String),
 }
 
-/// The WGSL of `program`, which must have a `cube` schedule. The same program gives the same text.
-pub fn wgsl(program: &Compiled) -> Result<String, TextError> {
-    let schedule = match program.schedule {
-        Some(Schedule::Cube(schedule)) => schedule,
-        Some(schedule) => return Err(TextError::Schedule(format!("`{}`", schedule.name()))),
-        None => return Err(TextError::Schedule("none".into())),
-    };
-    match program.operands.element {
-        Element::F32 => shader::<f32>(program, schedule),
-        Element::F16 => shader::<f16>(program, schedule),
-        Element::Bf16 => Err(TextError::Element("bf16")),
+/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+///
+/// # Errors
+/// [`TextError`], where the target or the device cannot express it.
+pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
+    if !target.runs_on(model) {
+        return Err(TextError::Model(model.name));
     }
+    let element = program.operands.element;
+    if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
+        return Err(TextError::Element { model: model.name, element: element.name() });
+    }
+    let schedule = match program.schedule {
+        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => schedule,
+        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => schedule,
+        Some(schedule) => return Err(TextError::Schedule(format!("`{}`", schedule.name()))),
+        None => return Err(TextError::Schedule("of nobody's choice".into())),
+    };
+    let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
+    let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &program.name));
+    let header = header(target, model, program, schedule, kernel.shared_bytes);
+    let body = kernel.text.replace(&kernel.entry, &program.name);
+    Ok(KernelText { text: format!("{header}\n{}\n", body.trim()), words })
 }
 
-fn shader<E: Float>(program: &Compiled, schedule: CubeSchedule) -> Result<String, TextError> {
-    let definition = || {
-        let units = schedule.units() as u32;
-        let settings = KernelSettings::new(*CubeDim::new_1d(units), ExecutionMode::Unchecked, AddressType::U32);
-        let pairs = program.pairs.iter().map(|_| KeyValueCompilationArg {
-            key: operand(),
-            value: operand(),
-            len: (),
-            offset: (),
-        });
-        AttentionCube::<E>::new(
-            settings,
-            Arc::new(device()),
-            Arc::new(TargetProperties::default()),
-            operand(),
-            pairs.collect(),
-            buffer(),
-            buffer(),
-            ExtentCompilationArg { heads: (), group: (), queries: (), query_offset: () },
-            parameters(program),
-            [].into_iter().collect(),
-            schedule.rows,
-            CubeSchedule::WIDTH,
-            program.clone(),
-            schedule,
-            false,
-        )
-        .define()
+/// What a compiler made.
+struct CompiledKernel {
+    /// The entry point, as CubeCL names it.
+    entry: String,
+    text: String,
+    words: Option<Vec<u32>>,
+    /// The shared memory of a cube, where the compiler says it.
+    shared_bytes: Option<usize>,
+}
+
+fn compile(
+    target: Target,
+    model: &DeviceModel,
+    program: &Compiled,
+    schedule: Schedule,
+) -> Result<CompiledKernel, String> {
+    let definition = define(program, schedule, device_properties(model, target), target_properties(target));
+    let entry = definition.settings.kernel_name.clone();
+    let (text, words, shared_bytes) = match target {
+        Target::Wgsl => {
+            let options = wgpu_options(model, target);
+            (WgslCompiler.compile(definition, &options).map_err(first_line)?.to_string(), None, None)
+        }
+        Target::Spirv => {
+            let kernel = SpirvCompiler.compile(definition, &wgpu_options(model, target)).map_err(first_line)?;
+            (kernel.to_string(), Some(kernel.assembled_module), None)
+        }
+        Target::Cuda => cpp::<Cuda>(definition, model, target)?,
+        Target::Hip => cpp::<Hip>(definition, model, target)?,
+        Target::Msl => cpp::<Metal>(definition, model, target)?,
+        Target::Ptx => {
+            let mut compiler = PlironCompiler { target: LlvmTarget::Nvptx };
+            match compiler.compile(definition, &ptx_options(model)).map_err(first_line)? {
+                PlironArtifact::NvptxCode(module) => {
+                    let bytes: Vec<u8> = module.ptx.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0).collect();
+                    (String::from_utf8_lossy(&bytes).into_owned(), None, Some(module.shared_memory_size))
+                }
+                _ => return Err("LLVM gave no PTX".into()),
+            }
+        }
+        Target::Cpu => (cpu_text::llvm_ir(definition)?, None, None),
     };
-    // A compiler of CubeCL's panics on what its target cannot express.
-    let compiled = catch_unwind(AssertUnwindSafe(|| {
-        WgslCompiler.compile(definition(), &WgpuCompilationOptions::default()).map(|shader| shader.to_string())
-    }));
-    match compiled {
-        Ok(Ok(text)) => Ok(rename_entry(&text, &program.name)),
-        Ok(Err(error)) => Err(TextError::Compiler(error.to_string())),
-        Err(panic) => {
-            let message = panic.downcast_ref::<String>().cloned();
-            let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(TextError::Compiler(message.unwrap_or_else(|| "for no stated reason".into())))
+    Ok(CompiledKernel { entry, text, words, shared_bytes })
+}
+
+type Made = (String, Option<Vec<u32>>, Option<usize>);
+
+fn cpp<T: CppTarget>(
+    definition: cubecl::prelude::KernelDefinition,
+    model: &DeviceModel,
+    target: Target,
+) -> Result<Made, String>
+where
+    CppCompiler<T>: Compiler<
+            Representation = cubecl_cpp::ComputeKernel,
+            CompilationOptions = cubecl_cpp::shared::CompilationOptions,
+        >,
+{
+    let kernel = CppCompiler::<T>::default().compile(definition, &cpp_options(model, target)).map_err(first_line)?;
+    Ok((kernel.to_string(), None, Some(kernel.shared_memory_size)))
+}
+
+/// The error without the backtrace below it.
+fn first_line(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.split("BackTrace:").next().unwrap_or(&text).trim().to_string()
+}
+
+/// The result of `compile`; its panic's message where it panics, as CubeCL's compilers do on what their target cannot express. Such
+/// a panic prints nothing.
+fn catch<T>(compile: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                hook(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(compile));
+    QUIET.set(false);
+    result.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().cloned();
+        let message = message.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(message.map_or_else(|| "for no stated reason".into(), first_line))
+    })
+}
+
+/// The module `words` with its entry point, and what is named like it, named `name` instead of `entry`.
+fn rename_in_words(words: &[u32], entry: &str, name: &str) -> Vec<u32> {
+    /// The instructions with a name, and the word it begins at: OpName and OpEntryPoint (SPIR-V specification, 3.49.2 and 3.49.5).
+    const NAMED: [(u32, usize); 2] = [(5, 2), (15, 3)];
+    const HEADER: usize = 5;
+    let literal = |text: &str| -> Vec<u32> {
+        // Bytes from the low end of each word, and at least one of zeros.
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.resize((text.len() / 4 + 1) * 4, 0);
+        bytes.chunks(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+    };
+    let (old, new) = (literal(entry), literal(name));
+    let mut renamed = words[..HEADER.min(words.len())].to_vec();
+    let mut rest = &words[renamed.len()..];
+    while let Some(first) = rest.first() {
+        let (instruction, following) = rest.split_at(((first >> 16) as usize).clamp(1, rest.len()));
+        rest = following;
+        let place = NAMED.iter().find(|(opcode, _)| first & 0xffff == *opcode).map(|(_, place)| *place);
+        match place {
+            Some(place) if instruction.get(place..).is_some_and(|words| words.starts_with(&old)) => {
+                let start = renamed.len();
+                renamed.extend(&instruction[..place]);
+                renamed.extend(&new);
+                renamed.extend(&instruction[place + old.len()..]);
+                renamed[start] = (((renamed.len() - start) as u32) << 16) | (first & 0xffff);
+            }
+            _ => renamed.extend(instruction),
         }
     }
+    renamed
 }
 
-/// `text` with the entry point named `name`: CubeCL's name ends in a hash that changes with its dependencies.
-fn rename_entry(text: &str, name: &str) -> String {
-    let entry =
-        text.split("@compute").nth(1).and_then(|rest| rest.split("fn ").nth(1)).and_then(|rest| rest.split('(').next());
-    match entry {
-        Some(entry) => text.replace(&format!("fn {entry}("), &format!("fn {name}(")),
-        None => text.to_string(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_point_is_renamed_in_a_module() {
+        let name =
+            |text: &[u8; 8]| [0, 4].map(|at| u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
+        let [long0, long1] = name(b"kernel_\0");
+        let short = u32::from_le_bytes(*b"abc\0");
+        let header = [0x0723_0203, 0x0001_0600, 0, 9, 0];
+        let module = |entry: &[u32]| {
+            let mut words = header.to_vec();
+            words.push((((4 + entry.len()) as u32) << 16) | 15);
+            words.extend([5, 1]);
+            words.extend(entry);
+            words.push(7); // an interface
+            words.push((((2 + entry.len()) as u32) << 16) | 5);
+            words.push(1);
+            words.extend(entry);
+            words
+        };
+        assert_eq!(rename_in_words(&module(&[long0, long1]), "kernel_", "abc"), module(&[short]));
     }
-}
 
-fn buffer() -> BufferCompilationArg {
-    BufferCompilationArg { inplace: None }
-}
-
-fn operand<E: CubePrimitive>() -> OperandCompilationArg<E> {
-    OperandCompilationArg { data: buffer(), start: (), batch: (), head: (), row: (), column: (), dense: true }
-}
-
-fn parameters(program: &Compiled) -> ParametersCompilationArg {
-    let scalars = program.scalars.iter().map(|param| ScalarArgumentCompilationArg {
-        value: InputScalarCompilationArg::new(match param.ty {
-            ScalarType::F32 => f32::cube_type(),
-            ScalarType::I32 | ScalarType::U32 | ScalarType::Bool => i32::cube_type(),
-        }),
-        truth: param.ty == ScalarType::Bool,
-    });
-    let tensors = program.tensors.iter().map(|param| CapturedCompilationArg {
-        elements: match param.ty {
-            TensorType::F32 => ElementsCompilationArg::F32(buffer()),
-            TensorType::I32 => ElementsCompilationArg::I32(buffer()),
-            // WGSL has no bytes.
-            TensorType::Bool => ElementsCompilationArg::U32(buffer()),
-        },
-        start: (),
-        last: (0..param.rank).map(|_| ()).collect(),
-        strides: (0..param.rank).map(|_| ()).collect(),
-    });
-    let summaries = program.summaries().into_iter().map(|summary| SummaryArgumentCompilationArg {
-        extremes: buffer(),
-        blocks: (),
-        strides: summary.blocked.iter().map(|_| ()).collect(),
-        summary,
-    });
-    ParametersCompilationArg {
-        scalars: scalars.collect(),
-        tensors: tensors.collect(),
-        summaries: summaries.collect(),
-        scale: (),
-        empty_lse: (),
+    #[test]
+    fn a_panic_is_a_message() {
+        assert_eq!(catch::<()>(|| panic!("no {}", "matrices")), Err("no matrices".into()));
+        assert_eq!(catch(|| Ok(1)), Ok(1));
     }
-}
-
-/// WebGPU's default limits (https://www.w3.org/TR/webgpu/#limits).
-fn device() -> DeviceProperties {
-    let hardware = HardwareProperties {
-        load_width: 128,
-        vector_register_count: None,
-        plane_size_min: 1,
-        plane_size_max: 1,
-        max_bindings: 8,
-        max_shared_memory_size: 16384,
-        max_cube_count: (65535, 65535, 65535),
-        max_units_per_cube: 256,
-        max_cube_dim: (256, 256, 64),
-        num_streaming_multiprocessors: None,
-        num_tensor_cores: None,
-        min_tensor_cores_dim: None,
-        num_cpu_cores: None,
-        last_level_cache_size: None,
-        max_vector_size: 4,
-        cube_mma_reserved_shared_memory: 0,
-    };
-    DeviceProperties::new(
-        Features::default(),
-        MemoryDeviceProperties::new(1 << 27, 256),
-        hardware,
-        cubecl::profile::TimingMethod::System,
-        DeviceIdentity { name: "webgpu".into(), fingerprint: "webgpu".into(), physical: None },
-    )
 }

@@ -384,58 +384,83 @@ impl Display for Program {
         writeln!(f, "    store o")?;
         match self.schedule {
             None => Ok(()),
-            Some(Schedule::Cpu(cpu)) => {
+            Some(schedule) => writeln!(f, "  schedule {schedule}"),
+        }
+    }
+}
+
+impl Display for Schedule {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Schedule::Cpu(cpu) => {
                 let crate::schedule::CpuSchedule { lanes, vectors, keys, rows } = cpu;
-                writeln!(f, "  schedule cpu(lanes: {lanes}, vectors: {vectors}, keys: {keys}, rows: {rows})")
+                write!(f, "cpu(lanes: {lanes}, vectors: {vectors}, keys: {keys}, rows: {rows})")
             }
-            Some(Schedule::Cube(cube)) => {
+            Schedule::Cube(cube) => {
                 let crate::schedule::CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes } = cube;
-                write!(f, "  schedule cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
-                writeln!(f, "keys: {keys}, chunk: {chunk}, planes: {planes})")
+                write!(f, "cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
+                write!(f, "keys: {keys}, chunk: {chunk}, planes: {planes})")
             }
         }
     }
 }
 
 impl Program {
+    /// The program's name, parameters and result: the first line of its text.
+    pub fn signature(&self) -> String {
+        self.to_string().lines().next().unwrap_or_default().to_string()
+    }
+
     fn print_loop(&self, f: &mut Formatter, key_loop: &KeyLoop) -> fmt::Result {
+        for (place, line) in self.loop_head(key_loop).iter().enumerate() {
+            writeln!(f, "    {}{line}", if place == 0 { "" } else { "    " })?;
+        }
+        self.loop_body(key_loop).iter().try_for_each(|line| writeln!(f, "      {line}"))
+    }
+
+    /// Which tiles a loop visits, in lines: the keys, the full tiles, and what decides of tiles.
+    pub fn loop_head(&self, key_loop: &KeyLoop) -> Vec<String> {
         let text = |expr| Expr::display(expr, self.parameters());
+        let visit = if key_loop.visit.is_empty() {
+            " nowhere".to_string()
+        } else if key_loop.visit == [KeyRange::ALL] {
+            String::new()
+        } else {
+            format!(" {}", self.ranges(&key_loop.visit))
+        };
+        let mut lines = vec![format!("for j in tiles(T{}){visit}", key_loop.pair)];
+        if !key_loop.full.is_empty() {
+            lines.push(format!("full {}", self.ranges(&key_loop.full)));
+        }
+        if let Some(TileClass { some, all }) = &key_loop.class {
+            lines.push(format!("skip unless {}", text(some)));
+            lines.push(format!("full where {}", text(all)));
+        }
+        if let Some(hop) = &key_loop.hop {
+            lines.push(format!("hop to {}", text(hop)));
+        }
+        lines
+    }
+
+    /// What a loop does with a tile, in lines.
+    pub fn loop_body(&self, key_loop: &KeyLoop) -> Vec<String> {
+        let parameters = self.parameters();
         let unknown =
             || crate::spec::Pair { key: format!("key#{}", key_loop.pair), value: format!("value#{}", key_loop.pair) };
         let pair = self.pairs.get(key_loop.pair).cloned().unwrap_or_else(unknown);
-
-        write!(f, "    for j in tiles(T{})", key_loop.pair)?;
-        if key_loop.visit.is_empty() {
-            f.write_str(" nowhere")?;
-        } else if key_loop.visit != [KeyRange::ALL] {
-            write!(f, " {}", self.ranges(&key_loop.visit))?;
-        }
-        writeln!(f)?;
-        if !key_loop.full.is_empty() {
-            writeln!(f, "        full {}", self.ranges(&key_loop.full))?;
-        }
-        if let Some(TileClass { some, all }) = &key_loop.class {
-            writeln!(f, "        skip unless {}", text(some))?;
-            writeln!(f, "        full where {}", text(all))?;
-        }
-        if let Some(hop) = &key_loop.hop {
-            writeln!(f, "        hop to {}", text(hop))?;
-        }
-        for op in &key_loop.body {
-            match op {
-                TileOp::Dot => writeln!(f, "      s = dot {}, {}[j]", Name(&self.query), Name(&pair.key))?,
-                TileOp::Map(expr) => writeln!(f, "      s = map {}", text(expr))?,
-                TileOp::Mask { visible, tiles } => {
-                    let tiles = match tiles {
-                        MaskedTiles::All => "all",
-                        MaskedTiles::Partial => "partial",
-                    };
-                    writeln!(f, "      s = mask s where {} on {tiles}", text(visible))?;
-                }
-                TileOp::Push => writeln!(f, "      o = push s, {}[j]", Name(&pair.value))?,
+        let line = |op: &TileOp| match op {
+            TileOp::Dot => format!("s = dot {}, {}[j]", Name(&self.query), Name(&pair.key)),
+            TileOp::Map(expr) => format!("s = map {}", expr.display(parameters)),
+            TileOp::Mask { visible, tiles } => {
+                let tiles = match tiles {
+                    MaskedTiles::All => "all",
+                    MaskedTiles::Partial => "partial",
+                };
+                format!("s = mask s where {} on {tiles}", visible.display(parameters))
             }
-        }
-        Ok(())
+            TileOp::Push => format!("o = push s, {}[j]", Name(&pair.value)),
+        };
+        key_loop.body.iter().map(line).collect()
     }
 
     fn ranges(&self, ranges: &[KeyRange]) -> String {

@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 use purview_compiler::ir::{Element, MAX_HEAD_DIM};
 use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
+use purview_compiler::target::Target;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -58,6 +59,15 @@ JSON:
     total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles, needed_tiles,
     picture: a list of lines";
 
+const EMIT_JSON: &str = "\
+The text begins with a comment: the variant, what its loops visit and do, the schedule with its sizes, and the launch. It is for a
+device that stands for those of the target: webgpu, vulkan, ampere, rdna3, apple, cpu_avx512. Lengths are arguments of a kernel, so that of the
+shape only the head dims and the type matter, and what variants make by default. No driver is opened.
+
+JSON:
+  variant, shape, schedule, query_tile, key_tile (see `report`),
+  target, device, sm (null where it is not NVIDIA's), text";
+
 const RUN_JSON: &str = "\
 JSON:
   variant, shape, schedule, query_tile, key_tile, scalars (see `report`), device,
@@ -88,6 +98,9 @@ pub(super) enum Command {
     /// Reports which tiles a variant visits, which of them need no mask, and what that costs
     #[command(after_long_help = REPORT_JSON)]
     Report(ReportFlags),
+    /// Prints the kernel of a variant in a target's language
+    #[command(after_long_help = EMIT_JSON)]
+    Emit(EmitFlags),
     /// Runs a variant on pseudo-random inputs
     #[command(after_long_help = RUN_JSON)]
     Run(RunFlags),
@@ -121,6 +134,26 @@ pub(super) struct ReportFlags {
     /// Also draw the tiles and the mask, as an SVG
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct EmitFlags {
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    /// The language
+    #[arg(long, value_parser = target())]
+    pub target: Target,
+    /// NVIDIA's compute capability, ten times it, for cuda and ptx [default: 80]
+    #[arg(long, value_parser = PossibleValuesParser::new(["80", "90"]).map(|sm| sm.parse::<u32>().unwrap_or(80)))]
+    pub sm: Option<u32>,
+    /// The schedule, where the target has it: cpu for the target cpu, cube for the others [default: the one it has]
+    #[arg(long, value_name = "NAME", value_parser = ["cpu", "cube"])]
+    pub schedule: Option<String>,
+    /// Write it to a file; to one that ends in .spv the module instead of its disassembly
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub shape: ShapeFlags,
 }
 
 #[derive(Args)]
@@ -221,6 +254,10 @@ fn element() -> impl TypedValueParser<Value = Element> {
         .try_map(|name| ELEMENTS.into_iter().find(|element| element.name() == name).ok_or("not a type"))
 }
 
+fn target() -> impl TypedValueParser<Value = Target> {
+    PossibleValuesParser::new(Target::ALL.map(Target::name)).try_map(|name| name.parse::<Target>())
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
@@ -231,7 +268,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// The command line's grammar, in which a variant is one of the gallery's.
 pub(super) fn command(gallery: &Gallery) -> clap::Command {
     let names: Vec<&'static str> = gallery.variants.iter().map(|variant| variant.name).collect();
-    ["program", "report", "run"].into_iter().fold(CommandLine::command(), |command, with_variant| {
+    ["program", "report", "emit", "run"].into_iter().fold(CommandLine::command(), |command, with_variant| {
         let names = names.clone();
         command.mut_subcommand(with_variant, |command| {
             command.mut_arg("variant", |arg| arg.value_parser(PossibleValuesParser::new(names)))

@@ -1,0 +1,37 @@
+//! The comment above a kernel's text: what it is, for whoever reads or launches it.
+
+use super::arguments::Compiled;
+use crate::device_model::{DeviceModel, Family};
+use crate::schedule::Schedule;
+use crate::target::Target;
+
+/// The comment: the variant, each loop of the tile program in two lines, the schedule, and the launch. `shared_bytes` is what the
+/// compiler says, where it does.
+pub fn header(
+    target: Target,
+    model: &DeviceModel,
+    program: &Compiled,
+    schedule: Schedule,
+    shared_bytes: Option<usize>,
+) -> String {
+    let device = match model.family {
+        Family::Nvidia { sm } => format!("{} (sm_{sm})", model.name),
+        _ => model.name.to_string(),
+    };
+    let mut lines = vec![format!("{} for {target} on {device}", program.signature())];
+    for key_loop in &program.loops {
+        lines.push(program.loop_head(key_loop).join("; "));
+        lines.push(format!("  {}", program.loop_body(key_loop).join("; ")));
+    }
+    lines.push(format!("schedule {schedule}"));
+    lines.push(match schedule {
+        Schedule::Cpu(_) => {
+            format!("launch grid 1, block {} (a unit a core), shared 0 bytes", model.cores.unwrap_or(1))
+        }
+        Schedule::Cube(cube) => {
+            let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes(&program.operands));
+            format!("launch grid ceil(S/{}) × H × B, block {}, shared {shared} bytes", cube.queries(), cube.units())
+        }
+    });
+    lines.iter().map(|line| format!("{} {line}\n", target.comment())).collect()
+}
