@@ -190,7 +190,7 @@ fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Argument
         rows: arguments.rows.unwrap_or(chosen.rows),
         ..chosen
     };
-    schedule::check(device, Schedule::Cpu(schedule)).map_err(|error| error.to_string())?;
+    schedule::check(device, Schedule::Cpu(schedule), &operands).map_err(|error| error.to_string())?;
     let queries = Schedule::Cpu(schedule).query_tile();
     if !length.is_multiple_of(queries) {
         return Err(format!(
