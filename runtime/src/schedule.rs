@@ -119,7 +119,7 @@ fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
     };
     if let DevicePlanes::Cheap(size) = planes {
         // Each unit has queries of its own. 16 keys: twice as many cost more registers than they save loads.
-        return [(size, 1, 4, 16, 4), (size, 1, 2, 16, 4), (size, 1, 1, 16, 4)].into_iter().map(cube).collect();
+        return [(size, 1, 4, 32, 4), (size, 1, 2, 16, 4), (size, 1, 1, 16, 4)].into_iter().map(cube).collect();
     }
     let sizes = [
         (16, 8, 4, 64, 32), // 64 × 64 by 128 units: 32 scores and, for a head dim of 64, 32 sums to a unit
