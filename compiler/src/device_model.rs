@@ -126,18 +126,18 @@ impl DeviceModel {
             name: "",
             family: Family::Nvidia { sm: 80 },
             shared_bytes: 0,
-            max_units: 1024,                          // A
-            max_cube_dim: [1024, 1024, 64],           // A
+            max_units: 1024,                                 // A
+            max_cube_dim: [1024, 1024, 64],                  // A
             max_cube_count: [i32::MAX as u32, 65535, 65535], // A
-            max_bindings: 1024,                       // K
-            plane_min: 32,                            // A
-            plane_max: 32,                            // A
-            vector_width: 4,                          // A: loads of 16 bytes
-            load_bits: 128,                           // A
+            max_bindings: 1024,                              // K
+            plane_min: 32,                                   // A
+            plane_max: 32,                                   // A
+            vector_width: 4,                                 // A: loads of 16 bytes
+            load_bits: 128,                                  // A
             vector_registers: None,
             cores: None,
-            has_f16: true,                            // A
-            has_bf16: true,                           // A: from 8.0 on
+            has_f16: true,  // A
+            has_bf16: true, // A: from 8.0 on
             has_bytes: true,
             matrices: half_matrices(&[(16, 16, 16), (32, 8, 16), (8, 32, 16)]), // B: wmma
         }
@@ -148,19 +148,19 @@ impl DeviceModel {
         DeviceModel {
             name: "rdna3",
             family: Family::Rdna3,
-            shared_bytes: 64 << 10,                   // C: a workgroup's part of the LDS
-            max_units: 1024,                          // D
-            max_cube_dim: [1024, 1024, 1024],         // D
+            shared_bytes: 64 << 10,                          // C: a workgroup's part of the LDS
+            max_units: 1024,                                 // D
+            max_cube_dim: [1024, 1024, 1024],                // D
             max_cube_count: [i32::MAX as u32, 65535, 65535], // D
-            max_bindings: 1024,                       // K
-            plane_min: 32,                            // C, and HIP compiles for waves of 32
+            max_bindings: 1024,                              // K
+            plane_min: 32,                                   // C, and HIP compiles for waves of 32
             plane_max: 32,
-            vector_width: 4,                          // C: loads of 16 bytes
-            load_bits: 128,                           // C
+            vector_width: 4, // C: loads of 16 bytes
+            load_bits: 128,  // C
             vector_registers: None,
             cores: None,
-            has_f16: true,                            // C
-            has_bf16: true,                           // C
+            has_f16: true,  // C
+            has_bf16: true, // C
             has_bytes: true,
             matrices: half_matrices(&[(16, 16, 16)]), // C: WMMA
         }
@@ -171,21 +171,21 @@ impl DeviceModel {
         DeviceModel {
             name: "apple",
             family: Family::Apple,
-            shared_bytes: 32 << 10,                   // E: total threadgroup memory
-            max_units: 1024,                          // E: threads per threadgroup
-            max_cube_dim: [1024, 1024, 1024],         // E
+            shared_bytes: 32 << 10,                         // E: total threadgroup memory
+            max_units: 1024,                                // E: threads per threadgroup
+            max_cube_dim: [1024, 1024, 1024],               // E
             max_cube_count: [u32::MAX, u32::MAX, u32::MAX], // E gives no limit
-            max_bindings: 31,                         // E: entries of the buffer argument table
-            plane_min: 32,                            // K: on Apple silicon
+            max_bindings: 31,                               // E: entries of the buffer argument table
+            plane_min: 32,                                  // K: on Apple silicon
             plane_max: 32,
-            vector_width: 4,                          // E: vectors of the shading language
-            load_bits: 128,                           // K
+            vector_width: 4, // E: vectors of the shading language
+            load_bits: 128,  // K
             vector_registers: None,
             cores: None,
-            has_f16: true,                            // E
-            has_bf16: true,                           // E: Metal 3.1
+            has_f16: true,  // E
+            has_bf16: true, // E: Metal 3.1
             has_bytes: true,
-            matrices: half_matrices(&[(8, 8, 8)]),    // E: SIMD-group matrices
+            matrices: half_matrices(&[(8, 8, 8)]), // E: SIMD-group matrices
         }
     }
 
@@ -194,18 +194,18 @@ impl DeviceModel {
         DeviceModel {
             name: "webgpu",
             family: Family::WebGpu,
-            shared_bytes: 16384,                      // F: maxComputeWorkgroupStorageSize
-            max_units: 256,                           // F: maxComputeInvocationsPerWorkgroup
-            max_cube_dim: [256, 256, 64],             // F: maxComputeWorkgroupSizeX, Y, Z
-            max_cube_count: [65535, 65535, 65535],    // F: maxComputeWorkgroupsPerDimension
-            max_bindings: 8,                          // F: maxStorageBuffersPerShaderStage
-            plane_min: 1,                             // F: subgroups are an optional feature
+            shared_bytes: 16384,                   // F: maxComputeWorkgroupStorageSize
+            max_units: 256,                        // F: maxComputeInvocationsPerWorkgroup
+            max_cube_dim: [256, 256, 64],          // F: maxComputeWorkgroupSizeX, Y, Z
+            max_cube_count: [65535, 65535, 65535], // F: maxComputeWorkgroupsPerDimension
+            max_bindings: 8,                       // F: maxStorageBuffersPerShaderStage
+            plane_min: 1,                          // F: subgroups are an optional feature
             plane_max: 1,
-            vector_width: 4,                          // vec4
-            load_bits: 128,                           // K
+            vector_width: 4, // vec4
+            load_bits: 128,  // K
             vector_registers: None,
             cores: None,
-            has_f16: true,                            // F: an optional feature, which text in f16 asks for
+            has_f16: true, // F: an optional feature, which text in f16 asks for
             has_bf16: false,
             has_bytes: false,
             matrices: Vec::new(),
@@ -217,21 +217,24 @@ impl DeviceModel {
         DeviceModel {
             name: "vulkan",
             family: Family::Vulkan,
-            shared_bytes: 32 << 10,                   // G leaves it at 16 KiB; all desktop GPUs have 32 KiB
-            max_units: 256,                           // G: maxComputeWorkGroupInvocations, 2022
-            max_cube_dim: [256, 256, 64],             // G: maxComputeWorkGroupSize, 2022
-            max_cube_count: [65535, 65535, 65535],    // G: maxComputeWorkGroupCount
-            max_bindings: 30,                         // G: maxPerStageDescriptorStorageBuffers, 2022
-            plane_min: 32,                            // of NVIDIA's and AMD's; Intel's have 8 to 32
+            shared_bytes: 32 << 10,       // G leaves it at 16 KiB; all desktop GPUs have 32 KiB
+            max_units: 256,               // G: maxComputeWorkGroupInvocations, 2022
+            max_cube_dim: [256, 256, 64], // G: maxComputeWorkGroupSize, 2022
+            max_cube_count: [65535, 65535, 65535], // G: maxComputeWorkGroupCount
+            max_bindings: 30,             // G: maxPerStageDescriptorStorageBuffers, 2022
+            plane_min: 32,                // of NVIDIA's and AMD's; Intel's have 8 to 32
             plane_max: 64,
-            vector_width: 4,                          // vectors of SPIR-V have at most 4
-            load_bits: 128,                           // K
+            vector_width: 4, // vectors of SPIR-V have at most 4
+            load_bits: 128,  // K
             vector_registers: None,
             cores: None,
-            has_f16: true,                            // G: shaderFloat16, 2024
-            has_bf16: false,                          // an extension, and only to convert
-            has_bytes: true,                          // G: storageBuffer8BitAccess and shaderInt8, 2024
-            matrices: half_matrices(&[(16, 16, 16)]).into_iter().filter(|shape| shape.element == Element::F16).collect(),
+            has_f16: true,   // G: shaderFloat16, 2024
+            has_bf16: false, // an extension, and only to convert
+            has_bytes: true, // G: storageBuffer8BitAccess and shaderInt8, 2024
+            matrices: half_matrices(&[(16, 16, 16)])
+                .into_iter()
+                .filter(|shape| shape.element == Element::F16)
+                .collect(),
         }
     }
 
@@ -259,8 +262,8 @@ impl DeviceModel {
             max_units: 8,
             max_cube_dim: [8, 8, 8],
             max_cube_count: [u32::MAX, u32::MAX, u32::MAX], // K
-            max_bindings: u32::MAX, // K
-            plane_min: 1,           // K
+            max_bindings: u32::MAX,                         // K
+            plane_min: 1,                                   // K
             plane_max: 1,
             vector_width: 64,
             load_bits: bits,

@@ -45,6 +45,8 @@ mod rope;
 pub mod schedule;
 mod shape;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod validate;
 mod variant;
 
@@ -52,9 +54,9 @@ pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pai
 pub use device::Device;
 pub use emit::KernelText;
 pub use error::Error;
-pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
 pub use purview_compiler::target::{Target, UnknownTarget};
+pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_macros::{attention, mask, score};
 pub use rope::rope;
 pub use shape::Shape;

@@ -36,8 +36,7 @@ fn define_typed<E: Float>(
     target: TargetProperties,
 ) -> KernelDefinition {
     let bytes = device.supports_type(u8::cube_type());
-    let settings =
-        |dim: CubeDim| KernelSettings::new(*dim, ExecutionMode::Unchecked, AddressType::U32);
+    let settings = |dim: CubeDim| KernelSettings::new(*dim, ExecutionMode::Unchecked, AddressType::U32);
     let pairs = program.pairs.iter().map(|_| KeyValueCompilationArg {
         key: operand::<E>(),
         value: operand(),

@@ -26,11 +26,17 @@ pub fn header(
     }
     lines.push(format!("schedule {schedule}"));
     lines.push(match schedule {
-        Schedule::Cpu(_) => format!("launch grid 1, block {} (a unit a core), shared 0 bytes", model.cores.unwrap_or(1)),
+        Schedule::Cpu(_) => {
+            format!("launch grid 1, block {} (a unit a core), shared 0 bytes", model.cores.unwrap_or(1))
+        }
         Schedule::Cube(cube) => {
             let dim = cube_dim(cube);
             let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes());
-            format!("launch grid ceil(S/{}) × H × B, block {}, shared {shared} bytes", cube.queries, block([dim.x, dim.y, dim.z]))
+            format!(
+                "launch grid ceil(S/{}) × H × B, block {}, shared {shared} bytes",
+                cube.queries,
+                block([dim.x, dim.y, dim.z])
+            )
         }
     });
     lines.iter().map(|line| format!("{} {line}\n", target.comment())).collect()

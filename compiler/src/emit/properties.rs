@@ -7,8 +7,8 @@ use cubecl::cmma::MatrixLayout;
 use cubecl::ir::features::{AtomicUsage, Features, MmaConfig, Plane, TypeUsage};
 use cubecl::ir::nvidia::SmArch;
 use cubecl::ir::{
-    AddressType, ContiguousElements, DeviceIdentity, DeviceProperties, ElemType, FloatKind, HardwareProperties, IntKind,
-    MemoryDeviceProperties, MmaProperties, TargetProperties, Type, UIntKind,
+    AddressType, ContiguousElements, DeviceIdentity, DeviceProperties, ElemType, FloatKind, HardwareProperties,
+    IntKind, MemoryDeviceProperties, MmaProperties, TargetProperties, Type, UIntKind,
 };
 use cubecl::{WgpuCompilationOptions, ir::amd::GfxArch};
 use cubecl_cpp::cuda::arch::CudaArchitecture;

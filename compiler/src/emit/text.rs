@@ -1,20 +1,21 @@
 //! A kernel's text for a target, without a device: CubeCL's compilers run on the kernel's definition.
 //!
-//! The same program gives the same text. Two things would differ otherwise: the name of the entry point, whose end CubeCL makes from a
-//! hash that changes with its dependencies, is the program's; and LLVM's text for the CPU is what there is before LLVM looks at the
-//! machine.
+//! The same program gives the same text. Three things would differ otherwise: the name of the entry point, whose end CubeCL makes from a
+//! hash that changes with its dependencies, is the program's; C++ is brought into one order; and LLVM's text for the CPU is what there is
+//! before LLVM looks at the machine.
 
 use super::arguments::Compiled;
+use super::canonical::canonical;
 use super::cpu_text;
 use super::definition::define;
 use super::header::header;
 use super::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
 use crate::device_model::DeviceModel;
-use crate::ir::Element;
+use crate::ir::{Element, Program};
 use crate::schedule::Schedule;
 use crate::target::Target;
-use cubecl::wgpu::WgslCompiler;
 use cubecl::Compiler;
+use cubecl::wgpu::WgslCompiler;
 use cubecl_cpp::shared::CppCompiler;
 use cubecl_cpp::target::{CppTarget, Cuda, Hip, Metal};
 use cubecl_llvm::{LlvmTarget, PlironArtifact, PlironCompiler};
@@ -39,11 +40,14 @@ pub enum TextError {
     /// A device that does not run the language.
     #[error("`{0}` does not run it")]
     Model(&'static str),
-    /// A program without a schedule, or with one that the target has no kernel for.
-    #[error("it has no kernel with the schedule {0}")]
-    Schedule(String),
+    /// A program with a schedule that the target has no kernel for.
+    #[error("it has no kernel with the schedule `{0}`")]
+    Schedule(&'static str),
+    /// A program without a schedule.
+    #[error("the program has no schedule")]
+    NoSchedule,
     /// An element type that the target lacks.
-    #[error("`{model}` has no {element}")]
+    #[error("`{model}` has no {element} there")]
     Element {
         /// The device.
         model: &'static str,
@@ -55,11 +59,11 @@ pub enum TextError {
     Compiler(String),
 }
 
-/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+/// The schedule of `program`, where there can be a kernel of it for `target` on `model`, as far as is known without compiling it.
 ///
 /// # Errors
-/// [`TextError`], where the target or the device cannot express it.
-pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
+/// [`TextError`], but for [`TextError::Compiler`].
+pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<Schedule, TextError> {
     if !target.runs_on(model) {
         return Err(TextError::Model(model.name));
     }
@@ -67,12 +71,20 @@ pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<K
     if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
         return Err(TextError::Element { model: model.name, element: element.name() });
     }
-    let schedule = match program.schedule {
-        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => schedule,
-        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => schedule,
-        Some(schedule) => return Err(TextError::Schedule(format!("`{}`", schedule.name()))),
-        None => return Err(TextError::Schedule("of nobody's choice".into())),
-    };
+    match program.schedule {
+        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
+        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
+        Some(schedule) => Err(TextError::Schedule(schedule.name())),
+        None => Err(TextError::NoSchedule),
+    }
+}
+
+/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+///
+/// # Errors
+/// [`TextError`], where the target or the device cannot express it.
+pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
+    let schedule = check(target, model, program)?;
     let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
     let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &program.name));
     let header = header(target, model, program, schedule, kernel.shared_bytes);
@@ -139,7 +151,7 @@ where
         >,
 {
     let kernel = CppCompiler::<T>::default().compile(definition, &cpp_options(model, target)).map_err(first_line)?;
-    Ok((kernel.to_string(), None, Some(kernel.shared_memory_size)))
+    Ok((canonical(&kernel.to_string()), None, Some(kernel.shared_memory_size)))
 }
 
 /// The error without the backtrace below it.
@@ -211,7 +223,8 @@ mod tests {
 
     #[test]
     fn an_entry_point_is_renamed_in_a_module() {
-        let name = |text: &[u8; 8]| [0, 4].map(|at| u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
+        let name =
+            |text: &[u8; 8]| [0, 4].map(|at| u32::from_le_bytes([text[at], text[at + 1], text[at + 2], text[at + 3]]));
         let [long0, long1] = name(b"kernel_\0");
         let short = u32::from_le_bytes(*b"abc\0");
         let header = [0x0723_0203, 0x0001_0600, 0, 9, 0];
