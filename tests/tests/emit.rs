@@ -31,6 +31,7 @@ fn every_variant(target: Target, more: &[Element]) {
         let first = text(Element::F32);
         assert!(first.starts_with(target.comment()), "{name} for {target} begins with {:?}", first.lines().next());
         assert!(first.contains(name), "{name} for {target} has another name");
+        assert!(first.is_ascii(), "{name} for {target} is not ASCII, which PTX must be");
         assert!(first == text(Element::F32), "{name} for {target} is not the same twice");
         for element in more {
             assert!(first != text(*element), "{name} for {target} is the same in {}", element.name());

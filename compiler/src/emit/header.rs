@@ -33,16 +33,18 @@ pub fn header(
             let dim = cube_dim(cube);
             let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes());
             format!(
-                "launch grid ceil(S/{}) × H × B, block {}, shared {shared} bytes",
+                "launch grid ceil(S/{}) x H x B, block {}, shared {shared} bytes",
                 cube.queries,
                 block([dim.x, dim.y, dim.z])
             )
         }
     });
-    lines.iter().map(|line| format!("{} {line}\n", target.comment())).collect()
+    // Names of Rust may have any letter, and PTX only ASCII.
+    let ascii = |line: &str| -> String { line.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() };
+    lines.iter().map(|line| format!("{} {}\n", target.comment(), ascii(line))).collect()
 }
 
-/// `64`, or `32 × 4 × 1` where it has more than one dimension.
+/// `64`, or `32 x 4 x 1` where it has more than one dimension.
 fn block([x, y, z]: [u32; 3]) -> String {
-    if y * z == 1 { x.to_string() } else { format!("{x} × {y} × {z}") }
+    if y * z == 1 { x.to_string() } else { format!("{x} x {y} x {z}") }
 }

@@ -246,6 +246,8 @@ fn nvptx_pow(x: f32, y: f32) -> f32 {
     let log = f64::cast_from(exponent) + 2.0f64 * std::f64::consts::LOG2_E * t * series;
     // Beyond, the power is 0 or infinite.
     let power = max(min(f64::cast_from(y) * log, 160.0f64), -160.0f64);
+    // Of ±1 also where y is infinite.
+    let power = select(size == 1.0f32, 0.0f64, power);
     let whole = (power + 0.5f64).floor();
     let half = i32::cast_from(whole) / 2i32;
     let other = i32::cast_from(whole) - half;
@@ -260,7 +262,7 @@ fn nvptx_pow(x: f32, y: f32) -> f32 {
     let whole_power = y.floor() == y;
     result = select(x < 0.0f32 && odd, -result, result);
     result = select((x < 0.0f32 && !whole_power) || x.is_nan() || y.is_nan(), f32::NAN, result);
-    select(y == 0.0f32, 1.0f32, result)
+    select(y == 0.0f32 || x == 1.0f32, 1.0f32, result)
 }
 
 #[cube]
@@ -366,6 +368,7 @@ mod tests {
             ("cos", |x, _| x.cos()),
             ("pow", f64::powf),
         ];
+        let mut wrong: Vec<String> = Vec::new();
         for (function, (name, want)) in functions.into_iter().enumerate() {
             for at in 0..count {
                 let (a, b) = (x[at], x[(at + 1) % count]);
@@ -377,12 +380,12 @@ mod tests {
                 if ["sin", "cos"].contains(&name) && a.is_finite() && a.abs() > 1e9 {
                     continue;
                 }
-                assert!(
-                    close || got == as_f32 || (got.is_nan() && want.is_nan()) || (subnormal && name == "ln"),
-                    "{name} of {a} ({b}): {got}, expected {want}"
-                );
+                if !(close || got == as_f32 || (got.is_nan() && want.is_nan()) || (subnormal && name == "ln")) {
+                    wrong.push(format!("{name} of {a} ({b}): {got}, expected {want}"));
+                }
             }
         }
+        assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
     }
 
     fn bytes(numbers: &[f32]) -> &[u8] {

@@ -86,9 +86,11 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
 pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
     let schedule = check(target, model, program)?;
     let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
-    let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &program.name));
+    // Names of Rust may have any letter, and PTX only ASCII.
+    let name: String = program.name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
+    let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &name));
     let header = header(target, model, program, schedule, kernel.shared_bytes);
-    let body = kernel.text.replace(&kernel.entry, &program.name);
+    let body = kernel.text.replace(&kernel.entry, &name);
     Ok(KernelText { text: format!("{header}\n{}\n", body.trim()), words })
 }
 
