@@ -165,7 +165,7 @@ fn lg2(x: f32) -> f32 {
 #[cube]
 fn nvptx_exp(x: f32) -> f32 {
     // log₂ e less LOG2_E.
-    let rest = 1.925_963_1e-8f32;
+    let rest = 1.925_963e-8f32;
     // Infinities would make the correction NaN.
     let inside = max(min(x, 128.0f32), -128.0f32);
     let rounded = inside * LOG2_E;
@@ -201,6 +201,7 @@ fn nvptx_tanh(x: f32) -> f32 {
 /// The sine of x, or its cosine: x less the nearest multiple of π/2, in f64, and a polynomial on ±π/4 (7e-8). From 2³⁰ on, where
 /// numbers are further apart than turns, the sine of 0; NaN for an infinity.
 #[cube]
+#[allow(clippy::manual_range_contains, reason = "kernels have no ranges of floats")]
 fn nvptx_sin_cos(x: f32, #[comptime] cosine: bool) -> f32 {
     let wide = f64::cast_from(x);
     let quarters = (wide * std::f64::consts::FRAC_2_PI + 0.5f64).floor();
@@ -270,7 +271,7 @@ fn abs_of(x: f32) -> f32 {
     max(x, -x)
 }
 
-/// 2 to the x by the device's exponential. The polynomial of [`exp2()`](super::softmax::exp2()) is not for GPUs, whose compilers
+/// 2 to the x by the device's exponential. The polynomial of [`softmax::exp2()`](crate::emit::softmax::exp2()) is not for GPUs, whose compilers
 /// may simplify its rounding by addition away, as Mesa's does.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
@@ -359,7 +360,8 @@ mod tests {
         }
         let read = client.read_one(output).unwrap();
         let got: Vec<f32> = read.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        let functions: [(&str, fn(f64, f64) -> f64); 7] = [
+        type Function = fn(f64, f64) -> f64;
+        let functions: [(&str, Function); 7] = [
             ("exp", |x, _| x.exp()),
             ("ln", |x, _| x.ln()),
             ("tanh", |x, _| x.tanh()),
