@@ -31,11 +31,10 @@ pub(crate) fn schedule_for(target: Target, model: &DeviceModel, operands: &Opera
 pub(crate) fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, Error> {
     use purview_compiler::emit::{properties::device_properties, text};
     let failed = |failure: text::TextError| error(target, failure.to_string());
-    if let (true, Some(schedule)) = (target.runs_on(model), program.schedule) {
-        let properties = device_properties(model, target);
-        let planes = DevicePlanes::of(&properties);
-        schedule::check_for(&properties, planes, model.name, schedule, &program.operands)?;
-    }
+    let schedule = text::check(target, model, program).map_err(failed)?;
+    let properties = device_properties(model, target);
+    let planes = DevicePlanes::of(&properties);
+    schedule::check_for(&properties, planes, model.name, schedule, &program.operands)?;
     let kernel = text::emit(target, model, program).map_err(failed)?;
     Ok(KernelText { text: kernel.text, words: kernel.words })
 }

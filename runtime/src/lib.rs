@@ -47,6 +47,8 @@ mod rope;
 pub mod schedule;
 mod shape;
 mod tensor;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod validate;
 mod variant;
 

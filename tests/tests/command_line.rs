@@ -471,3 +471,75 @@ fn a_closed_pipe_is_no_error() {
         assert_eq!(String::from_utf8(err).unwrap(), "", "{line}");
     }
 }
+
+#[test]
+fn emit_prints_a_kernel_for_every_target() {
+    for (target, has) in [
+        ("wgsl", "@compute"),
+        ("spirv", "OpEntryPoint"),
+        ("cuda", "__global__"),
+        ("ptx", ".target sm_80"),
+        ("hip", "__global__"),
+        ("msl", "[[kernel]]"),
+        ("cpu", "define void @causal("),
+    ] {
+        let kernel = text(&format!("emit causal --target {target} --dim 16 --dtype f16"));
+        assert!(kernel.contains(has), "{target} has no {has}");
+        let first = kernel.lines().next().unwrap();
+        assert!(first.contains(" attention @causal() -> f16[B, H, S, 16] for "), "{first}");
+    }
+    let window = text("emit window --target wgsl --dim 16 -p window=7");
+    let header: Vec<&str> = window.lines().take(5).collect();
+    assert_eq!(
+        header[..3],
+        [
+            "// attention @window(window: u32, shift: i32, slope: f32, steep: bool, bias: Tensor<f32, 1>) -> f32[B, H, S, 16] for wgsl on webgpu",
+            "// for j in tiles(T0) from i0 + shift - window + 1 to i1 + shift + 1 if window >= 1; full from i1 + shift - window + 1 to i0 + shift + 1",
+            "//   s = dot q, k[j]; s = map (s * scale() + (if steep { slope * (j - i) as f32 } else { bias[head()] })) * 1.442695; s = mask s where j <= i + shift && i + shift - j < window on partial; o = push s, v[j]",
+        ]
+    );
+    assert!(header[3].starts_with("// schedule cube("), "{}", header[3]);
+    assert!(header[4].starts_with("// launch grid ceil(S/"), "{}", header[4]);
+}
+
+#[test]
+fn emit_has_json_and_compute_capabilities() {
+    let kernel = json("emit causal --target ptx --sm 90 --dim 16 --json");
+    assert_eq!((&kernel["target"], &kernel["device"], &kernel["sm"]), (&json!("ptx"), &json!("hopper"), &json!(90)));
+    assert_eq!(kernel["schedule"], "cube");
+    assert!(kernel["text"].as_str().unwrap().contains(".target sm_90"));
+    assert_eq!(json("emit causal --target wgsl --dim 16 --json")["sm"], Json::Null);
+}
+
+#[test]
+fn emit_writes_files() {
+    let directory = std::env::temp_dir().join(format!("purview-emit-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = |name: &str| {
+        let path = directory.join(name);
+        assert_eq!(text(&format!("emit causal --target spirv --dim 16 -o {}", path.display())), "");
+        std::fs::read(path).unwrap()
+    };
+    assert_eq!(file("causal.spv")[..4], 0x0723_0203u32.to_le_bytes(), "SPIR-V's magic number");
+    assert!(file("causal.spvasm").starts_with(b"; attention @causal()"));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn emit_says_what_makes_no_sense() {
+    fails("emit causal", USAGE, "error: the following required arguments were not provided:\n  --target <TARGET>");
+    fails("emit causal --target opencl", USAGE, "error: invalid value 'opencl' for '--target <TARGET>'");
+    fails("emit causal --target wgsl --sm 80", USAGE, "error: --sm is for the targets cuda and ptx, not wgsl");
+    fails("emit causal --target cuda --sm 70", USAGE, "error: invalid value '70' for '--sm <SM>'");
+    fails(
+        "emit causal --target wgsl --schedule cpu",
+        USAGE,
+        "error: `wgsl` has no kernel with the schedule `cpu`, but with `cube`",
+    );
+    fails(
+        "emit causal --target wgsl --dtype bf16",
+        FAILURE,
+        "error: no text for the target `wgsl`: `webgpu` has no bf16 there",
+    );
+    assert!(text("emit causal --target cpu --schedule cpu --dim 16").contains("; schedule cpu("));
+}

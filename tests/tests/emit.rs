@@ -1,48 +1,157 @@
-//! Kernel text without a device: the same twice, named after the attention, and valid.
+//! Kernels as text, without a device: for every target there is a text for every variant, the same twice, and an error that names the
+//! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
-use purview::{Arguments, Device, Shape, Target};
-use purview_examples::GALLERY;
-use purview_tests::compare::Failures;
-use purview_tests::naga_validation;
+use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target};
+use purview_examples::{GALLERY, causal::causal};
+use purview_tests::devices;
 
-#[test]
-fn every_variant_has_the_same_wgsl_twice() {
-    let shape = Shape::new(1, 2, 64, 32);
-    let arguments = Arguments::new(Device::cpu().unwrap(), shape.clone());
-    for variant in GALLERY {
-        let text = || (variant.make)(&arguments).unwrap().emit(Target::Wgsl, &shape).unwrap();
-        let first = text();
-        assert!(first.contains(&format!("fn {}(", variant.name)), "{}", variant.name);
-        assert!(first == text(), "{} is not the same twice", variant.name);
-    }
+const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/kernels");
+
+fn shape(element: Element) -> Shape {
+    Shape::new(1, 2, 64, 16).with_element(element)
 }
 
-#[test]
-fn every_variant_is_valid_wgsl() {
-    let mut failures = Failures::default();
-    for element in [Element::F32, Element::F16] {
-        let shape = Shape::new(1, 2, 64, 32).with_element(element);
-        let arguments = Arguments::new(Device::cpu().unwrap(), shape.clone());
-        for variant in GALLERY {
-            let text = (variant.make)(&arguments).unwrap().emit(Target::Wgsl, &shape).unwrap();
-            assert_eq!(text.contains("f16"), element == Element::F16, "{}", variant.name);
-            let found = naga_validation::validate(&text);
-            let message = found.as_ref().err().cloned().unwrap_or_default();
-            failures.expect(&format!("{} {element:?}: {message}", variant.name), found.is_ok());
+fn attentions(shape: &Shape) -> Vec<AnyAttention> {
+    let arguments = Arguments::new(devices::cpu(), shape.clone());
+    GALLERY.iter().map(|variant| (variant.make)(&arguments).unwrap()).collect()
+}
+
+/// Every variant on `target`, in f32 twice, and in each of `more` types.
+fn every_variant(target: Target, more: &[Element]) {
+    // No CUDA toolkit is needed, so that none is looked for where one is.
+    assert_eq!(std::env::var_os("CUDA_PATH"), None, "unset CUDA_PATH to see that it is not needed");
+    for attention in attentions(&shape(Element::F32)) {
+        let name = &attention.spec().name;
+        let text = |element| match attention.emit(target, &shape(element)) {
+            Ok(text) => text,
+            Err(error) => panic!("{name} in {}: {error}", element.name()),
+        };
+        let first = text(Element::F32);
+        assert!(first.starts_with(target.comment()), "{name} for {target} begins with {:?}", first.lines().next());
+        assert!(first.contains(name), "{name} for {target} has another name");
+        assert!(first.is_ascii(), "{name} for {target} is not ASCII, which PTX must be");
+        assert!(first == text(Element::F32), "{name} for {target} is not the same twice");
+        for element in more {
+            assert!(first != text(*element), "{name} for {target} is the same in {}", element.name());
         }
     }
-    failures.report();
 }
 
 #[test]
-fn what_the_text_does_not_enable_is_invalid() {
-    let shader = |enable: &str, expression: &str| {
-        format!("{enable}\n@compute @workgroup_size(1) fn main() {{ _ = {expression}; }}")
-    };
-    assert_eq!(naga_validation::validate(&shader("", "1.0f")), Ok(()));
-    assert_eq!(naga_validation::validate(&shader("enable f16;", "1.0h")), Ok(()));
-    assert!(naga_validation::validate(&shader("", "1.0h")).is_err());
-    assert_eq!(naga_validation::validate(&shader("", "subgroupAdd(1u)")), Ok(()));
-    assert!(naga_validation::validate(&shader("", "f32(-Inf)")).is_err(), "CubeCL's minus infinity");
+fn every_variant_as_wgsl() {
+    every_variant(Target::Wgsl, &[Element::F16]);
+}
+
+#[test]
+fn every_variant_as_spirv() {
+    every_variant(Target::Spirv, &[Element::F16]);
+}
+
+#[test]
+fn every_variant_as_cuda() {
+    every_variant(Target::Cuda, &[Element::F16, Element::Bf16]);
+}
+
+#[test]
+fn every_variant_as_ptx() {
+    every_variant(Target::Ptx, &[Element::F16, Element::Bf16]);
+}
+
+#[test]
+fn every_variant_as_hip() {
+    every_variant(Target::Hip, &[Element::F16, Element::Bf16]);
+}
+
+#[test]
+fn every_variant_as_msl() {
+    every_variant(Target::Msl, &[Element::F16, Element::Bf16]);
+}
+
+#[test]
+fn every_variant_as_cpu() {
+    every_variant(Target::Cpu, &[Element::F16, Element::Bf16]);
+}
+
+/// The bytes of a name in a module.
+fn has_name(words: &[u32], name: &str) -> bool {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    bytes.windows(name.len() + 1).any(|window| window.strip_suffix(&[0]) == Some(name.as_bytes()))
+}
+
+#[test]
+fn spirv_comes_as_a_module_too() {
+    let kernel = |target: Target| causal().kernel_text(target, &target.default_model(), &shape(Element::F32)).unwrap();
+    let words = kernel(Target::Spirv).words.unwrap();
+    assert_eq!(words[0], 0x0723_0203, "SPIR-V's magic number");
+    assert!(has_name(&words, "causal"), "the entry point is named after the attention");
+    assert_eq!(kernel(Target::Wgsl).words, None);
+}
+
+#[test]
+fn ptx_is_for_the_compute_capability() {
+    for (model, sm) in [(DeviceModel::ampere(), "sm_80"), (DeviceModel::hopper(), "sm_90")] {
+        let text = causal().emit_for(Target::Ptx, &model, &shape(Element::F32)).unwrap();
+        assert!(text.contains(&format!(".target {sm}")), "{sm}");
+        assert!(text.contains("ex2.approx.ftz.f32"), "{sm} has another exponential");
+    }
+}
+
+#[track_caller]
+fn fails(result: Result<String, Error>, message: &str) {
+    assert_eq!(result.unwrap_err().to_string(), message);
+}
+
+#[test]
+fn what_a_target_cannot_express_is_an_error_that_names_it() {
+    let shape = shape(Element::F32);
+    fails(
+        causal().emit_for(Target::Ptx, &DeviceModel::apple(), &shape),
+        "no text for the target `ptx`: `apple` does not run it",
+    );
+    fails(
+        causal().emit_for(Target::Cpu, &DeviceModel::hopper(), &shape),
+        "no text for the target `cpu`: `hopper` does not run it",
+    );
+    let bf16 = shape.clone().with_element(Element::Bf16);
+    fails(causal().emit(Target::Wgsl, &bf16), "no text for the target `wgsl`: `webgpu` has no bf16 there");
+    fails(causal().emit(Target::Spirv, &bf16), "no text for the target `spirv`: `vulkan` has no bf16 there");
+    let on_ampere = causal().emit_for(Target::Wgsl, &DeviceModel::ampere(), &bf16);
+    fails(on_ampere, "no text for the target `wgsl`: `ampere` has no bf16 there");
+    let cpu = causal().with_schedule(Schedule::Cpu(TINY_CPU));
+    fails(cpu.emit(Target::Wgsl, &shape), "no text for the target `wgsl`: it has no kernel with the schedule `cpu`");
+    let cube = causal().with_schedule(Schedule::Cube(TINY_CUBE));
+    fails(cube.emit(Target::Cpu, &shape), "no text for the target `cpu`: it has no kernel with the schedule `cube`");
+}
+
+/// The smallest that show everything.
+const TINY_CUBE: CubeSchedule = 
+    CubeSchedule { unit_rows: 2, unit_columns: 2, rows: 4, keys: 4, chunk: 8, planes: Planes::Unused };
+const TINY_CPU: CpuSchedule = CpuSchedule { lanes: 4, vectors: 2, keys: 8, rows: 2 };
+
+#[test]
+fn kernels_to_read() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(SNAPSHOTS);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let shape = shape(Element::F32);
+    settings.bind(|| {
+        for attention in attentions(&shape) {
+            let name = attention.spec().name.clone();
+            if !["causal", "sliding_window", "alibi_causal", "document_causal", "global_and_local"].contains(&&*name) {
+                continue;
+            }
+            let cube = attention.clone().with_schedule(Schedule::Cube(TINY_CUBE));
+            insta::assert_snapshot!(format!("{name}.program"), cube.program(&shape).unwrap().to_string());
+            for target in Target::ALL {
+                let attention = match target {
+                    Target::Cpu => attention.clone().with_schedule(Schedule::Cpu(TINY_CPU)),
+                    _ => cube.clone(),
+                };
+                insta::assert_snapshot!(format!("{name}.{target}"), attention.emit(target, &shape).unwrap());
+            }
+        }
+    });
 }

@@ -30,8 +30,10 @@ pub fn header(
         }
         Schedule::Cube(cube) => {
             let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes(&program.operands));
-            format!("launch grid ceil(S/{}) × H × B, block {}, shared {shared} bytes", cube.queries(), cube.units())
+            format!("launch grid ceil(S/{}) x H x B, block {}, shared {shared} bytes", cube.queries(), cube.units())
         }
     });
-    lines.iter().map(|line| format!("{} {line}\n", target.comment())).collect()
+    // Names of Rust may have any letter, and PTX only ASCII.
+    let ascii = |line: &str| -> String { line.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() };
+    lines.iter().map(|line| format!("{} {}\n", target.comment(), ascii(line))).collect()
 }

@@ -132,25 +132,40 @@ fn instruction(_: &Scope, _: &str, _: Value) -> Value {
     unreachable!("PTX is made only with the feature `emit` or `cuda`")
 }
 
-/// 2 to the x, by NVIDIA's instruction, which makes 0 of what is below 2⁻¹²⁶.
+/// 2 to the x, by NVIDIA's instruction, which makes 0 of what is below 2⁻¹²⁶. (By the device's own function elsewhere, which is how
+/// what is made of it is tested.)
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
 fn ex2(x: f32) -> f32 {
-    intrinsic!(|scope| instruction(scope, "llvm.nvvm.ex2.approx.ftz.f32", x.expand.read_value(scope)).into())
+    intrinsic!(|scope| {
+        let x = x.expand.read_value(scope);
+        if is_nvptx(scope) {
+            instruction(scope, "llvm.nvvm.ex2.approx.ftz.f32", x).into()
+        } else {
+            native_unary(scope, UnaryOp::Exp2, x.into()).into()
+        }
+    })
 }
 
 /// The logarithm of x to base 2, by NVIDIA's instruction.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
 fn lg2(x: f32) -> f32 {
-    intrinsic!(|scope| instruction(scope, "llvm.nvvm.lg2.approx.f", x.expand.read_value(scope)).into())
+    intrinsic!(|scope| {
+        let x = x.expand.read_value(scope);
+        if is_nvptx(scope) {
+            instruction(scope, "llvm.nvvm.lg2.approx.f", x).into()
+        } else {
+            native_unary(scope, UnaryOp::Log2, x.into()).into()
+        }
+    })
 }
 
 /// e to the x. What x·log₂ e loses by rounding, up to 2⁻¹⁸ for large x, is multiplied in to first order.
 #[cube]
 fn nvptx_exp(x: f32) -> f32 {
     // log₂ e less LOG2_E.
-    let rest = 1.925_963_1e-8f32;
+    let rest = 1.925_963e-8f32;
     // Infinities would make the correction NaN.
     let inside = max(min(x, 128.0f32), -128.0f32);
     let rounded = inside * LOG2_E;
@@ -183,12 +198,16 @@ fn nvptx_tanh(x: f32) -> f32 {
     select(size < 0.6f32, near, far)
 }
 
-/// The sine of x, or its cosine: x less the nearest multiple of π/2, in f64, and a polynomial on ±π/4 (7e-8).
+/// The sine of x, or its cosine: x less the nearest multiple of π/2, in f64, and a polynomial on ±π/4 (7e-8). From 2³⁰ on, where
+/// numbers are further apart than turns, the sine of 0; NaN for an infinity.
 #[cube]
+#[allow(clippy::manual_range_contains, reason = "kernels have no ranges of floats")]
 fn nvptx_sin_cos(x: f32, #[comptime] cosine: bool) -> f32 {
     let wide = f64::cast_from(x);
     let quarters = (wide * std::f64::consts::FRAC_2_PI + 0.5f64).floor();
     let rest = f32::cast_from(wide - quarters * std::f64::consts::FRAC_PI_2);
+    let size = abs_of(x);
+    let rest = select(size >= 1_073_741_824.0f32 && size <= f32::MAX, 0.0f32, rest);
     let turn = i32::cast_from(quarters - 4.0f64 * (quarters * 0.25f64).floor());
     let quadrant = if comptime![cosine] { (turn + 1i32) & 3i32 } else { turn };
     let z = rest * rest;
@@ -228,6 +247,8 @@ fn nvptx_pow(x: f32, y: f32) -> f32 {
     let log = f64::cast_from(exponent) + 2.0f64 * std::f64::consts::LOG2_E * t * series;
     // Beyond, the power is 0 or infinite.
     let power = max(min(f64::cast_from(y) * log, 160.0f64), -160.0f64);
+    // Of ±1 also where y is infinite.
+    let power = select(size == 1.0f32, 0.0f64, power);
     let whole = (power + 0.5f64).floor();
     let half = i32::cast_from(whole) / 2i32;
     let other = i32::cast_from(whole) - half;
@@ -242,7 +263,7 @@ fn nvptx_pow(x: f32, y: f32) -> f32 {
     let whole_power = y.floor() == y;
     result = select(x < 0.0f32 && odd, -result, result);
     result = select((x < 0.0f32 && !whole_power) || x.is_nan() || y.is_nan(), f32::NAN, result);
-    select(y == 0.0f32, 1.0f32, result)
+    select(y == 0.0f32 || x == 1.0f32, 1.0f32, result)
 }
 
 #[cube]
@@ -250,7 +271,7 @@ fn abs_of(x: f32) -> f32 {
     max(x, -x)
 }
 
-/// 2 to the x by the device's exponential. The polynomial of [`exp2()`](super::softmax::exp2()) is not for GPUs, whose compilers
+/// 2 to the x by the device's exponential. The polynomial of [`softmax::exp2()`](crate::emit::softmax::exp2()) is not for GPUs, whose compilers
 /// may simplify its rounding by addition away, as Mesa's does.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
@@ -269,4 +290,108 @@ pub fn ln<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
         let x = x.expand.read_value(scope).into();
         unary(scope, UnaryOp::Log, x).into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Everything here of each number, and of each the power to the next.
+    #[cube(launch_unchecked)]
+    fn all_of(x: &[f32], out: &mut [f32]) {
+        let count = x.len();
+        for at in 0..count {
+            let value = x[at];
+            out[at] = nvptx_exp(value);
+            out[count + at] = nvptx_ln(value);
+            out[2 * count + at] = nvptx_tanh(value);
+            out[3 * count + at] = nvptx_sigmoid(value);
+            out[4 * count + at] = nvptx_sin_cos(value, false);
+            out[5 * count + at] = nvptx_sin_cos(value, true);
+            out[6 * count + at] = nvptx_pow(value, x[(at + 1) % count]);
+        }
+    }
+
+    #[test]
+    fn what_ptx_has_no_instruction_for() {
+        let client = cubecl::Device::cpu().expect("the workspace's features have the CPU").client();
+        let mut x = vec![0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 1e-3, 1e-8, 1e-39, -1e-39, 1e30, 88.0];
+        x.extend([
+            -88.0,
+            -103.0,
+            1000.0,
+            1e5,
+            -1e5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+            7.0,
+            f32::NAN,
+            0.0,
+            0.0,
+        ]);
+        x.extend([
+            -7.0,
+            2.5,
+            0.0,
+            -2.0,
+            1.0,
+            1e-3,
+            -40.0,
+            1.5,
+            100.0,
+            10.0,
+            31.4,
+            f32::INFINITY,
+            -1.0,
+            f32::INFINITY,
+            0.5,
+        ]);
+        x.extend((0..2000).map(|at| (at as f32 - 1000.0) * 0.0371));
+        x.extend((0..2000).map(|at| ((at * 7919) % 2003) as f32 * 0.004));
+        let count = x.len();
+        let input = client.create_from_slice(bytes(&x));
+        let output = client.empty(7 * count * 4);
+        // SAFETY: the lengths are the buffers'.
+        unsafe {
+            let (input, out) =
+                (BufferArg::from_raw_parts(input, count), BufferArg::from_raw_parts(output.clone(), 7 * count));
+            all_of::launch_unchecked(&client, CubeCount::new_single(), CubeDim::new_1d(1), input, out);
+        }
+        let read = client.read_one(output).unwrap();
+        let got: Vec<f32> = read.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        type Function = fn(f64, f64) -> f64;
+        let functions: [(&str, Function); 7] = [
+            ("exp", |x, _| x.exp()),
+            ("ln", |x, _| x.ln()),
+            ("tanh", |x, _| x.tanh()),
+            ("sigmoid", |x, _| 1.0 / (1.0 + (-x).exp())),
+            ("sin", |x, _| x.sin()),
+            ("cos", |x, _| x.cos()),
+            ("pow", f64::powf),
+        ];
+        let mut wrong: Vec<String> = Vec::new();
+        for (function, (name, want)) in functions.into_iter().enumerate() {
+            for at in 0..count {
+                let (a, b) = (x[at], x[(at + 1) % count]);
+                let (got, want) = (f64::from(got[function * count + at]), want(a.into(), b.into()));
+                let as_f32 = f64::from(want as f32);
+                let close = (got - want).abs() <= f64::max(2e-6 * want.abs(), 1e-6);
+                // Logarithms of subnormal numbers are the CPU's own affair.
+                let subnormal = a != 0.0 && a.abs() < f32::MIN_POSITIVE;
+                if ["sin", "cos"].contains(&name) && a.is_finite() && a.abs() > 1e9 {
+                    continue;
+                }
+                if !(close || got == as_f32 || (got.is_nan() && want.is_nan()) || (subnormal && name == "ln")) {
+                    wrong.push(format!("{name} of {a} ({b}): {got}, expected {want}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    }
+
+    fn bytes(numbers: &[f32]) -> &[u8] {
+        // SAFETY: any byte of a float is a byte.
+        unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), 4 * numbers.len()) }
+    }
 }

@@ -11,6 +11,8 @@
 
 pub mod arguments;
 pub mod bounds;
+#[cfg(feature = "emit")]
+mod canonical;
 pub mod cpu;
 #[cfg(feature = "emit")]
 mod cpu_text;

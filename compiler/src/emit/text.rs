@@ -1,16 +1,17 @@
 //! A kernel's text for a target, without a device: CubeCL's compilers run on the kernel's definition.
 //!
-//! The same program gives the same text. Two things would differ otherwise: the name of the entry point, whose end CubeCL makes from a
-//! hash that changes with its dependencies, is the program's; and LLVM's text for the CPU is what there is before LLVM looks at the
-//! machine.
+//! The same program gives the same text. Three things would differ otherwise: the name of the entry point, whose end CubeCL makes from a
+//! hash that changes with its dependencies, is the program's; C++ is brought into one order; and LLVM's text for the CPU is what there is
+//! before LLVM looks at the machine.
 
 use super::arguments::Compiled;
+use super::canonical::canonical;
 use super::cpu_text;
 use super::definition::define;
 use super::header::header;
 use super::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
 use crate::device_model::DeviceModel;
-use crate::ir::Element;
+use crate::ir::{Element, Program};
 use crate::schedule::Schedule;
 use crate::target::Target;
 use cubecl::Compiler;
@@ -39,11 +40,14 @@ pub enum TextError {
     /// A device that does not run the language.
     #[error("`{0}` does not run it")]
     Model(&'static str),
-    /// A program without a schedule, or with one that the target has no kernel for.
-    #[error("it has no kernel with the schedule {0}")]
-    Schedule(String),
+    /// A program with a schedule that the target has no kernel for.
+    #[error("it has no kernel with the schedule `{0}`")]
+    Schedule(&'static str),
+    /// A program without a schedule.
+    #[error("the program has no schedule")]
+    NoSchedule,
     /// An element type that the target lacks.
-    #[error("`{model}` has no {element}")]
+    #[error("`{model}` has no {element} there")]
     Element {
         /// The device.
         model: &'static str,
@@ -55,11 +59,11 @@ pub enum TextError {
     Compiler(String),
 }
 
-/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+/// The schedule of `program`, where there can be a kernel of it for `target` on `model`, as far as is known without compiling it.
 ///
 /// # Errors
-/// [`TextError`], where the target or the device cannot express it.
-pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
+/// [`TextError`], but for [`TextError::Compiler`].
+pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<Schedule, TextError> {
     if !target.runs_on(model) {
         return Err(TextError::Model(model.name));
     }
@@ -67,16 +71,26 @@ pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<K
     if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
         return Err(TextError::Element { model: model.name, element: element.name() });
     }
-    let schedule = match program.schedule {
-        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => schedule,
-        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => schedule,
-        Some(schedule) => return Err(TextError::Schedule(format!("`{}`", schedule.name()))),
-        None => return Err(TextError::Schedule("of nobody's choice".into())),
-    };
+    match program.schedule {
+        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
+        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
+        Some(schedule) => Err(TextError::Schedule(schedule.name())),
+        None => Err(TextError::NoSchedule),
+    }
+}
+
+/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+///
+/// # Errors
+/// [`TextError`], where the target or the device cannot express it.
+pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
+    let schedule = check(target, model, program)?;
     let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
-    let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &program.name));
+    // Names of Rust may have any letter, and PTX only ASCII.
+    let name: String = program.name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
+    let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &name));
     let header = header(target, model, program, schedule, kernel.shared_bytes);
-    let body = kernel.text.replace(&kernel.entry, &program.name);
+    let body = kernel.text.replace(&kernel.entry, &name);
     Ok(KernelText { text: format!("{header}\n{}\n", body.trim()), words })
 }
 
@@ -139,7 +153,7 @@ where
         >,
 {
     let kernel = CppCompiler::<T>::default().compile(definition, &cpp_options(model, target)).map_err(first_line)?;
-    Ok((kernel.to_string(), None, Some(kernel.shared_memory_size)))
+    Ok((canonical(&kernel.to_string()), None, Some(kernel.shared_memory_size)))
 }
 
 /// The error without the backtrace below it.
