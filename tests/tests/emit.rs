@@ -2,7 +2,7 @@
 //! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
-use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
 use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target};
 use purview_examples::{GALLERY, causal::causal};
 use purview_tests::devices;
@@ -127,7 +127,7 @@ fn what_a_target_cannot_express_is_an_error_that_names_it() {
 
 /// The smallest that show everything.
 const TINY_CUBE: CubeSchedule = 
-    CubeSchedule { unit_rows: 2, unit_columns: 2, rows: 4, keys: 4, chunk: 8, planes: Planes::Unused };
+    CubeSchedule { unit_rows: 2, unit_columns: 2, rows: 4, keys: 4, chunk: 8, planes: Planes::Unused, products: Products::Units };
 const TINY_CPU: CpuSchedule = CpuSchedule { lanes: 4, vectors: 2, keys: 8, rows: 2 };
 
 #[test]
