@@ -1,7 +1,9 @@
 //! Kernels as text, for devices that are not here.
 
 use crate::error::Error;
-use crate::schedule::{self, Schedule};
+#[cfg(feature = "emit")]
+use crate::schedule;
+use crate::schedule::Schedule;
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::ir::Operands;
@@ -38,7 +40,6 @@ pub(crate) fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> R
 
 #[cfg(not(feature = "emit"))]
 pub(crate) fn schedule_for(target: Target, _: &DeviceModel, _: &Operands) -> Result<Schedule, Error> {
-    let _ = schedule::choose_for;
     Err(error(target, "turn on purview's feature `emit`"))
 }
 
