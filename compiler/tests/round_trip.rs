@@ -180,11 +180,10 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     prop_oneof![
         (size.clone(), size.clone(), size.clone(), size.clone())
             .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
-        (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size)).prop_map(
-            |(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
+        (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size))
+            .prop_map(|(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
                 Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })
-            }
-        ),
+            }),
     ]
 }
 
