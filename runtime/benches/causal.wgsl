@@ -30,7 +30,8 @@ const LN_2 = 0.6931471805599453;
 @group(0) @binding(3) var<storage, read_write> output: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> lse: array<vec4f>;
 
-// Qᵀ and Pᵀ: a row for each element of the head dim, or for each key, with a vec4 for each unit.
+// Qᵀ and Pᵀ: a row for each element of the head dim, or for each key, with a vec4 for each unit. A unit reads what it wrote
+// itself, so there are no barriers.
 var<workgroup> queries: array<vec4f, DIM * PITCH>;
 var<workgroup> weights: array<vec4f, KEYS * PITCH>;
 
@@ -113,20 +114,24 @@ fn causal(
             weights[j * PITCH + unit] = weight;
         }
 
-        // Oᵀ += Vᵀ·Pᵀ, with four keys' values in the registers of the plane at a time.
+        // Oᵀ += Vᵀ·Pᵀ. The 64 sums are more than a CPU's registers hold. A plane has the values of four keys at a time, and each
+        // sum takes those of all four before the next sum: it comes and goes once for four keys.
         for (var j = 0u; j < KEYS; j += STEP) {
             var held: array<vec4f, HELD>;
             for (var part = 0u; part < HELD; part++) { // unroll
                 held[part] = value[(head + key0 + j) * VECTORS + part * UNITS + unit];
             }
+            var weight: array<vec4f, STEP>;
             for (var r = 0u; r < STEP; r++) { // unroll
-                let weight = weights[(j + r) * PITCH + unit];
-                for (var x = 0u; x < VECTORS; x++) { // unroll
+                weight[r] = weights[(j + r) * PITCH + unit];
+            }
+            for (var x = 0u; x < VECTORS; x++) { // unroll
+                for (var r = 0u; r < STEP; r++) { // unroll
                     let v = subgroupShuffle(held[(r * VECTORS + x) / UNITS], (r * VECTORS + x) % UNITS);
-                    sums[4u * x] = fma(weight, vec4f(v.x), sums[4u * x]);
-                    sums[4u * x + 1u] = fma(weight, vec4f(v.y), sums[4u * x + 1u]);
-                    sums[4u * x + 2u] = fma(weight, vec4f(v.z), sums[4u * x + 2u]);
-                    sums[4u * x + 3u] = fma(weight, vec4f(v.w), sums[4u * x + 3u]);
+                    sums[4u * x] = fma(weight[r], vec4f(v.x), sums[4u * x]);
+                    sums[4u * x + 1u] = fma(weight[r], vec4f(v.y), sums[4u * x + 1u]);
+                    sums[4u * x + 2u] = fma(weight[r], vec4f(v.z), sums[4u * x + 2u]);
+                    sums[4u * x + 3u] = fma(weight[r], vec4f(v.w), sums[4u * x + 3u]);
                 }
             }
         }
