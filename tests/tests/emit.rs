@@ -126,7 +126,7 @@ fn what_a_target_cannot_express_is_an_error_that_names_it() {
 }
 
 /// The smallest that show everything.
-const TINY_CUBE: CubeSchedule =
+const TINY_CUBE: CubeSchedule = 
     CubeSchedule { unit_rows: 2, unit_columns: 2, rows: 4, keys: 4, chunk: 8, planes: Planes::Unused };
 const TINY_CPU: CpuSchedule = CpuSchedule { lanes: 4, vectors: 2, keys: 8, rows: 2 };
 
