@@ -55,6 +55,35 @@ pub struct CubeSchedule {
     pub chunk: usize,
     /// What the units of a plane do for each other.
     pub planes: Planes,
+    /// What multiplies.
+    pub products: Products,
+}
+
+/// What the two products of the `cube` schedule are computed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Products {
+    /// Each unit multiplies and adds its own.
+    #[default]
+    Units,
+    /// Planes multiply small matrices of the operands' type, accumulated in f32: `[m, k] × [k, n]`. The weights are rounded to that
+    /// type, so they must not be greater than 1, as those of a softmax.
+    Matrices {
+        /// Rows of the product: keys, or elements of the values.
+        m: usize,
+        /// Its columns: queries.
+        n: usize,
+        /// What is summed over.
+        k: usize,
+    },
+}
+
+impl fmt::Display for Products {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Products::Units => f.write_str("units"),
+            Products::Matrices { m, n, k } => write!(f, "matrices({m}, {n}, {k})"),
+        }
+    }
 }
 
 /// What the units of a plane do for each other.
@@ -128,9 +157,15 @@ impl CubeSchedule {
         self.chunk / Self::WIDTH | 1
     }
 
-    /// Whether keys and values pass through shared memory.
+    /// Whether keys and values pass through shared memory a chunk at a time.
     pub fn stages(&self) -> bool {
         !matches!(self.planes, Planes::Share(_))
+    }
+
+    /// From a row of `dim` elements in shared memory, where matrices are read from, to the next: whole matrices, padded by 8 against bank
+    /// conflicts, which keeps rows of 16-bit elements at multiples of 16 bytes.
+    pub fn matrix_pitch(dim: usize, size: usize) -> usize {
+        dim.next_multiple_of(size) + 8
     }
 
     /// Whether reductions along a row pass through shared memory.
@@ -139,11 +174,19 @@ impl CubeSchedule {
     }
 
     /// The shared memory of a cube, in bytes: the queries, a chunk of keys or values, the weights, and a number per query and unit
-    /// column for reductions.
+    /// column for reductions. With matrices the products are there too.
     pub fn shared_bytes(&self, operands: &Operands) -> usize {
+        let partial = if self.reduces_in_memory() { self.queries() * self.unit_columns } else { 0 };
+        if let Products::Matrices { m, k, .. } = self.products {
+            let Operands { element, qk_dim, v_dim } = *operands;
+            let pitch = Self::matrix_pitch(qk_dim, k).max(Self::matrix_pitch(v_dim, m));
+            let query = self.queries() * Self::matrix_pitch(qk_dim, k);
+            let row = Self::matrix_pitch(self.queries(), 1);
+            let product = self.keys.max(v_dim.next_multiple_of(m)) * row;
+            return element.size() * (query + self.keys * pitch + self.keys * row) + 4 * (product + partial);
+        }
         let vectors = self.query_vectors(operands.qk_dim) + self.weight_vectors();
         let staged = if self.stages() { self.keys * self.chunk_pitch() * Self::WIDTH } else { 0 };
-        let partial = if self.reduces_in_memory() { self.queries() * self.unit_columns } else { 0 };
         4 * (self.rows * vectors + partial) + operands.element.size() * staged
     }
 }

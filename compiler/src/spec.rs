@@ -179,6 +179,11 @@ pub enum Accumulator {
 }
 
 impl Accumulator {
+    /// Whether no weight is greater than 1.
+    pub fn is_bounded(&self) -> bool {
+        matches!(self, Accumulator::Softmax { .. })
+    }
+
     /// The name it has in a program.
     pub fn name(&self) -> &'static str {
         match self {

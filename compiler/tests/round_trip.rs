@@ -9,7 +9,7 @@ use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
     Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp,
 };
-use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
 use purview_compiler::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, type_of};
 use std::sync::LazyLock;
@@ -180,16 +180,20 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     prop_oneof![
         (size.clone(), size.clone(), size.clone(), size.clone())
             .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
-        (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size)).prop_map(
-            |(unit_rows, unit_columns, rows, keys, chunk, planes)| {
-                Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes })
-            }
-        ),
+        (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size))
+            .prop_map(|(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
+                Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })
+            }),
     ]
 }
 
 fn planes(size: impl Strategy<Value = usize>) -> impl Strategy<Value = Planes> {
     prop_oneof![Just(Planes::Unused), Just(Planes::Reduce), size.prop_map(Planes::Share)]
+}
+
+fn products(size: impl Strategy<Value = usize> + Clone) -> impl Strategy<Value = Products> {
+    let matrices = (size.clone(), size.clone(), size).prop_map(|(m, n, k)| Products::Matrices { m, n, k });
+    prop_oneof![Just(Products::Units), matrices]
 }
 
 fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {

@@ -253,7 +253,7 @@ impl AnyAttention {
     pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
         match self.options.schedule {
             Some(schedule) => Ok(schedule),
-            None => emit::schedule_for(target, model, &shape.operands()),
+            None => emit::schedule_for(target, model, &shape.operands(), self.spec.accumulator.is_bounded()),
         }
     }
 
@@ -269,7 +269,7 @@ impl AnyAttention {
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
         let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
-            None => schedule::choose(device, &operation.operands)?,
+            None => schedule::choose(device, &operation.operands, self.spec.accumulator.is_bounded())?,
         };
         schedule::check(device, schedule, &operation.operands)?;
         let compile =

@@ -1,7 +1,9 @@
 //! Kernels as text, for devices that are not here.
 
 use crate::error::Error;
-use crate::schedule::{self, DevicePlanes, Schedule};
+use crate::schedule::Schedule;
+#[cfg(feature = "emit")]
+use crate::schedule::{self, DevicePlanes};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::ir::Operands;
@@ -16,14 +18,19 @@ pub struct KernelText {
     pub words: Option<Vec<u32>>,
 }
 
-/// The schedule for `model`, as it would be chosen on such a device.
+/// The schedule for `model`, as it would be chosen on such a device; `bounded` as for [`schedule::choose`].
 #[cfg(feature = "emit")]
-pub(crate) fn schedule_for(target: Target, model: &DeviceModel, operands: &Operands) -> Result<Schedule, Error> {
+pub(crate) fn schedule_for(
+    target: Target,
+    model: &DeviceModel,
+    operands: &Operands,
+    bounded: bool,
+) -> Result<Schedule, Error> {
     if !target.runs_on(model) {
         return Err(error(target, format!("`{}` does not run it", model.name)));
     }
     let properties = purview_compiler::emit::properties::device_properties(model, target);
-    schedule::choose_for(&properties, DevicePlanes::of(&properties), operands)
+    schedule::choose_for(&properties, DevicePlanes::of(&properties), operands, bounded)
 }
 
 /// The text of `program`'s kernel.
@@ -40,8 +47,7 @@ pub(crate) fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> R
 }
 
 #[cfg(not(feature = "emit"))]
-pub(crate) fn schedule_for(target: Target, _: &DeviceModel, _: &Operands) -> Result<Schedule, Error> {
-    let _ = schedule::choose_for;
+pub(crate) fn schedule_for(target: Target, _: &DeviceModel, _: &Operands, _: bool) -> Result<Schedule, Error> {
     Err(error(target, "turn on purview's feature `emit`"))
 }
 

@@ -3,11 +3,12 @@
 use crate::device::Device;
 use crate::error::Error;
 use crate::launch::Operation;
-use cubecl::ir::features::Plane;
+use cubecl::CubeElement;
+use cubecl::ir::features::{MmaConfig, Plane};
 use cubecl::ir::{DeviceProperties, HardwareProperties};
 use purview_compiler::emit::launch::should_split;
-use purview_compiler::ir::Operands;
-pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Schedule};
+use purview_compiler::ir::{Element, Operands};
+pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Products, Schedule};
 
 /// The vector registers of a CPU's core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,15 @@ impl VectorRegisters {
 }
 
 /// The `cube` schedule that fits WebGPU's default limits with room to spare.
-pub const SMALL_CUBE: CubeSchedule =
-    CubeSchedule { unit_rows: 4, unit_columns: 4, rows: 4, keys: 16, chunk: 16, planes: Planes::Unused };
+pub const SMALL_CUBE: CubeSchedule = CubeSchedule {
+    unit_rows: 4,
+    unit_columns: 4,
+    rows: 4,
+    keys: 16,
+    chunk: 16,
+    planes: Planes::Unused,
+    products: Products::Units,
+};
 
 /// What a device's planes are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,25 +77,37 @@ impl DevicePlanes {
     }
 }
 
-/// The schedule for `device` and such operands.
+/// The schedule for `device` and such operands. `bounded` says that no weight is greater than 1, as with a softmax: then products may
+/// be by matrices of the operands' type, to which weights are rounded.
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device, operands: &Operands) -> Result<Schedule, Error> {
-    choose_for(device.client().properties(), device.planes(), operands)
+pub fn choose(device: &Device, operands: &Operands, bounded: bool) -> Result<Schedule, Error> {
+    choose_for(device.client().properties(), device.planes(), operands, bounded)
 }
 
-/// The schedule for a device with these properties and such operands.
+/// The schedule for a device with these properties and such operands; `bounded` as for [`choose`].
 ///
 /// # Errors
 /// As [`choose`].
-pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, operands: &Operands) -> Result<Schedule, Error> {
+pub fn choose_for(
+    properties: &DeviceProperties,
+    planes: DevicePlanes,
+    operands: &Operands,
+    bounded: bool,
+) -> Result<Schedule, Error> {
     let hardware = &properties.hardware;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    let fits = |cube: &CubeSchedule| misfit(hardware, planes, operands, *cube).is_none();
+    let fits = |cube: &CubeSchedule| misfit(properties, planes, operands, *cube).is_none();
     let outputs = |cube: &CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
+    if let Some(products) = matrices(properties, planes, operands).filter(|_| bounded) {
+        let multiplying = cubes(planes).into_iter().map(|cube| CubeSchedule { products, ..cube });
+        if let Some(cube) = multiplying.into_iter().find(|cube| fits(cube) && outputs(cube) <= most_outputs(planes)) {
+            return Ok(Schedule::Cube(cube));
+        }
+    }
     let mut candidates = cubes(planes);
     // The output stays in a unit's registers; where that takes too many in all schedules, the least will do.
     let place = candidates.iter().position(|cube| fits(cube) && outputs(cube) <= most_outputs(planes));
@@ -115,7 +135,7 @@ fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
     let cube = |(unit_rows, unit_columns, rows, keys, chunk)| {
         let reduce = unit_columns > 1 && unit_columns <= planes.least();
         let planes = if reduce { Planes::Reduce } else { share };
-        CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes }
+        CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products: Products::Units }
     };
     if let DevicePlanes::Cheap(size) = planes {
         // Each unit has queries of its own. 16 keys: twice as many cost more registers than they save loads.
@@ -134,6 +154,27 @@ fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
     sizes.into_iter().map(cube).collect()
 }
 
+/// The matrices that a device multiplies, if it lists any for such operands: 16×16×16, or 8×8×8. Where planes are [`DevicePlanes::Cheap`]
+/// a CPU multiplies them, which is not faster.
+fn matrices(properties: &DeviceProperties, planes: DevicePlanes, operands: &Operands) -> Option<Products> {
+    let DevicePlanes::AtLeast(_) = planes else { return None };
+    let mut sizes = [16, 8].into_iter().map(|size| Products::Matrices { m: size, n: size, k: size });
+    sizes.find(|products| lists(properties, operands, *products))
+}
+
+/// Whether a device lists the matrices of `products` for such operands.
+fn lists(properties: &DeviceProperties, operands: &Operands, products: Products) -> bool {
+    let Products::Matrices { m, n, k } = products else { return true };
+    let element = match operands.element {
+        Element::F32 => return false,
+        Element::F16 => half::f16::cube_type(),
+        Element::Bf16 => half::bf16::cube_type(),
+    };
+    let (m, n, k) = (m as u32, n as u32, k as u32);
+    let cd_type = f32::cube_type();
+    properties.features.matmul.cmma.contains(&MmaConfig { a_type: element, b_type: element, cd_type, m, n, k })
+}
+
 /// The most elements of the output that a unit keeps: a quarter of a GPU's 255 registers, which leaves as many for the scores and what
 /// they are made of; on a CPU they are in the first-level cache.
 fn most_outputs(planes: DevicePlanes) -> usize {
@@ -145,11 +186,12 @@ fn most_outputs(planes: DevicePlanes) -> usize {
 
 /// Why a device can't run `cube` for such operands; `None` where it can.
 fn misfit(
-    hardware: &HardwareProperties,
+    properties: &DeviceProperties,
     planes: DevicePlanes,
     operands: &Operands,
     cube: CubeSchedule,
 ) -> Option<String> {
+    let hardware = &properties.hardware;
     let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
     let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
     let (needed, there) = (cube.shared_bytes(operands), hardware.max_shared_memory_size);
@@ -168,6 +210,15 @@ fn misfit(
     };
     if !planes_fit {
         return Some(format!("its use of planes, `{}`, does not fit the device's, {planes:?}", cube.planes));
+    }
+    if let Products::Matrices { m, n, k } = cube.products {
+        let whole = divides(cube.keys, m) && divides(cube.keys, k) && divides(cube.queries(), n);
+        if !whole || !cube.stages() {
+            return Some("its matrices must divide the keys and the queries, and planes not share keys".into());
+        }
+        if !lists(properties, operands, cube.products) {
+            return Some(format!("the device has no `{}` of {}", cube.products, operands.element.name()));
+        }
     }
     if needed > there {
         return Some(format!("it needs {needed} bytes of shared memory, the device has {there}"));
@@ -249,7 +300,7 @@ pub fn check_for(
         Schedule::Cube(_) if is_cpu => {
             Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
-        Schedule::Cube(cube) => misfit(hardware, planes, operands, cube),
+        Schedule::Cube(cube) => misfit(properties, planes, operands, cube),
     };
     reason.map_or(Ok(()), |reason| Err(Error::Schedule { schedule: schedule.to_string(), reason }))
 }
@@ -262,7 +313,6 @@ pub(crate) fn cores(device: &Device) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purview_compiler::ir::{Element, Operands};
     use purview_compiler::launch::Keys;
 
     #[test]

@@ -2,7 +2,7 @@
 //! compared with the golden one. The page is `tests/browser/kernel.html`.
 
 use purview::golden::relative_error;
-use purview::schedule::{SMALL_CUBE, Schedule};
+use purview::schedule::{CubeSchedule, SMALL_CUBE, Schedule};
 use purview::{Arguments, Device, Shape, Target};
 use purview_examples::GALLERY;
 use purview_tests::compare::tolerance;
@@ -88,8 +88,10 @@ fn causal_in_chromium() {
 fn arguments(shape: &Shape, buffer_lengths: Vec<u32>) -> BTreeMap<&'static str, Vec<u32>> {
     let &Shape { heads, queries, qk_dim, v_dim, .. } = shape;
     let keys = shape.keys[0];
-    // Its start, and the strides of batch, head, row and column.
-    let operand = |heads: usize, rows: usize, dim: usize| [0, heads * rows * dim, rows * dim, dim, 1];
+    // Its start, and the strides of batch, head and row, in vectors, and of columns.
+    let width = CubeSchedule::WIDTH;
+    let operand =
+        |heads: usize, rows: usize, dim: usize| [0, heads * rows * dim / width, rows * dim / width, dim / width, 1];
     let mut sizes = Vec::new();
     sizes.extend(operand(heads, queries, qk_dim));
     sizes.extend(operand(shape.kv_heads, keys, qk_dim));

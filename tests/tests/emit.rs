@@ -2,7 +2,7 @@
 //! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
-use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
 use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target};
 use purview_examples::{GALLERY, causal::causal};
 use purview_tests::devices;
@@ -20,8 +20,6 @@ fn attentions(shape: &Shape) -> Vec<AnyAttention> {
 
 /// Every variant on `target`, in f32 twice, and in each of `more` types.
 fn every_variant(target: Target, more: &[Element]) {
-    // No CUDA toolkit is needed, so that none is looked for where one is.
-    assert_eq!(std::env::var_os("CUDA_PATH"), None, "unset CUDA_PATH to see that it is not needed");
     for attention in attentions(&shape(Element::F32)) {
         let name = &attention.spec().name;
         let text = |element| match attention.emit(target, &shape(element)) {
@@ -54,9 +52,17 @@ fn every_variant_as_cuda() {
     every_variant(Target::Cuda, &[Element::F16, Element::Bf16]);
 }
 
+/// In a process of its own that finds no CUDA toolkit, also where there is one.
 #[test]
 fn every_variant_as_ptx() {
-    every_variant(Target::Ptx, &[Element::F16, Element::Bf16]);
+    const NOWHERE: &str = "/no/cuda/toolkit";
+    if std::env::var_os("CUDA_PATH").is_some_and(|path| path == NOWHERE) {
+        return every_variant(Target::Ptx, &[Element::F16, Element::Bf16]);
+    }
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    let process = process.args(["--exact", "every_variant_as_ptx", "--nocapture"]).env("CUDA_PATH", NOWHERE);
+    let output = process.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -126,8 +132,15 @@ fn what_a_target_cannot_express_is_an_error_that_names_it() {
 }
 
 /// The smallest that show everything.
-const TINY_CUBE: CubeSchedule = 
-    CubeSchedule { unit_rows: 2, unit_columns: 2, rows: 4, keys: 4, chunk: 8, planes: Planes::Unused };
+const TINY_CUBE: CubeSchedule = CubeSchedule {
+    unit_rows: 2,
+    unit_columns: 2,
+    rows: 4,
+    keys: 4,
+    chunk: 8,
+    planes: Planes::Unused,
+    products: Products::Units,
+};
 const TINY_CPU: CpuSchedule = CpuSchedule { lanes: 4, vectors: 2, keys: 8, rows: 2 };
 
 #[test]

@@ -53,8 +53,9 @@ fn wgpu_f32() {
 
 #[test]
 fn wgpu_f16() {
-    for devices::Described { device, what } in devices::wgpu_all("wgpu_f16") {
-        check_if_supported(&device, &what, Element::F16);
+    // Without planes the kernels differ as much in f32.
+    if let Some(devices::Described { device, what }) = devices::wgpu_all("wgpu_f16").first() {
+        check_if_supported(device, what, Element::F16);
     }
 }
 

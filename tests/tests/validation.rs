@@ -413,7 +413,7 @@ fn specifications_without_a_program() {
 fn a_text_that_cannot_be_made() {
     let shape = Shape::new(1, 2, 64, 16);
     full().emit(Target::Wgsl, &shape).unwrap();
-    let message = "no text for the target `wgsl`: WGSL has no bf16";
+    let message = "no text for the target `wgsl`: `webgpu` has no bf16 there";
     refused(full().emit(Target::Wgsl, &shape.with_element(Element::Bf16)), message);
 }
 

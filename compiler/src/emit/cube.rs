@@ -3,7 +3,8 @@
 //! The units of a cube form a grid of `unit_rows × unit_columns`. A unit owns the scores of `rows` queries and
 //! `keys / unit_columns` keys, and the same queries' part of the output. As in the `cpu` schedule everything is transposed, with
 //! vectors over the queries, here those of one unit: a map or a mask is evaluated for all of them at once, and the maximum is
-//! found lane by lane. [`cube_products`](super::cube_products) has the two products, and where their operands come from.
+//! found lane by lane. [`cube_products`](super::cube_products) has the two products, and where their operands come from;
+//! [`cube_matrices`](super::cube_matrices) has them by cooperative matrices. All else is here, and the same.
 //!
 //! ```text
 //! stage Qᵀ
@@ -19,13 +20,13 @@
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use super::count_kernel;
-use super::cube_products::{Keys, Stage, W, accumulate, dot_products, retag, stage_queries, vectors_of};
+use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
 use super::math::exp2_native;
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden, log_sum_exp};
-use crate::ir::{Accumulator, KeyLoop};
-use crate::schedule::{CubeSchedule, Planes};
+use crate::ir::{Accumulator, KeyLoop, Operands};
+use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
 
 /// One lane: what is the same for all of a unit's queries, or of one of them.
@@ -101,7 +102,12 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         factor = parameters.float::<R>(&place, factor, comptime![program.query_scale.clone().unwrap()]);
     }
     let query_base = query.start + batch * query.batch + head * query.head;
-    stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, factor, operands, schedule);
+    if comptime![schedule.products == Products::Units] {
+        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, factor, operands, schedule);
+    } else {
+        let matrices = &mut stage.matrices[0];
+        matrices.stage_queries::<V>(query, query_base, row0, last_row, operands, schedule);
+    }
     let mut tile = begin::<R>(parameters, &place, unit, comptime![program.clone()], schedule);
 
     #[unroll]
@@ -126,7 +132,12 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                     first: key0,
                     last: pair.len - 1,
                 };
-                dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
+                if comptime![schedule.products == Products::Units] {
+                    dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
+                } else {
+                    let matrices = &mut stage.matrices[0];
+                    matrices.dot_products::<R, V>(&mut tile, &pair.key, keys, factor, unit, operands, schedule);
+                }
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
@@ -147,15 +158,13 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                         }
                     }
                 }
-                weigh::<E, R>(
-                    &mut tile,
-                    &mut stage,
-                    unit,
-                    comptime![program.accumulator.clone()],
-                    operands.v_dim,
-                    schedule,
-                );
-                accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
+                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.accumulator.clone()], operands, schedule);
+                if comptime![schedule.products == Products::Units] {
+                    accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
+                } else {
+                    let matrices = &mut stage.matrices[0];
+                    matrices.accumulate::<R, V>(&mut tile, &pair.value, keys, unit, operands, schedule);
+                }
             }
             key0 = tiles.next::<R>(
                 parameters,
@@ -264,7 +273,7 @@ fn weigh<E: Float, R: Size>(
     stage: &mut Stage<E, R>,
     unit: Unit,
     #[comptime] accumulator: Accumulator,
-    #[comptime] v_dim: usize,
+    #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
@@ -279,7 +288,7 @@ fn weigh<E: Float, R: Size>(
         tile.maximum = maximum;
         tile.sum = tile.sum * rescale;
         #[unroll]
-        for at in 0..comptime![outputs(v_dim, schedule)] {
+        for at in 0..comptime![outputs(operands.v_dim, schedule)] {
             tile.output[at] = tile.output[at] * rescale;
         }
         #[unroll]
@@ -292,7 +301,12 @@ fn weigh<E: Float, R: Size>(
     for column in 0..columns {
         sum += tile.scores[column];
         let key = column * comptime![schedule.unit_columns] + unit.column;
-        stage.weights[key * comptime![schedule.pitch()] + unit.row] = tile.scores[column];
+        if comptime![schedule.products == Products::Units] {
+            put_weights::<E, R>(stage, tile.scores[column], key, unit, schedule);
+        } else {
+            let matrices = &mut stage.matrices[0];
+            matrices.put_weights::<R>(tile.scores[column], key, unit, operands, schedule);
+        }
     }
     tile.sum = sum;
 }

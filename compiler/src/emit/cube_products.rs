@@ -7,8 +7,9 @@
 
 use super::arguments::Operand;
 use super::cube::{Unit, UnitTile};
+use super::cube_matrices::MatrixStage;
 use crate::ir::Operands;
-use crate::schedule::{CubeSchedule, Planes};
+use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
 
 /// The lanes of a vector along the head dim.
@@ -22,12 +23,14 @@ pub fn vectors_of(dim: usize) -> usize {
 /// Shared memory.
 #[derive(CubeType)]
 pub struct Stage<E: Float, R: Size> {
-    /// The queries, as [`CubeSchedule::query_vectors`] describes.
-    pub query: Shared<[Vector<f32, R>]>,
+    /// The queries, as [`CubeSchedule::query_vectors`] describes. This, the next and the weights there are for products by units.
+    query: Sequence<Shared<[Vector<f32, R>]>>,
     /// A chunk of the keys, or of the values, `[keys, chunk_pitch]`; where they are not staged, nothing.
     key_value: Sequence<Shared<[Vector<E, W>]>>,
     /// The weights of the tile, as [`CubeSchedule::weight_vectors`] describes.
-    pub weights: Shared<[Vector<f32, R>]>,
+    weights: Sequence<Shared<[Vector<f32, R>]>>,
+    /// What there is for products by matrices.
+    pub matrices: Sequence<MatrixStage<E>>,
     /// A vector for each unit, for reductions along a row; where they are not in memory, nothing.
     pub partial: Sequence<Shared<[Vector<f32, R>]>>,
 }
@@ -36,20 +39,24 @@ pub struct Stage<E: Float, R: Size> {
 impl<E: Float, R: Size> Stage<E, R> {
     /// Room for one.
     pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CubeSchedule) -> Stage<E, R> {
+        let mut query = Sequence::new();
         let mut key_value = Sequence::new();
-        if comptime![schedule.stages()] {
-            key_value.push(Shared::new_slice(comptime![schedule.keys * schedule.chunk_pitch()]));
+        let mut weights = Sequence::new();
+        let mut matrices = Sequence::new();
+        if comptime![schedule.products == Products::Units] {
+            query.push(Shared::new_slice(comptime![schedule.query_vectors(operands.qk_dim)]));
+            if comptime![schedule.stages()] {
+                key_value.push(Shared::new_slice(comptime![schedule.keys * schedule.chunk_pitch()]));
+            }
+            weights.push(Shared::new_slice(comptime![schedule.weight_vectors()]));
+        } else {
+            matrices.push(MatrixStage::<E>::new(operands, schedule));
         }
         let mut partial = Sequence::new();
         if comptime![schedule.reduces_in_memory()] {
             partial.push(Shared::new_slice(comptime![schedule.units()]));
         }
-        Stage::<E, R> {
-            query: Shared::new_slice(comptime![schedule.query_vectors(operands.qk_dim)]),
-            weights: Shared::new_slice(comptime![schedule.weight_vectors()]),
-            key_value,
-            partial,
-        }
+        Stage::<E, R> { query, key_value, weights, matrices, partial }
     }
 }
 
@@ -75,7 +82,7 @@ pub fn retag<E: Float, N: Size, M: Size>(vector: Vector<E, N>) -> Vector<E, M> {
 
 /// Vector `x` of the row that begins at `row`, of `dim` elements; 0 past them.
 #[cube]
-fn read<E: Float, V: Size>(
+pub fn read<E: Float, V: Size>(
     operand: &Operand<Vector<E, V>>,
     row: usize,
     x: usize,
@@ -115,6 +122,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
 ) {
     let width = comptime![CubeSchedule::WIDTH];
     let vectors = comptime![vectors_of(operands.qk_dim)];
+    let memory = &mut stage.query[0];
     let mut at = UNIT_POS as usize;
     while at < comptime![vectors * schedule.unit_rows] {
         let x = at % vectors;
@@ -132,7 +140,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
             for lane in 0..comptime![schedule.rows] {
                 column.insert(lane, rows[lane].extract(element));
             }
-            stage.query[(x * width + element) * comptime![schedule.pitch()] + unit_row] = column * factor;
+            memory[(x * width + element) * comptime![schedule.pitch()] + unit_row] = column * factor;
         }
         at += comptime![schedule.units()];
     }
@@ -242,9 +250,22 @@ fn queries_at<E: Float, R: Size>(
     let mut queries = Sequence::new();
     #[unroll]
     for element in 0..width {
-        queries.push(stage.query[(x * width + element) * comptime![schedule.pitch()] + unit.row]);
+        queries.push(stage.query[0][(x * width + element) * comptime![schedule.pitch()] + unit.row]);
     }
     queries
+}
+
+/// Leaves the weights of a unit's queries for the key in row `key` of the tile.
+#[cube]
+pub fn put_weights<E: Float, R: Size>(
+    stage: &mut Stage<E, R>,
+    weights: Vector<f32, R>,
+    key: usize,
+    unit: Unit,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let memory = &mut stage.weights[0];
+    memory[key * comptime![schedule.pitch()] + unit.row] = weights;
 }
 
 /// Adds to the scores of a unit's key number `column` the products of some elements.
@@ -295,7 +316,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
             sync_cube();
             let live = comptime![Ord::min(chunk, vectors - at * chunk).div_ceil(columns)];
             for row in 0..comptime![schedule.keys] {
-                let weights = stage.weights[row * pitch + unit.row];
+                let weights = stage.weights[0][row * pitch + unit.row];
                 #[unroll]
                 for x in 0..live {
                     let elements = Vector::cast_from(
@@ -325,7 +346,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
             }
             #[unroll]
             for key in 0..step {
-                let weights = stage.weights[(row + key) * pitch + unit.row];
+                let weights = stage.weights[0][(row + key) * pitch + unit.row];
                 #[unroll]
                 for x in 0..vectors {
                     let at = comptime![key * vectors + x];

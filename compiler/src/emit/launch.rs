@@ -122,8 +122,10 @@ impl LaunchData {
     fn width(&self, program: &Compiled) -> usize {
         let width = CubeSchedule::width_of(&program.operands);
         let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
-        let whole = operands.all(|&OperandData { start, strides: [batch, head, row, column], .. }| {
-            column == 1 && [start, batch, head, row].iter().all(|offset| offset.is_multiple_of(width))
+        let whole = operands.all(|&OperandData { ref buffer, start, strides: [batch, head, row, column] }| {
+            // A buffer without keys has no vector to bind.
+            let some = buffer.length >= width;
+            some && column == 1 && [start, batch, head, row].iter().all(|offset| offset.is_multiple_of(width))
         });
         if whole { width } else { 1 }
     }

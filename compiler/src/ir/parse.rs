@@ -21,7 +21,7 @@
 use super::print::{Precedence, RESERVED};
 use super::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
 use crate::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use crate::typing::Parameters;
 use thiserror::Error;
@@ -473,10 +473,27 @@ impl Parser {
             self.sign(",")?;
             self.words(&["planes", ":"])?;
             let planes = self.planes()?;
-            Schedule::Cube(CubeSchedule { unit_rows: a, unit_columns: b, rows: c, keys: d, chunk: e, planes })
+            self.sign(",")?;
+            self.words(&["products", ":"])?;
+            let products = self.products()?;
+            Schedule::Cube(CubeSchedule { unit_rows: a, unit_columns: b, rows: c, keys: d, chunk: e, planes, products })
         };
         self.sign(")")?;
         Ok(schedule)
+    }
+
+    fn products(&mut self) -> Result<Products, ParseError> {
+        if self.one_of(&["units", "matrices"])? == 0 {
+            return Ok(Products::Units);
+        }
+        self.sign("(")?;
+        let m = self.size()?;
+        self.sign(",")?;
+        let n = self.size()?;
+        self.sign(",")?;
+        let k = self.size()?;
+        self.sign(")")?;
+        Ok(Products::Matrices { m, n, k })
     }
 
     fn planes(&mut self) -> Result<Planes, ParseError> {

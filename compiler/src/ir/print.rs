@@ -397,9 +397,10 @@ impl Display for Schedule {
                 write!(f, "cpu(lanes: {lanes}, vectors: {vectors}, keys: {keys}, rows: {rows})")
             }
             Schedule::Cube(cube) => {
-                let crate::schedule::CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes } = cube;
+                let crate::schedule::CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products } =
+                    cube;
                 write!(f, "cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
-                write!(f, "keys: {keys}, chunk: {chunk}, planes: {planes})")
+                write!(f, "keys: {keys}, chunk: {chunk}, planes: {planes}, products: {products})")
             }
         }
     }

@@ -21,7 +21,7 @@
 
 use super::{Accumulator, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
 use crate::expr::{Expr, Type};
-use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Schedule};
+use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
 use crate::typing::type_of;
 use std::collections::HashSet;
 use thiserror::Error;
@@ -186,9 +186,10 @@ fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[
 fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
     let sizes = match schedule {
         Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows }) => vec![lanes, vectors, keys, rows],
-        Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes }) => {
+        Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products }) => {
             let plane = if let Planes::Share(size) = planes { size } else { 1 };
-            vec![unit_rows, unit_columns, rows, keys, chunk, plane]
+            let matrix = if let Products::Matrices { m, n, k } = products { m * n * k } else { 1 };
+            vec![unit_rows, unit_columns, rows, keys, chunk, plane, matrix]
         }
     };
     if sizes.contains(&0) { fail(format!("the schedule `{}` has a size of zero", schedule.name())) } else { Ok(()) }
