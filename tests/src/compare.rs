@@ -1,9 +1,12 @@
 //! A kernel's results against the reference's.
 
-use purview::golden::{Errors, relative_error};
+use crate::numbers::Numbers;
+use purview::golden::{self, Errors, relative_error};
 use purview::ir::Element;
 use purview::spec::Accumulator;
-use purview::{AnyAttention, Device, Error, Tensor};
+use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
+use purview_examples::{GALLERY, cases};
+use std::path::Path;
 
 /// Runs `attention` on `device` and gives its largest errors relative to the reference's largest magnitudes.
 ///
@@ -41,6 +44,39 @@ pub fn tolerance(element: Element) -> Errors {
         Element::Bf16 => 1.6e-2,
     };
     Errors { out, lse: Some(1e-4) }
+}
+
+/// The directory of the golden cases.
+pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+
+/// Checks every golden case on `device`, by its variant of the gallery, and panics where one is wrong.
+pub fn check_golden(device: &Device, described: &str, element: Element) {
+    let variants: Vec<(&str, Variant)> = cases::golden();
+    let mut failures = Failures::default();
+    let all = golden::load(Path::new(GOLDEN)).unwrap();
+    assert_eq!(all.len(), 30);
+    for case in all {
+        let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
+        let what = format!("{described} {element:?} {} ({})", case.name, variant.name);
+        failures.check(&what, case.run(variant, device, element), &case.tolerance(element));
+    }
+    failures.report();
+}
+
+/// Checks every variant of the gallery on `device`, with its default arguments and `shapes`, and panics where one is wrong.
+pub fn check_gallery(device: &Device, described: &str, shapes: &[Shape]) {
+    let mut failures = Failures::default();
+    for variant in GALLERY {
+        for shape in shapes {
+            let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
+            assert_eq!(attention.spec().name, variant.name);
+            let (q, pairs) = Numbers::new(3).operands(device, &attention, shape).unwrap();
+            let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
+            let what = format!("{described} {} {}×{}", variant.name, shape.queries, shape.keys[0]);
+            failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));
+        }
+    }
+    failures.report();
 }
 
 /// Collects failures, so that one does not hide the next.

@@ -1,11 +1,9 @@
 //! The gallery: its programs run, and its variants give right numbers on every device with their default arguments.
 
-use purview::ir::Element;
-use purview::{Arguments, Device, Shape, Tensor};
+use purview::Shape;
 use purview_examples::GALLERY;
-use purview_tests::compare::{Failures, compare, tolerance};
+use purview_tests::compare::{Failures, check_gallery};
 use purview_tests::devices;
-use purview_tests::numbers::Numbers;
 use std::collections::BTreeSet;
 
 type Main = fn() -> Result<(), Box<dyn std::error::Error>>;
@@ -54,30 +52,15 @@ fn variants_have_one_name_each_and_a_program() {
     assert!(sorted.is_subset(&programs));
 }
 
-fn check(device: &Device, described: &str, shapes: &[Shape]) {
-    let mut failures = Failures::default();
-    for variant in GALLERY {
-        for shape in shapes {
-            let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
-            assert_eq!(attention.spec().name, variant.name);
-            let (q, pairs) = Numbers::new(3).operands(device, &attention, shape).unwrap();
-            let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
-            let what = format!("{described} {} {}×{}", variant.name, shape.queries, shape.keys[0]);
-            failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));
-        }
-    }
-    failures.report();
-}
-
 #[test]
 fn every_variant_on_the_cpu() {
     let shape = Shape::new(2, 4, 150, 24).with_kv_heads(2).with_v_dim(20);
-    check(&devices::cpu(), "cpu", &[shape.clone(), shape.with_queries(3)]);
+    check_gallery(&devices::cpu(), "cpu", &[shape.clone(), shape.with_queries(3)]);
 }
 
 #[test]
 fn every_variant_on_wgpu() {
     for devices::Described { device, what } in devices::wgpu_all("every_variant_on_wgpu") {
-        check(&device, &what, &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
+        check_gallery(&device, &what, &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
     }
 }

@@ -1,35 +1,22 @@
 //! Every golden case, by its variant of the gallery, on every device in every type that it has. In f32 results are compared with
 //! PyTorch's; in f16 and bf16 with the f64 reference on the rounded inputs (see `GoldenCase::run`).
 
+use purview::Device;
 use purview::golden;
 use purview::ir::Element;
-use purview::{Device, Variant};
 use purview_examples::cases;
-use purview_tests::compare::Failures;
+use purview_tests::compare::{GOLDEN, check_golden};
 use purview_tests::devices;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 fn directory() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden"))
-}
-
-fn check(device: &Device, described: &str, element: Element) {
-    let variants: Vec<(&str, Variant)> = cases::golden();
-    let mut failures = Failures::default();
-    let all = golden::load(directory()).unwrap();
-    assert_eq!(all.len(), 30);
-    for case in all {
-        let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
-        let what = format!("{described} {element:?} {} ({})", case.name, variant.name);
-        failures.check(&what, case.run(variant, device, element), &case.tolerance(element));
-    }
-    failures.report();
+    Path::new(GOLDEN)
 }
 
 fn check_if_supported(device: &Device, described: &str, element: Element) {
     if device.supports(element) {
-        check(device, described, element);
+        check_golden(device, described, element);
     } else {
         eprintln!("SKIPPED: {described} has no {element:?}");
     }
@@ -44,12 +31,12 @@ fn every_case_has_a_variant() {
 
 #[test]
 fn cpu_f32() {
-    check(&devices::cpu(), "cpu", Element::F32);
+    check_golden(&devices::cpu(), "cpu", Element::F32);
 }
 
 #[test]
 fn cpu_f16() {
-    check(&devices::cpu(), "cpu", Element::F16);
+    check_golden(&devices::cpu(), "cpu", Element::F16);
 }
 
 #[test]
