@@ -154,7 +154,7 @@ impl CubeSchedule {
     /// From a key, or its value, in shared memory to the next, in vectors of [`CubeSchedule::WIDTH`]: an odd number, so that
     /// neighbours are in different banks.
     pub fn chunk_pitch(&self) -> usize {
-        self.chunk / Self::WIDTH | 1
+        (self.chunk / Self::WIDTH) | 1
     }
 
     /// Whether keys and values pass through shared memory a chunk at a time.

@@ -19,7 +19,7 @@ use cubecl::prelude::{
 };
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use purview::schedule::{self, CubeSchedule, Planes, Schedule};
+use purview::schedule::{self, CubeSchedule, Planes, Products, Schedule};
 use purview::{Device, Error, ShaderLanguage, Tensor};
 use purview_examples::causal::causal;
 use serde_json::{Value, json};
@@ -27,8 +27,15 @@ use std::process::ExitCode;
 use turns::{calls, median, time};
 
 /// The schedule that `causal.wgsl` has.
-const BY_HAND: CubeSchedule =
-    CubeSchedule { unit_rows: 8, unit_columns: 1, rows: 4, keys: 32, chunk: 4, planes: Planes::Share(8) };
+const BY_HAND: CubeSchedule = CubeSchedule {
+    unit_rows: 8,
+    unit_columns: 1,
+    rows: 4,
+    keys: 32,
+    chunk: 4,
+    planes: Planes::Share(8),
+    products: Products::Units,
+};
 /// The head dim that it is for.
 const DIM: usize = 64;
 /// The greatest difference of outputs, and of log-sum-exps relative to numbers above 1, that counts as the same: both sum in f32.
@@ -255,7 +262,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let device = Device::wgpu_with(ShaderLanguage::Wgsl).map_err(|error| error.to_string())?;
     let mut rows = Vec::new();
     for case in cases {
-        let chosen = schedule::choose(&device, &case.shape().operands()).map_err(|error| error.to_string())?;
+        let chosen = schedule::choose(&device, &case.shape().operands(), true).map_err(|error| error.to_string())?;
         if chosen != Schedule::Cube(BY_HAND) {
             return Err(format!(
                 "purview chose `{chosen}` for this device, and by hand there is only `{}`",

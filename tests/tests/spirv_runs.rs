@@ -2,12 +2,13 @@
 //! system's. It needs a newer glibc than Debian 12's, so the ignored tests of this file are run by the other one, in a process
 //! started by that glibc's loader (`~/.cache/purview/mesa/run PROGRAM` does it for any program).
 
-use cubecl::prelude::*;
-use half::f16;
 use log::{LevelFilter, Log, Metadata, Record};
 use purview::ir::Element;
-use purview::{Device, ShaderLanguage, Shape};
-use purview_tests::compare::{check_gallery, check_golden};
+use purview::schedule::{CubeSchedule, Products, SMALL_CUBE, Schedule};
+use purview::{Arguments, Device, ShaderLanguage, Shape};
+use purview_examples::GALLERY;
+use purview_tests::compare::{Failures, check_gallery, check_golden, compare, tolerance};
+use purview_tests::numbers::Numbers;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -104,58 +105,27 @@ fn gallery() {
     check_gallery(&spirv(), "SPIR-V", &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
 }
 
-/// The side of the matrices that this lavapipe multiplies, and the size of its planes.
-const SIDE: usize = 8;
-
-/// Products of queries with keys as a kernel makes them: f16 in shared memory, one plane, and the sums in f32.
-#[cube(launch_unchecked)]
-fn products(queries: &[f16], keys: &[f16], scores: &mut [f32]) {
-    let mut q = Shared::<[f16]>::new_slice(SIDE * SIDE);
-    let mut k = Shared::<[f16]>::new_slice(SIDE * SIDE);
-    let mut s = Shared::<[f32]>::new_slice(SIDE * SIDE);
-    for i in 0..SIDE {
-        let at = i * SIDE + UNIT_POS as usize;
-        q[at] = queries[at];
-        k[at] = keys[at];
-    }
-    sync_cube();
-    let rows = cmma::MatrixLayout::RowMajor;
-    let a = cmma::Matrix::<f16>::from_slice(cmma::MatrixIdent::A, SIDE, SIDE, SIDE, rows, &q, SIDE as u32);
-    let transposed = cmma::MatrixLayout::ColMajor;
-    let b = cmma::Matrix::<f16>::from_slice(cmma::MatrixIdent::B, SIDE, SIDE, SIDE, transposed, &k, SIDE as u32);
-    let unknown = cmma::MatrixLayout::Undefined;
-    let sums = cmma::Matrix::<f32>::from_value(cmma::MatrixIdent::Accumulator, SIDE, SIDE, SIDE, unknown, 0.0);
-    cmma::execute(&a, &b, &sums, &sums);
-    cmma::store(&mut s, &sums, SIDE as u32, cmma::MatrixLayout::RowMajor);
-    sync_cube();
-    for i in 0..SIDE {
-        let at = i * SIDE + UNIT_POS as usize;
-        scores[at] = s[at];
-    }
-}
-
+/// Attention by the matrices that this lavapipe multiplies, of head dims that are whole matrices and of others.
 #[test]
 #[ignore = "run by `spirv_runs`"]
 fn matrices() {
     let device = spirv();
-    let client = device.client();
-    let small =
-        |seed: usize| -> Vec<f16> { (0..SIDE * SIDE).map(|i| f16::from_f32((i * seed % 13) as f32 - 6.0)).collect() };
-    let (queries, keys) = (small(5), small(7));
-    let upload = |numbers: &[f16]| {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
-        client.create_from_slice(&bytes)
-    };
-    let (q, k, scores) = (upload(&queries), upload(&keys), client.empty(SIDE * SIDE * size_of::<f32>()));
-    let cube = CubeDim::new_1d(SIDE as u32);
-    // SAFETY: every index is below SIDE², the length of each buffer; one plane runs the kernel, as matrices need.
-    unsafe {
-        let [q, k, scores] = [q, k, scores.clone()].map(|buffer| BufferArg::from_raw_parts(buffer, SIDE * SIDE));
-        products::launch_unchecked(client, CubeCount::new_single(), cube, q, k, scores);
+    let products = Products::Matrices { m: 8, n: 8, k: 8 };
+    let schedule = Schedule::Cube(CubeSchedule { unit_rows: 8, products, ..SMALL_CUBE });
+    let mut failures = Failures::default();
+    for (dims, variants) in [
+        ((64, 64), &["causal", "alibi_causal", "document_causal", "attention_sink", "recurrent_memory"][..]),
+        ((20, 36), &["full", "global_and_local"][..]),
+    ] {
+        let shape = Shape::new(1, 2, 77, dims.0).with_v_dim(dims.1).with_element(Element::F16);
+        for variant in GALLERY.iter().filter(|variant| variants.contains(&variant.name)) {
+            let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
+            let attention = attention.with_schedule(schedule);
+            let (q, pairs) = Numbers::new(5).operands(&device, &attention, &shape).unwrap();
+            let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key, value)).collect();
+            let errors = compare(&attention, &device, &q, &pairs);
+            failures.check(&format!("{} {dims:?} by matrices", variant.name), errors, &tolerance(Element::F16));
+        }
     }
-    let bytes = client.read_one(scores).unwrap();
-    let got: Vec<f32> = bytes.as_chunks().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect();
-    let dot = |q: &[f16], k: &[f16]| -> f32 { q.iter().zip(k).map(|(q, k)| q.to_f32() * k.to_f32()).sum() };
-    let want: Vec<f32> = queries.chunks(SIDE).flat_map(|q| keys.chunks(SIDE).map(move |k| dot(q, k))).collect();
-    assert_eq!(got, want, "whole numbers are exact");
+    failures.report();
 }

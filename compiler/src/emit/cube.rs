@@ -286,10 +286,10 @@ fn weigh<E: Float, R: Size>(
         let maximum = over_row::<E, R>(maximum, stage, unit, schedule, true);
         let rescale = exp2_native::<R>(tile.maximum - maximum);
         tile.maximum = maximum;
-        tile.sum = tile.sum * rescale;
+        tile.sum *= rescale;
         #[unroll]
         for at in 0..comptime![outputs(operands.v_dim, schedule)] {
-            tile.output[at] = tile.output[at] * rescale;
+            tile.output[at] *= rescale;
         }
         #[unroll]
         for column in 0..columns {

@@ -271,7 +271,7 @@ impl<E: Float> MatrixStage<E> {
                 for element in 0..width {
                     let at = comptime![x * width + element];
                     let added = self.of_unit::<R>(vector * width + element, unit, comptime![sizes], schedule);
-                    tile.output[at] = tile.output[at] + added;
+                    tile.output[at] += added;
                 }
             }
         }

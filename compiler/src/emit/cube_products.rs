@@ -344,14 +344,19 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                     operands.v_dim,
                 )));
             }
+            let mut weights = Sequence::<Vector<f32, R>>::new();
             #[unroll]
             for key in 0..step {
-                let weights = stage.weights[0][(row + key) * pitch + unit.row];
+                weights.push(stage.weights[0][(row + key) * pitch + unit.row]);
+            }
+            // A sum takes all keys of the step before the next does: there are more of them than registers.
+            #[unroll]
+            for x in 0..vectors {
                 #[unroll]
-                for x in 0..vectors {
+                for key in 0..step {
                     let at = comptime![key * vectors + x];
                     let elements = plane_shuffle(held[comptime![at / size]], comptime![(at % size) as u32]);
-                    add::<R>(tile, weights, elements, x);
+                    add::<R>(tile, weights[key], elements, x);
                 }
             }
             row += step;
