@@ -126,38 +126,17 @@ impl<E: Float> MatrixStage<E> {
             schedule,
         );
         sync_cube();
-        let across = comptime![schedule.queries() / sizes.n];
-        let mut at = PLANE_POS as usize;
-        while at < comptime![schedule.keys / sizes.m * across] {
-            let (row, column) = (at / across * sizes.m, at % across * sizes.n);
-            let sum = zero(comptime![sizes]);
-            for step in 0..comptime![padded / sizes.k] {
-                let from = row * sizes.key_pitch + step * sizes.k;
-                let a = Matrix::<E>::from_slice(
-                    MatrixIdent::A,
-                    sizes.m,
-                    sizes.n,
-                    sizes.k,
-                    MatrixLayout::RowMajor,
-                    &self.key_value[from..],
-                    comptime![sizes.key_pitch as u32],
-                );
-                let from = column * sizes.query_pitch + step * sizes.k;
-                let b = Matrix::<E>::from_slice(
-                    MatrixIdent::B,
-                    sizes.m,
-                    sizes.n,
-                    sizes.k,
-                    MatrixLayout::ColMajor,
-                    &self.query[from..],
-                    comptime![sizes.query_pitch as u32],
-                );
-                cmma::execute(&a, &b, &sum, &sum);
-            }
-            let to = row * sizes.row + column;
-            cmma::store(&mut self.product[to..], &sum, comptime![sizes.row as u32], MatrixLayout::RowMajor);
-            at += (CUBE_DIM / PLANE_DIM) as usize;
-        }
+        multiply::<E>(
+            &self.key_value,
+            comptime![Factor { pitch: sizes.key_pitch, along: true }],
+            &self.query,
+            comptime![Factor { pitch: sizes.query_pitch, along: true }],
+            &mut self.product,
+            rows,
+            comptime![schedule.queries()],
+            padded,
+            sizes,
+        );
         sync_cube();
         #[unroll]
         for column in 0..comptime![schedule.columns()] {
@@ -229,38 +208,17 @@ impl<E: Float> MatrixStage<E> {
         );
         // Also for the weights, and for the scores, in whose place the products go.
         sync_cube();
-        let across = comptime![schedule.queries() / sizes.n];
-        let mut at = PLANE_POS as usize;
-        while at < comptime![padded / sizes.m * across] {
-            let (row, column) = (at / across * sizes.m, at % across * sizes.n);
-            let sum = zero(comptime![sizes]);
-            for step in 0..comptime![schedule.keys / sizes.k] {
-                let from = step * comptime![sizes.k * sizes.key_pitch] + row;
-                let a = Matrix::<E>::from_slice(
-                    MatrixIdent::A,
-                    sizes.m,
-                    sizes.n,
-                    sizes.k,
-                    MatrixLayout::ColMajor,
-                    &self.key_value[from..],
-                    comptime![sizes.key_pitch as u32],
-                );
-                let from = step * comptime![sizes.k * sizes.row] + column;
-                let b = Matrix::<E>::from_slice(
-                    MatrixIdent::B,
-                    sizes.m,
-                    sizes.n,
-                    sizes.k,
-                    MatrixLayout::RowMajor,
-                    &self.weights[from..],
-                    comptime![sizes.row as u32],
-                );
-                cmma::execute(&a, &b, &sum, &sum);
-            }
-            let to = row * sizes.row + column;
-            cmma::store(&mut self.product[to..], &sum, comptime![sizes.row as u32], MatrixLayout::RowMajor);
-            at += (CUBE_DIM / PLANE_DIM) as usize;
-        }
+        multiply::<E>(
+            &self.key_value,
+            comptime![Factor { pitch: sizes.key_pitch, along: false }],
+            &self.weights,
+            comptime![Factor { pitch: sizes.row, along: false }],
+            &mut self.product,
+            padded,
+            comptime![schedule.queries()],
+            rows,
+            sizes,
+        );
         sync_cube();
         let width = comptime![CubeSchedule::WIDTH];
         #[unroll]
@@ -278,10 +236,62 @@ impl<E: Float> MatrixStage<E> {
     }
 }
 
-/// A product before anything is added.
+/// How a factor of a product lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Factor {
+    /// From a row in memory to the next.
+    pitch: usize,
+    /// Whether what is summed over runs along rows.
+    along: bool,
+}
+
+impl Factor {
+    /// The steps, in elements, from a row or column of the product to the next, and from one of what is summed over.
+    fn steps(self) -> (usize, usize) {
+        if self.along { (self.pitch, 1) } else { (1, self.pitch) }
+    }
+
+    fn layout(self, rows: bool) -> MatrixLayout {
+        if self.along == rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor }
+    }
+}
+
+/// Writes the product of `a`, of `rows`, and `b`, of `columns`, a sum over `depth`. Planes take its matrices in turns.
 #[cube]
-fn zero(#[comptime] sizes: Sizes) -> Matrix<f32> {
-    Matrix::<f32>::from_value(MatrixIdent::Accumulator, sizes.m, sizes.n, sizes.k, MatrixLayout::Undefined, 0.0f32)
+#[allow(clippy::too_many_arguments, reason = "two factors, a product, and their sizes")]
+fn multiply<E: Float>(
+    a: &Shared<[E]>,
+    #[comptime] a_lies: Factor,
+    b: &Shared<[E]>,
+    #[comptime] b_lies: Factor,
+    product: &mut Shared<[f32]>,
+    #[comptime] rows: usize,
+    #[comptime] columns: usize,
+    #[comptime] depth: usize,
+    #[comptime] sizes: Sizes,
+) {
+    let (m, n, k) = comptime![(sizes.m, sizes.n, sizes.k)];
+    let (a_step, a_deeper) = comptime![a_lies.steps()];
+    let (b_step, b_deeper) = comptime![b_lies.steps()];
+    let across = comptime![columns / n];
+    let mut at = PLANE_POS as usize;
+    while at < comptime![rows / m * across] {
+        let (row, column) = (at / across * m, at % across * n);
+        let none = MatrixLayout::Undefined;
+        let sum = Matrix::<f32>::from_value(MatrixIdent::Accumulator, m, n, k, none, 0.0f32);
+        for step in 0..comptime![depth / k] {
+            let from = row * a_step + step * comptime![k * a_deeper];
+            let (layout, pitch) = comptime![(a_lies.layout(true), a_lies.pitch as u32)];
+            let left = Matrix::<E>::from_slice(MatrixIdent::A, m, n, k, layout, &a[from..], pitch);
+            let from = column * b_step + step * comptime![k * b_deeper];
+            let (layout, pitch) = comptime![(b_lies.layout(false), b_lies.pitch as u32)];
+            let right = Matrix::<E>::from_slice(MatrixIdent::B, m, n, k, layout, &b[from..], pitch);
+            cmma::execute(&left, &right, &sum, &sum);
+        }
+        let to = row * sizes.row + column;
+        cmma::store(&mut product[to..], &sum, comptime![sizes.row as u32], MatrixLayout::RowMajor);
+        at += (CUBE_DIM / PLANE_DIM) as usize;
+    }
 }
 
 /// Copies `rows` rows from `row0` into shared memory, `padded` elements of each; rows past `last` repeat it, elements past `dim` are 0.
