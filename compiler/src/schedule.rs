@@ -74,6 +74,8 @@ pub enum Products {
         n: usize,
         /// What is summed over.
         k: usize,
+        /// The units of a plane.
+        plane: usize,
     },
 }
 
@@ -81,7 +83,7 @@ impl fmt::Display for Products {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Products::Units => f.write_str("units"),
-            Products::Matrices { m, n, k } => write!(f, "matrices({m}, {n}, {k})"),
+            Products::Matrices { m, n, k, plane } => write!(f, "matrices({m}, {n}, {k}) by {plane}"),
         }
     }
 }

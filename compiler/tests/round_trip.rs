@@ -192,7 +192,8 @@ fn planes(size: impl Strategy<Value = usize>) -> impl Strategy<Value = Planes> {
 }
 
 fn products(size: impl Strategy<Value = usize> + Clone) -> impl Strategy<Value = Products> {
-    let matrices = (size.clone(), size.clone(), size).prop_map(|(m, n, k)| Products::Matrices { m, n, k });
+    let matrices = (size.clone(), size.clone(), size.clone(), size);
+    let matrices = matrices.prop_map(|(m, n, k, plane)| Products::Matrices { m, n, k, plane });
     prop_oneof![Just(Products::Units), matrices]
 }
 

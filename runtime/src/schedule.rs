@@ -50,8 +50,13 @@ pub const SMALL_CUBE: CubeSchedule = CubeSchedule {
 pub enum DevicePlanes {
     /// There are none, or nothing is known of them.
     Unknown,
-    /// Reductions: each has at least so many units.
-    AtLeast(usize),
+    /// Reductions, and matrices where all have one size.
+    Sized {
+        /// The fewest units of one.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
     /// Sharing what is read from memory too: each has so many units, and a shuffle costs far less than a load. Drivers that run on
     /// the CPU load each unit's elements one by one, and shuffle a plane's in one instruction.
     Cheap(usize),
@@ -60,9 +65,9 @@ pub enum DevicePlanes {
 impl DevicePlanes {
     /// What CubeCL says.
     pub fn of(properties: &DeviceProperties) -> DevicePlanes {
-        let least = properties.hardware.plane_size_min as usize;
+        let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
         if properties.features.plane.contains(Plane::Ops) {
-            DevicePlanes::AtLeast(least)
+            DevicePlanes::Sized { least: least as usize, most: most as usize }
         } else {
             DevicePlanes::Unknown
         }
@@ -72,7 +77,8 @@ impl DevicePlanes {
     fn least(self) -> usize {
         match self {
             DevicePlanes::Unknown => 1,
-            DevicePlanes::AtLeast(size) | DevicePlanes::Cheap(size) => size,
+            DevicePlanes::Sized { least, .. } => least,
+            DevicePlanes::Cheap(size) => size,
         }
     }
 }
@@ -130,7 +136,7 @@ pub fn choose_for(
 fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
     let share = match planes {
         DevicePlanes::Cheap(size) => Planes::Share(size),
-        DevicePlanes::Unknown | DevicePlanes::AtLeast(_) => Planes::Unused,
+        DevicePlanes::Unknown | DevicePlanes::Sized { .. } => Planes::Unused,
     };
     let cube = |(unit_rows, unit_columns, rows, keys, chunk)| {
         let reduce = unit_columns > 1 && unit_columns <= planes.least();
@@ -157,14 +163,17 @@ fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
 /// The matrices that a device multiplies, if it lists any for such operands: 16×16×16, or 8×8×8. Where planes are [`DevicePlanes::Cheap`]
 /// a CPU multiplies them, which is not faster.
 fn matrices(properties: &DeviceProperties, planes: DevicePlanes, operands: &Operands) -> Option<Products> {
-    let DevicePlanes::AtLeast(_) = planes else { return None };
-    let mut sizes = [16, 8].into_iter().map(|size| Products::Matrices { m: size, n: size, k: size });
+    let DevicePlanes::Sized { least, most: plane } = planes else { return None };
+    if least != plane {
+        return None;
+    }
+    let mut sizes = [16, 8].into_iter().map(|size| Products::Matrices { m: size, n: size, k: size, plane });
     sizes.find(|products| lists(properties, operands, *products))
 }
 
 /// Whether a device lists the matrices of `products` for such operands.
 fn lists(properties: &DeviceProperties, operands: &Operands, products: Products) -> bool {
-    let Products::Matrices { m, n, k } = products else { return true };
+    let Products::Matrices { m, n, k, .. } = products else { return true };
     let element = match operands.element {
         Element::F32 => return false,
         Element::F16 => half::f16::cube_type(),
@@ -180,7 +189,7 @@ fn lists(properties: &DeviceProperties, operands: &Operands, products: Products)
 fn most_outputs(planes: DevicePlanes) -> usize {
     match planes {
         DevicePlanes::Cheap(_) => 512,
-        DevicePlanes::Unknown | DevicePlanes::AtLeast(_) => 64,
+        DevicePlanes::Unknown | DevicePlanes::Sized { .. } => 64,
     }
 }
 
@@ -211,7 +220,12 @@ fn misfit(
     if !planes_fit {
         return Some(format!("its use of planes, `{}`, does not fit the device's, {planes:?}", cube.planes));
     }
-    if let Products::Matrices { m, n, k } = cube.products {
+    if let Products::Matrices { m, n, k, plane } = cube.products {
+        let one_size =
+            planes == DevicePlanes::Cheap(plane) || planes == DevicePlanes::Sized { least: plane, most: plane };
+        if !one_size || !divides(units, plane) {
+            return Some(format!("its planes of {plane} must be the device's, {planes:?}, and divide the units"));
+        }
         let whole = divides(cube.keys, m) && divides(cube.keys, k) && divides(cube.queries(), n);
         if !whole || !cube.stages() {
             return Some("its matrices must divide the keys and the queries, and planes not share keys".into());

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod devices;
 pub mod generate;
 pub mod naga_validation;
+pub mod newer_mesa;
 pub mod numbers;
 pub mod predicates;
 pub mod soundness;

@@ -23,7 +23,7 @@ fn of_gpus() {
             eprintln!("of_gpus: SKIPPED with planes: {device:?} has none");
             &[Planes::Unused]
         }
-        DevicePlanes::AtLeast(_) | DevicePlanes::Cheap(_) => &[Planes::Unused, Planes::Reduce],
+        DevicePlanes::Sized { .. } | DevicePlanes::Cheap(_) => &[Planes::Unused, Planes::Reduce],
     };
     let mut failures = Failures::default();
     for (place, (unit_rows, unit_columns, rows, keys, chunk)) in SIZES.into_iter().enumerate() {

@@ -8,26 +8,17 @@ use purview::schedule::{CubeSchedule, Products, SMALL_CUBE, Schedule};
 use purview::{Arguments, Device, ShaderLanguage, Shape};
 use purview_examples::GALLERY;
 use purview_tests::compare::{Failures, check_gallery, check_golden, compare, tolerance};
+use purview_tests::newer_mesa;
 use purview_tests::numbers::Numbers;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
 /// How many tests of this file are ignored.
 const IGNORED: usize = 5;
 
-/// Starts a program with the newer lavapipe. Where it is missing that is said, also with `CI=1`: it comes from a server that keeps
-/// no old packages, and what Debian does to them should stop nobody's change. Where it is there, what runs on it must be right.
-fn newer_lavapipe() -> Option<PathBuf> {
-    let data = std::env::var_os("PURVIEW_DATA").map(PathBuf::from);
-    let data = data.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/purview")))?;
-    let run = data.join("mesa/run");
-    run.exists().then_some(run)
-}
-
 #[test]
 fn spirv_runs() {
-    let Some(run) = newer_lavapipe() else {
+    let Some(run) = newer_mesa::runner() else {
         eprintln!(
             "spirv_runs: SKIPPED: no lavapipe with VK_KHR_workgroup_memory_explicit_layout (`CI=1 ./x setup` brings one)"
         );
@@ -110,7 +101,7 @@ fn gallery() {
 #[ignore = "run by `spirv_runs`"]
 fn matrices() {
     let device = spirv();
-    let products = Products::Matrices { m: 8, n: 8, k: 8 };
+    let products = Products::Matrices { m: 8, n: 8, k: 8, plane: 8 };
     let schedule = Schedule::Cube(CubeSchedule { unit_rows: 8, products, ..SMALL_CUBE });
     let mut failures = Failures::default();
     for (dims, variants) in [

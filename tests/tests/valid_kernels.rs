@@ -1,7 +1,7 @@
 //! Texts of kernels, read by somebody else: WGSL by naga, SPIR-V by `spirv-val`.
 
 use purview::ir::Element;
-use purview::{AnyAttention, Arguments, Shape, Target};
+use purview::{AnyAttention, Arguments, DeviceModel, Shape, Target};
 use purview_examples::GALLERY;
 use purview_tests::compare::Failures;
 use purview_tests::{devices, naga_validation, spirv_val};
@@ -30,13 +30,30 @@ fn every_variant_is_valid_wgsl() {
     });
 }
 
+fn valid_spirv(test: &str, model: &DeviceModel) {
+    for_each_variant(|attention, shape| {
+        let kernel = attention.kernel_text(Target::Spirv, model, shape).unwrap();
+        // `None` where it could not be checked, which has been said.
+        spirv_val::validate(test, &kernel.words.unwrap()).unwrap_or(Ok(()))
+    });
+}
+
 #[test]
 fn every_variant_is_valid_spirv() {
-    for_each_variant(|attention, shape| {
-        let kernel = attention.kernel_text(Target::Spirv, &Target::Spirv.default_model(), shape).unwrap();
-        // `None` where it could not be checked, which has been said.
-        spirv_val::validate("every_variant_is_valid_spirv", &kernel.words.unwrap()).unwrap_or(Ok(()))
-    });
+    valid_spirv("every_variant_is_valid_spirv", &Target::Spirv.default_model());
+}
+
+/// Where planes have one size, f16 is by matrices.
+#[test]
+fn every_variant_is_valid_spirv_by_matrices() {
+    let mut model = Target::Spirv.default_model();
+    model.plane_max = model.plane_min;
+    valid_spirv("every_variant_is_valid_spirv_by_matrices", &model);
+    let causal = GALLERY.iter().find(|variant| variant.name == "causal").unwrap();
+    let shape = Shape::new(1, 2, 64, 32).with_element(Element::F16);
+    let causal = (causal.make)(&Arguments::new(devices::cpu(), shape.clone())).unwrap();
+    let text = causal.emit_for(Target::Spirv, &model, &shape).unwrap();
+    assert!(text.contains("products: matrices(16, 16, 16) by 32"), "{}", &text[..1000]);
 }
 
 #[test]

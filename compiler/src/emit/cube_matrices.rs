@@ -24,6 +24,10 @@ struct Sizes {
     m: usize,
     n: usize,
     k: usize,
+    /// The units of a plane, which are neighbours.
+    plane: usize,
+    /// The planes of a cube.
+    planes: usize,
     /// From a query in memory to the next.
     query_pitch: usize,
     /// From a key, or its value, to the next.
@@ -34,11 +38,12 @@ struct Sizes {
 
 impl Sizes {
     fn new(operands: Operands, schedule: CubeSchedule) -> Sizes {
-        let Products::Matrices { m, n, k } = schedule.products else { unreachable!("called for matrices") };
+        let Products::Matrices { m, n, k, plane } = schedule.products else { unreachable!("called for matrices") };
         let Operands { qk_dim, v_dim, .. } = operands;
         let query_pitch = CubeSchedule::matrix_pitch(qk_dim, k);
         let key_pitch = query_pitch.max(CubeSchedule::matrix_pitch(v_dim, m));
-        Sizes { m, n, k, query_pitch, key_pitch, row: CubeSchedule::matrix_pitch(schedule.queries(), 1) }
+        let row = CubeSchedule::matrix_pitch(schedule.queries(), 1);
+        Sizes { m, n, k, plane, planes: schedule.units() / plane, query_pitch, key_pitch, row }
     }
 }
 
@@ -98,6 +103,7 @@ impl<E: Float> MatrixStage<E> {
     }
 
     /// The products of a unit's queries and keys, times `factor`.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn dot_products<R: Size, V: Size>(
         &mut self,
         tile: &mut UnitTile<R>,
@@ -274,7 +280,8 @@ fn multiply<E: Float>(
     let (a_step, a_deeper) = comptime![a_lies.steps()];
     let (b_step, b_deeper) = comptime![b_lies.steps()];
     let across = comptime![columns / n];
-    let mut at = PLANE_POS as usize;
+    // Not by the device's word for a plane's place and size, of which CubeCL 0.11.3 makes SPIR-V that is not valid.
+    let mut at = UNIT_POS as usize / sizes.plane;
     while at < comptime![rows / m * across] {
         let (row, column) = (at / across * m, at % across * n);
         let none = MatrixLayout::Undefined;
@@ -290,7 +297,7 @@ fn multiply<E: Float>(
         }
         let to = row * sizes.row + column;
         cmma::store(&mut product[to..], &sum, comptime![sizes.row as u32], MatrixLayout::RowMajor);
-        at += (CUBE_DIM / PLANE_DIM) as usize;
+        at += sizes.planes;
     }
 }
 

@@ -493,7 +493,9 @@ impl Parser {
         self.sign(",")?;
         let k = self.size()?;
         self.sign(")")?;
-        Ok(Products::Matrices { m, n, k })
+        self.words(&["by"])?;
+        let plane = self.size()?;
+        Ok(Products::Matrices { m, n, k, plane })
     }
 
     fn planes(&mut self) -> Result<Planes, ParseError> {

@@ -188,7 +188,7 @@ fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
         Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows }) => vec![lanes, vectors, keys, rows],
         Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products }) => {
             let plane = if let Planes::Share(size) = planes { size } else { 1 };
-            let matrix = if let Products::Matrices { m, n, k } = products { m * n * k } else { 1 };
+            let matrix = if let Products::Matrices { m, n, k, plane } = products { m * n * k * plane } else { 1 };
             vec![unit_rows, unit_columns, rows, keys, chunk, plane, matrix]
         }
     };
