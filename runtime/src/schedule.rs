@@ -106,23 +106,18 @@ pub fn choose_for(
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    let fits = |cube: &CubeSchedule| misfit(properties, planes, operands, *cube).is_none();
-    let outputs = |cube: &CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
-    if let Some(products) = matrices(properties, planes, operands).filter(|_| bounded) {
-        let multiplying = cubes(planes).into_iter().map(|cube| CubeSchedule { products, ..cube });
-        if let Some(cube) = multiplying.into_iter().find(|cube| fits(cube) && outputs(cube) <= most_outputs(planes)) {
-            return Ok(Schedule::Cube(cube));
-        }
-    }
-    let mut candidates = cubes(planes);
+    let by_matrices = if bounded { matrices(properties, planes, operands) } else { None };
+    let candidates: Vec<CubeSchedule> = by_matrices
+        .into_iter()
+        .chain([Products::Units])
+        .flat_map(|products| cubes(planes).into_iter().map(move |cube| CubeSchedule { products, ..cube }))
+        .filter(|cube| misfit(properties, planes, operands, *cube).is_none())
+        .collect();
     // The output stays in a unit's registers; where that takes too many in all schedules, the least will do.
-    let place = candidates.iter().position(|cube| fits(cube) && outputs(cube) <= most_outputs(planes));
-    candidates.sort_by_key(outputs);
-    let place = match place {
-        Some(place) => cubes(planes).into_iter().nth(place),
-        None => candidates.into_iter().find(fits),
-    };
-    place.map(Schedule::Cube).ok_or_else(|| Error::Schedule {
+    let outputs = |cube: &&CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
+    let in_registers = candidates.iter().find(|cube| outputs(cube) <= most_outputs(planes));
+    let chosen = in_registers.or_else(|| candidates.iter().min_by_key(outputs)).copied();
+    chosen.map(Schedule::Cube).ok_or_else(|| Error::Schedule {
         schedule: "cube".into(),
         reason: format!(
             "the device has {} bytes of shared memory, and that is too few for head dims of {} and {}",
@@ -144,7 +139,7 @@ fn cubes(planes: DevicePlanes) -> Vec<CubeSchedule> {
         CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products: Products::Units }
     };
     if let DevicePlanes::Cheap(size) = planes {
-        // Each unit has queries of its own. 16 keys: twice as many cost more registers than they save loads.
+        // Each unit has queries of its own; what a plane loads serves all of them. Fewer where the output or the memory is large.
         return [(size, 1, 4, 32, 4), (size, 1, 2, 16, 4), (size, 1, 1, 16, 4)].into_iter().map(cube).collect();
     }
     let sizes = [

@@ -131,6 +131,35 @@ fn what_a_target_cannot_express_is_an_error_that_names_it() {
     fails(cube.emit(Target::Cpu, &shape), "no text for the target `cpu`: it has no kernel with the schedule `cube`");
 }
 
+#[test]
+fn every_head_dim_has_a_schedule() {
+    let models = [
+        (Target::Wgsl, DeviceModel::webgpu()),
+        (Target::Spirv, DeviceModel::vulkan()),
+        (Target::Ptx, DeviceModel::ampere()),
+        (Target::Cuda, DeviceModel::hopper()),
+        (Target::Hip, DeviceModel::rdna3()),
+        (Target::Msl, DeviceModel::apple()),
+        (Target::Cpu, DeviceModel::cpu_neon()),
+    ];
+    for (target, model) in models {
+        for (qk_dim, v_dim) in [(1, 1), (16, 16), (64, 64), (96, 33), (128, 128), (256, 16), (16, 256), (256, 256)] {
+            for element in [Element::F32, Element::F16] {
+                let shape = Shape::new(1, 2, 64, qk_dim).with_v_dim(v_dim).with_element(element);
+                let schedule = AnyAttention::from(causal()).schedule_for(target, &model, &shape);
+                let what = format!("{target} {qk_dim}/{v_dim} {}", element.name());
+                let schedule = schedule.unwrap_or_else(|error| panic!("{what}: {error}"));
+                let Schedule::Cube(cube) = schedule else { continue };
+                assert!(cube.shared_bytes(&shape.operands()) <= model.shared_bytes, "{what}: {schedule}");
+                let matrices = element == Element::F16 && ![Target::Wgsl, Target::Spirv].contains(&target);
+                if qk_dim == 64 {
+                    assert_eq!(matches!(cube.products, Products::Matrices { .. }), matrices, "{what}: {schedule}");
+                }
+            }
+        }
+    }
+}
+
 /// The smallest that show everything.
 const TINY_CUBE: CubeSchedule = CubeSchedule {
     unit_rows: 2,
