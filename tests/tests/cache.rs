@@ -29,8 +29,9 @@ fn kernels_are_compiled_once() {
         let lengths = [(1, 1), (2, 90), (31, 32), (32, 31), (33, 33), (64, 64), (65, 64), (100, 1), (128, 200), (7, 0)];
         let compiled: usize =
             lengths.iter().map(|&(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim])).sum();
-        // On a CPU, one for few queries (7 or less here), one for some (32), and one for all lengths above.
-        assert_eq!(compiled, if name == "cpu" { 3 } else { 1 }, "{name}: ten lengths");
+        // On a CPU, one for few queries (7 or less here), one for some (32), and one for all lengths above. Elsewhere one for all, and
+        // one for no keys: a buffer without any holds no vector to bind.
+        assert_eq!(compiled, if name == "cpu" { 3 } else { 2 }, "{name}: ten lengths");
         let longer: usize = [(1, 500), (2, 2000), (5, 9)]
             .map(|(q, k)| run(attentions::window(10).into(), f32, [q, k, dim, dim]))
             .iter()
