@@ -51,7 +51,8 @@ pub struct CubeSchedule {
     pub rows: usize,
     /// Keys in a tile.
     pub keys: usize,
-    /// Elements of the head dim of keys and values that are in shared memory at once.
+    /// Elements of the head dim of keys and values that are in shared memory at once, where products are by units that do not share
+    /// them through planes.
     pub chunk: usize,
     /// What the units of a plane do for each other.
     pub planes: Planes,
@@ -164,10 +165,27 @@ impl CubeSchedule {
         !matches!(self.planes, Planes::Share(_))
     }
 
-    /// From a row of `dim` elements in shared memory, where matrices are read from, to the next: whole matrices, padded by 8 against bank
-    /// conflicts, which keeps rows of 16-bit elements at multiples of 16 bytes.
-    pub fn matrix_pitch(dim: usize, size: usize) -> usize {
-        dim.next_multiple_of(size) + 8
+    /// Shared memory for products by matrices, if they are.
+    pub fn matrix_memory(&self, operands: &Operands) -> Option<MatrixMemory> {
+        let Products::Matrices { m, n, k, plane } = self.products else { return None };
+        let (qk_dim, v_dim) = (operands.qk_dim.next_multiple_of(k), operands.v_dim.next_multiple_of(m));
+        let pitch = |elements: usize| elements + MatrixMemory::PADDING;
+        let row = pitch(self.queries());
+        Some(MatrixMemory {
+            m,
+            n,
+            k,
+            plane,
+            qk_dim,
+            v_dim,
+            query_pitch: pitch(qk_dim),
+            key_pitch: pitch(qk_dim.max(v_dim)),
+            row,
+            query: self.queries() * pitch(qk_dim),
+            key_value: self.keys * pitch(qk_dim.max(v_dim)),
+            product: self.keys.max(v_dim) * row,
+            weights: self.keys * row,
+        })
     }
 
     /// Whether reductions along a row pass through shared memory.
@@ -179,18 +197,49 @@ impl CubeSchedule {
     /// column for reductions. With matrices the products are there too.
     pub fn shared_bytes(&self, operands: &Operands) -> usize {
         let partial = if self.reduces_in_memory() { self.queries() * self.unit_columns } else { 0 };
-        if let Products::Matrices { m, k, .. } = self.products {
-            let Operands { element, qk_dim, v_dim } = *operands;
-            let pitch = Self::matrix_pitch(qk_dim, k).max(Self::matrix_pitch(v_dim, m));
-            let query = self.queries() * Self::matrix_pitch(qk_dim, k);
-            let row = Self::matrix_pitch(self.queries(), 1);
-            let product = self.keys.max(v_dim.next_multiple_of(m)) * row;
-            return element.size() * (query + self.keys * pitch + self.keys * row) + 4 * (product + partial);
+        if let Some(MatrixMemory { query, key_value, product, weights, .. }) = self.matrix_memory(operands) {
+            return operands.element.size() * (query + key_value + weights) + 4 * (product + partial);
         }
         let vectors = self.query_vectors(operands.qk_dim) + self.weight_vectors();
         let staged = if self.stages() { self.keys * self.chunk_pitch() * Self::WIDTH } else { 0 };
         4 * (self.rows * vectors + partial) + operands.element.size() * staged
     }
+}
+
+/// Shared memory for products by matrices, in elements. Rows are whole matrices, and padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MatrixMemory {
+    /// Rows of a matrix of the product.
+    pub m: usize,
+    /// Its columns.
+    pub n: usize,
+    /// What is summed over.
+    pub k: usize,
+    /// The units of a plane.
+    pub plane: usize,
+    /// The head dim of queries and keys, made up to whole matrices.
+    pub qk_dim: usize,
+    /// That of values, likewise.
+    pub v_dim: usize,
+    /// From a query to the next.
+    pub query_pitch: usize,
+    /// From a key, or its value, to the next.
+    pub key_pitch: usize,
+    /// From a row of products or weights, one for each query, to the next.
+    pub row: usize,
+    /// The queries.
+    pub query: usize,
+    /// The keys, or the values.
+    pub key_value: usize,
+    /// The products, in f32: a row for each key, or for each element of the values.
+    pub product: usize,
+    /// The weights: a row for each key.
+    pub weights: usize,
+}
+
+impl MatrixMemory {
+    /// What a row is longer by, against bank conflicts; it keeps rows of 16-bit elements at multiples of 16 bytes.
+    const PADDING: usize = 8;
 }
 
 impl Schedule {

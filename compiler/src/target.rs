@@ -82,6 +82,15 @@ impl Display for Target {
     }
 }
 
+/// A kernel as its target reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelText {
+    /// The text, below a comment that says what it is. Of SPIR-V the disassembly.
+    pub text: String,
+    /// Of SPIR-V the module.
+    pub words: Option<Vec<u32>>,
+}
+
 /// No target has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no target, expected wgsl, spirv, cuda, ptx, hip, msl or cpu")]

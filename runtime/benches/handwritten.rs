@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
-use purview::schedule::{self, CpuSchedule, Schedule};
+use purview::schedule::{self, CpuSchedule, Demand, Schedule};
 use purview::{Device, Error, Shape, Tensor};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
@@ -179,8 +179,8 @@ impl Case {
 
 /// The schedule for both sides.
 fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let operands = Shape::new(1, HEADS, length, dim).operands();
-    let chosen = match schedule::choose(device, &operands, true).map_err(|error| error.to_string())? {
+    let demand = Demand { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true };
+    let chosen = match schedule::choose(device, demand).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),
     };
@@ -190,7 +190,7 @@ fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Argument
         rows: arguments.rows.unwrap_or(chosen.rows),
         ..chosen
     };
-    schedule::check(device, Schedule::Cpu(schedule), &operands).map_err(|error| error.to_string())?;
+    schedule::check(device, Schedule::Cpu(schedule), demand).map_err(|error| error.to_string())?;
     let queries = Schedule::Cpu(schedule).query_tile();
     if !length.is_multiple_of(queries) {
         return Err(format!(

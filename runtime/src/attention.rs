@@ -2,10 +2,10 @@
 
 use crate::cache;
 use crate::device::Device;
-use crate::emit::{self, KernelText};
+use crate::emit;
 use crate::error::Error;
 use crate::launch::{self, Operation};
-use crate::schedule::{self, VectorRegisters};
+use crate::schedule::{self, Demand, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::validate;
@@ -13,7 +13,7 @@ use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
-use purview_compiler::ir::Program;
+use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
 use purview_compiler::notes;
@@ -21,7 +21,7 @@ use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::{FewQueries, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
-use purview_compiler::target::Target;
+use purview_compiler::target::{KernelText, Target};
 use std::sync::Arc;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of pairs of keys and values: what
@@ -243,7 +243,7 @@ impl AnyAttention {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
         let schedule = self.schedule_for(target, model, shape)?;
         let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule, true)?;
-        emit::emit(target, model, &program)
+        emit::emit(target, model, &program, self.demand(shape.operands()))
     }
 
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
@@ -253,8 +253,13 @@ impl AnyAttention {
     pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
         match self.options.schedule {
             Some(schedule) => Ok(schedule),
-            None => emit::schedule_for(target, model, &shape.operands(), self.spec.accumulator.is_bounded()),
+            None => emit::schedule_for(target, model, self.demand(shape.operands())),
         }
+    }
+
+    /// What of it decides of its schedule, for operands of such a type and head dims.
+    pub(crate) fn demand(&self, operands: Operands) -> Demand {
+        Demand { operands, bounded: self.spec.accumulator.is_bounded() }
     }
 
     /// Validates, compiles where it must, and launches.
@@ -267,11 +272,12 @@ impl AnyAttention {
     ) -> Result<(Tensor, Tensor), Error> {
         let operation = self.operation(query, pairs)?;
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
+        let demand = self.demand(operation.operands);
         let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
-            None => schedule::choose(device, &operation.operands, self.spec.accumulator.is_bounded())?,
+            None => schedule::choose(device, demand)?,
         };
-        schedule::check(device, schedule, &operation.operands)?;
+        schedule::check(device, schedule, demand)?;
         let compile =
             |schedule, skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
         let mut program = compile(schedule, true)?;

@@ -54,10 +54,9 @@ mod variant;
 
 pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pairs};
 pub use device::{Device, ShaderLanguage};
-pub use emit::KernelText;
 pub use error::Error;
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
-pub use purview_compiler::target::{Target, UnknownTarget};
+pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
 pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_macros::{attention, mask, score};
 pub use rope::rope;

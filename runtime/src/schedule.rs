@@ -83,35 +83,39 @@ impl DevicePlanes {
     }
 }
 
-/// The schedule for `device` and such operands. `bounded` says that no weight is greater than 1, as with a softmax: then products may
-/// be by matrices of the operands' type, to which weights are rounded.
+/// What of an attention decides of its schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// The operands' type and head dims.
+    pub operands: Operands,
+    /// Whether no weight is greater than 1, as with a softmax: products may then be by matrices of the operands' type, to which
+    /// weights are rounded.
+    pub bounded: bool,
+}
+
+/// The schedule for `device` and such an attention.
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device, operands: &Operands, bounded: bool) -> Result<Schedule, Error> {
-    choose_for(device.client().properties(), device.planes(), operands, bounded)
+pub fn choose(device: &Device, demand: Demand) -> Result<Schedule, Error> {
+    choose_for(device.client().properties(), device.planes(), demand)
 }
 
-/// The schedule for a device with these properties and such operands; `bounded` as for [`choose`].
+/// The schedule for a device with these properties and such an attention.
 ///
 /// # Errors
 /// As [`choose`].
-pub fn choose_for(
-    properties: &DeviceProperties,
-    planes: DevicePlanes,
-    operands: &Operands,
-    bounded: bool,
-) -> Result<Schedule, Error> {
+pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand) -> Result<Schedule, Error> {
     let hardware = &properties.hardware;
+    let operands = &demand.operands;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    let by_matrices = if bounded { matrices(properties, planes, operands) } else { None };
-    let candidates: Vec<CubeSchedule> = by_matrices
+    let candidates: Vec<CubeSchedule> = matrices(properties, planes, operands)
         .into_iter()
         .chain([Products::Units])
         .flat_map(|products| cubes(planes).into_iter().map(move |cube| CubeSchedule { products, ..cube }))
-        .filter(|cube| misfit(properties, planes, operands, *cube).is_none())
+        .filter(|cube| misfit(properties, planes, demand, *cube).is_none())
         .collect();
     // The output stays in a unit's registers; where that takes too many in all schedules, the least will do.
     let outputs = |cube: &&CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
@@ -188,17 +192,13 @@ fn most_outputs(planes: DevicePlanes) -> usize {
     }
 }
 
-/// Why a device can't run `cube` for such operands; `None` where it can.
-fn misfit(
-    properties: &DeviceProperties,
-    planes: DevicePlanes,
-    operands: &Operands,
-    cube: CubeSchedule,
-) -> Option<String> {
+/// Why a device can't run `cube` for such an attention; `None` where it can.
+fn misfit(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand, cube: CubeSchedule) -> Option<String> {
+    let Demand { operands, bounded } = demand;
     let hardware = &properties.hardware;
     let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
     let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
-    let (needed, there) = (cube.shared_bytes(operands), hardware.max_shared_memory_size);
+    let (needed, there) = (cube.shared_bytes(&operands), hardware.max_shared_memory_size);
     if !divides(cube.keys, cube.unit_columns) || !divides(cube.chunk, CubeSchedule::WIDTH * cube.unit_columns) {
         return Some("unit columns must divide the keys, and four times as many the chunk".into());
     }
@@ -225,7 +225,10 @@ fn misfit(
         if !whole || !cube.stages() {
             return Some("its matrices must divide the keys and the queries, and planes not share keys".into());
         }
-        if !lists(properties, operands, cube.products) {
+        if !bounded {
+            return Some("weights that may be greater than 1, as these, are not multiplied by matrices".into());
+        }
+        if !lists(properties, &operands, cube.products) {
             return Some(format!("the device has no `{}` of {}", cube.products, operands.element.name()));
         }
     }
@@ -278,15 +281,15 @@ pub(crate) fn for_few_queries(
     (schedule, few)
 }
 
-/// Whether `device` can run `schedule` for such operands.
+/// Whether `device` can run `schedule` for such an attention.
 ///
 /// # Errors
 /// [`Error::Schedule`] with the reason where it can't.
-pub fn check(device: &Device, schedule: Schedule, operands: &Operands) -> Result<(), Error> {
-    check_for(device.client().properties(), device.planes(), device.name(), schedule, operands)
+pub fn check(device: &Device, schedule: Schedule, demand: Demand) -> Result<(), Error> {
+    check_for(device.client().properties(), device.planes(), device.name(), schedule, demand)
 }
 
-/// Whether a device with these properties, named `name`, can run `schedule` for such operands.
+/// Whether a device with these properties, named `name`, can run `schedule` for such an attention.
 ///
 /// # Errors
 /// As [`check`].
@@ -295,7 +298,7 @@ pub fn check_for(
     planes: DevicePlanes,
     name: &str,
     schedule: Schedule,
-    operands: &Operands,
+    demand: Demand,
 ) -> Result<(), Error> {
     let hardware = &properties.hardware;
     let is_cpu = hardware.num_cpu_cores.is_some();
@@ -309,7 +312,7 @@ pub fn check_for(
         Schedule::Cube(_) if is_cpu => {
             Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
-        Schedule::Cube(cube) => misfit(properties, planes, operands, cube),
+        Schedule::Cube(cube) => misfit(properties, planes, demand, cube),
     };
     reason.map_or(Ok(()), |reason| Err(Error::Schedule { schedule: schedule.to_string(), reason }))
 }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What starts a program with that lavapipe and the libraries that it needs. Where it is missing the caller says so, also with
-/// `CI=1`: it comes from a server that keeps no old packages, and what Debian does to them should stop nobody's change. Where it is
-/// there, what runs on it must be right.
+/// What starts a program with that lavapipe and the libraries that it needs, if it is there.
 pub fn runner() -> Option<PathBuf> {
     existing("mesa/run")
 }

@@ -1,5 +1,5 @@
-//! The emitted WGSL in a real browser: headless Chromium runs the causal kernel through WebGPU, on SwiftShader, and the result is
-//! compared with the golden one. The page is `tests/browser/kernel.html`.
+//! The emitted WGSL in a real browser: headless Chromium takes every variant's, and runs the causal kernel through WebGPU, on
+//! SwiftShader; the result is compared with the golden one. The page is `tests/browser/kernel.html`.
 
 use purview::golden::relative_error;
 use purview::schedule::{CubeSchedule, SMALL_CUBE, Schedule};
@@ -83,6 +83,26 @@ fn causal_in_chromium() {
     }
 }
 
+/// A browser asks more of a shader than naga does: that every unit is seen to reach each barrier.
+#[test]
+fn every_variant_compiles_in_chromium() {
+    let shape = Shape::new(1, 2, 64, 32);
+    let arguments = Arguments::new(Device::cpu().unwrap(), shape.clone());
+    let shaders: BTreeMap<&str, String> = GALLERY
+        .iter()
+        .map(|variant| (variant.name, (variant.make)(&arguments).unwrap().emit(Target::Wgsl, &shape).unwrap()))
+        .collect();
+    let Some(result) = in_chromium("every_variant_compiles_in_chromium", &json!({ "shaders": shaders })) else {
+        return;
+    };
+    let errors: BTreeMap<String, Vec<String>> =
+        serde_json::from_value(result["errors"].clone()).expect(&result.to_string());
+    assert_eq!(errors.len(), GALLERY.len());
+    for (name, errors) in errors {
+        assert_eq!(errors, [""; 0], "{name}");
+    }
+}
+
 /// A launch's numbers, each list by the name that CubeCL's WGSL has for it: the scalars of each type in the order of
 /// the kernel's arguments (`compiler/src/emit/cube.rs`, `arguments.rs`), then the lengths of the buffers.
 fn arguments(shape: &Shape, buffer_lengths: Vec<u32>) -> BTreeMap<&'static str, Vec<u32>> {
@@ -145,7 +165,7 @@ fn in_chromium(test: &str, job: &Value) -> Option<Value> {
     let (sender, results) = channel();
     serve(listener, job.to_string(), sender);
 
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chromium");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
     let Some(mut browser) = start_chromium(&directory, &format!("http://{address}/")) else {

@@ -2,9 +2,9 @@
 //! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
-use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Products, SMALL_CUBE, Schedule};
 use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target};
-use purview_examples::{GALLERY, causal::causal};
+use purview_examples::{GALLERY, causal::causal, linear_attention::linear_attention};
 use purview_tests::devices;
 
 const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/kernels");
@@ -28,7 +28,11 @@ fn every_variant(target: Target, more: &[Element]) {
         };
         let first = text(Element::F32);
         assert!(first.starts_with(target.comment()), "{name} for {target} begins with {:?}", first.lines().next());
-        assert!(first.contains(name), "{name} for {target} has another name");
+        let body: String = first.lines().filter(|line| !line.starts_with(target.comment())).collect();
+        assert!(
+            body.contains(name) && !body.contains("attention_c"),
+            "the kernel of {name} for {target} has another name"
+        );
         assert!(first.is_ascii(), "{name} for {target} is not ASCII, which PTX must be");
         assert!(first == text(Element::F32), "{name} for {target} is not the same twice");
         for element in more {
@@ -155,6 +159,38 @@ fn every_head_dim_has_a_schedule() {
                 if qk_dim == 64 {
                     assert_eq!(matches!(cube.products, Products::Matrices { .. }), matrices, "{what}: {schedule}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_bounded_weights_are_multiplied_by_matrices() {
+    let products = Products::Matrices { m: 8, n: 8, k: 8, plane: 32 };
+    let schedule = Schedule::Cube(CubeSchedule { unit_rows: 8, products, ..SMALL_CUBE });
+    let shape = shape(Element::F16);
+    causal().with_schedule(schedule).emit(Target::Msl, &shape).unwrap();
+    let message = format!(
+        "the schedule {schedule} does not fit: weights that may be greater than 1, as these, are not multiplied by matrices"
+    );
+    fails(linear_attention().with_schedule(schedule).emit(Target::Msl, &shape), &message);
+}
+
+/// The shared memory that a compiler finds is what schedules are chosen by.
+#[test]
+fn shared_memory_is_what_the_schedule_says() {
+    for element in [Element::F32, Element::F16] {
+        for (qk_dim, v_dim) in [(64, 64), (20, 36)] {
+            let shape = shape(element).with_v_dim(v_dim);
+            let shape = Shape { qk_dim, ..shape };
+            let attention = AnyAttention::from(causal());
+            for target in [Target::Cuda, Target::Hip, Target::Msl, Target::Ptx] {
+                let schedule = attention.schedule_for(target, &target.default_model(), &shape).unwrap();
+                let Schedule::Cube(cube) = schedule else { panic!("{target} has {schedule}") };
+                let text = attention.emit(target, &shape).unwrap();
+                let launch = text.lines().find(|line| line.contains(" launch grid ")).unwrap();
+                let bytes = cube.shared_bytes(&shape.operands());
+                assert!(launch.ends_with(&format!(" shared {bytes} bytes")), "{target} {element:?}: {bytes}, {launch}");
             }
         }
     }

@@ -14,43 +14,14 @@ use super::arguments::Operand;
 use super::cube::{Unit, UnitTile};
 use super::cube_products::{Keys, W, read, vectors_of};
 use crate::ir::Operands;
-use crate::schedule::{CubeSchedule, Products};
+use crate::schedule::{CubeSchedule, MatrixMemory};
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
-
-/// The sizes of the matrices: their product is `m × n`, a sum over k.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Sizes {
-    m: usize,
-    n: usize,
-    k: usize,
-    /// The units of a plane, which are neighbours.
-    plane: usize,
-    /// The planes of a cube.
-    planes: usize,
-    /// From a query in memory to the next.
-    query_pitch: usize,
-    /// From a key, or its value, to the next.
-    key_pitch: usize,
-    /// From a row of products or weights, one for each query, to the next.
-    row: usize,
-}
-
-impl Sizes {
-    fn new(operands: Operands, schedule: CubeSchedule) -> Sizes {
-        let Products::Matrices { m, n, k, plane } = schedule.products else { unreachable!("called for matrices") };
-        let Operands { qk_dim, v_dim, .. } = operands;
-        let query_pitch = CubeSchedule::matrix_pitch(qk_dim, k);
-        let key_pitch = query_pitch.max(CubeSchedule::matrix_pitch(v_dim, m));
-        let row = CubeSchedule::matrix_pitch(schedule.queries(), 1);
-        Sizes { m, n, k, plane, planes: schedule.units() / plane, query_pitch, key_pitch, row }
-    }
-}
 
 /// Shared memory.
 #[derive(CubeType)]
 pub struct MatrixStage<E: Float> {
-    /// The queries, `[queries, query_pitch]`.
+    /// The queries, `[queries, query_pitch]`; this and the rest as [`MatrixMemory`] describes.
     query: Shared<[E]>,
     /// The keys, or the values, `[keys, key_pitch]`.
     key_value: Shared<[E]>,
@@ -63,14 +34,14 @@ pub struct MatrixStage<E: Float> {
 #[cube]
 impl<E: Float> MatrixStage<E> {
     /// Room for one, with nothing in it.
-    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CubeSchedule) -> MatrixStage<E> {
-        let sizes = comptime![Sizes::new(operands, schedule)];
-        let products = comptime![Ord::max(schedule.keys, operands.v_dim.next_multiple_of(sizes.m)) * sizes.row];
+    pub fn new(#[comptime] memory: MatrixMemory) -> MatrixStage<E> {
+        // What CUDA's wmma wants of the addresses of matrices.
+        let alignment = comptime![32usize];
         MatrixStage::<E> {
-            query: Shared::new_aligned_slice(comptime![schedule.queries() * sizes.query_pitch], 32usize),
-            key_value: Shared::new_aligned_slice(comptime![schedule.keys * sizes.key_pitch], 32usize),
-            product: Shared::new_aligned_slice(products, 32usize),
-            weights: Shared::new_aligned_slice(comptime![schedule.keys * sizes.row], 32usize),
+            query: Shared::new_aligned_slice(memory.query, alignment),
+            key_value: Shared::new_aligned_slice(memory.key_value, alignment),
+            product: Shared::new_aligned_slice(memory.product, alignment),
+            weights: Shared::new_aligned_slice(memory.weights, alignment),
         }
     }
 
@@ -84,21 +55,9 @@ impl<E: Float> MatrixStage<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: CubeSchedule,
     ) {
-        let sizes = comptime![Sizes::new(operands, schedule)];
-        let dim = comptime![operands.qk_dim];
-        let padded = comptime![dim.next_multiple_of(sizes.k)];
-        stage_rows::<E, V>(
-            &mut self.query,
-            query,
-            base,
-            row0,
-            last,
-            dim,
-            padded,
-            sizes.query_pitch,
-            comptime![schedule.queries()],
-            schedule,
-        );
+        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
+        let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.query_pitch }];
+        stage_rows::<E, V>(&mut self.query, query, base, row0, last, comptime![schedule.queries()], dims, schedule);
         sync_cube();
     }
 
@@ -114,40 +73,28 @@ impl<E: Float> MatrixStage<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: CubeSchedule,
     ) {
-        let sizes = comptime![Sizes::new(operands, schedule)];
-        let dim = comptime![operands.qk_dim];
-        let padded = comptime![dim.next_multiple_of(sizes.k)];
+        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
         let rows = comptime![schedule.keys];
-        let memory = &mut self.key_value;
-        stage_rows::<E, V>(
-            memory,
-            key,
-            keys.key_base,
-            keys.first,
-            keys.last,
-            dim,
-            padded,
-            sizes.key_pitch,
-            rows,
-            schedule,
-        );
+        let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.key_pitch }];
+        let (first, last) = (keys.first, keys.last);
+        stage_rows::<E, V>(&mut self.key_value, key, keys.key_base, first, last, rows, dims, schedule);
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![Factor { pitch: sizes.key_pitch, along: true }],
+            comptime![Factor { pitch: memory.key_pitch, along: true }],
             &self.query,
-            comptime![Factor { pitch: sizes.query_pitch, along: true }],
+            comptime![Factor { pitch: memory.query_pitch, along: true }],
             &mut self.product,
             rows,
-            comptime![schedule.queries()],
-            padded,
-            sizes,
+            memory.qk_dim,
+            memory,
+            schedule,
         );
         sync_cube();
         #[unroll]
         for column in 0..comptime![schedule.columns()] {
             let key = column * comptime![schedule.unit_columns] + unit.column;
-            tile.scores[column] = self.of_unit::<R>(key, unit, comptime![sizes], schedule) * factor;
+            tile.scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
         }
     }
 
@@ -156,11 +103,11 @@ impl<E: Float> MatrixStage<E> {
         &self,
         at: usize,
         unit: Unit,
-        #[comptime] sizes: Sizes,
+        #[comptime] memory: MatrixMemory,
         #[comptime] schedule: CubeSchedule,
     ) -> Vector<f32, R> {
         let mut found = Vector::<f32, R>::empty();
-        let from = at * sizes.row + unit.row * comptime![schedule.rows];
+        let from = at * memory.row + unit.row * comptime![schedule.rows];
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
             found.insert(lane, self.product[from + lane]);
@@ -177,8 +124,8 @@ impl<E: Float> MatrixStage<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: CubeSchedule,
     ) {
-        let sizes = comptime![Sizes::new(operands, schedule)];
-        let to = key * sizes.row + unit.row * comptime![schedule.rows];
+        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
+        let to = key * memory.row + unit.row * comptime![schedule.rows];
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
             self.weights[to + lane] = E::cast_from(weights.extract(lane));
@@ -195,35 +142,24 @@ impl<E: Float> MatrixStage<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: CubeSchedule,
     ) {
-        let sizes = comptime![Sizes::new(operands, schedule)];
+        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
         let dim = comptime![operands.v_dim];
-        let padded = comptime![dim.next_multiple_of(sizes.m)];
         let rows = comptime![schedule.keys];
-        let memory = &mut self.key_value;
-        stage_rows::<E, V>(
-            memory,
-            value,
-            keys.value_base,
-            keys.first,
-            keys.last,
-            dim,
-            padded,
-            sizes.key_pitch,
-            rows,
-            schedule,
-        );
+        let dims = comptime![Dims { dim, padded: memory.v_dim, pitch: memory.key_pitch }];
+        let (first, last) = (keys.first, keys.last);
+        stage_rows::<E, V>(&mut self.key_value, value, keys.value_base, first, last, rows, dims, schedule);
         // Also for the weights, and for the scores, in whose place the products go.
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![Factor { pitch: sizes.key_pitch, along: false }],
+            comptime![Factor { pitch: memory.key_pitch, along: false }],
             &self.weights,
-            comptime![Factor { pitch: sizes.row, along: false }],
+            comptime![Factor { pitch: memory.row, along: false }],
             &mut self.product,
-            padded,
-            comptime![schedule.queries()],
+            memory.v_dim,
             rows,
-            sizes,
+            memory,
+            schedule,
         );
         sync_cube();
         let width = comptime![CubeSchedule::WIDTH];
@@ -234,7 +170,7 @@ impl<E: Float> MatrixStage<E> {
                 #[unroll]
                 for element in 0..width {
                     let at = comptime![x * width + element];
-                    let added = self.of_unit::<R>(vector * width + element, unit, comptime![sizes], schedule);
+                    let added = self.of_unit::<R>(vector * width + element, unit, memory, schedule);
                     tile.output[at] += added;
                 }
             }
@@ -257,12 +193,13 @@ impl Factor {
         if self.along { (self.pitch, 1) } else { (1, self.pitch) }
     }
 
-    fn layout(self, rows: bool) -> MatrixLayout {
-        if self.along == rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor }
+    /// The layout in CubeCL's terms of a left factor, or of a right one.
+    fn layout(self, left: bool) -> MatrixLayout {
+        if self.along == left { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor }
     }
 }
 
-/// Writes the product of `a`, of `rows`, and `b`, of `columns`, a sum over `depth`. Planes take its matrices in turns.
+/// Writes the product of `a`, of `rows`, and `b`, of a column for each query: a sum over `depth`. Planes take its matrices in turns.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "two factors, a product, and their sizes")]
 fn multiply<E: Float>(
@@ -272,16 +209,16 @@ fn multiply<E: Float>(
     #[comptime] b_lies: Factor,
     product: &mut Shared<[f32]>,
     #[comptime] rows: usize,
-    #[comptime] columns: usize,
     #[comptime] depth: usize,
-    #[comptime] sizes: Sizes,
+    #[comptime] memory: MatrixMemory,
+    #[comptime] schedule: CubeSchedule,
 ) {
-    let (m, n, k) = comptime![(sizes.m, sizes.n, sizes.k)];
+    let (m, n, k) = comptime![(memory.m, memory.n, memory.k)];
     let (a_step, a_deeper) = comptime![a_lies.steps()];
     let (b_step, b_deeper) = comptime![b_lies.steps()];
-    let across = comptime![columns / n];
-    // Not by the device's word for a plane's place and size, of which CubeCL 0.11.3 makes SPIR-V that is not valid.
-    let mut at = UNIT_POS as usize / sizes.plane;
+    let across = comptime![schedule.queries() / n];
+    // Not by the device's words for a plane's place and size, of which CubeCL 0.11.3 makes SPIR-V that is not valid.
+    let mut at = UNIT_POS as usize / memory.plane;
     while at < comptime![rows / m * across] {
         let (row, column) = (at / across * m, at % across * n);
         let none = MatrixLayout::Undefined;
@@ -295,13 +232,24 @@ fn multiply<E: Float>(
             let right = Matrix::<E>::from_slice(MatrixIdent::B, m, n, k, layout, &b[from..], pitch);
             cmma::execute(&left, &right, &sum, &sum);
         }
-        let to = row * sizes.row + column;
-        cmma::store(&mut product[to..], &sum, comptime![sizes.row as u32], MatrixLayout::RowMajor);
-        at += sizes.planes;
+        let to = row * memory.row + column;
+        cmma::store(&mut product[to..], &sum, comptime![memory.row as u32], MatrixLayout::RowMajor);
+        at += comptime![schedule.units() / memory.plane];
     }
 }
 
-/// Copies `rows` rows from `row0` into shared memory, `padded` elements of each; rows past `last` repeat it, elements past `dim` are 0.
+/// The rows of an operand in shared memory, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Dims {
+    /// What a row has.
+    dim: usize,
+    /// What it is made up to, with zeros.
+    padded: usize,
+    /// From a row to the next.
+    pitch: usize,
+}
+
+/// Copies `rows` rows from `row0` into shared memory; rows past `last` repeat it.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_rows<E: Float, V: Size>(
@@ -310,25 +258,23 @@ fn stage_rows<E: Float, V: Size>(
     base: usize,
     row0: usize,
     last: usize,
-    #[comptime] dim: usize,
-    #[comptime] padded: usize,
-    #[comptime] pitch: usize,
     #[comptime] rows: usize,
+    #[comptime] dims: Dims,
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let vectors = comptime![padded / CubeSchedule::WIDTH];
+    let vectors = comptime![dims.padded / CubeSchedule::WIDTH];
     let mut at = UNIT_POS as usize;
     while at < comptime![rows * vectors] {
         let row = at / vectors;
         let x = at % vectors;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
-        if x < comptime![vectors_of(dim)] {
-            elements = read::<E, V>(operand, base + min(row0 + row, last) * operand.row, x, dim);
+        if x < comptime![vectors_of(dims.dim)] {
+            elements = read::<E, V>(operand, base + min(row0 + row, last) * operand.row, x, dims.dim);
         }
         #[unroll]
         for element in 0..width {
-            memory[row * pitch + x * width + element] = elements.extract(element);
+            memory[row * dims.pitch + x * width + element] = elements.extract(element);
         }
         at += comptime![schedule.units()];
     }

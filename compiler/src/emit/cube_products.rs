@@ -50,7 +50,7 @@ impl<E: Float, R: Size> Stage<E, R> {
             }
             weights.push(Shared::new_slice(comptime![schedule.weight_vectors()]));
         } else {
-            matrices.push(MatrixStage::<E>::new(operands, schedule));
+            matrices.push(MatrixStage::<E>::new(comptime![schedule.matrix_memory(&operands).unwrap()]));
         }
         let mut partial = Sequence::new();
         if comptime![schedule.reduces_in_memory()] {

@@ -13,7 +13,7 @@ use super::properties::{cpp_options, device_properties, ptx_options, target_prop
 use crate::device_model::DeviceModel;
 use crate::ir::{Element, Program};
 use crate::schedule::Schedule;
-use crate::target::Target;
+use crate::target::{KernelText, Target};
 use cubecl::Compiler;
 use cubecl::wgpu::WgslCompiler;
 use cubecl_cpp::shared::CppCompiler;
@@ -24,15 +24,6 @@ use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use thiserror::Error;
-
-/// A kernel as its target reads it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelText {
-    /// The text, below a comment that says what it is. Of SPIR-V the disassembly.
-    pub text: String,
-    /// Of SPIR-V the module.
-    pub words: Option<Vec<u32>>,
-}
 
 /// Why there is no text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -115,7 +106,8 @@ fn compile(
     let (text, words, shared_bytes) = match target {
         Target::Wgsl => {
             let options = wgpu_options(model, target);
-            (WgslCompiler.compile(definition, &options).map_err(first_line)?.to_string(), None, None)
+            let kernel = WgslCompiler.compile(definition, &options).map_err(first_line)?;
+            (say_what_is_only_read(&kernel.to_string(), program.pairs.len()), None, None)
         }
         Target::Spirv => {
             let kernel = SpirvCompiler.compile(definition, &wgpu_options(model, target)).map_err(first_line)?;
@@ -137,6 +129,20 @@ fn compile(
         Target::Cpu => (cpu_text::llvm_ir(definition)?, None, None),
     };
     Ok(CompiledKernel { entry, text, words, shared_bytes })
+}
+
+/// `shader` with all buffers but the output and the log-sum-exp declared as only read; CubeCL declares all as written too. Browsers
+/// take a barrier only where all units are seen to reach it, and of a number read from a buffer that may be written they see nothing:
+/// a kernel whose tiles depend on a captured tensor would be refused.
+fn say_what_is_only_read(shader: &str, pairs: usize) -> String {
+    // The buffers come in the order of the kernel's arguments: queries, keys and values of each pair, output, log-sum-exp.
+    let output = 1 + 2 * pairs;
+    let written = [output, output + 1].map(|binding| format!("@binding({binding}) "));
+    let line = |line: &str| {
+        let read = !written.iter().any(|binding| line.contains(binding));
+        if read { line.replace("var<storage, read_write>", "var<storage, read>") } else { line.to_string() }
+    };
+    shader.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 type Made = (String, Option<Vec<u32>>, Option<usize>);

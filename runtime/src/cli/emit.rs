@@ -3,9 +3,8 @@
 use super::arguments::{EmitFlags, device_for_text};
 use super::describe::{extend, schedule_json, shape_json};
 use super::{Failure, Gallery, SUCCESS, print_json};
-use crate::emit::KernelText;
 use purview_compiler::device_model::{DeviceModel, Family};
-use purview_compiler::target::Target;
+use purview_compiler::target::{KernelText, Target};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;

@@ -41,7 +41,7 @@ pub(super) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
     };
 
     let passed = checked.as_ref().is_none_or(|(errors, limits)| errors.within(limits));
-    let schedule = schedule::choose(&device, &shape.operands(), attention.spec().accumulator.is_bounded())?;
+    let schedule = schedule::choose(&device, attention.demand(shape.operands()))?;
     if json {
         let mut value = json!({
             "variant": flags.variant.name,
