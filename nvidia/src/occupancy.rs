@@ -1,0 +1,1 @@
+//! How many blocks of a kernel a multiprocessor holds at once.

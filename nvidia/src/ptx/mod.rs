@@ -1,0 +1,1 @@
+//! Running PTX on the CPU.
