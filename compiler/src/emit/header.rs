@@ -32,6 +32,10 @@ pub fn header(
             let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes(&program.operands));
             format!("launch grid ceil(S/{}) x H x B, block {}, shared {shared} bytes", cube.queries(), cube.units())
         }
+        Schedule::Mma(mma) => {
+            let shared = shared_bytes.unwrap_or_else(|| mma.shared_bytes(&program.operands));
+            format!("launch grid ceil(S/{}) x H x B, block {}, shared {shared} bytes", mma.queries(), mma.units())
+        }
     });
     // Names of Rust may have any letter, and PTX only ASCII.
     let ascii = |line: &str| -> String { line.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect() };

@@ -6,10 +6,11 @@ use super::arguments::{
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;
+use super::mma::attention_mma;
 use super::query_tile::partial_vectors;
 use super::summary::{self, Find};
 use crate::ir::{Element, Summary};
-use crate::schedule::{CubeSchedule, FewQueries, Schedule};
+use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use crate::spec::ScalarValue;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -117,10 +118,14 @@ pub struct LaunchData {
 }
 
 impl LaunchData {
-    /// The elements in a vector of queries, keys, values and the output: [`CubeSchedule::WIDTH`] where all their rows are whole
+    /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
     /// vectors, else 1.
-    fn width(&self, program: &Compiled) -> usize {
-        let width = CubeSchedule::width_of(&program.operands);
+    fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
+        let width = match schedule {
+            Schedule::Cpu(_) => 1,
+            Schedule::Cube(_) => CubeSchedule::width_of(&program.operands),
+            Schedule::Mma(_) => MmaSchedule::width_of(&program.operands),
+        };
         let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
         let whole = operands.all(|&OperandData { ref buffer, start, strides: [batch, head, row, column] }| {
             // A buffer without keys has no vector to bind.
@@ -161,7 +166,7 @@ pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
     let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
     let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
-    let width = if let Schedule::Cube(_) = schedule { data.width(program) } else { 1 };
+    let width = data.width(program, schedule);
     let mut scalars = SequenceArg::new();
     for scalar in data.scalars {
         let (value, truth) = match scalar {
@@ -252,6 +257,33 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     counters,
                     program.clone(),
                     cube,
+                    counting,
+                );
+            }
+        }
+        Schedule::Mma(mma) => {
+            let pack_gqa = data.few.pack_gqa;
+            let together = if pack_gqa { data.group } else { 1 };
+            let query_tiles = (together * data.queries).div_ceil(mma.queries());
+            let count = cube_count(client, query_tiles, data.heads / together, data.batch)?;
+            // SAFETY: the kernel stays inside the lengths that `data` states.
+            unsafe {
+                attention_mma::launch_unchecked::<E>(
+                    client,
+                    count,
+                    CubeDim::new_1d(mma.units() as u32),
+                    mma.rows(),
+                    width,
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
+                    output,
+                    lse,
+                    extent,
+                    parameters,
+                    counters,
+                    program.clone(),
+                    mma,
+                    pack_gqa,
                     counting,
                 );
             }

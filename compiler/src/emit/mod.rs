@@ -27,6 +27,9 @@ mod header;
 pub mod key_tile;
 pub mod launch;
 pub mod math;
+pub mod mma;
+pub mod mma_memory;
+pub mod mma_tile;
 #[cfg(any(feature = "emit", feature = "cuda"))]
 mod nvptx;
 pub mod planes;
@@ -36,6 +39,7 @@ pub mod query_tile;
 pub mod scores;
 pub mod softmax;
 pub mod summary;
+pub mod tensor_core;
 #[cfg(feature = "emit")]
 pub mod text;
 

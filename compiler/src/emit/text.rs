@@ -65,6 +65,7 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
     match program.schedule {
         Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
         Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
+        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => Ok(schedule),
         Some(schedule) => Err(TextError::Schedule(schedule.name())),
         None => Err(TextError::NoSchedule),
     }
