@@ -10,8 +10,7 @@ use cubecl_llvm::shared::to_llvm::ty::cube_type_to_llvm;
 use pliron::builtin::attributes::StringAttr;
 use pliron::builtin::types::{BF16Type, FP16Type, FP32Type, IntegerType, Signedness};
 use pliron::opts::dce::SideEffects;
-use pliron_llvm::attributes::IntegerOverflowFlagsAttr;
-use pliron_llvm::op_interfaces::{CastOpInterface, IntBinArithOpWithOverflowFlag};
+use pliron_llvm::op_interfaces::CastOpInterface;
 use pliron_llvm::ops as llvm;
 use pliron_llvm::types::{FuncType, PointerType, StructLayout, StructType, VectorType, VectorTypeKind, VoidType};
 
@@ -164,25 +163,9 @@ impl ToLLVMDialect for InstructionOp {
                 Some(llvm.vector(word, &packed))
             }
             Instruction::Copy => {
-                // LLVM's intrinsic takes only a constant number of bytes: with another its back end gives up.
-                let to = llvm::AddOp::new_with_overflow_flag(
-                    llvm.ctx,
-                    operands[0],
-                    operands[1],
-                    IntegerOverflowFlagsAttr::default(),
-                );
-                let to = llvm.value(&to);
+                let to = llvm.shared(operands[0], operands[1]);
                 let from = llvm.in_space(operands[2], GLOBAL);
-                let nothing = VoidType::get(llvm.ctx).into();
-                let copy = llvm::InlineAsmOp::new(
-                    llvm.ctx,
-                    nothing,
-                    vec![to, from, operands[3]],
-                    "cp.async.cg.shared.global [$0], [$1], 16, $2;",
-                    "r,l,r,~{memory}",
-                    true,
-                );
-                llvm.rewriter.insert_op(llvm.ctx, &copy);
+                llvm.run("llvm.nvvm.cp.async.cg.shared.global.16.s", vec![to, from, operands[3]]);
                 None
             }
             Instruction::Commit => {

@@ -130,7 +130,7 @@ fn cuda_shared_address<E: CubePrimitive>(pointer: *const E) -> u32 {
 pub fn load_matrices(address: u32, #[comptime] offset: u32, #[comptime] transposed: bool) -> Vector<u32, Four> {
     intrinsic!(|scope| {
         if is_nvptx(scope) {
-            let operands = vec![address.value(scope), offset.into_expand(scope).value(scope)];
+            let operands = vec![address.read_value(scope), offset.into_expand(scope).value(scope)];
             let four = Vector::<u32, Four>::__expand_as_type(scope);
             value(scope, Instruction::LoadMatrices { transposed }, operands, four).into()
         } else {
@@ -161,7 +161,7 @@ pub fn multiply(
 ) -> Vector<f32, Four> {
     intrinsic!(|scope| {
         if is_nvptx(scope) {
-            let operands = vec![a.value(scope), b.value(scope), c.value(scope)];
+            let operands = vec![a.read_value(scope), b.read_value(scope), c.read_value(scope)];
             let four = Vector::<f32, Four>::__expand_as_type(scope);
             value(scope, Instruction::Multiply { element, upper }, operands, four).into()
         } else {
@@ -194,7 +194,7 @@ fn cuda_multiply(
 pub fn pack(left: Vector<f32, Four>, right: Vector<f32, Four>, #[comptime] element: Half) -> Vector<u32, Four> {
     intrinsic!(|scope| {
         if is_nvptx(scope) {
-            let operands = vec![left.value(scope), right.value(scope)];
+            let operands = vec![left.read_value(scope), right.read_value(scope)];
             let four = Vector::<u32, Four>::__expand_as_type(scope);
             value(scope, Instruction::Pack { element }, operands, four).into()
         } else {
@@ -233,7 +233,7 @@ pub fn copy_async<E: CubePrimitive>(source: &[E], to: u32, #[comptime] offset: u
         let pointer = unsafe { *source.__expand_as_ptr_method(scope) };
         if is_nvptx(scope) {
             let offset = offset.into_expand(scope).value(scope);
-            let operands = vec![to.value(scope), offset, pointer.value(scope), bytes.value(scope)];
+            let operands = vec![to.read_value(scope), offset, pointer.value(scope), bytes.read_value(scope)];
             run(scope, Instruction::Copy, operands, None);
         } else {
             cuda_copy_async::expand::<E>(scope, &pointer, to, offset, bytes);
