@@ -254,6 +254,8 @@ pub struct MmaSchedule {
     pub fragments: usize,
     /// Keys in a tile.
     pub keys: usize,
+    /// Whether the rows of a tile are the queries of all query heads that share a key head, so that their keys and values are read once.
+    pub pack_gqa: bool,
 }
 
 impl MmaSchedule {

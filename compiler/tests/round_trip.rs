@@ -180,11 +180,9 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     prop_oneof![
         (size.clone(), size.clone(), size.clone(), size.clone())
             .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
-        (size.clone(), size.clone(), size.clone()).prop_map(|(warps, fragments, keys)| Schedule::Mma(MmaSchedule {
-            warps,
-            fragments,
-            keys
-        })),
+        (size.clone(), size.clone(), size.clone(), any::<bool>()).prop_map(|(warps, fragments, keys, pack_gqa)| {
+            Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa })
+        }),
         (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size))
             .prop_map(|(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
                 Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })

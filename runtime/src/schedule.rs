@@ -286,7 +286,7 @@ fn mma_for(operands: &Operands) -> MmaSchedule {
         65..=128 => (4, 2, 64),
         _ => (8, 1, 64),
     };
-    MmaSchedule { warps, fragments, keys }
+    MmaSchedule { warps, fragments, keys, pack_gqa: false }
 }
 
 /// The `cpu` schedule for a core with `registers`.

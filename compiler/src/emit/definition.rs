@@ -97,7 +97,6 @@ fn define_typed<E: Float>(
             program.clone(),
             mma,
             false,
-            false,
         )
         .define(),
     }

@@ -62,13 +62,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
-    #[comptime] pack_gqa: bool,
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
     let operands = comptime![program.operands];
     let mut together = 1usize;
-    if pack_gqa {
+    if comptime![schedule.pack_gqa] {
         together = extent.group;
     }
     let head = CUBE_POS_Y as usize * together;
@@ -82,11 +81,11 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         first: tile * comptime![schedule.queries()],
         total,
     };
-    let place = place::<R>(extent, rows, schedule, pack_gqa);
+    let place = place::<R>(extent, rows, schedule);
 
     let mut stage = Memory::<E>::new(operands, schedule);
     let query_head = query.start + rows.batch * query.batch + rows.head * query.head;
-    stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule, pack_gqa);
+    stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule);
     let mut factor = 1.0f32;
     if comptime![program.query_scale.is_some()] {
         let one = Vector::<f32, R>::new(1.0);
@@ -219,18 +218,13 @@ fn visited<R: Size>(
 
 /// The place of a tile: the positions of a lane's rows, past the last row the last, its queries' first and last, and no key.
 #[cube]
-fn place<R: Size>(
-    extent: &Extent,
-    rows: Rows,
-    #[comptime] schedule: MmaSchedule,
-    #[comptime] pack_gqa: bool,
-) -> Place<R> {
+fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule) -> Place<R> {
     let mut query = Vector::<i32, R>::empty();
     let mut heads = Vector::<i32, R>::new(rows.head as i32);
     #[unroll]
     for at in 0..comptime![schedule.rows()] {
         let row = min(rows.first + row_of(at, schedule), rows.total - 1);
-        if pack_gqa {
+        if comptime![schedule.pack_gqa] {
             query.insert(at, extent.query_offset + (row % extent.queries) as i32);
             heads.insert(at, (rows.head + row / extent.queries) as i32);
         } else {
@@ -239,7 +233,7 @@ fn place<R: Size>(
     }
     let mut first = rows.first;
     let mut last = min(rows.first + comptime![schedule.queries() - 1], rows.total - 1);
-    if pack_gqa {
+    if comptime![schedule.pack_gqa] {
         first = 0;
         last = extent.queries - 1;
     }
@@ -254,7 +248,7 @@ fn place<R: Size>(
         query_last: extent.query_offset + last as i32,
         key_first: 0i32,
         key_last: 0i32,
-        heads_differ: pack_gqa,
+        heads_differ: comptime![schedule.pack_gqa],
     }
 }
 

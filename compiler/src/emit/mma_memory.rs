@@ -43,7 +43,6 @@ impl<E: Float> Memory<E> {
         queries: usize,
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
-        #[comptime] pack_gqa: bool,
     ) {
         let tile = comptime![schedule.memory(&operands).query];
         let lane = Lane::new(tile);
@@ -52,7 +51,7 @@ impl<E: Float> Memory<E> {
             let row = rows.first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
             let last = min(row, rows.total - 1);
             let mut start = base + last * query.row;
-            if pack_gqa {
+            if comptime![schedule.pack_gqa] {
                 start = base + last / queries * query.head + last % queries * query.row;
             }
             self.copy_row::<V>(query, start, row < rows.total, lane, pass, tile, schedule);

@@ -7,7 +7,7 @@
 //! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them. [`math`] has the functions that a target lacks.
 //!
 //! With the feature `emit`, `text` writes a kernel out for a target without a device: `properties` describes the device in CubeCL's terms,
-//! `definition` expands the kernel without a launch.
+//! `definition` expands the kernel without a launch. `ptx_launch` says what its PTX is launched with.
 
 pub mod arguments;
 pub mod bounds;
@@ -35,6 +35,8 @@ mod nvptx;
 pub mod planes;
 #[cfg(feature = "emit")]
 pub mod properties;
+#[cfg(feature = "emit")]
+pub mod ptx_launch;
 pub mod query_tile;
 pub mod scores;
 pub mod softmax;

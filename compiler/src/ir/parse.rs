@@ -470,7 +470,12 @@ impl Parser {
         let [a, b, c, d, e] = sizes;
         let schedule = match kind {
             0 => Schedule::Cpu(CpuSchedule { lanes: a, vectors: b, keys: c, rows: d }),
-            1 => Schedule::Mma(MmaSchedule { warps: a, fragments: b, keys: c }),
+            1 => {
+                self.sign(",")?;
+                self.words(&["pack_gqa", ":"])?;
+                let pack_gqa = self.one_of(&["false", "true"])? == 1;
+                Schedule::Mma(MmaSchedule { warps: a, fragments: b, keys: c, pack_gqa })
+            }
             _ => {
                 self.sign(",")?;
                 self.words(&["planes", ":"])?;

@@ -191,7 +191,7 @@ fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
             let matrix = if let Products::Matrices { m, n, k, plane } = products { m * n * k * plane } else { 1 };
             vec![unit_rows, unit_columns, rows, keys, chunk, plane, matrix]
         }
-        Schedule::Mma(MmaSchedule { warps, fragments, keys }) => vec![warps, fragments, keys],
+        Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa: _ }) => vec![warps, fragments, keys],
     };
     if sizes.contains(&0) { fail(format!("the schedule `{}` has a size of zero", schedule.name())) } else { Ok(()) }
 }

@@ -84,7 +84,10 @@ JSON:
   cases: a list of
     name, variant (null where no variant is known for the case), passed,
     out_error, out_limit, lse_error, lse_limit (see `run`), or
-    error: why there are none
+    error: why there are none,
+    with --device ptx also
+      warp_instructions, memory: {kind: {requests, wavefronts, ideal_wavefronts, sectors, ideal_sectors}}: of the whole
+      launch, for each kind of instruction that it has; wavefronts are of shared memory, sectors (of 32 bytes) of global
   golden_passed, golden_total, minilm_passed, minilm_total, passed (all of them)";
 
 #[derive(Subcommand)]
@@ -144,7 +147,7 @@ pub(super) struct EmitFlags {
     #[arg(long, value_parser = target())]
     pub target: Target,
     /// NVIDIA's compute capability, ten times it, for cuda and ptx [default: 80]
-    #[arg(long, value_parser = PossibleValuesParser::new(["80", "90"]).map(|sm| sm.parse::<u32>().unwrap_or(80)))]
+    #[arg(long, value_parser = sm())]
     pub sm: Option<u32>,
     /// The schedule, where the target has it: cpu for the target cpu, cube for the others [default: the one it has]
     #[arg(long, value_name = "NAME", value_parser = ["cpu", "cube"])]
@@ -183,9 +186,12 @@ pub(super) struct CheckFlags {
     /// The directory of the cases: `manifest.json`, `minilm.json`, or both, and a file for each case
     #[arg(long, value_name = "DIR")]
     pub golden: PathBuf,
-    /// Where to run them [default: the best there is]
-    #[arg(long, value_parser = Device::NAMES)]
+    /// Where to run them [default: the best there is]. `ptx` runs the text of the kernels for NVIDIA's GPUs, on the CPU
+    #[arg(long, value_parser = PossibleValuesParser::new(Device::NAMES.into_iter().chain([PTX])))]
     pub device: Option<String>,
+    /// NVIDIA's compute capability, ten times it, for the device ptx [default: 80]
+    #[arg(long, value_parser = sm())]
+    pub sm: Option<u32>,
     /// The type of queries, keys and values
     #[arg(long, default_value = "f32", value_parser = element())]
     pub dtype: Element,
@@ -236,6 +242,9 @@ pub(super) struct PositionFlags {
     pub q_offset: Option<i64>,
 }
 
+/// What `check` takes for a device besides [`Device::NAMES`]: kernels as PTX, run on the CPU.
+pub(super) const PTX: &str = "ptx";
+
 /// The most queries or keys: positions have 32 bits.
 const MAX_LENGTH: i64 = i32::MAX as i64;
 /// The most heads or batches.
@@ -252,6 +261,10 @@ fn element() -> impl TypedValueParser<Value = Element> {
     const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
     PossibleValuesParser::new(ELEMENTS.map(Element::name))
         .try_map(|name| ELEMENTS.into_iter().find(|element| element.name() == name).ok_or("not a type"))
+}
+
+fn sm() -> impl TypedValueParser<Value = u32> {
+    PossibleValuesParser::new(["80", "90"]).map(|sm| sm.parse::<u32>().unwrap_or(80))
 }
 
 fn target() -> impl TypedValueParser<Value = Target> {
