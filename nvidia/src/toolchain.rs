@@ -65,6 +65,8 @@ fn list(places: &[PathBuf]) -> String {
 pub struct Assembled {
     /// The cubin, an ELF file.
     pub cubin: Vec<u8>,
+    /// The kernel's name.
+    pub kernel: String,
     /// What it is for, as the PTX says: `sm_80`, `sm_90a`.
     pub target: String,
     /// Registers of a thread.
@@ -187,8 +189,10 @@ fn resources(said: &str) -> Result<Assembled, &'static str> {
             kernel.lines().flat_map(|line| line.split([',', ':'])).find(|phrase| phrase.trim().ends_with(name))?;
         phrase.split_whitespace().find_map(|word| word.parse().ok())
     };
+    let name = kernel.split('\'').nth(1).ok_or("the kernel's name")?;
     Ok(Assembled {
         cubin: Vec::new(),
+        kernel: name.into(),
         target: String::new(),
         registers: number("registers").ok_or("the number of registers")?,
         spill_stores: number("bytes spill stores").ok_or("the bytes of spills")?,
@@ -217,7 +221,7 @@ ptxas info    : Compile time = 199.741 ms
     fn what_a_kernel_uses_is_read() {
         let used = resources(SAID).unwrap();
         assert_eq!((used.registers, used.spill_stores, used.spill_loads, used.stack_frame), (128, 16, 20, 24));
-        assert_eq!((used.static_shared, used.barriers), (1040, 1));
+        assert_eq!((used.static_shared, used.barriers, used.kernel.as_str()), (1040, 1, "document_causal"));
         let without = SAID.replace(", used 1 barriers", "").replace(", 1040 bytes smem", "");
         let used = resources(&without).unwrap();
         assert_eq!((used.static_shared, used.barriers), (0, 0));
