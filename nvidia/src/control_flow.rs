@@ -20,10 +20,19 @@ pub struct Loop {
     pub depth: usize,
     /// Whether there is no loop in it.
     pub innermost: bool,
-    /// The places of its instructions in [`Function::instructions`], those of loops in it included.
+    /// The places of its instructions in [`Function::instructions`], those of loops in it included, ascending.
     pub instructions: Vec<usize>,
     /// Likewise, what is executed only where the threads of a warp are apart.
     pub divergent: Vec<usize>,
+}
+
+impl Loop {
+    /// Whether `other`, of the same function, is in it.
+    pub fn contains(&self, other: &Loop) -> bool {
+        // Loops are apart, or one is in the other as a whole.
+        let first = other.instructions.first();
+        first.is_some_and(|first| *self != *other && self.instructions.binary_search(first).is_ok())
+    }
 }
 
 impl Function {

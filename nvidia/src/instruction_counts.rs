@@ -194,13 +194,22 @@ impl Counts {
     }
 }
 
-/// The loop that decides of an attention kernel's speed, of `loops` and what is in each: the innermost one with the fewest instructions for each
-/// that multiplies matrices. A kernel has one loop over tiles that are whole and others over those with a mask or a tail, which do the same
-/// products and more besides. `None` where no loop multiplies matrices.
+/// The loop that decides of an attention kernel's speed, of a function's `loops` and what is in each: it goes over the keys.
+///
+/// It multiplies matrices, and has functions of MUFU too, since scores become weights between the two products; a loop over a part of the
+/// head dim has none. Where no loop has both, the products are enough. Of such loops it has none in it; and of those the fewest instructions
+/// for each product, because a kernel has one loop over tiles that are whole and others over those with a mask or a tail, which do the same
+/// and more besides. `None` where no loop multiplies matrices.
 pub fn hot_loop<'a>(loops: &'a [(Loop, Counts)]) -> Option<&'a (Loop, Counts)> {
-    let innermost = loops.iter().filter(|(one, _)| one.innermost);
+    let multiplies = |counts: &Counts| counts.class(Class::Matrix) > 0;
+    let weighs = |counts: &Counts| multiplies(counts) && counts.class(Class::Mufu) > 0;
+    let any_weighs = loops.iter().any(|(_, counts)| weighs(counts));
+    let candidates: Vec<&(Loop, Counts)> =
+        loops.iter().filter(|(_, counts)| if any_weighs { weighs(counts) } else { multiplies(counts) }).collect();
+    let holds_another = |one: &Loop| candidates.iter().any(|(other, _)| one.contains(other));
     let cost = |counts: &Counts| counts.per_matrix().unwrap_or(f64::INFINITY);
-    innermost.filter(|(_, counts)| counts.per_matrix().is_some()).min_by(|a, b| cost(&a.1).total_cmp(&cost(&b.1)))
+    let least = candidates.iter().filter(|(one, _)| !holds_another(one));
+    least.min_by(|a, b| cost(&a.1).total_cmp(&cost(&b.1))).copied()
 }
 
 #[cfg(test)]
@@ -232,18 +241,22 @@ mod tests {
     }
 
     #[test]
-    fn the_hot_loop_multiplies_with_the_least_besides() {
-        let one = |innermost, operations: &str| {
-            let header = 0;
-            (Loop { header, depth: 1, innermost, instructions: vec![], divergent: vec![] }, counts(operations))
+    fn the_hot_loop_weighs_and_multiplies_with_the_least_besides() {
+        let one = |instructions: std::ops::Range<usize>, operations: &str| {
+            let (header, instructions) = (instructions.start as u64 * 16, instructions.collect());
+            (Loop { header, depth: 1, innermost: true, instructions, divergent: vec![] }, counts(operations))
         };
         let loops = [
-            one(true, "HMMA.16816.F32 FADD FADD"),
-            one(true, "HMMA.16816.F32 FADD"),
-            one(false, "HMMA.16816.F32"),
-            one(true, "FADD"),
+            one(0..9, "HMMA.16816.F32 MUFU.EX2"),
+            one(1..3, "HMMA.16816.F32"),
+            one(3..6, "HMMA.16816.F32 MUFU.EX2 FADD FADD"),
+            one(6..9, "HMMA.16816.F32 MUFU.EX2 FADD"),
+            one(10..12, "MUFU.EX2"),
         ];
-        assert_eq!(hot_loop(&loops), Some(&loops[1]));
-        assert_eq!(hot_loop(&loops[2..]), None);
+        assert_eq!(hot_loop(&loops), Some(&loops[3]));
+        assert_eq!(hot_loop(&loops[..3]), Some(&loops[2]));
+        assert_eq!(hot_loop(&loops[..2]), Some(&loops[0]));
+        assert_eq!(hot_loop(&loops[1..2]), Some(&loops[1]));
+        assert_eq!(hot_loop(&loops[4..]), None);
     }
 }

@@ -73,7 +73,8 @@ The PTX that `emit --target ptx` prints, assembled by NVIDIA's ptxas and disasse
 directory PURVIEW_CUDA_TOOLS. No GPU is needed.
 
 A loop is what is executed again and again, loops in it included; code for warps whose threads are apart is not counted. The hot loop, marked *, is
-the innermost one with the fewest instructions for each HMMA: that over tiles without a mask. Its roofline says for how many cycles it keeps each
+of the innermost ones with HMMA and MUFU, both products and the weights between them, that with the fewest instructions for each HMMA: the
+one over tiles without a mask. Its roofline says for how many cycles it keeps each
 unit of a quarter multiprocessor busy, and what share of the tensor cores' peak that allows at most, if nothing ever waits.
 
 JSON:
@@ -82,7 +83,7 @@ JSON:
   shared_bytes (of a block), occupancy: {blocks, warps, max_warps, limit} of a multiprocessor,
   instructions_per_hmma (all, with the HMMA), roofline: of the hot loop; null where there is no HMMA,
   loops: a list of
-    address (in bytes), depth (1 where it is in no other), innermost, hot,
+    address (in bytes), depth (1 where it is in no other), innermost (no loop is in it), hot,
     instructions, divergent (those not counted), instructions_per_hmma (null where there is no HMMA),
     hmma, mufu, ldsm, ldgsts, lds, sts, ldg, stg, spill, fp32, half2, convert, integer, move, shfl, barrier, branch, other,
     hmma_kinds, mufu_kinds: {modifiers: number},
