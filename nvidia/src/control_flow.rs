@@ -257,7 +257,6 @@ fn blocks(instructions: &[Instruction]) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::sass::parse;
 
     /// Loops of a listing in which a line is an instruction 16 bytes after the last: where each begins, its depth, whether it is

@@ -95,8 +95,12 @@ impl Class {
         }
     }
 
-    /// The class of an instruction; `None` for NOP.
+    /// The class of an instruction; `None` for NOP. One that is never executed, as the loads of nothing that `ptxas` writes before LDGSTS,
+    /// takes a turn to issue and does nothing else.
     pub fn of(instruction: &Instruction) -> Option<Class> {
+        if never(instruction) && instruction.operation() != "NOP" {
+            return Some(Class::Other);
+        }
         // `IMAD.MOV` is a copy on the multipliers.
         if instruction.operation() == "IMAD" && instruction.has("MOV") {
             return Some(Class::Move);
@@ -132,6 +136,11 @@ impl Class {
     }
 }
 
+/// Whether an instruction is under a predicate that is never true.
+fn never(instruction: &Instruction) -> bool {
+    instruction.guard.as_deref().is_some_and(|guard| ["!PT", "!UPT"].contains(&guard))
+}
+
 /// Whether an instruction is of the uniform datapath: its name is another's after a `U`.
 fn is_uniform(operation: &str) -> bool {
     const UNIFORM: [&str; 21] = [
@@ -146,7 +155,7 @@ fn is_uniform(operation: &str) -> bool {
 pub struct Counts {
     /// By class.
     classes: BTreeMap<Class, u32>,
-    /// By operation and modifiers, guards left out: `HMMA.16816.F32`.
+    /// By operation and modifiers: `HMMA.16816.F32`. Guards are left out, but for one that is never true: `@!PT LDS`.
     pub opcodes: BTreeMap<String, u32>,
 }
 
@@ -157,7 +166,9 @@ impl Counts {
         for instruction in instructions {
             if let Some(class) = Class::of(instruction) {
                 *counts.classes.entry(class).or_default() += 1;
-                *counts.opcodes.entry(instruction.opcode.clone()).or_default() += 1;
+                let guard = instruction.guard.iter().filter(|_| never(instruction));
+                let opcode = guard.map(|guard| format!("@{guard} ")).chain([instruction.opcode.clone()]).collect();
+                *counts.opcodes.entry(opcode).or_default() += 1;
             }
         }
         counts
