@@ -10,6 +10,8 @@
 
 mod cases;
 mod cubek_process;
+mod device;
+mod json_process;
 mod turns;
 
 use cases::{CASES, Case, Inputs, Variant, chosen};
@@ -70,6 +72,9 @@ fn main() -> ExitCode {
         println!("against_cubek measures only as a benchmark: ./x bench --against cubek");
         return ExitCode::SUCCESS;
     }
+    if device::leaves_to_cuda("against_cubek", "the CPU or wgpu") {
+        return ExitCode::SUCCESS;
+    }
     match compare(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,6 +90,10 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     let device = Device::named(&arguments.device).map_err(|error| error.to_string())?;
+    if std::env::args().skip(1).eq(["--bench"]) && !Cubek::is_built() {
+        println!("no cubek-attention to compare with: ./x bench --against cubek builds it");
+        return Ok(());
+    }
     let cases = cases(arguments)?;
     let mut cubek = Cubek::open(&arguments.device)?;
     eprintln!("cubek-attention {} and purview on {}", cubek.version, device.name());

@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "clap derives items without")]
 
 mod cases;
+mod device;
 mod turns;
 
 use cases::{CASES, Case, Operand, Variant, chosen};
@@ -291,6 +292,9 @@ fn main() -> ExitCode {
         println!(
             "handwritten_wgsl measures only as a benchmark: cargo bench --workspace --profile dev --bench handwritten_wgsl"
         );
+        return ExitCode::SUCCESS;
+    }
+    if device::leaves_to_cuda("handwritten_wgsl", "wgpu") {
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {
