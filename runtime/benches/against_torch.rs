@@ -4,8 +4,9 @@
 //! `./x bench --against torch` sets PyTorch up and runs it; `--help` lists the arguments. For each case both sides first have to
 //! give the same output. Then each turn measures the machine's peak, ours, SDPA, FlexAttention and its mask, one after the other;
 //! times are medians over turns, ratios medians of the turns' own ratios, and so are shares of the peak (and when decoding of the
-//! read bandwidth). Times include the launch, the allocation of the output and waiting for the end: on a CPU for each call's, on a GPU, by
-//! both sides, for that of all calls of a turn together. There SDPA is FlashAttention-2 wherever it can be. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
+//! read bandwidth). Times include the launch, the allocation of the output and waiting for the end: on a CPU for each call's, on a
+//! GPU, on both sides, for that of all calls of a turn together. There SDPA is FlashAttention-2 wherever it can be. The result is a
+//! table, or with `--json` an array of objects; what goes on is on stderr.
 
 #![allow(missing_docs)] // clap and CubeCL derive items without.
 
@@ -132,14 +133,15 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         }
         return Ok(());
     }
-    let named = chosen(&arguments.cases)?;
     let Some(device) = device::open(arguments.device.as_deref())? else { return Ok(()) };
     if std::env::args().skip(1).eq(["--bench"]) && !Torch::is_set_up() {
         println!("no PyTorch to compare with: ./x bench --against torch sets it up");
         return Ok(());
     }
-    let cases: Vec<&Case> =
-        if named.is_empty() { usual(&device).filter(|case| case.in_comparison).collect() } else { named };
+    let cases = match &arguments.cases[..] {
+        [] => usual(&device).filter(|case| case.in_comparison).collect(),
+        names => chosen(names, &device)?,
+    };
     let element = arguments.dtype.unwrap_or_else(|| usual_element(&device));
     let cores = device.client().properties().hardware.num_cpu_cores.unwrap_or(1) as usize;
     let mut torch = Torch::open(device.name(), cores)?;
@@ -156,9 +158,7 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
     } else {
         print_table(&rows);
-        if is_gpu(&device) {
-            print_kernels_of_sdpa(&rows);
-        }
+        print_kernels_of_sdpa(&rows);
     }
     match &arguments.svg {
         Some(file) => write_svg(file, &rows, &torch, element),
@@ -374,9 +374,12 @@ fn print_table(rows: &[Row]) {
     );
 }
 
-/// Which SDPA was FlashAttention-2, which has no mask but the causal one.
+/// Where SDPA was FlashAttention-2, if anywhere: it has no mask but the causal one.
 fn print_kernels_of_sdpa(rows: &[Row]) {
     let flash: Vec<&str> = rows.iter().filter(|row| row.sdpa_kernel == "flash").map(|row| row.case.name).collect();
+    if flash.is_empty() {
+        return;
+    }
     println!("SDPA is FlashAttention-2 in {}; elsewhere what PyTorch chooses for a dense mask", flash.join(", "));
 }
 

@@ -180,14 +180,18 @@ pub fn usual(device: &Device) -> impl Iterator<Item = &'static Case> {
     CASES.iter().filter(move |case| on_gpu || !case.for_gpus)
 }
 
-/// The cases that `wanted` names: each a case, or the part of a name before the shape, which stands for every shape.
+/// The cases that `wanted` names: each a case, or the part of a name before the shape, which stands for every shape that `device` gets
+/// where nobody chooses.
 ///
 /// # Errors
 /// A message with what there is, where a name is none of these.
-pub fn chosen(wanted: &[String]) -> Result<Vec<&'static Case>, String> {
+pub fn chosen(wanted: &[String], device: &Device) -> Result<Vec<&'static Case>, String> {
     let mut cases: Vec<&Case> = Vec::new();
     for name in wanted {
-        let of_name = CASES.iter().filter(|case| case.name == name || case.family() == name).collect::<Vec<_>>();
+        let of_name = match CASES.iter().find(|case| case.name == name) {
+            Some(case) => vec![case],
+            None => usual(device).filter(|case| case.family() == name).collect(),
+        };
         if of_name.is_empty() {
             let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
             return Err(format!(

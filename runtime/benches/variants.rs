@@ -130,7 +130,7 @@ struct Results {
 }
 
 fn print(arguments: &Arguments, device: &Device) -> Result<(), String> {
-    let cases = if arguments.cases.is_empty() { usual(device).collect() } else { chosen(&arguments.cases)? };
+    let cases = if arguments.cases.is_empty() { usual(device).collect() } else { chosen(&arguments.cases, device)? };
     let element = arguments.dtype.unwrap_or_else(|| usual_element(device));
     let results = run_turns(&cases, device, element, arguments.turns)?;
     if arguments.json {
