@@ -10,9 +10,11 @@
 
 mod cases;
 mod cubek_process;
+mod device;
+mod json_process;
 mod turns;
 
-use cases::{CASES, Case, Inputs, Variant, chosen};
+use cases::{CASES, Case, Inputs, Variant, chosen, usual};
 use clap::Parser;
 use cubek_process::Cubek;
 use purview::Device;
@@ -70,6 +72,9 @@ fn main() -> ExitCode {
         println!("against_cubek measures only as a benchmark: ./x bench --against cubek");
         return ExitCode::SUCCESS;
     }
+    if device::leaves_to_cuda("against_cubek", "the CPU or wgpu") {
+        return ExitCode::SUCCESS;
+    }
     match compare(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -85,7 +90,11 @@ fn compare(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     let device = Device::named(&arguments.device).map_err(|error| error.to_string())?;
-    let cases = cases(arguments)?;
+    if std::env::args().skip(1).eq(["--bench"]) && !Cubek::is_built() {
+        println!("no cubek-attention to compare with: ./x bench --against cubek builds it");
+        return Ok(());
+    }
+    let cases = cases(arguments, &device)?;
     let mut cubek = Cubek::open(&arguments.device)?;
     eprintln!("cubek-attention {} and purview on {}", cubek.version, device.name());
     let mut rows = Vec::new();
@@ -108,9 +117,9 @@ fn is_masked_there(case: &Case) -> bool {
     masked && case.heads == case.kv_heads && case.queries == case.keys
 }
 
-fn cases(arguments: &Arguments) -> Result<Vec<&'static Case>, String> {
+fn cases(arguments: &Arguments, device: &Device) -> Result<Vec<&'static Case>, String> {
     if !arguments.cases.is_empty() {
-        let cases = chosen(&arguments.cases)?;
+        let cases = chosen(&arguments.cases, device)?;
         return match cases.iter().find(|case| !is_masked_there(case)) {
             Some(case) => Err(format!("cubek-attention can't run `{}`; --list says what it can", case.name)),
             None => Ok(cases),
@@ -118,7 +127,7 @@ fn cases(arguments: &Arguments) -> Result<Vec<&'static Case>, String> {
     }
     // wgpu may be a driver that runs on the CPU, which takes seconds a run at 4096 tokens.
     let longest = if arguments.device == "wgpu" { 1024 } else { 4096 };
-    Ok(CASES.iter().filter(|case| is_masked_there(case) && (1024..=longest).contains(&case.queries)).collect())
+    Ok(usual(device).filter(|case| is_masked_there(case) && (1024..=longest).contains(&case.queries)).collect())
 }
 
 /// Measures a case.

@@ -4,19 +4,24 @@
 //! `./x bench --against torch` sets PyTorch up and runs it; `--help` lists the arguments. For each case both sides first have to
 //! give the same output. Then each turn measures the machine's peak, ours, SDPA, FlexAttention and its mask, one after the other;
 //! times are medians over turns, ratios medians of the turns' own ratios, and so are shares of the peak (and when decoding of the
-//! read bandwidth). Times include the launch, the allocation of the output and waiting for the end. The result is a table, or with `--json` an array of objects; what goes on is on stderr.
+//! read bandwidth). Times include the launch, the allocation of the output and waiting for the end: on a CPU for each call's, on a
+//! GPU, on both sides, for that of all calls of a turn together. There SDPA is FlashAttention-2 wherever it can be. The result is a
+//! table, or with `--json` an array of objects; what goes on is on stderr.
 
 #![allow(missing_docs)] // clap and CubeCL derive items without.
 
 mod cases;
+mod device;
 mod first_call;
+mod json_process;
 mod machine;
 mod ratios_svg;
 mod torch_process;
 mod turns;
 
-use cases::{CASES, Case, Inputs, chosen, element};
+use cases::{CASES, Case, Inputs, chosen, element, usual};
 use clap::Parser;
+use device::{is_gpu, usual_element};
 use machine::Machine;
 use purview::Device;
 use purview::ir::Element;
@@ -27,7 +32,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 use torch_process::{Answer, Torch};
-use turns::{calls, median, time};
+use turns::{calls, median};
 
 /// How long nothing runs before a side's turn, so that the other's threads sleep: CubeCL's do after 200 µs, and PyTorch's after 5 ms
 /// at most (`torch_process.rs`).
@@ -46,18 +51,18 @@ fn tolerance(element: Element) -> f32 {
 #[derive(Parser)]
 #[command(name = "against_torch")]
 struct Arguments {
-    /// Cases by name, or by the part before the shape; those that the README shows if not given
+    /// Cases by name, or by the part before the shape; if not given those that the README shows, and on cuda larger ones too
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     cases: Vec<String>,
     /// Turns per case
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     turns: u32,
-    /// The device on both sides: cpu, or cuda where purview is built with that feature
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
-    device: String,
-    /// The type of queries, keys and values on both sides: f32, f16 or bf16
-    #[arg(long, default_value = "f32", value_parser = element, value_name = "TYPE")]
-    dtype: Element,
+    /// The device on both sides: cpu or cuda; if not given cuda in a build with that feature, and cpu in others
+    #[arg(long, value_parser = ["cpu", "cuda"])]
+    device: Option<String>,
+    /// The type of queries, keys and values on both sides: f32, f16 or bf16; if not given f16 on cuda, and f32 on cpu
+    #[arg(long, value_parser = element, value_name = "TYPE")]
+    dtype: Option<Element>,
     /// Prints an array of objects rather than a table
     #[arg(long)]
     json: bool,
@@ -78,6 +83,7 @@ struct Row {
     element: Element,
     ours: f64,
     sdpa: Option<f64>,
+    sdpa_kernel: String,
     flex: Option<f64>,
     flex_mask: Option<f64>,
     ratio_sdpa: Option<f64>,
@@ -85,7 +91,7 @@ struct Row {
     ratio_flex_with_mask: Option<f64>,
     gflops: Option<f64>,
     peak_share: Option<f64>,
-    peak: f64,
+    peak: Option<f64>,
     bandwidth: Option<f64>,
     bandwidth_share: Option<f64>,
     first: f64,
@@ -116,56 +122,59 @@ fn main() -> ExitCode {
 }
 
 fn compare(arguments: &Arguments) -> Result<(), String> {
-    let cases = if arguments.cases.is_empty() {
-        CASES.iter().filter(|case| case.in_comparison).collect()
-    } else {
-        chosen(&arguments.cases)?
-    };
     if arguments.list {
         for case in CASES {
-            println!("{}{}", case.name, if case.in_comparison { "" } else { "  (only with --cases)" });
+            let when = match (case.in_comparison, case.for_gpus) {
+                (false, _) => "  (only with --cases)",
+                (true, true) => "  (on cuda, or with --cases)",
+                (true, false) => "",
+            };
+            println!("{}{when}", case.name);
         }
         return Ok(());
     }
-    let device = open(&arguments.device)?;
+    let Some(device) = device::open(arguments.device.as_deref())? else { return Ok(()) };
+    if std::env::args().skip(1).eq(["--bench"]) && !Torch::is_set_up() {
+        println!("no PyTorch to compare with: ./x bench --against torch sets it up");
+        return Ok(());
+    }
+    let cases = match &arguments.cases[..] {
+        [] => usual(&device).filter(|case| case.in_comparison).collect(),
+        names => chosen(names, &device)?,
+    };
+    let element = arguments.dtype.unwrap_or_else(|| usual_element(&device));
     let cores = device.client().properties().hardware.num_cpu_cores.unwrap_or(1) as usize;
-    let mut torch = Torch::open(&arguments.device, cores)?;
+    let mut torch = Torch::open(device.name(), cores)?;
     let machine = Machine::new(&device).map_err(|error| error.to_string())?;
-    eprintln!("PyTorch {} with {} threads, purview on {}", torch.version, torch.threads, device.name());
+    eprintln!("PyTorch {} on {}, purview on {}, {}", torch.version, torch.hardware, device.name(), element.name());
 
     let mut rows = Vec::new();
     for (place, case) in cases.iter().enumerate() {
         eprintln!("{}/{} {}", place + 1, cases.len(), case.name);
-        rows.push(row(case, &device, &machine, &mut torch, arguments)?);
+        rows.push(row(case, element, &device, &machine, &mut torch, arguments.turns)?);
     }
     if arguments.json {
         let rows: Vec<Value> = rows.iter().map(Row::json).collect();
         println!("{}", serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?);
     } else {
         print_table(&rows);
+        print_kernels_of_sdpa(&rows);
     }
     match &arguments.svg {
-        Some(file) => write_svg(file, &rows, &torch, arguments),
+        Some(file) => write_svg(file, &rows, &torch, element),
         None => Ok(()),
     }
-}
-
-fn open(name: &str) -> Result<Device, String> {
-    Device::named(name).map_err(|error| match name {
-        "cuda" => format!("no CUDA device: {error}"),
-        _ => error.to_string(),
-    })
 }
 
 /// Measures a case.
 fn row(
     case: &'static Case,
+    element: Element,
     device: &Device,
     machine: &Machine,
     torch: &mut Torch,
-    arguments: &Arguments,
+    turns: u32,
 ) -> Result<Row, String> {
-    let element = arguments.dtype;
     let failed = |error: purview::Error| format!("{}: {error}", case.name);
     let first = first_call::measure(case.name, device.name(), element)?;
     let mut inputs = Inputs::with_element(case, device, element).map_err(failed)?;
@@ -174,12 +183,14 @@ fn row(
     let difference = check(case, element, &ours, &answer)?;
     let report = inputs.attention.report(&case.shape()).map_err(failed)?;
 
-    let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer };
+    // A GPU runs what one process after the other launches, and only a CPU's threads are in each other's way.
+    let quiet = if is_gpu(device) { Duration::ZERO } else { QUIET };
+    let mut sides = Sides { inputs: &mut inputs, torch, answer: &answer, quiet };
     let mut measured: Vec<Times> = Vec::new();
     let (mut peaks, mut bandwidths) = (Vec::new(), Vec::new());
     // The first turn finds out how many calls a turn takes, and is not counted.
     let mut counts = [1; 4];
-    for turn in 0..=arguments.turns {
+    for turn in 0..=turns {
         let peak = machine.fma_peak().map_err(failed)?;
         let bandwidth = if case.is_decoding() { Some(machine.read_bandwidth().map_err(failed)?) } else { None };
         let times = sides.measure(&counts).map_err(|error| format!("{}: {error}", case.name))?;
@@ -201,21 +212,23 @@ fn row(
         (limits.len() == measured.len()).then(|| median(shares))
     };
     let flops = report.useful_flops.map(|flops| flops as f64);
+    let has_peak = machine::has_peak_of(device, element);
     Ok(Row {
         case,
         element,
         ours: over_turns(&|times| times[OURS]).unwrap_or(f64::NAN),
         sdpa: over_turns(&|times| times[SDPA]),
+        sdpa_kernel: answer.sdpa_kernel.clone(),
         flex: over_turns(&|times| times[FLEX]),
         flex_mask: over_turns(&|times| times[FLEX_MASK]),
         ratio_sdpa: over_turns(&|times| Some(times[SDPA]? / times[OURS]?)),
         ratio_flex: over_turns(&|times| Some(times[FLEX]? / times[OURS]?)),
         ratio_flex_with_mask: over_turns(&|times| Some((times[FLEX]? + times[FLEX_MASK]?) / times[OURS]?)),
         gflops: over_turns(&|times| Some(flops? / times[OURS]? / 1e6)),
-        peak_share: flops.and_then(|flops| share(flops, &peaks)),
+        peak_share: flops.filter(|_| has_peak).and_then(|flops| share(flops, &peaks)),
         bandwidth_share: share(case.bytes(element) as f64, &bandwidths),
         bandwidth: (!bandwidths.is_empty()).then(|| median(bandwidths)),
-        peak: median(peaks),
+        peak: has_peak.then(|| median(peaks)),
         first,
         flex_first: answer.flex_first,
         flex_mask_first: answer.flex_mask_first,
@@ -237,6 +250,8 @@ struct Sides<'a> {
     inputs: &'a mut Inputs,
     torch: &'a mut Torch,
     answer: &'a Answer,
+    /// How long nothing runs before a side's turn.
+    quiet: Duration,
 }
 
 impl Sides<'_> {
@@ -244,17 +259,17 @@ impl Sides<'_> {
     fn measure(&mut self, calls: &[usize; 4]) -> Result<Times, String> {
         let (sdpa, flex) = (self.answer.sdpa.is_ok(), self.answer.flex.is_ok());
         let mut times = [None; 4];
-        sleep(QUIET);
-        times[OURS] = Some(time(calls[OURS], || self.inputs.run()).map_err(|error| error.to_string())?);
+        sleep(self.quiet);
+        times[OURS] = Some(self.inputs.time(calls[OURS]).map_err(|error| error.to_string())?);
         for (place, what, can) in
             [(SDPA, "sdpa", sdpa), (FLEX, "flex", flex), (FLEX_MASK, "flex_mask", flex && self.answer.has_mask)]
         {
             if can {
-                sleep(QUIET);
+                sleep(self.quiet);
                 times[place] = Some(self.torch.time(what, calls[place])?);
             }
         }
-        sleep(QUIET); // for the machine's peak
+        sleep(self.quiet); // for the machine's peak
         Ok(times)
     }
 }
@@ -296,6 +311,7 @@ impl Row {
             "dtype": self.element.name(),
             "ours_ms": self.ours,
             "sdpa_ms": self.sdpa,
+            "sdpa_kernel": self.sdpa.map(|_| &self.sdpa_kernel),
             "flex_ms": self.flex,
             "flex_mask_ms": self.flex_mask,
             "ratio_sdpa": self.ratio_sdpa,
@@ -358,7 +374,16 @@ fn print_table(rows: &[Row]) {
     );
 }
 
-fn write_svg(file: &Path, rows: &[Row], torch: &Torch, arguments: &Arguments) -> Result<(), String> {
+/// Where SDPA was FlashAttention-2, if anywhere: it has no mask but the causal one.
+fn print_kernels_of_sdpa(rows: &[Row]) {
+    let flash: Vec<&str> = rows.iter().filter(|row| row.sdpa_kernel == "flash").map(|row| row.case.name).collect();
+    if flash.is_empty() {
+        return;
+    }
+    println!("SDPA is FlashAttention-2 in {}; elsewhere what PyTorch chooses for a dense mask", flash.join(", "));
+}
+
+fn write_svg(file: &Path, rows: &[Row], torch: &Torch, element: Element) -> Result<(), String> {
     let bars: Vec<Bar> = rows
         .iter()
         .map(|row| Bar {
@@ -368,13 +393,7 @@ fn write_svg(file: &Path, rows: &[Row], torch: &Torch, arguments: &Arguments) ->
             flex_with_mask: row.ratio_flex_with_mask,
         })
         .collect();
-    let title = format!(
-        "Times PyTorch {} takes, over ours ({}, {}, {} threads)",
-        torch.version,
-        arguments.device,
-        arguments.dtype.name(),
-        torch.threads
-    );
+    let title = format!("Times PyTorch {} takes, over ours ({}, {})", torch.version, element.name(), torch.hardware);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     std::fs::write(&file, ratios_svg(&title, &bars)).map_err(|error| format!("{}: {error}", file.display()))?;
     eprintln!("wrote {}", file.display());

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+use crate::device::is_gpu;
+use crate::turns;
 use half::{bf16, f16};
 use purview::ir::Element;
 use purview::{AnyAttention, Device, Error, Shape, Tensor};
@@ -74,17 +76,34 @@ pub struct Case {
     pub dim: usize,
     /// Whether it is among those compared with PyTorch where nobody chooses.
     pub in_comparison: bool,
+    /// Whether it is so large that, where nobody chooses, only a GPU gets it.
+    pub for_gpus: bool,
 }
 
 /// A case of 8 heads with as many keys as queries.
 const fn case(name: &'static str, variant: Variant, length: usize, dim: usize) -> Case {
-    Case { name, variant, heads: 8, kv_heads: 8, queries: length, keys: length, dim, in_comparison: false }
+    Case {
+        name,
+        variant,
+        heads: 8,
+        kv_heads: 8,
+        queries: length,
+        keys: length,
+        dim,
+        in_comparison: false,
+        for_gpus: false,
+    }
 }
 
 impl Case {
     /// Compared with PyTorch by default.
     const fn compared(self) -> Case {
         Case { in_comparison: true, ..self }
+    }
+
+    /// 32 heads, to fill a GPU, which nothing else gets by default.
+    const fn for_gpus(self) -> Case {
+        Case { heads: 32, kv_heads: 32, for_gpus: true, ..self }
     }
 
     /// 32 query heads on 8 key heads.
@@ -104,8 +123,8 @@ const DOCUMENTS: Variant = Variant::Documents { tokens: 700 };
 const SOFT_CAP: Variant = Variant::SoftCap { cap: 50.0 }; // Gemma 2's
 const PREFIX: Variant = Variant::PrefixLm { prefix: 512 };
 
-/// Every case. At 16,384 tokens only the variants that skip most tiles: the others take seconds a run on a small machine
-/// (`growth.rs` runs causal there).
+/// Every case. At 16,384 tokens a CPU gets only the variants that skip most tiles: the others take seconds a run on a small machine
+/// (`growth.rs` runs causal there). ALiBi ends at 4096: as a dense mask for PyTorch's SDPA it has a number for each pair and head.
 pub const CASES: &[Case] = &[
     Case { heads: 2, kv_heads: 2, ..case("full-64x64", Variant::Full, 64, 64) }.compared(), // nothing but the launch
     case("full-1024x64", Variant::Full, 1024, 64).compared(),
@@ -140,16 +159,39 @@ pub const CASES: &[Case] = &[
     case("gqa-4096x64", Variant::Causal, 4096, 64).grouped().compared(),
     case("decode-4096x128", Variant::Causal, 4096, 128).grouped().decoding(1).compared(),
     case("decode16-4096x128", Variant::Causal, 4096, 128).grouped().decoding(MOST_DECODED),
+    case("full-8192x128", Variant::Full, 8192, 128).for_gpus().compared(),
+    case("causal-4096x128", Variant::Causal, 4096, 128).for_gpus().compared(),
+    case("causal-8192x128", Variant::Causal, 8192, 128).for_gpus().compared(),
+    case("causal-16384x64", Variant::Causal, 16384, 64).for_gpus().compared(),
+    case("causal-16384x128", Variant::Causal, 16384, 128).for_gpus().compared(),
+    case("window256-8192x128", WINDOW, 8192, 128).for_gpus().compared(),
+    case("chunked512-8192x128", CHUNKED, 8192, 128).for_gpus().compared(),
+    case("documents-8192x128", DOCUMENTS, 8192, 128).for_gpus().compared(),
+    case("alibi-4096x128", Variant::AlibiCausal, 4096, 128).for_gpus().compared(),
+    case("softcap-8192x128", SOFT_CAP, 8192, 128).for_gpus().compared(),
+    case("prefix-8192x128", PREFIX, 8192, 128).for_gpus().compared(),
+    case("gqa-8192x128", Variant::Causal, 8192, 128).for_gpus().grouped().compared(),
+    case("decode-32768x128", Variant::Causal, 32768, 128).for_gpus().grouped().decoding(1).compared(),
 ];
 
-/// The cases that `wanted` names: each a case, or the part of a name before the shape, which stands for every shape.
+/// The cases that `device` gets where nobody chooses.
+pub fn usual(device: &Device) -> impl Iterator<Item = &'static Case> {
+    let on_gpu = is_gpu(device);
+    CASES.iter().filter(move |case| on_gpu || !case.for_gpus)
+}
+
+/// The cases that `wanted` names: each a case, or the part of a name before the shape, which stands for every shape that `device` gets
+/// where nobody chooses.
 ///
 /// # Errors
 /// A message with what there is, where a name is none of these.
-pub fn chosen(wanted: &[String]) -> Result<Vec<&'static Case>, String> {
+pub fn chosen(wanted: &[String], device: &Device) -> Result<Vec<&'static Case>, String> {
     let mut cases: Vec<&Case> = Vec::new();
     for name in wanted {
-        let of_name = CASES.iter().filter(|case| case.name == name || case.family() == name).collect::<Vec<_>>();
+        let of_name = match CASES.iter().find(|case| case.name == name) {
+            Some(case) => vec![case],
+            None => usual(device).filter(|case| case.family() == name).collect(),
+        };
         if of_name.is_empty() {
             let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
             return Err(format!(
@@ -314,6 +356,19 @@ impl Inputs {
         let out = self.launch()?;
         self.device.sync()?;
         Ok(out)
+    }
+
+    /// The milliseconds of one of so many calls. On a CPU each is waited for. A GPU gets them one after the other and is waited for
+    /// once, as in a model, where a launch takes no time while another kernel runs.
+    ///
+    /// # Errors
+    /// As [`Inputs::run`].
+    pub fn time(&mut self, calls: usize) -> Result<f64, Error> {
+        if !is_gpu(&self.device) {
+            return turns::time(calls, || self.run());
+        }
+        let device = self.device.clone();
+        turns::time_together(calls, || self.launch(), || device.sync())
     }
 
     /// Launches it once.

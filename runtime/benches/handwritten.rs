@@ -7,6 +7,7 @@
 
 #![allow(missing_docs, reason = "clap and CubeCL derive items without")]
 
+mod device;
 mod handwritten_kernel;
 mod turns;
 
@@ -317,6 +318,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench {
         println!("handwritten measures only as a benchmark: cargo bench --workspace --profile dev --bench handwritten");
+        return ExitCode::SUCCESS;
+    }
+    if device::leaves_to_cuda("handwritten", "the CPU") {
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {

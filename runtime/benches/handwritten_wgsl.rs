@@ -8,9 +8,10 @@
 #![allow(missing_docs, reason = "clap derives items without")]
 
 mod cases;
+mod device;
 mod turns;
 
-use cases::{CASES, Case, Operand, Variant, chosen};
+use cases::{Case, Operand, Variant, chosen, usual};
 use clap::Parser;
 use cubecl::ir::metadata::Info;
 use cubecl::ir::settings::Dim3;
@@ -252,14 +253,14 @@ fn is_by_hand(case: &Case) -> bool {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
+    let device = Device::wgpu_with(ShaderLanguage::Wgsl).map_err(|error| error.to_string())?;
     let cases = match &arguments.cases[..] {
-        [] => CASES.iter().filter(|case| is_by_hand(case)).collect(),
-        names => chosen(names)?,
+        [] => usual(&device).filter(|case| is_by_hand(case)).collect(),
+        names => chosen(names, &device)?,
     };
     if let Some(case) = cases.iter().find(|case| !is_by_hand(case)) {
         return Err(format!("`{}` is not causal with as many key heads as heads, of {DIM}", case.name));
     }
-    let device = Device::wgpu_with(ShaderLanguage::Wgsl).map_err(|error| error.to_string())?;
     let mut rows = Vec::new();
     for case in cases {
         let chosen = schedule::choose(&device, Demand { operands: case.shape().operands(), bounded: true })
@@ -291,6 +292,9 @@ fn main() -> ExitCode {
         println!(
             "handwritten_wgsl measures only as a benchmark: cargo bench --workspace --profile dev --bench handwritten_wgsl"
         );
+        return ExitCode::SUCCESS;
+    }
+    if device::leaves_to_cuda("handwritten_wgsl", "wgpu") {
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {

@@ -3,9 +3,11 @@
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+use crate::device::is_gpu;
 use crate::turns;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use purview::ir::Element;
 use purview::{Device, Error};
 
 /// Bytes that the sum reads where the device does not say how large its last-level cache is.
@@ -89,6 +91,12 @@ impl Grid {
 pub fn warm_up(device: &Device) -> Result<(), Error> {
     let grid = Grid::of(device);
     grid.run_chains(device, &grid.results(device), 1, 1)
+}
+
+/// Whether the peak is a limit of what computes with numbers of `element`: a GPU multiplies those of 16 bits by matrix units, whose
+/// peak no kernel here measures.
+pub fn has_peak_of(device: &Device, element: Element) -> bool {
+    element == Element::F32 || !is_gpu(device)
 }
 
 impl Machine {

@@ -4,6 +4,8 @@
 //! gives for each window the median time and its ratio to that of the visited tiles: on a line through the origin the last column
 //! is constant. The windows are measured in turns, so that what else the machine does is spread over all of them.
 
+mod device;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use purview::prelude::*;
 use std::time::{Duration, Instant};
@@ -87,6 +89,9 @@ criterion_group! {
 }
 
 fn main() -> Result<(), Error> {
+    if device::leaves_to_cuda("skipping", "the CPU") {
+        return Ok(());
+    }
     benches();
     if std::env::args().any(|argument| argument == "--bench") {
         print_table()?;

@@ -26,6 +26,28 @@ pub fn time<T, E>(calls: usize, mut run: impl FnMut() -> Result<T, E>) -> Result
     Ok(start.elapsed().as_secs_f64() * 1e3 / calls as f64)
 }
 
+/// The milliseconds of a call of `launch`, over so many `calls` on a GPU that are waited for together by `wait`. Before, a quarter as
+/// many more are launched and waited for, since a GPU that did nothing starts slowly.
+///
+/// # Errors
+/// The first error of either.
+pub fn time_together<T, E>(
+    calls: usize,
+    mut launch: impl FnMut() -> Result<T, E>,
+    wait: impl Fn() -> Result<(), E>,
+) -> Result<f64, E> {
+    for _ in 0..calls.div_ceil(4) {
+        launch()?;
+    }
+    wait()?;
+    let start = Instant::now();
+    for _ in 0..calls {
+        launch()?;
+    }
+    wait()?;
+    Ok(start.elapsed().as_secs_f64() * 1e3 / calls as f64)
+}
+
 /// The median; NaN of nothing.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();

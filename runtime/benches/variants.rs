@@ -9,13 +9,15 @@
 #![allow(missing_docs)] // clap and CubeCL derive items without.
 
 mod cases;
+mod device;
 mod first_call;
 mod machine;
 mod turns;
 
-use cases::{CASES, Case, Inputs, chosen, element};
+use cases::{CASES, Case, Inputs, chosen, element, usual};
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
+use device::usual_element;
 use machine::Machine;
 use purview::ir::Element;
 use purview::{Device, Error};
@@ -33,18 +35,18 @@ const PIPELINED: usize = 200;
 #[derive(Parser)]
 #[command(name = "variants")]
 struct Arguments {
-    /// Cases by name, or by the part before the shape; all if not given
+    /// Cases by name, or by the part before the shape; if not given all, of which the largest only on cuda and hip
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     cases: Vec<String>,
     /// Turns, each of which runs every case
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     turns: u32,
-    /// The device: cpu, wgpu, cuda or hip
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// The type of queries, keys and values: f32, f16 or bf16
-    #[arg(long, default_value = "f32", value_parser = element, value_name = "TYPE")]
-    dtype: Element,
+    /// The device: cpu, wgpu, cuda or hip; if not given cuda in a build with that feature, and cpu in others
+    #[arg(long)]
+    device: Option<String>,
+    /// The type of queries, keys and values: f32, f16 or bf16; if not given f16 on cuda and hip, and f32 on others
+    #[arg(long, value_parser = element, value_name = "TYPE")]
+    dtype: Option<Element>,
     /// Prints an object rather than a table
     #[arg(long)]
     json: bool,
@@ -72,28 +74,32 @@ fn measure() -> Result<(), String> {
         ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
     };
     if std::env::args().any(is_own) {
-        return print(&Arguments::parse());
+        let arguments = Arguments::parse();
+        return match device::open(arguments.device.as_deref())? {
+            Some(device) => print(&arguments, &device),
+            None => Ok(()),
+        };
     }
-    let error = |error: Error| error.to_string();
+    let Some(device) = device::open(None)? else { return Ok(()) };
     // Criterion takes what else there is, and says what it does not know.
     let mut criterion = Criterion::default()
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
-    run_criterion(&mut criterion, &Device::cpu().map_err(error)?).map_err(error)?;
+    run_criterion(&mut criterion, &device).map_err(|error| error.to_string())?;
     criterion.final_summary();
     // Who asks criterion for something (a filter, a baseline) wants nothing else.
     if std::env::args().skip(1).eq(["--bench"]) {
-        print(&Arguments::parse_from(["variants", "--bench"]))?;
+        print(&Arguments::parse_from(["variants", "--bench"]), &device)?;
     }
     Ok(())
 }
 
 fn run_criterion(criterion: &mut Criterion, device: &Device) -> Result<(), Error> {
     let mut group = criterion.benchmark_group("variants");
-    for case in CASES {
-        let mut inputs = Inputs::new(case, device)?;
+    for case in usual(device) {
+        let mut inputs = Inputs::with_element(case, device, usual_element(device))?;
         // Elements per second are then useful FLOP/s.
         group.throughput(Throughput::Elements(inputs.attention.report(&case.shape())?.useful_flops.unwrap_or(0)));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
@@ -116,15 +122,17 @@ struct Row {
 /// What was measured of everything.
 struct Results {
     rows: Vec<Row>,
-    peak: f64,
+    /// GFLOP/s, where that is the limit of this type.
+    peak: Option<f64>,
     bandwidth: f64,
     /// Microseconds of a tiny launch that is waited for, and of one that is not.
     launch: (f64, f64),
 }
 
-fn print(arguments: &Arguments) -> Result<(), String> {
-    let cases = if arguments.cases.is_empty() { CASES.iter().collect() } else { chosen(&arguments.cases)? };
-    let results = run_turns(&cases, arguments)?;
+fn print(arguments: &Arguments, device: &Device) -> Result<(), String> {
+    let cases = if arguments.cases.is_empty() { usual(device).collect() } else { chosen(&arguments.cases, device)? };
+    let element = arguments.dtype.unwrap_or_else(|| usual_element(device));
+    let results = run_turns(&cases, device, element, arguments.turns)?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&results.json()).map_err(|error| error.to_string())?;
         println!("{text}");
@@ -135,25 +143,24 @@ fn print(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// Runs every case in each turn.
-fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, String> {
+fn run_turns(cases: &[&'static Case], device: &Device, element: Element, turns: u32) -> Result<Results, String> {
     let failed = |error: Error| error.to_string();
-    let device = Device::named(&arguments.device).map_err(failed)?;
-    let machine = Machine::new(&device).map_err(failed)?;
+    let machine = Machine::new(device).map_err(failed)?;
     let mut inputs = Vec::new();
     let mut counts = Vec::new();
     for case in cases {
-        let mut of_case = Inputs::with_element(case, &device, arguments.dtype).map_err(failed)?;
+        let mut of_case = Inputs::with_element(case, device, element).map_err(failed)?;
         of_case.run().map_err(|error| format!("{}: {error}", case.name))?; // compiles it
-        counts.push(calls(time(1, || of_case.run()).map_err(failed)?));
+        counts.push(calls(of_case.time(1).map_err(failed)?));
         inputs.push(of_case);
     }
     let mut times = vec![Vec::new(); cases.len()];
     let (mut peak, mut bandwidth) = (0f64, 0f64);
-    for _ in 0..arguments.turns {
+    for _ in 0..turns {
         peak = peak.max(machine.fma_peak().map_err(failed)?);
         bandwidth = bandwidth.max(machine.read_bandwidth().map_err(failed)?);
         for ((times, inputs), calls) in times.iter_mut().zip(&mut inputs).zip(&counts) {
-            times.push(time(*calls, || inputs.run()).map_err(failed)?);
+            times.push(inputs.time(*calls).map_err(failed)?);
         }
     }
 
@@ -167,15 +174,12 @@ fn run_turns(cases: &[&'static Case], arguments: &Arguments) -> Result<Results, 
             case,
             milliseconds,
             gflops: report.useful_flops.map(|flops| flops as f64 / milliseconds / 1e6),
-            gb_per_second: case.is_decoding().then(|| case.bytes(arguments.dtype) as f64 / milliseconds / 1e6),
-            first: if is_first {
-                Some(first_call::measure(case.name, &arguments.device, arguments.dtype)?)
-            } else {
-                None
-            },
+            gb_per_second: case.is_decoding().then(|| case.bytes(element) as f64 / milliseconds / 1e6),
+            first: if is_first { Some(first_call::measure(case.name, device.name(), element)?) } else { None },
         });
     }
-    Ok(Results { rows, peak, bandwidth, launch: launch_overhead(&device, arguments.turns).map_err(failed)? })
+    let peak = machine::has_peak_of(device, element).then_some(peak);
+    Ok(Results { rows, peak, bandwidth, launch: launch_overhead(device, turns).map_err(failed)? })
 }
 
 /// The microseconds of a tiny launch: waited for, and one of many before a wait.
@@ -197,8 +201,8 @@ fn launch_overhead(device: &Device, turns: u32) -> Result<(f64, f64), Error> {
 
 impl Row {
     /// The share of the machine's peak, 0 to 1.
-    fn peak_share(&self, peak: f64) -> Option<f64> {
-        self.gflops.map(|gflops| gflops / peak)
+    fn peak_share(&self, peak: Option<f64>) -> Option<f64> {
+        Some(self.gflops? / peak?)
     }
 
     /// The share of the read bandwidth, 0 to 1, when decoding.
@@ -249,9 +253,12 @@ impl Results {
             );
         }
         println!(
-            "peak {:.1} GFLOP/s, memory read at {:.1} GB/s; a launch of 2 heads × 64 × 64 takes {:.0} µs with the wait for its end, \
+            "peak {} GFLOP/s, memory read at {:.1} GB/s; a launch of 2 heads × 64 × 64 takes {:.0} µs with the wait for its end, \
              {:.0} µs in a row of {PIPELINED}",
-            self.peak, self.bandwidth, self.launch.0, self.launch.1
+            number(self.peak),
+            self.bandwidth,
+            self.launch.0,
+            self.launch.1
         );
     }
 }

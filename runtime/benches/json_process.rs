@@ -1,0 +1,104 @@
+//! A process on the other side of a comparison: requests and answers are lines of JSON, tensors are files in a directory that is
+//! removed in the end.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// The process, waiting for a request.
+pub struct JsonProcess {
+    /// What messages call it.
+    name: &'static str,
+    child: Child,
+    requests: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    directory: PathBuf,
+}
+
+impl JsonProcess {
+    /// Starts `command`, which messages call `name`.
+    ///
+    /// # Errors
+    /// A message that ends with `help` where it does not start.
+    pub fn start(name: &'static str, command: &mut Command, help: &str) -> Result<JsonProcess, String> {
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = started
+            .map_err(|error| format!("{} does not start ({error}): {help}", command.get_program().to_string_lossy()))?;
+        let directory = std::env::temp_dir().join(format!("purview-against-{}", std::process::id()));
+        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let (requests, answers) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
+        let answers = answers.ok_or_else(|| format!("{name}'s process has no output"))?;
+        Ok(JsonProcess { name, child, requests, answers, directory })
+    }
+
+    /// What it answers to `request`.
+    ///
+    /// # Errors
+    /// A message where it has ended, and its own where it failed.
+    pub fn ask(&mut self, request: &Value) -> Result<Value, String> {
+        let name = self.name;
+        let ended = |error: String| format!("{name}'s process ended ({error}); what it printed is above");
+        let mut line = String::new();
+        let requests = self.requests.as_mut().ok_or_else(|| format!("{name}'s process has no input"))?;
+        writeln!(requests, "{request}").map_err(|error| ended(error.to_string()))?;
+        self.answers.read_line(&mut line).map_err(|error| ended(error.to_string()))?;
+        let answer: Value = serde_json::from_str(&line).map_err(|error| ended(error.to_string()))?;
+        match answer["error"].as_str() {
+            Some(error) => Err(format!("{name}: {error}")),
+            None => Ok(answer),
+        }
+    }
+
+    /// The milliseconds that it answers to `request`.
+    ///
+    /// # Errors
+    /// As [`JsonProcess::ask`], and where the answer has no time.
+    pub fn time(&mut self, request: &Value) -> Result<f64, String> {
+        let answer = self.ask(request)?;
+        answer["ms"].as_f64().ok_or_else(|| format!("{} gave no time: {answer}", self.name))
+    }
+
+    /// The file of the tensor `name`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes a tensor of 32-bit numbers to its file, little-endian as `bytes` gives each, and says where it is and how large.
+    ///
+    /// # Errors
+    /// A message where the file can't be written.
+    pub fn write<T: Copy>(
+        &self,
+        name: &str,
+        numbers: &[T],
+        shape: &[usize],
+        bytes: fn(T) -> [u8; 4],
+    ) -> Result<Value, String> {
+        let file = self.file(name);
+        let contents: Vec<u8> = numbers.iter().flat_map(|number| bytes(*number)).collect();
+        fs::write(&file, contents).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(json!({ "file": file, "shape": shape }))
+    }
+
+    /// The numbers of the tensor `name`, which the process has written as f32.
+    ///
+    /// # Errors
+    /// A message where there is no such file.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>, String> {
+        let file = self.file(name);
+        let bytes = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        Ok(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+}
+
+impl Drop for JsonProcess {
+    fn drop(&mut self) {
+        // It ends with its input.
+        self.requests = None;
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
