@@ -21,7 +21,13 @@ impl Block<'_> {
     }
 
     /// The space that an address is in, which has to be the one that the instruction names.
-    pub(super) fn space_of(&self, named: Space, address: u64, length: usize, lane: usize) -> Result<Space, Box<Trouble>> {
+    pub(super) fn space_of(
+        &self,
+        named: Space,
+        address: u64,
+        length: usize,
+        lane: usize,
+    ) -> Result<Space, Box<Trouble>> {
         match Space::of(address) {
             Some(space) if named == space || named == Space::Generic => Ok(space),
             // Initialised variables of the module may be declared as global.
@@ -117,7 +123,13 @@ impl Block<'_> {
         traffic.requests += 1;
     }
 
-    pub(super) fn load(&mut self, warp: &mut Warp, at: u32, transfer: &Transfer, lanes: u32) -> Result<(), Box<Trouble>> {
+    pub(super) fn load(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        transfer: &Transfer,
+        lanes: u32,
+    ) -> Result<(), Box<Trouble>> {
         let addresses = self.addresses(warp, transfer.address, lanes)?;
         let each = transfer.each.bits() as usize / 8;
         let length = each * transfer.registers.len();
@@ -140,7 +152,13 @@ impl Block<'_> {
         Ok(())
     }
 
-    pub(super) fn store(&mut self, warp: &mut Warp, at: u32, transfer: &Transfer, lanes: u32) -> Result<(), Box<Trouble>> {
+    pub(super) fn store(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        transfer: &Transfer,
+        lanes: u32,
+    ) -> Result<(), Box<Trouble>> {
         for &register in transfer.registers.iter().flatten() {
             warp.check(register, lanes)?;
         }
@@ -202,7 +220,13 @@ impl Block<'_> {
     }
 
     /// `cp.async`. What is copied may not change until it is waited for, so that it may be copied now.
-    pub(super) fn begin_copies(&mut self, warp: &mut Warp, at: u32, copy: &CopyAsync, lanes: u32) -> Result<(), Box<Trouble>> {
+    pub(super) fn begin_copies(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        copy: &CopyAsync,
+        lanes: u32,
+    ) -> Result<(), Box<Trouble>> {
         let to = self.addresses(warp, copy.to, lanes)?;
         let from = self.addresses(warp, copy.from, lanes)?;
         let length = copy.length as usize;
@@ -253,7 +277,14 @@ impl Block<'_> {
 }
 
 /// The bytes of an access that has to lie within an array.
-fn within(bytes: &[u8], space: Space, window: u64, address: u64, length: usize, lane: usize) -> Result<&[u8], Box<Trouble>> {
+fn within(
+    bytes: &[u8],
+    space: Space,
+    window: u64,
+    address: u64,
+    length: usize,
+    lane: usize,
+) -> Result<&[u8], Box<Trouble>> {
     let start = address.wrapping_sub(window) as usize;
     let Some(found) = start.checked_add(length).and_then(|end| bytes.get(start..end)) else {
         let bounds = format!("{} bytes at {window:#x}", bytes.len());
@@ -295,8 +326,26 @@ fn updated(update: Update, each: Type, old: u64, operand: u64, replacement: u64)
         (Update::Or, _) => old | operand,
         (Update::Xor, _) => old ^ operand,
         (Update::Exchange, _) => operand,
-        (Update::CompareExchange, _) => if old == operand { replacement } else { old },
-        (Update::Increment, _) => if old >= operand { 0 } else { old + 1 },
-        (Update::Decrement, _) => if old == 0 || old > operand { operand } else { old - 1 },
+        (Update::CompareExchange, _) => {
+            if old == operand {
+                replacement
+            } else {
+                old
+            }
+        }
+        (Update::Increment, _) => {
+            if old >= operand {
+                0
+            } else {
+                old + 1
+            }
+        }
+        (Update::Decrement, _) => {
+            if old == 0 || old > operand {
+                operand
+            } else {
+                old - 1
+            }
+        }
     }
 }

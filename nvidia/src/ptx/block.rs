@@ -33,7 +33,11 @@ pub(super) struct Block<'a> {
 pub(super) enum Stop {
     Returned,
     /// At a barrier: which one, and how many threads it is for, all without a number.
-    Barrier { id: u32, threads: Option<u32>, instruction: u32 },
+    Barrier {
+        id: u32,
+        threads: Option<u32>,
+        instruction: u32,
+    },
 }
 
 /// What comes after an instruction.
@@ -41,7 +45,10 @@ enum Next {
     Advance,
     /// The groups of lanes are where they should be.
     Stay,
-    Barrier { id: u32, threads: Option<u32> },
+    Barrier {
+        id: u32,
+        threads: Option<u32>,
+    },
 }
 
 impl Block<'_> {
@@ -169,7 +176,9 @@ impl Block<'_> {
             Operation::Shuffle { how, from, lane, clamp, members, to, valid } => {
                 super::exchange::shuffle(warp, *how, [*from, *lane, *clamp, *members], *to, *valid, lanes)?;
             }
-            Operation::Vote { how, from, members, to } => super::exchange::vote(warp, *how, *from, *members, *to, lanes)?,
+            Operation::Vote { how, from, members, to } => {
+                super::exchange::vote(warp, *how, *from, *members, *to, lanes)?
+            }
             Operation::Reduce { update, signed, from, members, to } => {
                 super::exchange::reduce(warp, *update, *signed, *from, *members, *to, lanes)?;
             }
@@ -220,7 +229,13 @@ impl Block<'_> {
     }
 }
 
-fn compute(warp: &mut Warp, function: Function, from: &[Register; 4], to: Register, lanes: u32) -> Result<(), Box<Trouble>> {
+fn compute(
+    warp: &mut Warp,
+    function: Function,
+    from: &[Register; 4],
+    to: Register,
+    lanes: u32,
+) -> Result<(), Box<Trouble>> {
     for &source in from {
         warp.check(source, lanes)?;
     }

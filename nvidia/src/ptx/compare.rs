@@ -40,12 +40,16 @@ macro_rules! float {
     ($operator:expr, $variant:ident, $lanes:ty, $type:ty, $through:expr) => {
         match $operator {
             "eq" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) == $through(b)),
-            "ne" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) < $through(b) || $through(a) > $through(b)),
+            "ne" => {
+                lanes_where!($variant, $lanes, $type, |a, b| $through(a) < $through(b) || $through(a) > $through(b))
+            }
             "lt" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) < $through(b)),
             "le" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) <= $through(b)),
             "gt" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) > $through(b)),
             "ge" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) >= $through(b)),
-            "equ" => lanes_where!($variant, $lanes, $type, |a, b| !($through(a) < $through(b) || $through(a) > $through(b))),
+            "equ" => {
+                lanes_where!($variant, $lanes, $type, |a, b| !($through(a) < $through(b) || $through(a) > $through(b)))
+            }
             "neu" => lanes_where!($variant, $lanes, $type, |a, b| $through(a) != $through(b)),
             "ltu" => lanes_where!($variant, $lanes, $type, |a, b| !($through(a) >= $through(b))),
             "leu" => lanes_where!($variant, $lanes, $type, |a, b| !($through(a) > $through(b))),

@@ -63,9 +63,7 @@ impl Conversion {
                 // A float is clamped whether or not it is said.
                 self.integer((whole(value, self.rounding) as i128).clamp(least, most))
             }
-            (Value::Float(value), true) => {
-                self.float(if self.integral { whole(value, self.rounding) } else { value })
-            }
+            (Value::Float(value), true) => self.float(if self.integral { whole(value, self.rounding) } else { value }),
         }
     }
 

@@ -11,8 +11,21 @@ use super::types::{Space, Type};
 fn is_cache_hint(word: &str) -> Option<()> {
     matches!(
         word,
-        "ca" | "cg" | "cs" | "lu" | "cv" | "nc" | "wb" | "wt" | "L1::evict_normal" | "L1::evict_unchanged" | "L1::evict_first"
-            | "L1::evict_last" | "L1::no_allocate" | "L2::64B" | "L2::128B" | "L2::256B"
+        "ca" | "cg"
+            | "cs"
+            | "lu"
+            | "cv"
+            | "nc"
+            | "wb"
+            | "wt"
+            | "L1::evict_normal"
+            | "L1::evict_unchanged"
+            | "L1::evict_first"
+            | "L1::evict_last"
+            | "L1::no_allocate"
+            | "L2::64B"
+            | "L2::128B"
+            | "L2::256B"
     )
     .then_some(())
 }

@@ -76,7 +76,8 @@ impl<'a> Decoder<'a> {
             }
             ("membar" | "fence", []) => {
                 let known = |word| {
-                    matches!(word, "cta" | "cluster" | "gl" | "gpu" | "sys" | "sc" | "acq_rel" | "proxy" | "async").then_some(())
+                    matches!(word, "cta" | "cluster" | "gl" | "gpu" | "sys" | "sc" | "acq_rel" | "proxy" | "async")
+                        .then_some(())
                 };
                 while opcode.take_map(known).is_some() {}
                 Ok(Operation::Fence)

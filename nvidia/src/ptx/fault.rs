@@ -120,7 +120,9 @@ pub enum Fault {
         what: &'static str,
     },
     /// An access to the destination of an asynchronous copy that its thread has not waited for.
-    #[error("{space} access of {length} bytes at {address:#x} where an asynchronous copy is still under way\n    {at}\n    {copy}")]
+    #[error(
+        "{space} access of {length} bytes at {address:#x} where an asynchronous copy is still under way\n    {at}\n    {copy}"
+    )]
     CopyUnderWay {
         /// Who did it.
         at: Box<Place>,

@@ -87,8 +87,20 @@ fn function_f32(opcode: &mut Opcode) -> Option<Function> {
         "lg2" => single!(opcode, |a| a.log2()),
         "ex2" => single!(opcode, |a| a.exp2()),
         "tanh" => single!(opcode, |a| a.tanh()),
-        "min" if opcode.take("NaN") => single!(opcode, |a, b| if a.is_nan() { a } else if b.is_nan() { b } else { least(a, b) }),
-        "max" if opcode.take("NaN") => single!(opcode, |a, b| if a.is_nan() { a } else if b.is_nan() { b } else { greatest(a, b) }),
+        "min" if opcode.take("NaN") => single!(opcode, |a, b| if a.is_nan() {
+            a
+        } else if b.is_nan() {
+            b
+        } else {
+            least(a, b)
+        }),
+        "max" if opcode.take("NaN") => single!(opcode, |a, b| if a.is_nan() {
+            a
+        } else if b.is_nan() {
+            b
+        } else {
+            greatest(a, b)
+        }),
         "min" => single!(opcode, |a, b| least(a, b)),
         "max" => single!(opcode, |a, b| greatest(a, b)),
         "abs" if opcode.take("ftz") => narrow!(|a: f32| flush(a).to_bits() & 0x7fff_ffff),
@@ -162,8 +174,20 @@ fn function_half(opcode: &mut Opcode, each: Type) -> Option<Function> {
         "mul" => half!(each, |a, b, c| a * b),
         "fma" if opcode.take("relu") => half!(each, |a, b, c| a.mul_add(b, c).max(0.0)),
         "fma" => half!(each, |a, b, c| a.mul_add(b, c)),
-        "min" if opcode.take("NaN") => half!(each, |a, b, c| if a.is_nan() { a } else if b.is_nan() { b } else { least64(a, b) }),
-        "max" if opcode.take("NaN") => half!(each, |a, b, c| if a.is_nan() { a } else if b.is_nan() { b } else { -least64(-a, -b) }),
+        "min" if opcode.take("NaN") => half!(each, |a, b, c| if a.is_nan() {
+            a
+        } else if b.is_nan() {
+            b
+        } else {
+            least64(a, b)
+        }),
+        "max" if opcode.take("NaN") => half!(each, |a, b, c| if a.is_nan() {
+            a
+        } else if b.is_nan() {
+            b
+        } else {
+            -least64(-a, -b)
+        }),
         "min" => half!(each, |a, b, c| least64(a, b)),
         "max" => half!(each, |a, b, c| -least64(-a, -b)),
         "ex2" => half!(each, |a, b, c| a.exp2()),

@@ -150,16 +150,56 @@ pub(super) struct Product {
 
 /// What an instruction does.
 pub(super) enum Operation {
-    Compute { function: Function, from: [Register; 4], to: Register },
-    Convert { conversion: Conversion, from: Register, to: Register },
-    Test { test: Test, from: [Register; 2], combine: Option<(Logic, Guard)>, to: Option<u32>, complement: Option<u32> },
-    SetValue { test: Test, from: [Register; 2], combine: Option<(Logic, Guard)>, one: u32, to: Register },
-    Select { from: [Register; 2], by: Guard, to: Register },
-    Combine { logic: Logic, from: [Guard; 2], negated: bool, to: u32 },
-    Move { from: Register, to: Register },
+    Compute {
+        function: Function,
+        from: [Register; 4],
+        to: Register,
+    },
+    Convert {
+        conversion: Conversion,
+        from: Register,
+        to: Register,
+    },
+    Test {
+        test: Test,
+        from: [Register; 2],
+        combine: Option<(Logic, Guard)>,
+        to: Option<u32>,
+        complement: Option<u32>,
+    },
+    SetValue {
+        test: Test,
+        from: [Register; 2],
+        combine: Option<(Logic, Guard)>,
+        one: u32,
+        to: Register,
+    },
+    Select {
+        from: [Register; 2],
+        by: Guard,
+        to: Register,
+    },
+    Combine {
+        logic: Logic,
+        from: [Guard; 2],
+        negated: bool,
+        to: u32,
+    },
+    Move {
+        from: Register,
+        to: Register,
+    },
     /// `mov` of a vector into one register, the first part lowest.
-    Pack { from: Vec<Register>, bits: u32, to: Register },
-    Unpack { from: Register, bits: u32, to: Vec<Option<Register>> },
+    Pack {
+        from: Vec<Register>,
+        bits: u32,
+        to: Register,
+    },
+    Unpack {
+        from: Register,
+        bits: u32,
+        to: Vec<Option<Register>>,
+    },
     Load(Transfer),
     Store(Transfer),
     CopyAsync(CopyAsync),
@@ -168,21 +208,60 @@ pub(super) enum Operation {
     WaitCopies(u32),
     WaitAllCopies,
     Atomic(Atomic),
-    LoadMatrices { address: Address, transposed: bool, registers: Vec<Register> },
-    StoreMatrices { address: Address, transposed: bool, registers: Vec<Register> },
+    LoadMatrices {
+        address: Address,
+        transposed: bool,
+        registers: Vec<Register>,
+    },
+    StoreMatrices {
+        address: Address,
+        transposed: bool,
+        registers: Vec<Register>,
+    },
     LoadFragment(Fragment),
     StoreFragment(Fragment),
     Product(Product),
-    Shuffle { how: Shuffle, from: Register, lane: Register, clamp: Register, members: Register, to: Register, valid: Option<u32> },
-    Vote { how: Vote, from: Guard, members: Register, to: Result<Register, u32> },
-    Reduce { update: Update, signed: bool, from: Register, members: Register, to: Register },
-    ActiveMask { to: Register },
-    Barrier { id: Register, threads: Option<Register> },
-    WarpBarrier { members: Register },
+    Shuffle {
+        how: Shuffle,
+        from: Register,
+        lane: Register,
+        clamp: Register,
+        members: Register,
+        to: Register,
+        valid: Option<u32>,
+    },
+    Vote {
+        how: Vote,
+        from: Guard,
+        members: Register,
+        to: Result<Register, u32>,
+    },
+    Reduce {
+        update: Update,
+        signed: bool,
+        from: Register,
+        members: Register,
+        to: Register,
+    },
+    ActiveMask {
+        to: Register,
+    },
+    Barrier {
+        id: Register,
+        threads: Option<Register>,
+    },
+    WarpBarrier {
+        members: Register,
+    },
     /// Orders memory as seen by others, which here is always so.
     Fence,
-    Branch { target: u32 },
-    BranchIndexed { index: Register, targets: Vec<u32> },
+    Branch {
+        target: u32,
+    },
+    BranchIndexed {
+        index: Register,
+        targets: Vec<u32>,
+    },
     Return,
     Trap,
 }

@@ -88,8 +88,12 @@ fn product(opcode: &mut Opcode, each: Type) -> Option<Function> {
             (Type::S32, false) => narrow!(|a: i32, b: i32| ((a as i64 * b as i64) >> 32) as i32),
             (Type::U64, false) => wide!(|a: u64, b: u64| ((a as u128 * b as u128) >> 64) as u64),
             (Type::S64, false) => wide!(|a: i64, b: i64| ((a as i128 * b as i128) >> 64) as i64),
-            (Type::U32, true) => narrow!(|a: u32, b: u32, c: u32| (((a as u64 * b as u64) >> 32) as u32).wrapping_add(c)),
-            (Type::S32, true) => narrow!(|a: i32, b: i32, c: i32| (((a as i64 * b as i64) >> 32) as i32).wrapping_add(c)),
+            (Type::U32, true) => {
+                narrow!(|a: u32, b: u32, c: u32| (((a as u64 * b as u64) >> 32) as u32).wrapping_add(c))
+            }
+            (Type::S32, true) => {
+                narrow!(|a: i32, b: i32, c: i32| (((a as i64 * b as i64) >> 32) as i32).wrapping_add(c))
+            }
             _ => return None,
         });
     }

@@ -37,7 +37,10 @@ pub(super) fn multiply(warp: &mut Warp, product: &Product) -> Result<(), Box<Tro
     let (rows, columns, depth) = product.shape;
     let (mut a, mut b, mut d) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
     for lane in 0..LANES {
-        let pair = |matrix: &mut Matrix, register: Register, index: usize, place: fn(usize, usize, usize) -> (usize, usize)| {
+        let pair = |matrix: &mut Matrix,
+                    register: Register,
+                    index: usize,
+                    place: fn(usize, usize, usize) -> (usize, usize)| {
             let bits = warp.narrow(register)[lane];
             for (part, bits) in [bits, bits >> 16].into_iter().enumerate() {
                 let (row, column) = place(lane, index, part);
@@ -180,7 +183,9 @@ impl Block<'_> {
     fn only_shared(&self, space: Space, address: u64, lane: usize) -> Result<(), Box<Trouble>> {
         match self.space_of(space, address, 16, lane)? {
             Space::Shared => Ok(()),
-            other => Err(Problem::Operand { reason: format!("matrices are in shared memory, not in {other}") }.of(lane)),
+            other => {
+                Err(Problem::Operand { reason: format!("matrices are in shared memory, not in {other}") }.of(lane))
+            }
         }
     }
 

@@ -101,14 +101,27 @@ impl Memory {
         }
     }
 
-    pub(super) fn read(&mut self, address: u64, length: usize, alignment: usize, access: Access, clocks: &Clocks) -> Result<&[u8], Box<Trouble>> {
+    pub(super) fn read(
+        &mut self,
+        address: u64,
+        length: usize,
+        alignment: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&[u8], Box<Trouble>> {
         let (buffer, start) = self.place(address, length, alignment, access.lane())?;
         buffer.check(address, start, length, access, clocks)?;
         buffer.check_known(address, start, length, access)?;
         Ok(&buffer.bytes[start..start + length])
     }
 
-    pub(super) fn write(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&mut [u8], Box<Trouble>> {
+    pub(super) fn write(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&mut [u8], Box<Trouble>> {
         let (buffer, start) = self.place(address, length, length, access.lane())?;
         buffer.check(address, start, length, access, clocks)?;
         buffer.known[start..start + length].fill(true);
@@ -116,14 +129,26 @@ impl Memory {
     }
 
     /// What an atomic operation reads and writes.
-    pub(super) fn update(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&mut [u8], Box<Trouble>> {
+    pub(super) fn update(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&mut [u8], Box<Trouble>> {
         let (buffer, start) = self.place(address, length, length, access.lane())?;
         buffer.check(address, start, length, access, clocks)?;
         buffer.check_known(address, start, length, access)?;
         Ok(&mut buffer.bytes[start..start + length])
     }
 
-    fn place(&mut self, address: u64, length: usize, alignment: usize, lane: usize) -> Result<(&mut Buffer, usize), Box<Trouble>> {
+    fn place(
+        &mut self,
+        address: u64,
+        length: usize,
+        alignment: usize,
+        lane: usize,
+    ) -> Result<(&mut Buffer, usize), Box<Trouble>> {
         let space = Space::Global;
         let index = index_of(address).filter(|&index| index < self.buffers.len());
         let Some(index) = index else {
@@ -162,7 +187,14 @@ impl Buffer {
     }
 
     /// Finds races with what came before, and remembers the access.
-    fn check(&mut self, address: u64, start: usize, length: usize, access: Access, clocks: &Clocks) -> Result<(), Box<Trouble>> {
+    fn check(
+        &mut self,
+        address: u64,
+        start: usize,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<(), Box<Trouble>> {
         if self.granules.is_empty() {
             self.granules = vec![UNTOUCHED; self.bytes.len().div_ceil(self.granule)];
         }
@@ -209,7 +241,8 @@ impl Granule {
                 self.many_warps |= !same_warp;
                 let ordered = same_warp && past.ordered(access, clocks);
                 let lanes = if same_warp && !ordered { past.stamp.lanes } else { 0 } | now.stamp.lanes;
-                let epoch = if past.block == now.block { past.stamp.epoch.max(now.stamp.epoch) } else { now.stamp.epoch };
+                let epoch =
+                    if past.block == now.block { past.stamp.epoch.max(now.stamp.epoch) } else { now.stamp.epoch };
                 *past = Past { stamp: Stamp { lanes, epoch, ..now.stamp }, ..now };
             }
             (Kind::Read, none) => *none = Some(now),

@@ -25,8 +25,7 @@ impl<'a> Opcode<'a> {
 
     /// The first modifier of a kind; it is then taken.
     pub fn take_map<T>(&mut self, kind: impl Fn(&'a str) -> Option<T>) -> Option<T> {
-        let (index, found) =
-            self.modifiers.iter().enumerate().find_map(|(index, word)| Some((index, kind(word)?)))?;
+        let (index, found) = self.modifiers.iter().enumerate().find_map(|(index, word)| Some((index, kind(word)?)))?;
         self.modifiers.remove(index);
         Some(found)
     }

@@ -27,7 +27,9 @@ pub(super) fn number(text: &str) -> Option<u64> {
         Some("0b" | "0B") => digits(&text[2..], 2),
         Some("0f" | "0F") if text.len() == 10 => digits(&text[2..], 16),
         Some("0d" | "0D") if text.len() == 18 => digits(&text[2..], 16),
-        Some(_) if text.starts_with('0') && text[1..].starts_with(|c: char| c.is_ascii_digit()) => digits(&text[1..], 8),
+        Some(_) if text.starts_with('0') && text[1..].starts_with(|c: char| c.is_ascii_digit()) => {
+            digits(&text[1..], 8)
+        }
         _ => digits(text, 10),
     }
 }

@@ -33,13 +33,7 @@ struct Declaration {
 impl Default for Registers {
     fn default() -> Self {
         let file = RegisterFile { predicates: vec!["true".to_owned()], ..RegisterFile::default() };
-        Registers {
-            file,
-            scopes: Vec::new(),
-            constants: HashMap::new(),
-            special: HashMap::new(),
-            rows: 0,
-        }
+        Registers { file, scopes: Vec::new(), constants: HashMap::new(), special: HashMap::new(), rows: 0 }
     }
 }
 

@@ -202,15 +202,20 @@ impl Block<'_> {
         let at = Box::new(self.place(instruction, self.index, thread));
         let other = |other: Earlier| Box::new(self.place(other.instruction, other.block, other.thread));
         match trouble.problem {
-            Problem::OutOfBounds { space, address, length, bounds } => Fault::OutOfBounds { at, space, address, length, bounds },
+            Problem::OutOfBounds { space, address, length, bounds } => {
+                Fault::OutOfBounds { at, space, address, length, bounds }
+            }
             Problem::Misaligned { space, address, length } => Fault::Misaligned { at, space, address, length },
-            Problem::UninitialisedMemory { space, address, length } => Fault::UninitialisedMemory { at, space, address, length },
+            Problem::UninitialisedMemory { space, address, length } => {
+                Fault::UninitialisedMemory { at, space, address, length }
+            }
             Problem::UninitialisedRegister { row } => {
                 Fault::UninitialisedRegister { at, register: self.module.registers.names[row as usize].clone() }
             }
-            Problem::UninitialisedPredicate { predicate } => {
-                Fault::UninitialisedRegister { at, register: self.module.registers.predicates[predicate as usize].clone() }
-            }
+            Problem::UninitialisedPredicate { predicate } => Fault::UninitialisedRegister {
+                at,
+                register: self.module.registers.predicates[predicate as usize].clone(),
+            },
             Problem::ReadOnly { space, address } => Fault::ReadOnly { at, space, address },
             Problem::Race { space, address, what, earlier } => {
                 Fault::Race { at, earlier: other(earlier), space, address, what }

@@ -124,7 +124,13 @@ impl Shared {
     }
 
     /// The bytes of a read.
-    pub fn read(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&[u8], Box<Trouble>> {
+    pub fn read(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&[u8], Box<Trouble>> {
         let start = self.place(address, length, access.lane())?;
         self.check(start, length, access, clocks)?;
         if self.known[start..start + length].contains(&false) {
@@ -135,7 +141,13 @@ impl Shared {
     }
 
     /// Where to write.
-    pub fn write(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&mut [u8], Box<Trouble>> {
+    pub fn write(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&mut [u8], Box<Trouble>> {
         let start = self.place(address, length, access.lane())?;
         self.check(start, length, access, clocks)?;
         self.known[start..start + length].fill(true);
@@ -143,14 +155,26 @@ impl Shared {
     }
 
     /// What an atomic operation reads and writes.
-    pub fn update(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&mut [u8], Box<Trouble>> {
+    pub fn update(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&mut [u8], Box<Trouble>> {
         self.read(address, length, access, clocks)?;
         let start = (address - SHARED_WINDOW) as usize;
         Ok(&mut self.bytes[start..start + length])
     }
 
     /// Begins an asynchronous copy, a write that nothing may touch until [`Shared::finish_copy`].
-    pub fn begin_copy(&mut self, address: u64, length: usize, access: Access, clocks: &Clocks) -> Result<&mut [u8], Box<Trouble>> {
+    pub fn begin_copy(
+        &mut self,
+        address: u64,
+        length: usize,
+        access: Access,
+        clocks: &Clocks,
+    ) -> Result<&mut [u8], Box<Trouble>> {
         let start = self.place(address, length, access.lane())?;
         self.check(start, length, access, clocks)?;
         let thread = access.earlier().thread;

@@ -63,7 +63,9 @@ pub(super) struct Warp {
 impl Warp {
     pub fn new(module: &Module, position: &Position, index: usize) -> Self {
         let first = (index * LANES) as u32;
-        let threads = (0..LANES).filter(|&lane| first + (lane as u32) < position.threads()).fold(0, |threads, lane| threads | 1 << lane);
+        let threads = (0..LANES)
+            .filter(|&lane| first + (lane as u32) < position.threads())
+            .fold(0, |threads, lane| threads | 1 << lane);
         let file = &module.registers;
         let mut warp = Warp {
             index,
