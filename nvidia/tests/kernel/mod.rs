@@ -34,6 +34,7 @@ pub fn source(body: &str) -> String {
 }
 
 /// What a run leaves in the output, of as many words as the input, and its counts.
+#[allow(dead_code, reason = "each test file compiles this module for itself")]
 pub struct Ran {
     pub output: Vec<u32>,
     pub counts: Counts,
