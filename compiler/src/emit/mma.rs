@@ -108,26 +108,28 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let size = comptime![schedule.keys];
         let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
         let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
+        // Cells: what was read of one stays what it was when the next tile is found.
         let start =
             visited::<R>(&tiles, parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
-        let mut first = start.first;
-        let mut class = start.class;
-        if first < pair.len {
-            stage.copy_keys::<V>(&pair.key, key_base, first, pair.len, operands, schedule);
+        if start.first < pair.len {
+            stage.copy_keys::<V>(&pair.key, key_base, start.first, pair.len, operands, schedule);
         }
         commit_copies();
-        while first < pair.len {
+        let next = RuntimeCell::<usize>::new(start.first);
+        let next_class = RuntimeCell::<i32>::new(start.class);
+        while next.read() < pair.len {
             #[unroll]
             for full in 0..2 {
                 let full = comptime![full == 1];
                 if comptime![!full || occurs(&key_loop, true)] {
                     let code =
                         comptime![TileCode { program: program.clone(), key_loop: key_loop.clone(), schedule, full }];
-                    while first < pair.len && has_code(first, class, pair.len, size, full) {
+                    while next.read() < pair.len && has_code(next.read(), next_class.read(), pair.len, size, full) {
+                        let first = next.read();
                         let keys = Keys { key_base, value_base, first, last: pair.len - 1 };
                         if counting {
                             if UNIT_POS == 0 {
-                                count_tile(&counters[0], class, at);
+                                count_tile(&counters[0], next_class.read(), at);
                             }
                         }
                         wait_for_copies();
@@ -137,7 +139,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         tile.dot_products::<E>(&stage, comptime![code.clone()]);
                         wait_for_copies();
                         sync_cube();
-                        let next = visited::<R>(
+                        let following = visited::<R>(
                             &tiles,
                             parameters,
                             &place,
@@ -147,10 +149,10 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                             size,
                             comptime![key_loop.clone()],
                         );
-                        first = next.first;
-                        class = next.class;
-                        if first < pair.len {
-                            stage.copy_keys::<V>(&pair.key, key_base, first, pair.len, operands, schedule);
+                        next.store(following.first);
+                        next_class.store(following.class);
+                        if next.read() < pair.len {
+                            stage.copy_keys::<V>(&pair.key, key_base, next.read(), pair.len, operands, schedule);
                         }
                         commit_copies();
                         tile.weigh(parameters, &place, keys, pair.offset, factor, comptime![code.clone()]);
