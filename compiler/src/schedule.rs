@@ -13,6 +13,8 @@ pub enum Schedule {
     Cpu(CpuSchedule),
     /// A cube per query tile with tiles in shared memory; each unit owns a block of the scores.
     Cube(CubeSchedule),
+    /// A cube per query tile; each of its warps multiplies by tensor cores, and keeps what it computes in registers.
+    Mma(MmaSchedule),
 }
 
 /// The sizes of the `cpu` schedule.
@@ -242,12 +244,130 @@ impl MatrixMemory {
     const PADDING: usize = 8;
 }
 
+/// The sizes of the `mma` schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MmaSchedule {
+    /// Warps in a cube.
+    pub warps: usize,
+    /// Rows of a warp, in fragments of 16: the tile has `warps * fragments * 16` rows. What is read of keys and values serves all
+    /// fragments of a warp.
+    pub fragments: usize,
+    /// Keys in a tile.
+    pub keys: usize,
+    /// Whether the rows of a tile are the queries of all query heads that share a key head, so that their keys and values are read once.
+    pub pack_gqa: bool,
+}
+
+impl MmaSchedule {
+    /// Elements in a vector of queries, keys, values and the output: 16 bytes, what is copied at once.
+    pub const WIDTH: usize = 8;
+    /// Rows, or columns, of a matrix.
+    pub const MATRIX: usize = 16;
+    /// The units of a warp.
+    pub const WARP: usize = 32;
+
+    /// Rows in a tile.
+    pub fn queries(&self) -> usize {
+        self.warps * self.fragments * Self::MATRIX
+    }
+
+    /// Units in a cube.
+    pub fn units(&self) -> usize {
+        self.warps * Self::WARP
+    }
+
+    /// Rows that a unit has a part of.
+    pub fn rows(&self) -> usize {
+        2 * self.fragments
+    }
+
+    /// The elements in a vector of operands with such head dims, whose rows follow each other.
+    pub fn width_of(operands: &Operands) -> usize {
+        let whole = operands.qk_dim.is_multiple_of(Self::WIDTH) && operands.v_dim.is_multiple_of(Self::WIDTH);
+        if whole { Self::WIDTH } else { 1 }
+    }
+
+    /// Shared memory.
+    pub fn memory(&self, operands: &Operands) -> MmaMemory {
+        let tile = |start, rows, dim: usize| {
+            let chunks = dim.next_multiple_of(Self::MATRIX) / Self::WIDTH;
+            MmaTile { start, rows, dim, chunks }
+        };
+        let query = tile(0, self.queries(), operands.qk_dim);
+        let output = tile(0, self.queries(), operands.v_dim);
+        let key = tile(query.end().max(output.end()), self.keys, operands.qk_dim);
+        let value = tile(key.end(), self.keys, operands.v_dim);
+        MmaMemory { query, output, key, value }
+    }
+
+    /// The shared memory of a cube, in bytes.
+    pub fn shared_bytes(&self, operands: &Operands) -> usize {
+        2 * self.memory(operands).elements()
+    }
+}
+
+/// The shared memory of the `mma` schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MmaMemory {
+    /// The queries.
+    pub query: MmaTile,
+    /// The output, which takes the queries' place at the end.
+    pub output: MmaTile,
+    /// A tile's keys.
+    pub key: MmaTile,
+    /// Its values.
+    pub value: MmaTile,
+}
+
+impl MmaMemory {
+    /// The elements of all.
+    pub fn elements(&self) -> usize {
+        self.value.end()
+    }
+}
+
+/// A tile of an operand in shared memory, in rows of whole matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MmaTile {
+    /// The element at which it begins.
+    pub start: usize,
+    /// Its rows.
+    pub rows: usize,
+    /// The head dim.
+    pub dim: usize,
+    /// The chunks of [`MmaSchedule::WIDTH`] elements of a row, an even number.
+    pub chunks: usize,
+}
+
+impl MmaTile {
+    /// The element after its last.
+    pub fn end(&self) -> usize {
+        self.start + self.rows * self.chunks * MmaSchedule::WIDTH
+    }
+
+    /// Neighbouring units that copy chunks of one row: a power of two that divides the chunks.
+    pub fn lanes_per_row(&self) -> usize {
+        1 << self.chunks.trailing_zeros()
+    }
+
+    /// The rows that `units` copy a part of at once.
+    pub fn rows_per_pass(&self, units: usize) -> usize {
+        units / self.lanes_per_row()
+    }
+
+    /// How often they do until they have copied all.
+    pub fn passes(&self, units: usize) -> usize {
+        self.rows.div_ceil(self.rows_per_pass(units))
+    }
+}
+
 impl Schedule {
-    /// Its name: `cpu`, `cube`.
+    /// Its name: `cpu`, `cube`, `mma`.
     pub fn name(&self) -> &'static str {
         match self {
             Schedule::Cpu(_) => "cpu",
             Schedule::Cube(_) => "cube",
+            Schedule::Mma(_) => "mma",
         }
     }
 
@@ -256,6 +376,7 @@ impl Schedule {
         match self {
             Schedule::Cpu(cpu) => cpu.lanes * cpu.vectors,
             Schedule::Cube(cube) => cube.queries(),
+            Schedule::Mma(mma) => mma.queries(),
         }
     }
 
@@ -264,6 +385,7 @@ impl Schedule {
         match self {
             Schedule::Cpu(cpu) => cpu.keys,
             Schedule::Cube(cube) => cube.keys,
+            Schedule::Mma(mma) => mma.keys,
         }
     }
 }

@@ -89,6 +89,10 @@ pub struct KernelText {
     pub text: String,
     /// Of SPIR-V the module.
     pub words: Option<Vec<u32>>,
+    /// The units of a cube (the threads of a block) along each axis.
+    pub block: [u32; 3],
+    /// The shared memory of a cube, in bytes: as the target's compiler says, or else as the schedule does.
+    pub shared_bytes: usize,
 }
 
 /// No target has this name.

@@ -9,7 +9,7 @@ use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
     Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp,
 };
-use purview_compiler::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
+use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, type_of};
 use std::sync::LazyLock;
@@ -180,6 +180,9 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     prop_oneof![
         (size.clone(), size.clone(), size.clone(), size.clone())
             .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
+        (size.clone(), size.clone(), size.clone(), any::<bool>()).prop_map(|(warps, fragments, keys, pack_gqa)| {
+            Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa })
+        }),
         (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size))
             .prop_map(|(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
                 Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })

@@ -11,6 +11,7 @@ use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
+use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
@@ -251,9 +252,19 @@ impl AnyAttention {
     /// # Errors
     /// [`Error::Target`] where `model` does not run `target`, [`Error::Schedule`] where no schedule fits it.
     pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
+        self.schedule_for_operands(target, model, shape.operands())
+    }
+
+    /// The same, for operands of such a type and head dims.
+    pub(crate) fn schedule_for_operands(
+        &self,
+        target: Target,
+        model: &DeviceModel,
+        operands: Operands,
+    ) -> Result<Schedule, Error> {
         match self.options.schedule {
             Some(schedule) => Ok(schedule),
-            None => emit::schedule_for(target, model, self.demand(shape.operands())),
+            None => emit::schedule_for(target, model, self.demand(operands)),
         }
     }
 
@@ -278,32 +289,17 @@ impl AnyAttention {
             None => schedule::choose(device, demand)?,
         };
         schedule::check(device, schedule, demand)?;
-        let compile =
-            |schedule, skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
-        let mut program = compile(schedule, true)?;
         let mut few = FewQueries::default();
         if let (Schedule::Cpu(base), Some(cores), None, None) =
             (schedule, schedule::cores(device), self.options.schedule, counters)
         {
             let in_vectors =
                 pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
-            let (for_few, how) = schedule::for_few_queries(base, cores, program.heads_alike(), &operation, in_vectors);
+            let alike = cache::compile(&self.spec, &self.scalars, operation.operands, schedule, true)?.heads_alike();
+            let (for_few, how) = schedule::for_few_queries(base, cores, alike, &operation, in_vectors);
             (schedule, few) = (Schedule::Cpu(for_few), how);
-            program = compile(schedule, true)?;
         }
-        let facts = self.tensor_facts(&program)?;
-        let described = self.compiler_launch(&operation, &facts);
-        check_launch(&self.spec, &program, &described)?;
-        if let Err(error) = check_tiles(&self.spec, &program, &described) {
-            log::debug!("`{}` visits every tile: {error}", self.spec.name);
-            program = compile(schedule, false)?;
-        }
-        validate::sorted(&self.spec, &self.tensors)?;
-        if log::log_enabled!(log::Level::Info) {
-            for note in notes::of_launch(&self.spec, &program, &described, None) {
-                log::log!(note.level, "{note}");
-            }
-        }
+        let program = self.program_for(&operation, schedule)?;
         launch::launch(
             device,
             &self.spec,
@@ -318,7 +314,29 @@ impl AnyAttention {
         )
     }
 
-    fn operation(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
+    /// The program with `schedule` for such a launch, which is checked. It visits every tile where the numbers that decide of tiles
+    /// could leave 32 bits.
+    pub(crate) fn program_for(&self, operation: &Operation, schedule: Schedule) -> Result<Compiled, Error> {
+        let compile = |skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
+        let mut program = compile(true)?;
+        let facts = self.tensor_facts(&program)?;
+        let described = self.compiler_launch(operation, &facts);
+        check_launch(&self.spec, &program, &described)?;
+        if let Err(error) = check_tiles(&self.spec, &program, &described) {
+            log::debug!("`{}` visits every tile: {error}", self.spec.name);
+            program = compile(false)?;
+        }
+        validate::sorted(&self.spec, &self.tensors)?;
+        if log::log_enabled!(log::Level::Info) {
+            for note in notes::of_launch(&self.spec, &program, &described, None) {
+                log::log!(note.level, "{note}");
+            }
+        }
+        Ok(program)
+    }
+
+    /// The sizes of a launch with such operands, which are checked.
+    pub(crate) fn operation(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, pairs.len())?;
         validate::operands(&self.spec, &self.options, query, pairs)
     }

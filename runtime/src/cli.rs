@@ -29,7 +29,7 @@
 //! ```
 //!
 //! A binary of this prints its variants with `list`, their tile programs with `program`, what they visit with `report`, their
-//! kernels with `emit`; runs them with `run`, and compares them with results from elsewhere with `check`. `--help` describes each
+//! kernels with `emit`, and what NVIDIA's compiler makes of them with `sass`; runs them with `run`, and compares them with results from elsewhere with `check`. `--help` describes each
 //! command and the JSON that it prints with `--json`.
 
 mod arguments;
@@ -37,6 +37,7 @@ mod check;
 mod describe;
 mod emit;
 mod run;
+mod sass;
 
 use crate::error::Error;
 use crate::golden::GoldenError;
@@ -45,6 +46,9 @@ use arguments::{Command, CommandLine};
 use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use purview_compiler::report::PICTURE_COLUMNS;
+use purview_nvidia::occupancy::OccupancyError;
+use purview_nvidia::sass::SassError;
+use purview_nvidia::toolchain::ToolError;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -131,6 +135,7 @@ fn dispatch(
         Command::Program(flags) => describe::program(gallery, flags, json, out),
         Command::Report(flags) => describe::report(gallery, flags, json, columns, out),
         Command::Emit(flags) => emit::emit(gallery, flags, json, out),
+        Command::Sass(flags) => sass::sass(gallery, flags, json, out),
         Command::Run(flags) => run::run(gallery, flags, json, out),
         Command::Check(flags) => check::check(gallery, flags, json, out),
     }
@@ -146,6 +151,12 @@ enum Failure {
     Purview(#[from] Error),
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error(transparent)]
+    Sass(#[from] SassError),
+    #[error(transparent)]
+    Occupancy(#[from] OccupancyError),
     /// A file that could not be written.
     #[error("{}: {error}", path.display())]
     File { path: PathBuf, error: io::Error },

@@ -20,11 +20,17 @@
 use crate::attention::AnyAttention;
 use crate::device::Device;
 use crate::error::Error;
+#[cfg(feature = "emit")]
+use crate::ptx::PtxError;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use crate::variant::{Arguments, Variant};
 use half::{bf16, f16};
+#[cfg(feature = "emit")]
+use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Element;
+#[cfg(feature = "emit")]
+use purview_nvidia::ptx::Counts;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,7 +66,14 @@ pub enum GoldenError {
     /// The attention refused the case, or failed.
     #[error(transparent)]
     Run(#[from] Error),
+    /// The kernel's PTX failed.
+    #[cfg(feature = "emit")]
+    #[error(transparent)]
+    Ptx(#[from] PtxError),
 }
+
+/// An output, and a log-sum-exp if the case has one.
+type Results = (Vec<f32>, Option<Vec<f32>>);
 
 /// The largest errors of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -232,22 +245,56 @@ impl GoldenCase {
     /// # Errors
     /// As [`AnyAttention::run`] and [`AnyAttention::reference`].
     pub fn run(&self, variant: &Variant, device: &Device, element: Element) -> Result<Errors, GoldenError> {
+        self.compare(variant, device, element, |attention, q, pair| {
+            if !self.has_lse() {
+                return Ok((attention.run(device, q, &[pair])?.to_vec()?, None));
+            }
+            let (out, lse) = attention.run_with_lse(device, q, &[pair])?;
+            Ok((out.to_vec()?, Some(lse.to_vec()?)))
+        })
+    }
+
+    /// The same, by the PTX of the kernel for `model`, on the CPU: see [`AnyAttention::ptx`]. Returns also what the launch cost.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::ptx`], [`PtxLaunch::run`](crate::ptx::PtxLaunch::run) and [`AnyAttention::reference`].
+    #[cfg(feature = "emit")]
+    pub fn run_ptx(
+        &self,
+        variant: &Variant,
+        model: &DeviceModel,
+        element: Element,
+    ) -> Result<(Errors, Counts), GoldenError> {
+        let mut counts = Counts::default();
+        let errors = self.compare(variant, &Device::cpu()?, element, |attention, q, pair| {
+            let results = attention.ptx(model, q, &[pair])?.run()?;
+            counts = results.counts;
+            Ok((results.out, results.lse.filter(|_| self.has_lse())))
+        })?;
+        Ok((errors, counts))
+    }
+
+    fn has_lse(&self) -> bool {
+        self.tensors.contains_key("lse")
+    }
+
+    /// The errors of the output and log-sum-exp that `compute` makes of the attention, the queries, and the keys and values.
+    fn compare(
+        &self,
+        variant: &Variant,
+        device: &Device,
+        element: Element,
+        compute: impl FnOnce(&AnyAttention, &Tensor, (&Tensor, &Tensor)) -> Result<Results, GoldenError>,
+    ) -> Result<Errors, GoldenError> {
         let attention = self.attention(variant, device, element)?;
         let [q, k, v] = ["q", "k", "v"].map(|name| self.operand(name, device, element));
         let (q, k, v) = (q?, k?, v?);
-        let has_lse = self.tensors.contains_key("lse");
-        let (out, lse) = if has_lse {
-            let (out, lse) = attention.run_with_lse(device, &q, &[(&k, &v)])?;
-            (out, Some(lse.to_vec::<f32>()?))
-        } else {
-            (attention.run(device, &q, &[(&k, &v)])?, None)
-        };
-        let out = out.to_vec::<f32>()?;
+        let (out, lse) = compute(&attention, &q, (&k, &v))?;
         let (want_out, want_lse) = match element {
-            Element::F32 => (self.floats("out"), has_lse.then(|| self.floats("lse"))),
+            Element::F32 => (self.floats("out"), self.has_lse().then(|| self.floats("lse"))),
             Element::F16 | Element::Bf16 => {
                 let reference = attention.reference(&q, &[(&k, &v)])?;
-                (reference.out.data, has_lse.then_some(reference.lse.data))
+                (reference.out.data, self.has_lse().then_some(reference.lse.data))
             }
         };
         let lse = lse.zip(want_lse).map(|(lse, want)| relative_error(&lse, &want));

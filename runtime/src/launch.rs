@@ -34,6 +34,14 @@ impl Operation {
     }
 }
 
+/// A launch that only wants a device: the output, the log-sum-exp, which only softmax writes, and what computes them, unless there
+/// is nothing to compute.
+pub(crate) struct Prepared {
+    pub output: Tensor,
+    pub lse: Tensor,
+    pub data: Option<LaunchData>,
+}
+
 /// Launches `program` and returns the output and the log-sum-exp, which only softmax writes.
 #[allow(
     clippy::too_many_arguments,
@@ -51,6 +59,27 @@ pub(crate) fn launch(
     tensors: &[Tensor],
     counters: Option<&Tensor>,
 ) -> Result<(Tensor, Tensor), Error> {
+    let prepared = prepare(device, spec, program, few, operation, query, pairs, scalars, tensors, counters)?;
+    if let Some(data) = prepared.data {
+        emit::launch(device.client(), program, data)?;
+    }
+    Ok((prepared.output, prepared.lse))
+}
+
+/// All of a launch but the launch: the results' memory on `device`, and the captured tensors' summaries.
+#[allow(clippy::too_many_arguments, reason = "as above")]
+pub(crate) fn prepare(
+    device: &Device,
+    spec: &Spec,
+    program: &Compiled,
+    few: FewQueries,
+    operation: &Operation,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+    scalars: &[ScalarValue],
+    tensors: &[Tensor],
+    counters: Option<&Tensor>,
+) -> Result<Prepared, Error> {
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
     let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim])?;
     let rows = match program.accumulator {
@@ -59,7 +88,7 @@ pub(crate) fn launch(
     };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows])?;
     if batch * heads * queries == 0 {
-        return Ok((output, lse));
+        return Ok(Prepared { output, lse, data: None });
     }
 
     let key_values = pairs.iter().zip(&operation.keys).map(|((key, value), keys)| KeyValueData {
@@ -73,28 +102,24 @@ pub(crate) fn launch(
         // Of a tensor without elements nothing that matters is read, but there must be something to bind.
         if tensor.shape().contains(&0) { tensor.buffer() } else { tensor.summary(&summary) }
     });
-    emit::launch(
-        device.client(),
-        program,
-        LaunchData {
-            query: operand(query),
-            pairs: key_values.collect(),
-            output: output.buffer(),
-            lse: lse.buffer(),
-            scalars: runtime_scalars(spec, scalars),
-            tensors: tensors.iter().map(Tensor::captured).collect(),
-            summaries: summaries.collect(),
-            counters: counters.map(Tensor::buffer),
-            scale: operation.scale,
-            batch,
-            heads,
-            group: heads / kv_heads,
-            queries,
-            query_offset: operation.query_offset as i32,
-            few,
-        },
-    )?;
-    Ok((output, lse))
+    let data = LaunchData {
+        query: operand(query),
+        pairs: key_values.collect(),
+        output: output.buffer(),
+        lse: lse.buffer(),
+        scalars: runtime_scalars(spec, scalars),
+        tensors: tensors.iter().map(Tensor::captured).collect(),
+        summaries: summaries.collect(),
+        counters: counters.map(Tensor::buffer),
+        scale: operation.scale,
+        batch,
+        heads,
+        group: heads / kv_heads,
+        queries,
+        query_offset: operation.query_offset as i32,
+        few,
+    };
+    Ok(Prepared { output, lse, data: Some(data) })
 }
 
 fn operand(tensor: &Tensor) -> OperandData {

@@ -43,6 +43,8 @@ mod error;
 #[cfg(feature = "cli")]
 pub mod golden;
 mod launch;
+#[cfg(all(feature = "cli", feature = "emit"))]
+pub mod ptx;
 mod rope;
 pub mod schedule;
 mod shape;

@@ -8,7 +8,7 @@ use cubecl::ir::features::{MmaConfig, Plane};
 use cubecl::ir::{DeviceProperties, HardwareProperties};
 use purview_compiler::emit::launch::should_split;
 use purview_compiler::ir::{Element, Operands};
-pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Products, Schedule};
+pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 
 /// The vector registers of a CPU's core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,10 @@ pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, demand: D
     let operands = &demand.operands;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
+    }
+    let mma = mma_for(operands);
+    if misfit_of_mma(properties, planes, demand, mma).is_none() {
+        return Ok(Schedule::Mma(mma));
     }
     let candidates: Vec<CubeSchedule> = matrices(properties, planes, operands)
         .into_iter()
@@ -238,6 +242,53 @@ fn misfit(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand, c
     (units > most).then(|| format!("it needs {units} units, the device has {most}"))
 }
 
+/// Why a device can't run `mma` for such an attention; `None` where it can.
+fn misfit_of_mma(
+    properties: &DeviceProperties,
+    planes: DevicePlanes,
+    demand: Demand,
+    mma: MmaSchedule,
+) -> Option<String> {
+    let Demand { operands, bounded } = demand;
+    let hardware = &properties.hardware;
+    let element = match operands.element {
+        Element::F32 => return Some("tensor cores multiply f16 and bf16, not f32".into()),
+        Element::F16 => half::f16::cube_type(),
+        Element::Bf16 => half::bf16::cube_type(),
+    };
+    let product = MmaConfig { a_type: element, b_type: element, cd_type: f32::cube_type(), m: 16, n: 8, k: 16 };
+    let warp = MmaSchedule::WARP;
+    if planes != (DevicePlanes::Sized { least: warp, most: warp })
+        || !properties.features.matmul.mma.contains(&product)
+        || properties.features.matmul.ldmatrix.is_empty()
+    {
+        let element = operands.element.name();
+        return Some(format!("the device has no `mma` of 16×8×16 {element} by warps of {warp}, with `ldmatrix`"));
+    }
+    if mma.warps == 0 || mma.fragments == 0 || mma.keys == 0 || !mma.keys.is_multiple_of(MmaSchedule::MATRIX) {
+        return Some("its keys must be whole matrices of 16, and no size 0".into());
+    }
+    if !bounded && operands.element == Element::F16 {
+        return Some("weights that may be greater than 1, as these, are not rounded to f16".into());
+    }
+    let (needed, there) = (mma.shared_bytes(&operands), hardware.max_shared_memory_size);
+    if needed > there {
+        return Some(format!("it needs {needed} bytes of shared memory, the device has {there}"));
+    }
+    let (units, most) = (mma.units(), hardware.max_units_per_cube as usize);
+    (units > most).then(|| format!("it needs {units} units, the device has {most}"))
+}
+
+/// The `mma` schedule for such operands.
+fn mma_for(operands: &Operands) -> MmaSchedule {
+    let (warps, fragments, keys) = match operands.qk_dim.max(operands.v_dim) {
+        0..=64 => (4, 2, 64),
+        65..=128 => (4, 2, 64),
+        _ => (8, 1, 64),
+    };
+    MmaSchedule { warps, fragments, keys, pack_gqa: false }
+}
+
 /// The `cpu` schedule for a core with `registers`.
 ///
 /// A tile has 64 queries where vectors are of 16 lanes and 32 where they are shorter. A register block has as many rows as leave
@@ -313,6 +364,7 @@ pub fn check_for(
             Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
         Schedule::Cube(cube) => misfit(properties, planes, demand, cube),
+        Schedule::Mma(mma) => misfit_of_mma(properties, planes, demand, mma),
     };
     reason.map_or(Ok(()), |reason| Err(Error::Schedule { schedule: schedule.to_string(), reason }))
 }

@@ -1,10 +1,10 @@
 //! A kernel's results against the reference's.
 
 use crate::numbers::Numbers;
-use purview::golden::{self, Errors, relative_error};
+use purview::golden::{self, Errors, GoldenError, relative_error};
 use purview::ir::Element;
 use purview::spec::Accumulator;
-use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
+use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
 use purview_examples::{GALLERY, cases};
 use std::path::Path;
 
@@ -33,6 +33,22 @@ pub fn compare(
         lse.to_vec::<f32>().map(|lse| relative_error(&lse, &want.lse.data))
     });
     Ok(Errors { out: relative_error(&out.to_vec::<f32>()?, &want.out.data), lse: lse.transpose()? })
+}
+
+/// The same of the PTX of the kernel for `model`, run on the CPU.
+///
+/// # Errors
+/// As [`AnyAttention::ptx`], `PtxLaunch::run` and [`AnyAttention::reference`].
+pub fn compare_ptx(
+    attention: &AnyAttention,
+    model: &DeviceModel,
+    query: &Tensor,
+    pairs: &[(&Tensor, &Tensor)],
+) -> Result<Errors, GoldenError> {
+    let results = attention.ptx(model, query, pairs)?.run()?;
+    let want = attention.reference(query, pairs)?;
+    let lse = results.lse.map(|lse| relative_error(&lse, &want.lse.data));
+    Ok(Errors { out: relative_error(&results.out, &want.out.data), lse })
 }
 
 /// The largest errors allowed of results in `element`, on inputs that are what `element` can hold.

@@ -6,8 +6,9 @@ use super::arguments::{
 };
 use super::cpu::attention_cpu::AttentionCpu;
 use super::cube::attention_cube::AttentionCube;
+use super::mma::attention_mma::AttentionMma;
 use crate::ir::Element;
-use crate::schedule::{CubeSchedule, FewQueries, Schedule};
+use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use crate::spec::{ScalarType, TensorType};
 use cubecl::ir::{DeviceProperties, TargetProperties};
 use cubecl::prelude::*;
@@ -77,6 +78,24 @@ fn define_typed<E: Float>(
             CubeSchedule::width_of(&program.operands),
             program.clone(),
             cube,
+            false,
+        )
+        .define(),
+        Schedule::Mma(mma) => AttentionMma::<E>::new(
+            settings(CubeDim::new_1d(mma.units() as u32)),
+            Arc::new(device),
+            Arc::new(target),
+            operand(),
+            pairs(program),
+            buffer(),
+            buffer(),
+            extent,
+            parameters,
+            counters,
+            mma.rows(),
+            MmaSchedule::width_of(&program.operands),
+            program.clone(),
+            mma,
             false,
         )
         .define(),

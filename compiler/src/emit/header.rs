@@ -5,14 +5,14 @@ use crate::device_model::{DeviceModel, Family};
 use crate::schedule::Schedule;
 use crate::target::Target;
 
-/// The comment: the variant, each loop of the tile program in two lines, the schedule, and the launch. `shared_bytes` is what the
-/// compiler says, where it does.
+/// The comment: the variant, each loop of the tile program in two lines, the schedule, and the launch. `shared_bytes` is the
+/// shared memory of a cube.
 pub fn header(
     target: Target,
     model: &DeviceModel,
     program: &Compiled,
     schedule: Schedule,
-    shared_bytes: Option<usize>,
+    shared_bytes: usize,
 ) -> String {
     let device = match model.family {
         Family::Nvidia { sm } => format!("{} (sm_{sm})", model.name),
@@ -29,8 +29,16 @@ pub fn header(
             format!("launch grid 1, block {} (a unit a core), shared 0 bytes", model.cores.unwrap_or(1))
         }
         Schedule::Cube(cube) => {
-            let shared = shared_bytes.unwrap_or_else(|| cube.shared_bytes(&program.operands));
-            format!("launch grid ceil(S/{}) x H x B, block {}, shared {shared} bytes", cube.queries(), cube.units())
+            format!(
+                "launch grid ceil(S/{}) x H x B, block {}, shared {shared_bytes} bytes",
+                cube.queries(),
+                cube.units()
+            )
+        }
+        Schedule::Mma(mma) => {
+            let (rows, heads) = if mma.pack_gqa { ("H/G*S", "G") } else { ("S", "H") };
+            let (queries, units) = (mma.queries(), mma.units());
+            format!("launch grid ceil({rows}/{queries}) x {heads} x B, block {units}, shared {shared_bytes} bytes")
         }
     });
     // Names of Rust may have any letter, and PTX only ASCII.

@@ -6,10 +6,11 @@ use super::arguments::{
 };
 use super::cpu::attention_cpu;
 use super::cube::attention_cube;
+use super::mma::attention_mma;
 use super::query_tile::partial_vectors;
 use super::summary::{self, Find};
 use crate::ir::{Element, Summary};
-use crate::schedule::{CubeSchedule, FewQueries, Schedule};
+use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use crate::spec::ScalarValue;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -117,10 +118,14 @@ pub struct LaunchData {
 }
 
 impl LaunchData {
-    /// The elements in a vector of queries, keys, values and the output: [`CubeSchedule::WIDTH`] where all their rows are whole
+    /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
     /// vectors, else 1.
-    fn width(&self, program: &Compiled) -> usize {
-        let width = CubeSchedule::width_of(&program.operands);
+    fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
+        let width = match schedule {
+            Schedule::Cpu(_) => 1,
+            Schedule::Cube(_) => CubeSchedule::width_of(&program.operands),
+            Schedule::Mma(_) => MmaSchedule::width_of(&program.operands),
+        };
         let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
         let whole = operands.all(|&OperandData { ref buffer, start, strides: [batch, head, row, column] }| {
             // A buffer without keys has no vector to bind.
@@ -147,6 +152,24 @@ pub enum LaunchError {
         /// How many there can be.
         limit: u32,
     },
+    /// Operands that do not lie in memory as a kernel's text has them.
+    #[error(
+        "{operand} begin at element {start} and have strides {strides:?}, and the kernel's text is for rows without gaps, \
+         of vectors of {width} elements"
+    )]
+    Layout {
+        /// The operand.
+        operand: String,
+        /// The offset of its first element.
+        start: usize,
+        /// Its strides, in elements.
+        strides: [usize; 4],
+        /// The elements of a vector.
+        width: usize,
+    },
+    /// A schedule whose kernels are not launched that way.
+    #[error("a kernel with the schedule `{0}` has no PTX")]
+    NoPtx(&'static str),
 }
 
 /// Launches `program` on the device of `client`. Errors of the device itself surface when the output is read.
@@ -161,7 +184,8 @@ pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
     let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
     let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
-    let width = if let Schedule::Cube(_) = schedule { data.width(program) } else { 1 };
+    let width = data.width(program, schedule);
+    let grid = grid(schedule, &data);
     let mut scalars = SequenceArg::new();
     for scalar in data.scalars {
         let (value, truth) = match scalar {
@@ -233,13 +257,12 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             }
         }
         Schedule::Cube(cube) => {
-            let query_tiles = data.queries.div_ceil(cube.queries());
-            let count = cube_count(client, query_tiles, data.heads, data.batch)?;
+            let [x, y, z] = check_grid(grid, client.properties().hardware.max_cube_count)?;
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_cube::launch_unchecked::<E>(
                     client,
-                    count,
+                    CubeCount::Static(x, y, z),
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
@@ -252,6 +275,29 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
                     counters,
                     program.clone(),
                     cube,
+                    counting,
+                );
+            }
+        }
+        Schedule::Mma(mma) => {
+            let [x, y, z] = check_grid(grid, client.properties().hardware.max_cube_count)?;
+            // SAFETY: the kernel stays inside the lengths that `data` states.
+            unsafe {
+                attention_mma::launch_unchecked::<E>(
+                    client,
+                    CubeCount::Static(x, y, z),
+                    CubeDim::new_1d(mma.units() as u32),
+                    mma.rows(),
+                    width,
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
+                    output,
+                    lse,
+                    extent,
+                    parameters,
+                    counters,
+                    program.clone(),
+                    mma,
                     counting,
                 );
             }
@@ -339,26 +385,42 @@ fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
 }
 
 fn summary_argument(summary: Summary, extremes: Buffer, tensors: &[CapturedData]) -> SummaryArgumentLaunch {
-    let shape = summary.shape(&tensors[summary.tensor].shape);
+    let (blocks, steps) = blocks_of(&summary, &tensors[summary.tensor].shape);
     let mut strides = SequenceArg::new();
-    for dimension in 0..shape.len() {
-        strides.push(shape[dimension + 1..].iter().product::<usize>() as i32);
+    for step in steps {
+        strides.push(step);
     }
-    let blocks = shape.iter().product::<usize>() as i32;
     SummaryArgumentLaunch::new(buffer(extremes), blocks, strides, summary)
 }
 
-/// A cube per query tile, query head and batch.
-fn cube_count(client: &Client, query_tiles: usize, heads: usize, batch: usize) -> Result<CubeCount, LaunchError> {
-    let limits = client.properties().hardware.max_cube_count;
-    for (what, given, limit) in
-        [("query tiles", query_tiles, limits.0), ("heads", heads, limits.1), ("batches", batch, limits.2)]
-    {
+/// How many blocks `summary` has of a tensor of `shape`, and the steps from a block to the next along each dimension.
+pub(super) fn blocks_of(summary: &Summary, shape: &[usize]) -> (i32, Vec<i32>) {
+    let shape = summary.shape(shape);
+    let step = |dimension| shape[dimension + 1..].iter().product::<usize>() as i32;
+    (shape.iter().product::<usize>() as i32, (0..shape.len()).map(step).collect())
+}
+
+/// The cubes of a launch along each axis. On a GPU: query tiles, query heads (with `pack_gqa` the key heads) and batches.
+pub(super) fn grid(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
+    match schedule {
+        Schedule::Cpu(_) => [1, 1, 1],
+        Schedule::Cube(cube) => [data.queries.div_ceil(cube.queries()), data.heads, data.batch],
+        Schedule::Mma(mma) => {
+            let together = if mma.pack_gqa { data.group } else { 1 };
+            [(together * data.queries).div_ceil(mma.queries()), data.heads / together, data.batch]
+        }
+    }
+}
+
+/// The grid, where a device that launches at most `limits` cubes along each axis can launch it.
+pub(super) fn check_grid(grid: [usize; 3], limits: (u32, u32, u32)) -> Result<[u32; 3], LaunchError> {
+    let [x, y, z] = grid;
+    for (what, given, limit) in [("query tiles", x, limits.0), ("heads", y, limits.1), ("batches", z, limits.2)] {
         if given > limit as usize {
             return Err(LaunchError::TooManyCubes { what, given, limit });
         }
     }
-    Ok(CubeCount::Static(query_tiles as u32, heads as u32, batch as u32))
+    Ok([x as u32, y as u32, z as u32])
 }
 
 fn buffer(buffer: Buffer) -> BufferArg {
@@ -404,7 +466,7 @@ fn captured(data: CapturedData) -> CapturedLaunch {
 ///
 /// A tensor without elements may be captured where nothing that matters reads it. Lanes that do not matter then read the first
 /// element of its buffer, which always exists.
-fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<(i32, i32)>) {
+pub(super) fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<(i32, i32)>) {
     if shape.contains(&0) {
         return (0, vec![(0, 0); shape.len()]);
     }

@@ -15,7 +15,7 @@ pub const NVPTX: &str = "purview_nvptx_sm";
 
 /// Whether the kernel that is being expanded becomes PTX by LLVM.
 #[cfg(any(feature = "emit", feature = "cuda"))]
-fn is_nvptx(scope: &Scope) -> bool {
+pub(super) fn is_nvptx(scope: &Scope) -> bool {
     let device = scope.state().device_properties.as_ref();
     device.is_some_and(|device| {
         let fingerprint = &device.identity.fingerprint;
@@ -24,7 +24,7 @@ fn is_nvptx(scope: &Scope) -> bool {
 }
 
 #[cfg(not(any(feature = "emit", feature = "cuda")))]
-fn is_nvptx(_: &Scope) -> bool {
+pub(super) fn is_nvptx(_: &Scope) -> bool {
     false
 }
 

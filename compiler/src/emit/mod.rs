@@ -7,7 +7,7 @@
 //! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them. [`math`] has the functions that a target lacks.
 //!
 //! With the feature `emit`, `text` writes a kernel out for a target without a device: `properties` describes the device in CubeCL's terms,
-//! `definition` expands the kernel without a launch.
+//! `definition` expands the kernel without a launch. `ptx_launch` says what its PTX is launched with.
 
 pub mod arguments;
 pub mod bounds;
@@ -27,15 +27,21 @@ mod header;
 pub mod key_tile;
 pub mod launch;
 pub mod math;
+pub mod mma;
+pub mod mma_memory;
+pub mod mma_tile;
 #[cfg(any(feature = "emit", feature = "cuda"))]
 mod nvptx;
 pub mod planes;
 #[cfg(feature = "emit")]
 pub mod properties;
+#[cfg(feature = "emit")]
+pub mod ptx_launch;
 pub mod query_tile;
 pub mod scores;
 pub mod softmax;
 pub mod summary;
+pub mod tensor_core;
 #[cfg(feature = "emit")]
 pub mod text;
 

@@ -65,6 +65,7 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
     match program.schedule {
         Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
         Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
+        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => Ok(schedule),
         Some(schedule) => Err(TextError::Schedule(schedule.name())),
         None => Err(TextError::NoSchedule),
     }
@@ -82,7 +83,8 @@ pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<K
     let words = kernel.words.map(|words| rename_in_words(&words, &kernel.entry, &name));
     let header = header(target, model, program, schedule, kernel.shared_bytes);
     let body = kernel.text.replace(&kernel.entry, &name);
-    Ok(KernelText { text: format!("{header}\n{}\n", body.trim()), words })
+    let text = format!("{header}\n{}\n", body.trim());
+    Ok(KernelText { text, words, block: kernel.block, shared_bytes: kernel.shared_bytes })
 }
 
 /// What a compiler made.
@@ -91,8 +93,10 @@ struct CompiledKernel {
     entry: String,
     text: String,
     words: Option<Vec<u32>>,
-    /// The shared memory of a cube, where the compiler says it.
-    shared_bytes: Option<usize>,
+    /// The units of a cube along each axis.
+    block: [u32; 3],
+    /// The shared memory of a cube.
+    shared_bytes: usize,
 }
 
 fn compile(
@@ -103,6 +107,7 @@ fn compile(
 ) -> Result<CompiledKernel, String> {
     let definition = define(program, schedule, device_properties(model, target), target_properties(target));
     let entry = definition.settings.kernel_name.clone();
+    let dim = definition.settings.cube_dim;
     let (text, words, shared_bytes) = match target {
         Target::Wgsl => {
             let options = wgpu_options(model, target);
@@ -128,7 +133,12 @@ fn compile(
         }
         Target::Cpu => (cpu_text::llvm_ir(definition)?, None, None),
     };
-    Ok(CompiledKernel { entry, text, words, shared_bytes })
+    let shared_bytes = shared_bytes.unwrap_or(match schedule {
+        Schedule::Cpu(_) => 0,
+        Schedule::Cube(cube) => cube.shared_bytes(&program.operands),
+        Schedule::Mma(mma) => mma.shared_bytes(&program.operands),
+    });
+    Ok(CompiledKernel { entry, text, words, block: [dim.x, dim.y, dim.z], shared_bytes })
 }
 
 /// `shader` with all buffers but the output and the log-sum-exp declared as only read; CubeCL declares all as written too. Browsers

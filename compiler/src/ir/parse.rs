@@ -21,7 +21,7 @@
 use super::print::{Precedence, RESERVED};
 use super::{Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
+use crate::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use crate::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use crate::typing::Parameters;
 use thiserror::Error;
@@ -452,10 +452,11 @@ impl Parser {
     }
 
     fn schedule(&mut self) -> Result<Schedule, ParseError> {
-        let kind = self.one_of(&["cpu", "cube"])?;
+        let kind = self.one_of(&["cpu", "mma", "cube"])?;
         let mut sizes = [0; 5];
         let names: &[&str] = match kind {
             0 => &["lanes", "vectors", "keys", "rows"],
+            1 => &["warps", "fragments", "keys"],
             _ => &["unit_rows", "unit_columns", "rows", "keys", "chunk"],
         };
         self.sign("(")?;
@@ -467,16 +468,24 @@ impl Parser {
             sizes[place] = self.size()?;
         }
         let [a, b, c, d, e] = sizes;
-        let schedule = if kind == 0 {
-            Schedule::Cpu(CpuSchedule { lanes: a, vectors: b, keys: c, rows: d })
-        } else {
-            self.sign(",")?;
-            self.words(&["planes", ":"])?;
-            let planes = self.planes()?;
-            self.sign(",")?;
-            self.words(&["products", ":"])?;
-            let products = self.products()?;
-            Schedule::Cube(CubeSchedule { unit_rows: a, unit_columns: b, rows: c, keys: d, chunk: e, planes, products })
+        let schedule = match kind {
+            0 => Schedule::Cpu(CpuSchedule { lanes: a, vectors: b, keys: c, rows: d }),
+            1 => {
+                self.sign(",")?;
+                self.words(&["pack_gqa", ":"])?;
+                let pack_gqa = self.one_of(&["false", "true"])? == 1;
+                Schedule::Mma(MmaSchedule { warps: a, fragments: b, keys: c, pack_gqa })
+            }
+            _ => {
+                self.sign(",")?;
+                self.words(&["planes", ":"])?;
+                let planes = self.planes()?;
+                self.sign(",")?;
+                self.words(&["products", ":"])?;
+                let products = self.products()?;
+                let (unit_rows, unit_columns, rows, keys, chunk) = (a, b, c, d, e);
+                Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })
+            }
         };
         self.sign(")")?;
         Ok(schedule)

@@ -402,6 +402,9 @@ impl Display for Schedule {
                 write!(f, "cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
                 write!(f, "keys: {keys}, chunk: {chunk}, planes: {planes}, products: {products})")
             }
+            Schedule::Mma(crate::schedule::MmaSchedule { warps, fragments, keys, pack_gqa }) => {
+                write!(f, "mma(warps: {warps}, fragments: {fragments}, keys: {keys}, pack_gqa: {pack_gqa})")
+            }
         }
     }
 }

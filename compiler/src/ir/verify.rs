@@ -21,7 +21,7 @@
 
 use super::{Accumulator, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
 use crate::expr::{Expr, Type};
-use crate::schedule::{CpuSchedule, CubeSchedule, Planes, Products, Schedule};
+use crate::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use crate::typing::type_of;
 use std::collections::HashSet;
 use thiserror::Error;
@@ -191,6 +191,7 @@ fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
             let matrix = if let Products::Matrices { m, n, k, plane } = products { m * n * k * plane } else { 1 };
             vec![unit_rows, unit_columns, rows, keys, chunk, plane, matrix]
         }
+        Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa: _ }) => vec![warps, fragments, keys],
     };
     if sizes.contains(&0) { fail(format!("the schedule `{}` has a size of zero", schedule.name())) } else { Ok(()) }
 }

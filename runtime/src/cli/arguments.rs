@@ -68,6 +68,28 @@ JSON:
   variant, shape, schedule, query_tile, key_tile (see `report`),
   target, device, sm (null where it is not NVIDIA's), text";
 
+const SASS_JSON: &str = "\
+The PTX that `emit --target ptx` prints, assembled by NVIDIA's ptxas and disassembled by its nvdisasm, which `./x setup` fetches; or those in the
+directory PURVIEW_CUDA_TOOLS. No GPU is needed.
+
+A loop is what is executed again and again, loops in it included; code for warps whose threads are apart is not counted. The hot loop, marked *, is
+of the innermost ones with HMMA and MUFU, both products and the weights between them, that with the fewest instructions for each HMMA: the
+one over tiles without a mask. Its roofline says for how many cycles it keeps each
+unit of a quarter multiprocessor busy, and what share of the tensor cores' peak that allows at most, if nothing ever waits.
+
+JSON:
+  variant, shape, schedule, query_tile, key_tile (see `report`), device, sm, block (its threads along each axis),
+  registers (of a thread), spills (bytes that it stores and loads), stack (bytes), barriers,
+  shared_bytes (of a block), occupancy: {blocks, warps, max_warps, limit} of a multiprocessor,
+  instructions_per_hmma (all, with the HMMA), roofline: of the hot loop; null where there is no HMMA,
+  loops: a list of
+    address (in bytes), depth (1 where it is in no other), innermost (no loop is in it), hot,
+    instructions, divergent (those not counted), instructions_per_hmma (null where there is no HMMA),
+    hmma, mufu, ldsm, ldgsts, lds, sts, ldg, stg, spill, fp32, half2, convert, integer, move, shfl, barrier, branch, other,
+    hmma_kinds, mufu_kinds: {modifiers: number},
+    roofline: {cycles: {tensor, issue, mufu, fp32, integer, memory}, bound (the longest), tensor_fraction},
+  text: of the hot loop, with --text";
+
 const RUN_JSON: &str = "\
 JSON:
   variant, shape, schedule, query_tile, key_tile, scalars (see `report`), device,
@@ -84,7 +106,10 @@ JSON:
   cases: a list of
     name, variant (null where no variant is known for the case), passed,
     out_error, out_limit, lse_error, lse_limit (see `run`), or
-    error: why there are none
+    error: why there are none,
+    with --device ptx also
+      warp_instructions, memory: {kind: {requests, wavefronts, ideal_wavefronts, sectors, ideal_sectors}}: of the whole
+      launch, for each kind of instruction that it has; wavefronts are of shared memory, sectors (of 32 bytes) of global
   golden_passed, golden_total, minilm_passed, minilm_total, passed (all of them)";
 
 #[derive(Subcommand)]
@@ -101,6 +126,9 @@ pub(super) enum Command {
     /// Prints the kernel of a variant in a target's language
     #[command(after_long_help = EMIT_JSON)]
     Emit(EmitFlags),
+    /// Counts the machine code that a variant's kernel becomes on NVIDIA's GPUs, by loop
+    #[command(after_long_help = SASS_JSON)]
+    Sass(SassFlags),
     /// Runs a variant on pseudo-random inputs
     #[command(after_long_help = RUN_JSON)]
     Run(RunFlags),
@@ -144,14 +172,28 @@ pub(super) struct EmitFlags {
     #[arg(long, value_parser = target())]
     pub target: Target,
     /// NVIDIA's compute capability, ten times it, for cuda and ptx [default: 80]
-    #[arg(long, value_parser = PossibleValuesParser::new(["80", "90"]).map(|sm| sm.parse::<u32>().unwrap_or(80)))]
+    #[arg(long, value_parser = compute_capability())]
     pub sm: Option<u32>,
-    /// The schedule, where the target has it: cpu for the target cpu, cube for the others [default: the one it has]
-    #[arg(long, value_name = "NAME", value_parser = ["cpu", "cube"])]
+    /// The schedule, where the target has it: cpu for the target cpu, mma for f16 and bf16 on cuda and ptx, cube for the others [default: the one it has]
+    #[arg(long, value_name = "NAME", value_parser = ["cpu", "cube", "mma"])]
     pub schedule: Option<String>,
     /// Write it to a file; to one that ends in .spv the module instead of its disassembly
     #[arg(short = 'o', long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub shape: ShapeFlags,
+}
+
+#[derive(Args)]
+pub(super) struct SassFlags {
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    /// The compute capability, ten times it
+    #[arg(long, default_value = "80", value_parser = compute_capability())]
+    pub sm: u32,
+    /// Print the hot loop's instructions; where no loop has an HMMA, those of all innermost loops
+    #[arg(long)]
+    pub text: bool,
     #[command(flatten)]
     pub shape: ShapeFlags,
 }
@@ -183,9 +225,12 @@ pub(super) struct CheckFlags {
     /// The directory of the cases: `manifest.json`, `minilm.json`, or both, and a file for each case
     #[arg(long, value_name = "DIR")]
     pub golden: PathBuf,
-    /// Where to run them [default: the best there is]
-    #[arg(long, value_parser = Device::NAMES)]
+    /// Where to run them [default: the best there is]. `ptx` runs the text of the kernels for NVIDIA's GPUs, on the CPU
+    #[arg(long, value_parser = PossibleValuesParser::new(Device::NAMES.into_iter().chain([PTX])))]
     pub device: Option<String>,
+    /// NVIDIA's compute capability, ten times it, for the device ptx [default: 80]
+    #[arg(long, value_parser = compute_capability())]
+    pub sm: Option<u32>,
     /// The type of queries, keys and values
     #[arg(long, default_value = "f32", value_parser = element())]
     pub dtype: Element,
@@ -236,6 +281,9 @@ pub(super) struct PositionFlags {
     pub q_offset: Option<i64>,
 }
 
+/// What `check` takes for a device besides [`Device::NAMES`]: kernels as PTX, run on the CPU.
+pub(super) const PTX: &str = "ptx";
+
 /// The most queries or keys: positions have 32 bits.
 const MAX_LENGTH: i64 = i32::MAX as i64;
 /// The most heads or batches.
@@ -258,6 +306,11 @@ fn target() -> impl TypedValueParser<Value = Target> {
     PossibleValuesParser::new(Target::ALL.map(Target::name)).try_map(|name| name.parse::<Target>())
 }
 
+/// Of a device that there is a model of.
+fn compute_capability() -> impl TypedValueParser<Value = u32> {
+    PossibleValuesParser::new(["80", "90"]).try_map(|sm| sm.parse::<u32>())
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.trim().into(), value.trim().into())),
@@ -268,7 +321,10 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// The command line's grammar, in which a variant is one of the gallery's.
 pub(super) fn command(gallery: &Gallery) -> clap::Command {
     let names: Vec<&'static str> = gallery.variants.iter().map(|variant| variant.name).collect();
-    ["program", "report", "emit", "run"].into_iter().fold(CommandLine::command(), |command, with_variant| {
+    // Products of matrices are what `sass` is for, and f32 has none.
+    let command = CommandLine::command()
+        .mut_subcommand("sass", |sass| sass.mut_arg("dtype", |dtype| dtype.default_value(Element::F16.name())));
+    ["program", "report", "emit", "sass", "run"].into_iter().fold(command, |command, with_variant| {
         let names = names.clone();
         command.mut_subcommand(with_variant, |command| {
             command.mut_arg("variant", |arg| arg.value_parser(PossibleValuesParser::new(names)))

@@ -1,0 +1,330 @@
+//! The `mma` schedule: tensor cores fed from shared memory, as FlashAttention-2 does it (Dao, 2023, arXiv:2307.08691).
+//!
+//! A cube per query tile; each of its warps has some rows of the tile, 16 to a fragment, and all of their scores and outputs in the
+//! registers of its lanes, as [`tensor_core`](super::tensor_core) describes. What is exchanged of a row is its maximum and its sum, between
+//! the four lanes that have it. Keys and values are copied to shared memory while the other product is computed:
+//!
+//! ```text
+//! copy Q; copy K of the first tile
+//! for each tile of keys:
+//!     wait for K; copy V
+//!     S = Q·Kᵀ
+//!     wait for V; copy K of the next tile
+//!     map, mask; m = maxima of rows; P = 2^(S − m); l = l·2^(m_old − m) + sums; O = O·2^(m_old − m)
+//!     O += P·V
+//! O = O / l, through shared memory
+//! ```
+//!
+//! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
+//! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
+
+use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
+use super::bounds::{FULL, KeyTiles, SKIPPED, count_tile, occurs};
+use super::count_kernel;
+use super::cube_products::Keys;
+use super::expression::Place;
+use super::math::exp2_native;
+use super::mma_memory::Memory;
+use super::mma_tile::{TileCode, WarpTile};
+use super::softmax::{EMPTY, log_sum_exp};
+use super::tensor_core::{commit_copies, wait_for_copies};
+use crate::ir::{Accumulator, KeyLoop};
+use crate::schedule::MmaSchedule;
+use cubecl::prelude::*;
+
+/// The rows of a query tile.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Rows {
+    /// The batch.
+    pub batch: usize,
+    /// The query head; with `pack_gqa`, the first of the group.
+    pub head: usize,
+    /// The key and value head.
+    pub kv_head: usize,
+    /// The tile's first row.
+    pub first: usize,
+    /// How many rows there are from `head` on, in this tile and others.
+    pub total: usize,
+}
+
+/// The attention of `program` with the `mma` schedule: cube x is the query tile, the last first, y the head, or with `pack_gqa` the
+/// key head, z the batch. Vectors have R lanes over the rows of a lane of a warp; operands are read in vectors of V elements,
+/// [`MmaSchedule::WIDTH`] or 1. With `pack_gqa` the rows of all query heads that share a key head follow each other.
+#[cube(launch_unchecked)]
+pub fn attention_mma<E: Float, R: Size, V: Size>(
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    output: &mut [Vector<E, V>],
+    lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
+    counters: &Sequence<Counters>,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: MmaSchedule,
+    #[comptime] counting: bool,
+) {
+    comptime!(count_kernel());
+    let operands = comptime![program.operands];
+    let mut together = 1usize;
+    if comptime![schedule.pack_gqa] {
+        together = extent.group;
+    }
+    let head = CUBE_POS_Y as usize * together;
+    let total = together * extent.queries;
+    // The last tiles first: under causal masks they see most.
+    let tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
+    let rows = Rows {
+        batch: CUBE_POS_Z as usize,
+        head,
+        kv_head: head / extent.group,
+        first: tile * comptime![schedule.queries()],
+        total,
+    };
+    let place = place::<R>(extent, rows, schedule);
+
+    let mut stage = Memory::<E>::new(operands, schedule);
+    let query_head = query.start + rows.batch * query.batch + rows.head * query.head;
+    stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule);
+    let mut factor = 1.0f32;
+    if comptime![program.query_scale.is_some()] {
+        let one = Vector::<f32, R>::new(1.0);
+        factor = parameters.float::<R>(&place, one, comptime![program.query_scale.clone().unwrap()]).extract(0usize);
+    }
+    // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
+    if factor < 0.0f32 {
+        wait_for_copies();
+        stage.negate_queries(operands, schedule);
+        factor = -factor;
+    }
+    let tile = WarpTile::<R>::new(operands, schedule);
+    begin::<R>(&tile, parameters, &place, comptime![program.clone()]);
+
+    #[unroll]
+    for at in 0..comptime![program.loops.len()] {
+        let key_loop = comptime![program.loops[at].clone()];
+        let pair = &pairs[comptime![key_loop.pair]];
+        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+        let size = comptime![schedule.keys];
+        let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
+        let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
+        let start =
+            visited::<R>(&tiles, parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let mut first = start.first;
+        let mut class = start.class;
+        if first < pair.len {
+            stage.copy_keys::<V>(&pair.key, key_base, first, pair.len, operands, schedule);
+        }
+        commit_copies();
+        while first < pair.len {
+            #[unroll]
+            for full in 0..2 {
+                let full = comptime![full == 1];
+                if comptime![!full || occurs(&key_loop, true)] {
+                    let code =
+                        comptime![TileCode { program: program.clone(), key_loop: key_loop.clone(), schedule, full }];
+                    while first < pair.len && has_code(first, class, pair.len, size, full) {
+                        let keys = Keys { key_base, value_base, first, last: pair.len - 1 };
+                        if counting {
+                            if UNIT_POS == 0 {
+                                count_tile(&counters[0], class, at);
+                            }
+                        }
+                        wait_for_copies();
+                        sync_cube();
+                        stage.copy_values::<V>(&pair.value, value_base, first, pair.len, operands, schedule);
+                        commit_copies();
+                        tile.dot_products::<E>(&stage, comptime![code.clone()]);
+                        wait_for_copies();
+                        sync_cube();
+                        let next = visited::<R>(
+                            &tiles,
+                            parameters,
+                            &place,
+                            first + size,
+                            pair.len,
+                            pair.offset,
+                            size,
+                            comptime![key_loop.clone()],
+                        );
+                        first = next.first;
+                        class = next.class;
+                        if first < pair.len {
+                            stage.copy_keys::<V>(&pair.key, key_base, first, pair.len, operands, schedule);
+                        }
+                        commit_copies();
+                        tile.weigh(parameters, &place, keys, pair.offset, factor, comptime![code.clone()]);
+                        tile.accumulate::<E>(&stage, comptime![code.clone()]);
+                    }
+                }
+            }
+        }
+    }
+    store::<E, R, V>(
+        &tile,
+        &mut stage,
+        output,
+        lse,
+        rows,
+        (rows.batch * extent.heads + rows.head) * extent.queries,
+        parameters.empty_lse,
+        comptime![program.clone()],
+        schedule,
+    );
+}
+
+/// Whether the tile of `size` keys from row `first` of `len` is done by the code for `full` tiles, in which every query sees every key,
+/// and all keys exist; or by the other.
+#[cube]
+fn has_code(first: usize, class: i32, len: usize, #[comptime] size: usize, #[comptime] full: bool) -> bool {
+    if full { class == FULL && first + size <= len } else { class != FULL || first + size > len }
+}
+
+/// A tile of keys that is visited.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Visited {
+    /// Its first key; the number of keys if there is no such tile.
+    first: usize,
+    /// Its class.
+    class: i32,
+}
+
+/// The first tile that is visited of those from row `at` of `len` keys.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
+fn visited<R: Size>(
+    tiles: &KeyTiles,
+    parameters: &Parameters,
+    place: &Place<R>,
+    at: usize,
+    len: usize,
+    offset: i32,
+    #[comptime] size: usize,
+    #[comptime] key_loop: KeyLoop,
+) -> Visited {
+    let mut first = tiles.next::<R>(parameters, place, at, len, offset, size, comptime![key_loop.clone()]);
+    let count = min(size, len - first);
+    let mut class = tiles.class::<R>(parameters, place, first, count, offset, comptime![key_loop.clone()]);
+    if comptime![key_loop.class.is_some()] {
+        while first < len && class == SKIPPED {
+            first = tiles.next::<R>(parameters, place, first + size, len, offset, size, comptime![key_loop.clone()]);
+            let count = min(size, len - first);
+            class = tiles.class::<R>(parameters, place, first, count, offset, comptime![key_loop.clone()]);
+        }
+    }
+    Visited { first, class }
+}
+
+/// The place of a tile: the positions of a lane's rows, past the last row the last, its queries' first and last, and no key.
+#[cube]
+fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule) -> Place<R> {
+    let mut query = Vector::<i32, R>::empty();
+    let mut heads = Vector::<i32, R>::new(rows.head as i32);
+    #[unroll]
+    for at in 0..comptime![schedule.rows()] {
+        let row = min(rows.first + row_of(at, schedule), rows.total - 1);
+        if comptime![schedule.pack_gqa] {
+            query.insert(at, extent.query_offset + (row % extent.queries) as i32);
+            heads.insert(at, (rows.head + row / extent.queries) as i32);
+        } else {
+            query.insert(at, extent.query_offset + row as i32);
+        }
+    }
+    let mut first = rows.first;
+    let mut last = min(rows.first + comptime![schedule.queries() - 1], rows.total - 1);
+    if comptime![schedule.pack_gqa] {
+        first = 0;
+        last = extent.queries - 1;
+    }
+    Place::<R> {
+        query,
+        key: 0i32,
+        batch: rows.batch as i32,
+        head: rows.head as i32,
+        heads,
+        kv_head: rows.kv_head as i32,
+        query_first: extent.query_offset + first as i32,
+        query_last: extent.query_offset + last as i32,
+        key_first: 0i32,
+        key_last: 0i32,
+        heads_differ: comptime![schedule.pack_gqa],
+    }
+}
+
+/// The row of the tile that number `at` of this lane's is.
+#[cube]
+fn row_of(#[comptime] at: usize, #[comptime] schedule: MmaSchedule) -> usize {
+    let warp = UNIT_POS as usize / MmaSchedule::WARP;
+    let lane = UNIT_POS as usize % MmaSchedule::WARP;
+    warp * comptime![schedule.fragments * MmaSchedule::MATRIX] + lane / 4 + comptime![8 * at]
+}
+
+/// The accumulator before any key. A sink is in the sum of the first lane of a row.
+#[cube]
+fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>, #[comptime] program: Compiled) {
+    let sink = comptime![match &program.accumulator {
+        Accumulator::Softmax { sink, .. } => sink.clone(),
+        _ => None,
+    }];
+    if comptime![sink.is_some()] {
+        let zero = Vector::<f32, R>::new(0.0);
+        let logit = parameters.float::<R>(place, zero, comptime![sink.clone().unwrap()]);
+        let maximum = max(logit, Vector::new(EMPTY));
+        tile.maximum.store(maximum);
+        if UNIT_POS % 4 == 0 {
+            tile.sum.store(exp2_native::<R>(logit - maximum));
+        }
+    }
+}
+
+/// Writes the rows' output, and their log-sum-exp. `base` is the output's row at which the tile's head begins.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn store<E: Float, R: Size, V: Size>(
+    tile: &WarpTile<R>,
+    stage: &mut Memory<E>,
+    output: &mut [Vector<E, V>],
+    lse: &mut [f32],
+    rows: Rows,
+    base: usize,
+    empty_lse: f32,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: MmaSchedule,
+) {
+    let memory = comptime![schedule.memory(&program.operands).output];
+    let columns = comptime![memory.chunks];
+    let mut sum = tile.sum.read();
+    if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+        sum += plane_shuffle_xor(sum, 1u32);
+        sum += plane_shuffle_xor(sum, 2u32);
+        let empty = sum.equal(&Vector::new(0.0));
+        let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
+        tile.rescale(factor, comptime![program.operands], schedule);
+    }
+    // The output takes the queries' place: all warps have read them, and copies that no tile has waited for are there.
+    wait_for_copies();
+    sync_cube();
+    #[unroll]
+    for at in 0..comptime![schedule.rows()] {
+        let row = row_of(at, schedule);
+        #[unroll]
+        for column in 0..columns {
+            let four = tile.output[comptime![at / 2 * columns + column]].read();
+            let (first, second) = (four.extract(comptime![at % 2 * 2]), four.extract(comptime![at % 2 * 2 + 1]));
+            stage.put_output(row, column, UNIT_POS as usize % 4 * 2, first, second, memory);
+        }
+    }
+    sync_cube();
+    stage.store_output::<V>(output, base, rows, memory, schedule);
+    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse);
+        #[unroll]
+        for at in 0..comptime![schedule.rows()] {
+            let row = rows.first + row_of(at, schedule);
+            if UNIT_POS % 4 == 0 && row < rows.total {
+                lse[base + row] = all.extract(at);
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The shared memory of the `mma` schedule: queries, keys and values as they lie, swizzled, and the copies into it.
+//!
+//! A row is a whole number of chunks of 16 bytes. Which chunk of its row is where depends on the row: eight rows' chunks of the same
+//! number, which one 8×8 matrix is, lie in eight different places of 16 bytes modulo 128, so that no two meet in a bank; and so do
+//! eight chunks that follow each other, which is how they are written. Nothing is padded.
+
+use super::arguments::Operand;
+use super::mma::Rows;
+use super::tensor_core::{copy_async, shared_address};
+use crate::ir::Operands;
+use crate::schedule::{MmaSchedule, MmaTile};
+use cubecl::prelude::*;
+
+/// The elements of a chunk.
+const WIDTH: usize = MmaSchedule::WIDTH;
+/// The bytes of a chunk.
+const CHUNK: usize = 16;
+
+/// Shared memory, in one piece.
+#[derive(CubeType)]
+pub struct Memory<E: Float> {
+    /// The elements: queries, and at the end the output; keys; values.
+    elements: Shared<[E]>,
+    /// The address of the first.
+    pub address: u32,
+}
+
+#[cube]
+impl<E: Float> Memory<E> {
+    /// With nothing in it.
+    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) -> Memory<E> {
+        let elements = Shared::new_aligned_slice(comptime![schedule.memory(&operands).elements()], 128usize);
+        let address = shared_address::<E>(&elements);
+        Memory::<E> { elements, address }
+    }
+
+    /// Begins to copy the queries of `rows`, whose head begins at `base`. Rows past the last are zeros.
+    pub fn copy_queries<V: Size>(
+        &mut self,
+        query: &Operand<Vector<E, V>>,
+        base: usize,
+        rows: Rows,
+        queries: usize,
+        #[comptime] operands: Operands,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        let tile = comptime![schedule.memory(&operands).query];
+        let lane = Lane::new(tile);
+        #[unroll]
+        for pass in 0..comptime![tile.passes(schedule.units())] {
+            let row = rows.first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+            let last = min(row, rows.total - 1);
+            let mut start = base + last * query.row;
+            if comptime![schedule.pack_gqa] {
+                start = base + last / queries * query.head + last % queries * query.row;
+            }
+            self.copy_row::<V>(query, start, row < rows.total, lane, pass, tile, schedule);
+        }
+    }
+
+    /// Begins to copy the keys from row `first` of the head that begins at `base`. Rows from `count` on are zeros.
+    pub fn copy_keys<V: Size>(
+        &mut self,
+        key: &Operand<Vector<E, V>>,
+        base: usize,
+        first: usize,
+        count: usize,
+        #[comptime] operands: Operands,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        self.copy_tile::<V>(key, base, first, count, comptime![schedule.memory(&operands).key], schedule);
+    }
+
+    /// Likewise the values.
+    pub fn copy_values<V: Size>(
+        &mut self,
+        value: &Operand<Vector<E, V>>,
+        base: usize,
+        first: usize,
+        count: usize,
+        #[comptime] operands: Operands,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        self.copy_tile::<V>(value, base, first, count, comptime![schedule.memory(&operands).value], schedule);
+    }
+
+    fn copy_tile<V: Size>(
+        &mut self,
+        operand: &Operand<Vector<E, V>>,
+        base: usize,
+        first: usize,
+        count: usize,
+        #[comptime] tile: MmaTile,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        let lane = Lane::new(tile);
+        #[unroll]
+        for pass in 0..comptime![tile.passes(schedule.units())] {
+            let row = first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+            let start = base + min(row, count - 1) * operand.row;
+            self.copy_row::<V>(operand, start, row < count, lane, pass, tile, schedule);
+        }
+    }
+
+    /// Begins to copy a lane's chunks of the row that begins at `start`; zeros, where it does not `exist`.
+    fn copy_row<V: Size>(
+        &mut self,
+        operand: &Operand<Vector<E, V>>,
+        start: usize,
+        exists: bool,
+        lane: Lane,
+        #[comptime] pass: usize,
+        #[comptime] tile: MmaTile,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        let per_pass = comptime![tile.rows_per_pass(schedule.units())];
+        let mut inside = true;
+        if comptime![(pass + 1) * per_pass > tile.rows] {
+            inside = lane.row + comptime![pass * per_pass] < comptime![tile.rows];
+        }
+        if inside {
+            #[unroll]
+            for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
+                let chunk = lane.chunk + comptime![part * tile.lanes_per_row()];
+                let part = comptime![Part { pass, rows: per_pass, number: part }];
+                let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
+                let width = V::value();
+                if comptime![width == WIDTH] {
+                    let mut bytes = select(exists, 16u32, 0u32);
+                    let mut from = start + chunk;
+                    if comptime![tile.chunks * WIDTH != tile.dim] {
+                        let last = comptime![tile.dim / WIDTH - 1];
+                        bytes = select(chunk <= last, bytes, 0u32);
+                        from = start + min(chunk, last);
+                    }
+                    copy_async::<Vector<E, V>>(&operand.data[from..from + 1], self.address + at, offset, bytes);
+                } else {
+                    let to = (at as usize + comptime![offset as usize]) / comptime![CHUNK / WIDTH];
+                    #[unroll]
+                    for element in 0..comptime![WIDTH] {
+                        let x = chunk * WIDTH + element;
+                        let mut copied = E::from_int(0);
+                        if exists && x < comptime![tile.dim] {
+                            copied = operand.data[operand.at(start, x)].extract(0usize);
+                        }
+                        self.elements[to + element] = copied;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes the sign of the queries that this unit has copied.
+    pub fn negate_queries(&mut self, #[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) {
+        let tile = comptime![schedule.memory(&operands).query];
+        let lane = Lane::new(tile);
+        #[unroll]
+        for pass in 0..comptime![tile.passes(schedule.units())] {
+            let per_pass = comptime![tile.rows_per_pass(schedule.units())];
+            if lane.row + comptime![pass * per_pass] < comptime![tile.rows] {
+                #[unroll]
+                for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
+                    let part = comptime![Part { pass, rows: per_pass, number: part }];
+                    let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
+                    let to = (at as usize + comptime![offset as usize]) / comptime![CHUNK / WIDTH];
+                    for element in 0..comptime![WIDTH] {
+                        self.elements[to + element] = -self.elements[to + element];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts two neighbouring elements of the output's row `row` where the queries were.
+    pub fn put_output(
+        &mut self,
+        row: usize,
+        #[comptime] chunk: usize,
+        within: usize,
+        first: f32,
+        second: f32,
+        #[comptime] tile: MmaTile,
+    ) {
+        let at = (row * comptime![tile.chunks] + swizzle(row, chunk, tile)) * WIDTH + within;
+        self.elements[at] = E::cast_from(first);
+        self.elements[at + 1] = E::cast_from(second);
+    }
+
+    /// Writes the output's rows from `rows.first` on, which `base` is the first of.
+    pub fn store_output<V: Size>(
+        &self,
+        output: &mut [Vector<E, V>],
+        base: usize,
+        rows: Rows,
+        #[comptime] tile: MmaTile,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        let lane = Lane::new(tile);
+        let width = V::value();
+        let vectors = self.elements.as_vectorized().with_vector_size::<V>();
+        #[unroll]
+        for pass in 0..comptime![tile.passes(schedule.units())] {
+            let in_tile = lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+            let row = rows.first + in_tile;
+            if row < rows.total && in_tile < comptime![tile.rows] {
+                #[unroll]
+                for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
+                    let chunk = lane.chunk + comptime![part * tile.lanes_per_row()];
+                    let from = in_tile * comptime![tile.chunks] + swizzle(in_tile, chunk, tile);
+                    if comptime![width == WIDTH] {
+                        if comptime![tile.chunks * WIDTH == tile.dim] || chunk < comptime![tile.dim / WIDTH] {
+                            output[(base + row) * comptime![tile.dim / WIDTH] + chunk] = vectors[from];
+                        }
+                    } else {
+                        #[unroll]
+                        for element in 0..comptime![WIDTH] {
+                            let x = chunk * WIDTH + element;
+                            if x < comptime![tile.dim] {
+                                output[(base + row) * comptime![tile.dim] + x] =
+                                    Vector::new(self.elements[from * WIDTH + element]);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where in its row, in chunks, chunk `chunk` of row `row` lies.
+///
+/// With 2ᵗ the greatest power of two that divides a row's chunks, at most 8, rows r, r + 1, … begin at 2ᵗ·odd·r modulo 8: 8/2ᵗ different
+/// places. The next 3 − t bits of r decide nothing more, and the t bits above them are added, without carry, to the chunk.
+#[cube]
+pub fn swizzle(row: usize, chunk: usize, #[comptime] tile: MmaTile) -> usize {
+    let t = comptime![tile.chunks.trailing_zeros().min(3)];
+    let bits = (row >> comptime![3 - t as usize]) & comptime![(1usize << t) - 1];
+    chunk ^ bits
+}
+
+/// What a unit copies: some chunks of some rows.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Lane {
+    /// The first row.
+    row: usize,
+    /// The first chunk.
+    chunk: usize,
+}
+
+#[cube]
+impl Lane {
+    fn new(#[comptime] tile: MmaTile) -> Lane {
+        let lanes = comptime![tile.lanes_per_row()];
+        Lane { row: UNIT_POS as usize / lanes, chunk: UNIT_POS as usize % lanes }
+    }
+
+    /// Where the first chunk of the row of pass number `pass` lies, less [`Part::offset`].
+    fn place(&self, #[comptime] part: Part, #[comptime] tile: MmaTile) -> u32 {
+        let mut row = self.row;
+        if comptime![!part.alike()] {
+            row = self.row + comptime![part.pass * part.rows];
+        }
+        ((row * comptime![tile.chunks] + swizzle(row, self.chunk, tile)) * CHUNK) as u32
+    }
+}
+
+/// Which of the chunks that a unit copies.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The pass.
+    pass: usize,
+    /// The rows of a pass.
+    rows: usize,
+    /// The number of the chunk among those of the row.
+    number: usize,
+}
+
+impl Part {
+    /// Whether the rows of all passes are swizzled alike.
+    fn alike(self) -> bool {
+        self.rows.is_multiple_of(8)
+    }
+
+    /// The bytes from [`Lane::place`] to it.
+    fn offset(self, tile: MmaTile) -> u32 {
+        let passes = if self.alike() { self.pass * self.rows * tile.chunks } else { 0 };
+        (tile.start * 2 + (passes + self.number * tile.lanes_per_row()) * CHUNK) as u32
+    }
+}

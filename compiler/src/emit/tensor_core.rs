@@ -1,0 +1,315 @@
+//! The instructions that NVIDIA's tensor cores are fed by: matrices from shared memory, products, and copies that go on by themselves.
+//!
+//! They have two ways into a kernel. Where LLVM makes PTX, each is an operation of our own ([`nvptx`](super::nvptx)); where CubeCL writes CUDA C++,
+//! inline PTX. Shared memory is addressed by bytes, as the instructions do: an address that is computed once, and a constant.
+//!
+//! A lane of a warp has, with g = lane / 4 and q = lane % 4 (PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type"):
+//!
+//! | matrix | lane's elements, two to a register |
+//! |---|---|
+//! | A, `[16, 16]` | (g, 2q), (g + 8, 2q), (g, 2q + 8), (g + 8, 2q + 8), each with the next in its row |
+//! | B, `[16, 8]` | (2q, g), (2q + 8, g), each with the next in its column |
+//! | C, `[16, 8]`, f32 | (g, 2q), (g, 2q + 1), (g + 8, 2q), (g + 8, 2q + 1) |
+//!
+//! Two C that are neighbours along their columns, rounded, are an A: that is how weights become a factor without leaving registers.
+
+use super::math::is_nvptx;
+use crate::ir::Element;
+use cubecl::ir::pliron::{r#type::TypeHandle, value::Value};
+use cubecl::prelude::*;
+
+/// The lanes of a fragment.
+pub type Four = Const<4>;
+
+/// What there is an operation for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instruction {
+    /// The address in shared memory of what a pointer points to.
+    SharedAddress,
+    /// Four 8×8 matrices of 16-bit elements from shared memory, `ldmatrix`: an address and bytes to be added to it. The rows of a
+    /// matrix are where eight neighbouring lanes say.
+    LoadMatrices {
+        /// Whether the matrices are transposed.
+        transposed: bool,
+    },
+    /// `[16, 16] × [16, 8]`, `mma.m16n8k16`: an A, two B side by side, a C.
+    Multiply {
+        /// The type of A and B.
+        element: Half,
+        /// Whether B is the second.
+        upper: bool,
+    },
+    /// Two C, rounded to an A.
+    Pack {
+        /// The type of A.
+        element: Half,
+    },
+    /// A copy of 16 bytes from global to shared memory that goes on by itself, `cp.async`: an address and bytes to be added to it, a
+    /// pointer, and how many bytes are read; the rest are zeros.
+    Copy,
+    /// What this unit has begun to copy becomes a group, `cp.async.commit_group`.
+    Commit,
+    /// Until all groups of this unit are there, `cp.async.wait_group`.
+    Wait,
+}
+
+/// A type of 16 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Half {
+    /// IEEE's.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Half {
+    /// That of `element`, which has 16 bits.
+    pub fn of(element: Element) -> Half {
+        match element {
+            Element::Bf16 => Half::Bf16,
+            Element::F16 | Element::F32 => Half::F16,
+        }
+    }
+
+    /// Its name in PTX.
+    fn ptx(self) -> &'static str {
+        match self {
+            Half::F16 => "f16",
+            Half::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Puts `instruction` into the kernel, and gives what it gives, if that is a `result`.
+#[cfg(any(feature = "emit", feature = "cuda"))]
+fn run(scope: &Scope, instruction: Instruction, operands: Vec<Value>, result: Option<TypeHandle>) -> Option<Value> {
+    let op = super::nvptx::InstructionOp::new(scope.ctx_mut(), instruction, operands, result);
+    scope.register(&op);
+    result.map(|_| op.result(scope.ctx()))
+}
+
+#[cfg(not(any(feature = "emit", feature = "cuda")))]
+fn run(_: &Scope, _: Instruction, _: Vec<Value>, _: Option<TypeHandle>) -> Option<Value> {
+    unreachable!("PTX is made only with the feature `emit` or `cuda`")
+}
+
+fn value(scope: &Scope, instruction: Instruction, operands: Vec<Value>, result: TypeHandle) -> Value {
+    run(scope, instruction, operands, Some(result)).expect("it gives something")
+}
+
+/// The address of the first byte of `memory`, which is shared.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn shared_address<E: CubePrimitive>(memory: &[E]) -> u32 {
+    intrinsic!(|scope| {
+        // SAFETY: only the address is used.
+        let pointer = unsafe { *memory.__expand_as_ptr_method(scope) };
+        if is_nvptx(scope) {
+            let word = u32::__expand_as_type(scope);
+            value(scope, Instruction::SharedAddress, vec![pointer.value(scope)], word).into()
+        } else {
+            cuda_shared_address::expand::<E>(scope, &pointer)
+        }
+    })
+}
+
+#[cube]
+fn cuda_shared_address<E: CubePrimitive>(pointer: *const E) -> u32 {
+    let address: u32;
+    gpu_asm!(
+        "{{ .reg .u64 shared; cvta.to.shared.u64 shared, {pointer}; cvt.u32.u64 {address}, shared; }}",
+        pointer = in(_) pointer, address = out(_) address, options(nomem),
+    );
+    address
+}
+
+/// Four 8×8 matrices: row r of matrix m is the 16 bytes at what lane 8m + r gives as `address`, and `offset` further. Element m of the
+/// result is the lane's part of matrix m, as of a B that is stored by columns.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn load_matrices(address: u32, #[comptime] offset: u32, #[comptime] transposed: bool) -> Vector<u32, Four> {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            let operands = vec![address.read_value(scope), offset.into_expand(scope).value(scope)];
+            let four = Vector::<u32, Four>::__expand_as_type(scope);
+            value(scope, Instruction::LoadMatrices { transposed }, operands, four).into()
+        } else {
+            cuda_load_matrices::expand(scope, address, offset, if transposed { ".trans" } else { "" })
+        }
+    })
+}
+
+#[cube]
+fn cuda_load_matrices(address: u32, #[comptime] offset: u32, #[comptime] transposed: &str) -> Vector<u32, Four> {
+    let matrices: Vector<u32, Four>;
+    gpu_asm!(
+        "ldmatrix.sync.aligned.m8n8.x4{transposed}.shared.b16 {matrices}, [{address}+{offset}];",
+        matrices = out(_) matrices, address = in(_) address, offset = const offset,
+    );
+    matrices
+}
+
+/// C + A × B, with B the first or the second (`upper`) of the two in `b`.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn multiply(
+    a: Vector<u32, Four>,
+    b: Vector<u32, Four>,
+    c: Vector<f32, Four>,
+    #[comptime] upper: bool,
+    #[comptime] element: Half,
+) -> Vector<f32, Four> {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            let operands = vec![a.read_value(scope), b.read_value(scope), c.read_value(scope)];
+            let four = Vector::<f32, Four>::__expand_as_type(scope);
+            value(scope, Instruction::Multiply { element, upper }, operands, four).into()
+        } else {
+            cuda_multiply::expand(scope, a, b, c, upper, element.ptx())
+        }
+    })
+}
+
+#[cube]
+fn cuda_multiply(
+    a: Vector<u32, Four>,
+    b: Vector<u32, Four>,
+    c: Vector<f32, Four>,
+    #[comptime] upper: bool,
+    #[comptime] element: &str,
+) -> Vector<f32, Four> {
+    let first = comptime![if upper { 2usize } else { 0 }];
+    let sums: Vector<f32, Four>;
+    gpu_asm!(
+        "mma.sync.aligned.m16n8k16.row.col.f32.{element}.{element}.f32 {sums}, {a}, {{{b0}, {b1}}}, {c};",
+        element = const element, sums = out(_) sums, a = in(_) a,
+        b0 = in(_) b.extract(first), b1 = in(_) b.extract(comptime![first + 1]), c = in(_) c, options(nomem),
+    );
+    sums
+}
+
+/// The A that two C are, side by side, rounded.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn pack(left: Vector<f32, Four>, right: Vector<f32, Four>, #[comptime] element: Half) -> Vector<u32, Four> {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            let operands = vec![left.read_value(scope), right.read_value(scope)];
+            let four = Vector::<u32, Four>::__expand_as_type(scope);
+            value(scope, Instruction::Pack { element }, operands, four).into()
+        } else {
+            cuda_pack::expand(scope, left, right, element.ptx())
+        }
+    })
+}
+
+#[cube]
+fn cuda_pack(left: Vector<f32, Four>, right: Vector<f32, Four>, #[comptime] element: &str) -> Vector<u32, Four> {
+    let mut packed = Vector::<u32, Four>::empty();
+    packed.insert(0usize, cuda_pack_two(left.extract(0usize), left.extract(1usize), element));
+    packed.insert(1usize, cuda_pack_two(left.extract(2usize), left.extract(3usize), element));
+    packed.insert(2usize, cuda_pack_two(right.extract(0usize), right.extract(1usize), element));
+    packed.insert(3usize, cuda_pack_two(right.extract(2usize), right.extract(3usize), element));
+    packed
+}
+
+#[cube]
+fn cuda_pack_two(lower: f32, upper: f32, #[comptime] element: &str) -> u32 {
+    let packed: u32;
+    gpu_asm!(
+        "cvt.rn.{element}x2.f32 {packed}, {upper}, {lower};",
+        element = const element, packed = out(_) packed, upper = in(_) upper, lower = in(_) lower, options(nomem),
+    );
+    packed
+}
+
+/// Begins to copy the 16 bytes at the beginning of `source` to `offset` bytes after the shared address `to`. Only the first `bytes`
+/// are read, none where that is 0; zeros are written for the rest.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn copy_async<E: CubePrimitive>(source: &[E], to: u32, #[comptime] offset: u32, bytes: u32) {
+    intrinsic!(|scope| {
+        // SAFETY: only the address is used.
+        let pointer = unsafe { *source.__expand_as_ptr_method(scope) };
+        if is_nvptx(scope) {
+            let offset = offset.into_expand(scope).value(scope);
+            let operands = vec![to.read_value(scope), offset, pointer.value(scope), bytes.read_value(scope)];
+            run(scope, Instruction::Copy, operands, None);
+        } else {
+            cuda_copy_async::expand::<E>(scope, &pointer, to, offset, bytes);
+        }
+    })
+}
+
+#[cube]
+fn cuda_copy_async<E: CubePrimitive>(source: *const E, to: u32, #[comptime] offset: u32, bytes: u32) {
+    gpu_asm!(
+        "cp.async.cg.shared.global [{to}+{offset}], [{source}], 16, {bytes};",
+        to = in(_) to, offset = const offset, source = in(_) source, bytes = in(_) bytes,
+    );
+}
+
+/// What this unit has begun to copy since the last call becomes a group.
+#[cube]
+pub fn commit_copies() {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            run(scope, Instruction::Commit, vec![], None);
+        } else {
+            cuda_commit_copies::expand(scope);
+        }
+    })
+}
+
+#[cube]
+fn cuda_commit_copies() {
+    gpu_asm!("cp.async.commit_group;");
+}
+
+/// Waits for all copies that this unit has committed. Other units see them after a barrier.
+#[cube]
+pub fn wait_for_copies() {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            run(scope, Instruction::Wait, vec![], None);
+        } else {
+            cuda_wait_for_copies::expand(scope);
+        }
+    })
+}
+
+#[cube]
+fn cuda_wait_for_copies() {
+    gpu_asm!("cp.async.wait_group 0;");
+}
+
+impl Instruction {
+    /// All of them.
+    #[cfg(any(feature = "emit", feature = "cuda"))]
+    pub(super) const ALL: [Instruction; 12] = [
+        Instruction::SharedAddress,
+        Instruction::LoadMatrices { transposed: false },
+        Instruction::LoadMatrices { transposed: true },
+        Instruction::Multiply { element: Half::F16, upper: false },
+        Instruction::Multiply { element: Half::F16, upper: true },
+        Instruction::Multiply { element: Half::Bf16, upper: false },
+        Instruction::Multiply { element: Half::Bf16, upper: true },
+        Instruction::Pack { element: Half::F16 },
+        Instruction::Pack { element: Half::Bf16 },
+        Instruction::Copy,
+        Instruction::Commit,
+        Instruction::Wait,
+    ];
+
+    /// Its name in CubeCL IR.
+    #[cfg(any(feature = "emit", feature = "cuda"))]
+    pub(super) fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// Whether it computes something of its operands alone.
+    #[cfg(any(feature = "emit", feature = "cuda"))]
+    pub(super) fn is_pure(self) -> bool {
+        matches!(self, Instruction::SharedAddress | Instruction::Multiply { .. } | Instruction::Pack { .. })
+    }
+}

@@ -1,0 +1,154 @@
+//! What a launch cost, counted: instructions, and what went through shared and global memory.
+//!
+//! Shared memory has 32 banks of 4 bytes; a request takes a wavefront for each different word that it asks of the same bank. A request
+//! of 8 bytes a thread is one of each half of the warp, of 16 bytes one of each quarter; `ldmatrix` makes one for each matrix of eight
+//! rows. (CUDA C++ Programming Guide, "Shared Memory" of compute capability 5.x and later; NVIDIA has not told how wide requests are
+//! split.) Global memory is read and written in sectors of 32 bytes.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use super::clocks::lanes_of;
+use super::lanes::{LANES, Wide};
+
+/// What a launch ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instructions by warps, whatever number of their lanes took part.
+    pub warp_instructions: u64,
+    /// The same for each opcode, modifiers and all.
+    pub by_opcode: BTreeMap<String, u64>,
+    /// Each memory instruction of the kernel that was run, in the order of the source.
+    pub places: Vec<PlaceCounts>,
+}
+
+impl Counts {
+    /// What all instructions together moved whose opcodes have a beginning, such as `ld.shared` or `cp.async`.
+    pub fn traffic(&self, opcode: &str) -> Traffic {
+        let mut total = Traffic::default();
+        for place in self.places.iter().filter(|place| starts_with(&place.opcode, opcode)) {
+            total += place.traffic;
+        }
+        total
+    }
+
+    /// How often instructions were run whose opcodes have a beginning, such as `mma` or `ex2.approx`.
+    pub fn executed(&self, opcode: &str) -> u64 {
+        self.by_opcode.iter().filter(|(name, _)| starts_with(name, opcode)).map(|(_, count)| count).sum()
+    }
+}
+
+/// Whether an opcode has a beginning of whole parts.
+fn starts_with(opcode: &str, beginning: &str) -> bool {
+    opcode.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// What one memory instruction of the source did over a launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaceCounts {
+    /// Line of the source, from 1.
+    pub line: usize,
+    /// The opcode, modifiers and all.
+    pub opcode: String,
+    /// What it moved.
+    pub traffic: Traffic,
+}
+
+/// Requests to memory and what they took. Divide by the ideal for the factor that is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Instructions by warps with a lane that took part.
+    pub requests: u64,
+    /// Passes through shared memory.
+    pub wavefronts: u64,
+    /// The passes if no two words were in the same bank without need: 32 different words each, at least one for each part of a
+    /// request.
+    pub ideal_wavefronts: u64,
+    /// Sectors of global memory touched, of 32 bytes.
+    pub sectors: u64,
+    /// The sectors that would hold the different bytes asked for, packed.
+    pub ideal_sectors: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.wavefronts += other.wavefronts;
+        self.ideal_wavefronts += other.ideal_wavefronts;
+        self.sectors += other.sectors;
+        self.ideal_sectors += other.ideal_sectors;
+    }
+}
+
+impl Traffic {
+    /// Adds a request to shared memory for `length` bytes at each lane's address.
+    pub(super) fn shared(&mut self, addresses: &Wide, lanes: u32, length: usize) {
+        let together = match length {
+            0..=4 => 32,
+            8 => 16,
+            _ => 8,
+        };
+        for part in 0..LANES / together {
+            let of_part = lanes & ((!0u32 >> (32 - together)) << (part * together));
+            self.wave(lanes_of(of_part).map(|lane| (addresses[lane], length)));
+        }
+    }
+
+    /// Adds what is served together: the most different words that a bank holds.
+    pub(super) fn wave(&mut self, pieces: impl Iterator<Item = (u64, usize)>) {
+        let mut words = [0u64; 256];
+        let mut count = 0;
+        for (address, length) in pieces {
+            for word in address / 4..(address + length as u64).div_ceil(4) {
+                // Past what a request can hold, which is no case.
+                if count < words.len() {
+                    words[count] = word;
+                    count += 1;
+                }
+            }
+        }
+        if count == 0 {
+            return;
+        }
+        let words = &mut words[..count];
+        if !words.is_sorted() {
+            words.sort_unstable();
+        }
+        let mut banks = [0u64; 32];
+        let mut distinct = 0;
+        let mut last = None;
+        for &word in words.iter() {
+            if last != Some(word) {
+                banks[(word % 32) as usize] += 1;
+                distinct += 1;
+            }
+            last = Some(word);
+        }
+        self.wavefronts += banks.iter().copied().max().unwrap_or_default();
+        self.ideal_wavefronts += u64::div_ceil(distinct, 32);
+    }
+
+    /// Adds a request to global memory for pieces of bytes.
+    pub(super) fn global(&mut self, pieces: impl Iterator<Item = (u64, usize)>) {
+        let mut all = [(0u64, 0u64); LANES];
+        let mut count = 0;
+        for (address, length) in pieces.filter(|piece| piece.1 > 0).take(LANES) {
+            all[count] = (address, address + length as u64);
+            count += 1;
+        }
+        let all = &mut all[..count];
+        if !all.is_sorted() {
+            all.sort_unstable();
+        }
+        let (mut bytes, mut sectors, mut until, mut next_sector) = (0, 0, 0, 0);
+        for &(start, end) in all.iter() {
+            bytes += end.saturating_sub(start.max(until));
+            until = until.max(end);
+            let (first, last) = ((start / 32).max(next_sector), end.div_ceil(32));
+            sectors += last.saturating_sub(first);
+            next_sector = next_sector.max(last);
+        }
+        self.sectors += sectors;
+        self.ideal_sectors += bytes.div_ceil(32);
+    }
+}

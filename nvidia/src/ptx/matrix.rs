@@ -1,0 +1,300 @@
+//! Matrices spread over a warp (PTX ISA, "Warp Level Matrix Instructions", "Matrix Fragments for mma.m16n8k16 with floating point
+//! type", "ldmatrix").
+//!
+//! A product starts at the accumulator and adds the products of elements in f32, where those are exact, in the order of k, each sum
+//! rounded to nearest. PTX defines no order; tensor cores add several products at once and truncate, so that results differ from a
+//! GPU's in the last bits. The layout of `wmma` is not defined either: here lane l holds the elements 8l to 8l + 7 of a row-major
+//! matrix; the fragments of f16, which have room for 16, hold them twice.
+
+use half::{bf16, f16};
+
+use super::block::Block;
+use super::clocks::lanes_of;
+use super::fault::{Problem, Trouble};
+use super::instruction::{Address, Element, Fragment, Product, Register};
+use super::lanes::LANES;
+use super::shared::{Access, Kind};
+use super::types::Space;
+use super::warp::Warp;
+
+/// The most rows, columns or depth of a product.
+const SIDE: usize = 16;
+/// Elements of a fragment that a lane of `wmma` holds.
+const EACH: usize = 8;
+
+type Matrix = [[f32; SIDE]; SIDE];
+
+/// `mma` and `wmma.mma`.
+pub(super) fn multiply(warp: &mut Warp, product: &Product) -> Result<(), Box<Trouble>> {
+    for &register in [&product.a, &product.b, &product.c].into_iter().flatten() {
+        warp.check(register, !0)?;
+    }
+    let half = match product.element {
+        Element::F16 => |bits: u32| f16::from_bits(bits as u16).to_f32(),
+        _ => |bits: u32| bf16::from_bits(bits as u16).to_f32(),
+    };
+    let single = |warp: &Warp, register: Register, lane: usize| f32::from_bits(warp.narrow(register)[lane]);
+    let (rows, columns, depth) = product.shape;
+    let (mut a, mut b, mut d) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
+    for lane in 0..LANES {
+        let pair = |matrix: &mut Matrix,
+                    register: Register,
+                    index: usize,
+                    place: fn(usize, usize, usize) -> (usize, usize)| {
+            let bits = warp.narrow(register)[lane];
+            for (part, bits) in [bits, bits >> 16].into_iter().enumerate() {
+                let (row, column) = place(lane, index, part);
+                matrix[row][column] = half(bits);
+            }
+        };
+        let of_a = if product.opaque { opaque_pair } else { pair_of_a };
+        let of_b = if product.opaque { opaque_pair } else { pair_of_b };
+        let registers = |all: &'_ [Register]| all.len().min(EACH / 2);
+        for (index, &register) in product.a[..registers(&product.a)].iter().enumerate() {
+            pair(&mut a, register, index, of_a);
+        }
+        for (index, &register) in product.b[..registers(&product.b)].iter().enumerate() {
+            pair(&mut b, register, index, of_b);
+        }
+        for (index, &register) in product.c.iter().enumerate() {
+            let (row, column) = of_accumulator(product.opaque, lane, index);
+            d[row][column] = single(warp, register, lane);
+        }
+    }
+    for row in 0..rows {
+        for k in 0..depth {
+            let factor = a[row][k];
+            for column in 0..columns {
+                d[row][column] += factor * b[k][column];
+            }
+        }
+    }
+    for (index, &register) in product.to.iter().enumerate() {
+        let value = std::array::from_fn(|lane| {
+            let (row, column) = of_accumulator(product.opaque, lane, index);
+            let value = d[row][column];
+            if value.is_nan() { 0x7fff_ffff } else { value.to_bits() }
+        });
+        warp.set_narrow(register, &value, !0);
+    }
+    Ok(())
+}
+
+/// Row and column of A: of a lane's register, and of the low or high half.
+fn pair_of_a(lane: usize, register: usize, part: usize) -> (usize, usize) {
+    (lane / 4 + 8 * (register & 1), lane % 4 * 2 + part + 8 * (register >> 1))
+}
+
+/// Row and column of B.
+fn pair_of_b(lane: usize, register: usize, part: usize) -> (usize, usize) {
+    (lane % 4 * 2 + part + 8 * register, lane / 4)
+}
+
+/// Row and column of either in `wmma`.
+fn opaque_pair(lane: usize, register: usize, part: usize) -> (usize, usize) {
+    let element = lane * EACH + 2 * register + part;
+    (element / SIDE, element % SIDE)
+}
+
+/// Row and column of C and D.
+fn of_accumulator(opaque: bool, lane: usize, register: usize) -> (usize, usize) {
+    if opaque {
+        let element = lane * EACH + register;
+        return (element / SIDE, element % SIDE);
+    }
+    (lane / 4 + 8 * (register >> 1), lane % 4 * 2 + (register & 1))
+}
+
+impl Block<'_> {
+    /// `ldmatrix`: the rows' addresses are those of eight lanes for each matrix.
+    pub(super) fn load_matrices(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        address: Address,
+        transposed: bool,
+        registers: &[Register],
+    ) -> Result<(), Box<Trouble>> {
+        let givers = !0u32 >> (32 - 8 * registers.len());
+        let addresses = self.addresses(warp, address, givers)?;
+        let mut results = [[0u32; LANES]; 4];
+        for (matrix, result) in results[..registers.len()].iter_mut().enumerate() {
+            let mut elements = [[0u16; 8]; 8];
+            for (row, elements) in elements.iter_mut().enumerate() {
+                let lane = 8 * matrix + row;
+                let access = self.access(warp, lane, at, Kind::Read);
+                self.only_shared(address.space, addresses[lane], lane)?;
+                let bytes = self.shared.read(addresses[lane], 16, access, &self.clocks)?;
+                for (element, bytes) in elements.iter_mut().zip(bytes.chunks(2)) {
+                    *element = u16::from_le_bytes([bytes[0], bytes[1]]);
+                }
+            }
+            *result = std::array::from_fn(|lane| {
+                let (row, column) = (lane / 4, lane % 4 * 2);
+                let [low, high] = if transposed {
+                    [elements[column][row], elements[column + 1][row]]
+                } else {
+                    [elements[row][column], elements[row][column + 1]]
+                };
+                (high as u32) << 16 | low as u32
+            });
+            self.tally.traffic[at as usize].wave((0..8).map(|row| (addresses[8 * matrix + row], 16)));
+        }
+        self.tally.traffic[at as usize].requests += 1;
+        for (&register, result) in registers.iter().zip(&results) {
+            warp.set_narrow(register, result, !0);
+        }
+        Ok(())
+    }
+
+    /// `stmatrix`, the way back.
+    pub(super) fn store_matrices(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        address: Address,
+        transposed: bool,
+        registers: &[Register],
+    ) -> Result<(), Box<Trouble>> {
+        let givers = !0u32 >> (32 - 8 * registers.len());
+        let addresses = self.addresses(warp, address, givers)?;
+        for (matrix, &register) in registers.iter().enumerate() {
+            warp.check(register, !0)?;
+            let values = warp.narrow(register);
+            for row in 0..8 {
+                let element = |column: usize| {
+                    let (row, column) = if transposed { (column, row) } else { (row, column) };
+                    (values[row * 4 + column / 2] >> (16 * (column % 2))) as u16
+                };
+                let lane = 8 * matrix + row;
+                let access = self.access(warp, lane, at, Kind::Write);
+                self.only_shared(address.space, addresses[lane], lane)?;
+                let bytes = self.shared.write(addresses[lane], 16, access, &self.clocks)?;
+                for (column, bytes) in bytes.chunks_mut(2).enumerate() {
+                    bytes.copy_from_slice(&element(column).to_le_bytes());
+                }
+            }
+            self.tally.traffic[at as usize].wave((0..8).map(|row| (addresses[8 * matrix + row], 16)));
+        }
+        self.tally.traffic[at as usize].requests += 1;
+        Ok(())
+    }
+
+    fn only_shared(&self, space: Space, address: u64, lane: usize) -> Result<(), Box<Trouble>> {
+        match self.space_of(space, address, 16, lane)? {
+            Space::Shared => Ok(()),
+            other => {
+                Err(Problem::Operand { reason: format!("matrices are in shared memory, not in {other}") }.of(lane))
+            }
+        }
+    }
+
+    /// `wmma.load`.
+    pub(super) fn load_fragment(&mut self, warp: &mut Warp, at: u32, fragment: &Fragment) -> Result<(), Box<Trouble>> {
+        let pieces = self.pieces(warp, at, fragment)?;
+        let mut elements = [[0u32; SIDE]; SIDE];
+        let size = fragment.size();
+        for piece in &pieces {
+            let access = self.access_of_warp(warp, at, Kind::Read);
+            let bytes = self.read(warp, piece.space, piece.address, 16, access)?;
+            for (index, bytes) in bytes.chunks(size).enumerate() {
+                let (row, column) = fragment.place(piece, index);
+                let mut word = [0; 4];
+                word[..size].copy_from_slice(bytes);
+                elements[row][column] = u32::from_le_bytes(word);
+            }
+        }
+        let element = |lane: usize, index: usize| elements[(lane * EACH + index) / SIDE][(lane * EACH + index) % SIDE];
+        for (index, &register) in fragment.registers.iter().enumerate() {
+            let value = std::array::from_fn(|lane| match fragment.element {
+                Element::F32 => element(lane, index),
+                _ => element(lane, 2 * (index % 4)) | element(lane, 2 * (index % 4) + 1) << 16,
+            });
+            warp.set_narrow(register, &value, !0);
+        }
+        Ok(())
+    }
+
+    /// `wmma.store`.
+    pub(super) fn store_fragment(&mut self, warp: &mut Warp, at: u32, fragment: &Fragment) -> Result<(), Box<Trouble>> {
+        for &register in &fragment.registers {
+            warp.check(register, !0)?;
+        }
+        let pieces = self.pieces(warp, at, fragment)?;
+        let size = fragment.size();
+        for piece in &pieces {
+            let access = self.access_of_warp(warp, at, Kind::Write);
+            let mut data = [0; 16];
+            for (index, bytes) in data.chunks_mut(size).enumerate() {
+                let (row, column) = fragment.place(piece, index);
+                let element = row * SIDE + column;
+                let (lane, slot) = (element / EACH, element % EACH);
+                let word = match fragment.element {
+                    Element::F32 => warp.narrow(fragment.registers[slot])[lane],
+                    _ => warp.narrow(fragment.registers[slot / 2])[lane] >> (16 * (slot % 2)),
+                };
+                bytes.copy_from_slice(&word.to_le_bytes()[..size]);
+            }
+            self.write(warp, piece.space, piece.address, &data, access)?;
+        }
+        Ok(())
+    }
+
+    fn access_of_warp(&self, warp: &Warp, instruction: u32, kind: Kind) -> Access {
+        Access { stamp: self.clocks.now_of_warp(warp.index), instruction, block: self.index, kind }
+    }
+
+    /// The pieces of 16 bytes of a fragment, which are counted as if `ldmatrix` moved them, eight rows at once.
+    fn pieces(&mut self, warp: &Warp, at: u32, fragment: &Fragment) -> Result<Vec<Piece>, Box<Trouble>> {
+        let addresses = self.addresses(warp, fragment.address, !0)?;
+        if let Some(lane) = lanes_of(!0).find(|&lane| addresses[lane] != addresses[0]) {
+            return Err(Problem::Operand { reason: "a matrix has one address in all threads".to_owned() }.of(lane));
+        }
+        let size = fragment.size();
+        let stride = match fragment.stride {
+            Some(stride) => super::exchange::uniform(warp, stride, !0)? as u32 as u64,
+            None => SIDE as u64,
+        };
+        let space = self.space_of(fragment.address.space, addresses[0], 16, 0)?;
+        let lines = if fragment.column_major { fragment.columns } else { fragment.rows } as usize;
+        let mut pieces = Vec::with_capacity(lines * SIDE * size / 16);
+        for part in 0..SIDE * size / 16 {
+            for line in 0..lines {
+                let address = addresses[0] + line as u64 * stride * size as u64 + 16 * part as u64;
+                pieces.push(Piece { space, address, line, first: part * 16 / size });
+            }
+        }
+        if !addresses[0].is_multiple_of(32) {
+            return Err(Problem::Misaligned { space, address: addresses[0], length: 32 }.of(0));
+        }
+        let traffic = &mut self.tally.traffic[at as usize];
+        traffic.requests += 1;
+        match space {
+            Space::Shared => pieces.chunks(8).for_each(|rows| traffic.wave(rows.iter().map(|row| (row.address, 16)))),
+            _ => pieces.chunks(32).for_each(|rows| traffic.global(rows.iter().map(|row| (row.address, 16)))),
+        }
+        Ok(pieces)
+    }
+}
+
+/// 16 bytes of a line (row or column) of a fragment in memory.
+struct Piece {
+    space: Space,
+    address: u64,
+    line: usize,
+    /// Its first element's place in the line.
+    first: usize,
+}
+
+impl Fragment {
+    /// Bytes of an element.
+    fn size(&self) -> usize {
+        if self.element == Element::F32 { 4 } else { 2 }
+    }
+
+    /// Row and column of an element of a piece.
+    fn place(&self, piece: &Piece, index: usize) -> (usize, usize) {
+        let along = piece.first + index;
+        if self.column_major { (along, piece.line) } else { (piece.line, along) }
+    }
+}
