@@ -287,8 +287,10 @@ fn races_in_global_memory() {
         &write(""),
         Space::Global,
         "@%p1 st.global.u32 [%rd1], %r1;",
-        &write("").lines().next().expect("a line").trim(),
+        write("").lines().next().expect("a line").trim(),
     );
+    // After a barrier one may read and then write what all have read before.
+    fine(64, &write("bar.sync 0; @%p1 ld.global.u32 %r3, [%rd1];"));
     let atomic = "mov.u32 %r2, 1; red.global.add.u32 [%rd1], %r2;";
     assert!(run_blocks(&source(atomic), 2, 32, &[0; 64]).is_ok(), "atomics of two blocks");
 }
