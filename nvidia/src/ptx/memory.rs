@@ -22,8 +22,8 @@ pub struct Memory {
 struct Buffer {
     bytes: Vec<u8>,
     known: Vec<bool>,
-    /// Bytes per element of `granules`, which are as small as accesses ask for, like those of shared memory.
-    granule: usize,
+    /// Two to this is the size of a granule. They are as small as accesses ask for, like those of shared memory.
+    granule: u32,
     /// Empty until the launch accesses the buffer.
     granules: Vec<Granule>,
 }
@@ -97,7 +97,7 @@ impl Memory {
     pub(super) fn begin_launch(&mut self) {
         for buffer in &mut self.buffers {
             buffer.granules = Vec::new();
-            buffer.granule = 16;
+            buffer.granule = 4;
         }
     }
 
@@ -166,7 +166,7 @@ impl Memory {
             };
             return Err(Problem::OutOfBounds { space, address, length, bounds }.of(lane));
         }
-        if !address.is_multiple_of(alignment as u64) {
+        if address & (alignment as u64 - 1) != 0 {
             return Err(Problem::Misaligned { space, address, length }.of(lane));
         }
         Ok((buffer, start as usize))
@@ -196,13 +196,13 @@ impl Buffer {
         clocks: &Clocks,
     ) -> Result<(), Box<Trouble>> {
         if self.granules.is_empty() {
-            self.granules = vec![UNTOUCHED; self.bytes.len().div_ceil(self.granule)];
+            self.granules = vec![UNTOUCHED; self.bytes.len().div_ceil(1 << self.granule)];
         }
-        while !length.is_multiple_of(self.granule) || !start.is_multiple_of(self.granule) {
+        while (length | start) & ((1 << self.granule) - 1) != 0 {
             self.granules = self.granules.iter().flat_map(|&one| [one, one]).collect();
-            self.granule /= 2;
+            self.granule -= 1;
         }
-        for granule in &mut self.granules[start / self.granule..(start + length) / self.granule] {
+        for granule in &mut self.granules[start >> self.granule..(start + length) >> self.granule] {
             let found = granule.conflict(access, clocks);
             if let Some((what, earlier)) = found {
                 return Err(Problem::Race { space: Space::Global, address, what, earlier }.of(access.lane()));
