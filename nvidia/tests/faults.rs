@@ -387,6 +387,7 @@ fn what_is_not_known_is_refused_before_anything_runs() {
         ("mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 %r1, %r1, %r1, %r1;", "this shape is not known"),
         ("cp.async.bulk.wait_group 0;", "`.bulk` is not known on `cp`"),
         ("ld.global.v4.u64 {%rd6, %rd7, %rd8, %rd9}, [%rd1];", "an access is of 16 bytes at most"),
+        ("mov.b32 {}, %r1;", "a vector of this many parts does not fill a register"),
         ("setp.lo.s32 %p1, %r1, %r1;", "no comparison that this type knows"),
         ("mul.rn.ftz.bogus.f32 %f1, %f1, %f1;", "`.bogus` is not known on `mul`"),
     ] {

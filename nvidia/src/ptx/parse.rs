@@ -176,7 +176,7 @@ impl<'a> Parser<'a> {
                 count = None;
             } else {
                 let size = self.size()?;
-                count = count.map(|count| count * size);
+                count = count.map(|count| count.saturating_mul(size));
                 self.expect("]")?;
             }
         }
