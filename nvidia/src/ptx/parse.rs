@@ -170,7 +170,7 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("expected a type such as `.b32`, found `{}`", self.peek())));
         };
         let name = self.next();
-        let mut count = Some(1);
+        let mut count = Some(1usize);
         while self.accept("[") {
             if self.accept("]") {
                 count = None;
