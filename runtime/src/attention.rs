@@ -252,20 +252,32 @@ impl AnyAttention {
     /// # Errors
     /// [`Error::Target`] where `model` does not run `target`, [`Error::Schedule`] where no schedule fits it.
     pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
-        self.schedule_for_operands(target, model, shape.operands())
+        let Shape { batch, heads, kv_heads, queries, .. } = *shape;
+        let operation = Operation::sizes(batch, heads, kv_heads, queries, shape.operands());
+        self.schedule_for_operation(target, model, &operation)
     }
 
-    /// The same, for operands of such a type and head dims.
-    pub(crate) fn schedule_for_operands(
+    /// The same, for such a launch.
+    pub(crate) fn schedule_for_operation(
         &self,
         target: Target,
         model: &DeviceModel,
-        operands: Operands,
+        operation: &Operation,
     ) -> Result<Schedule, Error> {
         match self.options.schedule {
             Some(schedule) => Ok(schedule),
-            None => emit::schedule_for(target, model, self.demand(operands)),
+            None => {
+                let schedule = emit::schedule_for(target, model, self.demand(operation.operands))?;
+                self.for_few_queries(schedule, operation)
+            }
         }
+    }
+
+    /// What becomes of `schedule`, unless it is the `cpu` schedule, for a launch with few queries.
+    fn for_few_queries(&self, schedule: Schedule, operation: &Operation) -> Result<Schedule, Error> {
+        let Schedule::Mma(base) = schedule else { return Ok(schedule) };
+        let alike = cache::compile(&self.spec, &self.scalars, operation.operands, schedule, true)?.heads_alike();
+        Ok(Schedule::Mma(schedule::mma_for_few_queries(base, alike, operation)))
     }
 
     /// What of it decides of its schedule, for operands of such a type and head dims.
@@ -286,7 +298,7 @@ impl AnyAttention {
         let demand = self.demand(operation.operands);
         let mut schedule = match self.options.schedule {
             Some(schedule) => schedule,
-            None => schedule::choose(device, demand)?,
+            None => self.for_few_queries(schedule::choose(device, demand)?, &operation)?,
         };
         schedule::check(device, schedule, demand)?;
         let mut few = FewQueries::default();

@@ -86,7 +86,7 @@ impl AnyAttention {
         let operation = self.operation(query, pairs)?;
         validate::placement(spec, device, query, pairs, self.tensors())?;
         let operands = operation.operands;
-        let schedule = self.schedule_for_operands(Target::Ptx, model, operands)?;
+        let schedule = self.schedule_for_operation(Target::Ptx, model, &operation)?;
         let program = self.program_for(&operation, schedule)?;
         let kernel = emit::emit(Target::Ptx, model, &program, self.demand(operands))?;
         let few = FewQueries::default();

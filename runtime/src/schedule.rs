@@ -283,7 +283,7 @@ fn misfit_of_mma(
 fn mma_for(operands: &Operands) -> MmaSchedule {
     let (warps, fragments, keys) = match operands.qk_dim.max(operands.v_dim) {
         0..=64 => (4, 2, 64),
-        65..=128 => (4, 2, 64),
+        65..=128 => (4, 2, 32),
         _ => (8, 1, 64),
     };
     MmaSchedule { warps, fragments, keys, pack_gqa: false }
@@ -330,6 +330,16 @@ pub(crate) fn for_few_queries(
         along_head_dim: if along { rows.next_power_of_two() } else { 0 },
     };
     (schedule, few)
+}
+
+/// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
+/// their tiles are alike; and a tile that is not half full has half of the rows.
+pub(crate) fn mma_for_few_queries(base: MmaSchedule, heads_alike: bool, operation: &Operation) -> MmaSchedule {
+    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    let pack_gqa = group > 1 && operation.queries < base.queries() && heads_alike;
+    let rows = if pack_gqa { group * operation.queries } else { operation.queries };
+    let fragments = if 2 * rows <= base.queries() { base.fragments.div_ceil(2) } else { base.fragments };
+    MmaSchedule { fragments, pack_gqa, ..base }
 }
 
 /// Whether `device` can run `schedule` for such an attention.
