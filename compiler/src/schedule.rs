@@ -371,6 +371,11 @@ impl Schedule {
         }
     }
 
+    /// Whether it rounds weights to 16 bits, so that scores need no more accuracy.
+    pub fn approximates(&self) -> bool {
+        matches!(self, Schedule::Mma(_))
+    }
+
     /// Queries in a tile.
     pub fn query_tile(&self) -> usize {
         match self {

@@ -5,5 +5,6 @@ pub mod bounds;
 pub mod clauses;
 pub mod product;
 pub mod ranges;
+pub mod separable;
 pub mod simplify;
 pub mod tile;

@@ -168,6 +168,9 @@ pub struct Parameters {
     pub scale: f32,
     /// The log-sum-exp of a row that sees nothing: −∞, which WGSL has no constant for.
     pub empty_lse: f32,
+    /// Whether scores need no more than 10 bits, as where weights are rounded to f16 or bf16: then by the device's own approximations.
+    #[cube(comptime)]
+    pub approximate: bool,
 }
 
 /// Lengths and heads of a launch.

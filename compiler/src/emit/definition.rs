@@ -38,7 +38,7 @@ fn define_typed<E: Float>(
     let bytes = device.supports_type(u8::cube_type());
     let settings = |dim: CubeDim| KernelSettings::new(*dim, ExecutionMode::Unchecked, AddressType::U32);
     let extent = ExtentCompilationArg { heads: (), group: (), queries: (), query_offset: () };
-    let parameters = parameters(program, bytes);
+    let parameters = parameters(program, schedule, bytes);
     let counters = [].into_iter().collect();
     match schedule {
         Schedule::Cpu(cpu) => AttentionCpu::<E>::new(
@@ -116,7 +116,7 @@ fn operand<E: CubePrimitive>() -> OperandCompilationArg<E> {
 }
 
 /// `bytes` says that truth values are stored in bytes.
-fn parameters(program: &Compiled, bytes: bool) -> ParametersCompilationArg {
+fn parameters(program: &Compiled, schedule: Schedule, bytes: bool) -> ParametersCompilationArg {
     let scalars = program.scalars.iter().map(|param| ScalarArgumentCompilationArg {
         value: InputScalarCompilationArg::new(match param.ty {
             ScalarType::F32 => f32::cube_type(),
@@ -147,5 +147,6 @@ fn parameters(program: &Compiled, bytes: bool) -> ParametersCompilationArg {
         summaries: summaries.collect(),
         scale: (),
         empty_lse: (),
+        approximate: schedule.approximates(),
     }
 }

@@ -492,12 +492,16 @@ impl<'a> Evaluator<'a> {
                 | UnaryOp::Sin
                 | UnaryOp::Cos,
                 _,
-            ) => float(math::unary(scope, op, x)),
+            ) => float(math::unary(scope, op, x, self.parameters.approximate)),
             (UnaryOp::ToFloat, Type::Bool) => self.select(a, float(constant_float(1.0)), float(constant_float(0.0))),
             (UnaryOp::ToFloat, _) => float(self.cast(x, f32::__expand_as_type(scope))),
             (UnaryOp::ToInt, Type::Bool) => self.select(a, int(constant_int(1)), int(constant_int(0))),
             (UnaryOp::ToInt, _) => int(self.cast(x, i32::__expand_as_type(scope))),
         }
+    }
+
+    fn is_vector(&self, value: Typed) -> bool {
+        value.value.read_value(self.scope).vector_size(self.scope.ctx()) > 1
     }
 
     /// `a op b`; `signs` says that neither is negative.
@@ -517,6 +521,11 @@ impl<'a> Evaluator<'a> {
             BinaryOp::Sub => same(number!(__expand_native_sub)),
             BinaryOp::Mul => same(number!(__expand_native_mul)),
             BinaryOp::Div if a.ty == Type::Int => self.floor_division(a, b, signs).0,
+            // Once for all lanes.
+            BinaryOp::Div if self.parameters.approximate && !self.is_vector(b) => {
+                let inverse = f32::__expand_native_div(scope, constant_float(1.0), b.value);
+                same(f32::__expand_native_mul(scope, a.value, inverse))
+            }
             BinaryOp::Div => same(f32::__expand_native_div(scope, a.value, b.value)),
             BinaryOp::Rem => self.floor_division(a, b, signs).1,
             BinaryOp::Min => same(number!(__expand_native_min)),

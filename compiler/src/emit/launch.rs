@@ -205,7 +205,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
         tensors.push(captured(tensor));
     }
     let extent = ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset);
-    let parameters = ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY);
+    let parameters =
+        ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY, schedule.approximates());
     let mut counters = SequenceArg::new();
     let counting = data.counters.is_some();
     if let Some(tiles) = data.counters {

@@ -23,11 +23,10 @@ use super::bounds::{FULL, KeyTiles, SKIPPED, count_tile, occurs};
 use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
-use super::math::exp2_native;
 use super::mma_memory::Memory;
 use super::mma_tile::{TileCode, WarpTile};
 use super::softmax::{EMPTY, log_sum_exp};
-use super::tensor_core::{commit_copies, wait_for_copies};
+use super::tensor_core::{commit_copies, exp2, wait_for_copies};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
@@ -275,7 +274,7 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>,
         let maximum = max(logit, Vector::new(EMPTY));
         tile.maximum.store(maximum);
         if UNIT_POS % 4 == 0 {
-            tile.sum.store(exp2_native::<R>(logit - maximum));
+            tile.sum.store(exp2::<R>(logit - maximum));
         }
     }
 }

@@ -3,11 +3,12 @@
 use super::arguments::{Compiled, Parameters};
 use super::cube_products::Keys;
 use super::expression::Place;
-use super::math::exp2_native;
 use super::mma_memory::{Memory, swizzle};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden};
-use super::tensor_core::{Four, Half, load_matrices, multiply, pack};
+use super::tensor_core::{EVEN, Four, Half, LEFT, ODD, RIGHT, exp2, load_matrices, multiply, pack};
+use crate::analysis::separable::Separable;
+use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
 use crate::schedule::{MmaSchedule, MmaTile};
 use cubecl::prelude::*;
@@ -41,9 +42,48 @@ impl TileCode {
         self.program.operands
     }
 
-    /// Whether scores are what the product gives, times a factor that is the same for all.
-    fn plain(&self) -> bool {
-        self.full && self.softmax() && !self.key_loop.body.iter().any(|op| matches!(op, TileOp::Map(_)))
+    /// What is done with the scores before the softmax.
+    fn scores(&self) -> Scores {
+        let maps: Vec<&Expr> = self
+            .key_loop
+            .body
+            .iter()
+            .filter_map(|op| match op {
+                TileOp::Map(map) => Some(map),
+                _ => None,
+            })
+            .collect();
+        let one_head = |expr: &&Expr| !(self.schedule.pack_gqa && expr.mentions(&Expr::Head));
+        match maps[..] {
+            _ if !self.full || !self.softmax() => Scores::Evaluated,
+            [] => Scores::Plain,
+            [map] => match Separable::of(map) {
+                Some(separable) if separable.uniforms().iter().all(one_head) => Scores::Separable(separable),
+                _ => Scores::Evaluated,
+            },
+            _ => Scores::Evaluated,
+        }
+    }
+}
+
+/// What the exponents of a tile's weights are, before a row's maximum is taken from them.
+#[derive(Clone, PartialEq, Eq)]
+enum Scores {
+    /// The products, times a factor that is the same for all. It is applied with the maximum, and to no product before.
+    Plain,
+    /// The products, times such a factor, plus what depends on the column, and what depends on the row, which is in the row's maximum
+    /// only.
+    Separable(Separable),
+    /// What maps and masks make of them, each by itself.
+    Evaluated,
+}
+
+impl Scores {
+    fn separable(&self) -> Option<&Separable> {
+        match self {
+            Scores::Separable(separable) => Some(separable),
+            _ => None,
+        }
     }
 }
 
@@ -84,10 +124,9 @@ impl<R: Size> WarpTile<R> {
         let schedule = comptime![code.schedule];
         let memory = comptime![schedule.memory(&code.operands())];
         let columns = comptime![schedule.keys / 8];
-        // Queries are an A: the second of the four matrices has the lower rows. Keys are two B: the second has more of the head dim.
         let first_row = UNIT_POS as usize / MmaSchedule::WARP * comptime![schedule.fragments * MATRIX];
-        let queries = addresses(stage.address, first_row, true, comptime![memory.query]);
-        let keys = addresses(stage.address, 0usize.runtime(), false, comptime![memory.key]);
+        let queries = addresses(stage.address, first_row, comptime![memory.query]);
+        let keys = addresses(stage.address, 0usize.runtime(), comptime![memory.key]);
         #[unroll]
         for at in 0..comptime![schedule.fragments * columns] {
             self.scores[at].store(Vector::new(0.0));
@@ -112,8 +151,9 @@ impl<R: Size> WarpTile<R> {
                     #[unroll]
                     for fragment in 0..comptime![schedule.fragments] {
                         let score = &self.scores[comptime![fragment * columns + 2 * pair + upper]];
-                        let (upper, element) = comptime![(upper == 1, code.element())];
-                        score.store(multiply(left[fragment], right, score.read(), upper, element));
+                        // Of the matrices of keys, the second has the lower rows, which are the second B's columns.
+                        let (places, element) = comptime![(if upper == 1 { ODD } else { EVEN }, code.element())];
+                        score.store(multiply(left[fragment], right, score.read(), places, element));
                     }
                 }
             }
@@ -132,12 +172,18 @@ impl<R: Size> WarpTile<R> {
     ) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
-        if comptime![!code.plain()] {
+        let plain = comptime![code.scores() == Scores::Plain];
+        let mut of_row = Vector::<f32, R>::new(0.0);
+        if comptime![code.scores() == Scores::Evaluated] {
             self.map_and_mask(parameters, place, keys, offset, factor, comptime![code.clone()]);
+        } else if comptime![code.scores().separable().is_some()] {
+            let here = place.of_key(offset + (keys.first + UNIT_POS as usize % 4 * 2) as i32);
+            let separable = comptime![code.scores().separable().unwrap().clone()];
+            self.add_column(parameters, &here, factor, comptime![separable.clone()], schedule);
+            let zero = Vector::<f32, R>::new(0.0);
+            of_row = parameters.float::<R>(&here, zero, comptime![separable.at_a_key()]);
         }
         if comptime![code.softmax()] {
-            // What the exponent is of: factor · S, or S where the factor is in it.
-            let factor = if comptime![code.plain()] { factor } else { 1.0f32.runtime() };
             let before = self.maximum.read();
             let mut maximum = before;
             #[unroll]
@@ -151,26 +197,27 @@ impl<R: Size> WarpTile<R> {
                 }
                 greatest = max(greatest, plane_shuffle_xor(greatest, 1u32));
                 greatest = max(greatest, plane_shuffle_xor(greatest, 2u32));
-                if comptime![code.plain()] {
+                if plain {
                     greatest *= factor;
                 }
+                greatest += of_row.extract(row);
                 maximum.insert(row, max(before.extract(row), greatest));
             }
-            let rescale = exp2_native::<R>(before - maximum);
+            let rescale = exp2::<R>(before - maximum);
             self.maximum.store(maximum);
             self.sum.store(self.sum.read() * rescale);
             self.rescale(rescale, comptime![code.operands()], schedule);
             #[unroll]
             for fragment in 0..comptime![schedule.fragments] {
-                let maximum = rows_of::<R>(maximum, fragment);
+                let maximum = rows_of::<R>(maximum - of_row, fragment);
                 #[unroll]
                 for column in 0..columns {
                     let cell = &self.scores[comptime![fragment * columns + column]];
                     let mut exponent = cell.read() - maximum;
-                    if comptime![code.plain()] {
+                    if plain {
                         exponent = fma(cell.read(), Vector::new(factor), -maximum);
                     }
-                    cell.store(exp2_native::<Four>(exponent));
+                    cell.store(exp2::<Four>(exponent));
                 }
             }
         }
@@ -187,6 +234,34 @@ impl<R: Size> WarpTile<R> {
             sum.insert(row, total);
         }
         self.sum.store(sum);
+    }
+
+    /// The scores times the factors, plus what depends on the column, of which `here` has this lane's first.
+    fn add_column(
+        &self,
+        parameters: &Parameters,
+        here: &Place<R>,
+        factor: f32,
+        #[comptime] separable: Separable,
+        #[comptime] schedule: MmaSchedule,
+    ) {
+        let columns = comptime![schedule.keys / 8];
+        let zero = Vector::<f32, R>::new(0.0);
+        let factor = parameters.float::<R>(here, zero, comptime![separable.factor.clone()]).extract(0usize) * factor;
+        let rate = parameters.float::<R>(here, zero, comptime![separable.rate.clone()]).extract(0usize);
+        #[unroll]
+        for column in 0..columns {
+            let of_column = rate * comptime![(8 * column as i32 * separable.step) as f32];
+            let of_next = rate * comptime![((8 * column as i32 + 1) * separable.step) as f32];
+            let mut added = Vector::<f32, Four>::new(of_column);
+            added.insert(1usize, of_next);
+            added.insert(3usize, of_next);
+            #[unroll]
+            for fragment in 0..comptime![schedule.fragments] {
+                let cell = &self.scores[comptime![fragment * columns + column]];
+                cell.store(fma(cell.read(), Vector::new(factor), added));
+            }
+        }
     }
 
     /// The scores times the factor, after maps and mask; keys past the last are hidden.
@@ -256,8 +331,7 @@ impl<R: Size> WarpTile<R> {
         let memory = comptime![schedule.memory(&code.operands())];
         let keys = comptime![schedule.keys / 8];
         let columns = comptime![memory.value.chunks];
-        // Values are two B that are stored by rows: the second of the four matrices has the lower rows.
-        let values = addresses(stage.address, 0usize.runtime(), true, comptime![memory.value]);
+        let values = addresses(stage.address, 0usize.runtime(), comptime![memory.value]);
         #[unroll]
         for step in 0..comptime![keys / 2] {
             let mut left = Sequence::<Vector<u32, Four>>::new();
@@ -276,8 +350,8 @@ impl<R: Size> WarpTile<R> {
                     #[unroll]
                     for fragment in 0..comptime![schedule.fragments] {
                         let sum = &self.output[comptime![fragment * columns + 2 * pair + upper]];
-                        let (upper, element) = comptime![(upper == 1, code.element())];
-                        sum.store(multiply(left[fragment], right, sum.read(), upper, element));
+                        let (places, element) = comptime![(if upper == 1 { RIGHT } else { LEFT }, code.element())];
+                        sum.store(multiply(left[fragment], right, sum.read(), places, element));
                     }
                 }
             }
@@ -294,31 +368,19 @@ fn rows_of<R: Size>(rows: Vector<f32, R>, #[comptime] fragment: usize) -> Vector
     four
 }
 
-/// Where a lane's rows of four 8×8 matrices are: for each pair of chunks that the [swizzle](swizzle()) tells apart, the address of its
-/// chunk of a 16×16 matrix in row `first_row`. With `lower_second`, matrix 1 has the rows from 8 on and matrix 2 the columns, else the
-/// other way round.
+/// Where a lane's row of the four 8×8 matrices that make a 16×16 one is, the second of which has the lower rows of the left half: for
+/// each pair of chunks that the [swizzle](swizzle()) tells apart, the address of its chunk of the matrix in row `first_row`, if the tile were
+/// the first. Tiles with as many chunks have the same.
 #[cube]
-fn addresses(
-    address: u32,
-    first_row: usize,
-    #[comptime] lower_second: bool,
-    #[comptime] tile: MmaTile,
-) -> Sequence<u32> {
+fn addresses(address: u32, first_row: usize, #[comptime] tile: MmaTile) -> Sequence<u32> {
     let lane = UNIT_POS as usize % MmaSchedule::WARP;
-    let second = lane / 8 % 2;
-    let third = lane / 16;
-    let mut lower = third;
-    let mut right = second;
-    if lower_second {
-        lower = second;
-        right = third;
-    }
-    let row = first_row + lane % 8 + lower * 8;
+    let row = first_row + lane % 16;
+    let right = lane / 16;
     let mut found = Sequence::new();
     #[unroll]
     for pattern in 0..comptime![patterns(tile)] {
         let chunk = swizzle(row, right + comptime![2 * pattern], tile);
-        let at = comptime![tile.start / MmaSchedule::WIDTH] + row * comptime![tile.chunks] + chunk;
+        let at = row * comptime![tile.chunks] + chunk;
         found.push(address + (at * 16) as u32);
     }
     found
@@ -332,5 +394,5 @@ fn patterns(tile: MmaTile) -> usize {
 /// The bytes from [an address](addresses()) to the 16×16 matrix in row `row`, number `matrix` of its row.
 fn offset(tile: MmaTile, row: usize, matrix: usize) -> u32 {
     let chunk = 2 * (matrix - matrix % patterns(tile));
-    ((row * tile.chunks + chunk) * 16) as u32
+    (2 * tile.start + (row * tile.chunks + chunk) * 16) as u32
 }

@@ -25,7 +25,7 @@ use pliron_llvm::types::{FuncType, PointerType, StructLayout, StructType, Vector
 pub(super) struct IntrinsicOp;
 
 impl IntrinsicOp {
-    /// The intrinsic `name` of `x`.
+    /// The intrinsic `name` of `x`; or where LLVM has none, the instruction of that name, of an f32.
     pub(super) fn new(ctx: &mut Context, name: &str, x: Value) -> IntrinsicOp {
         let ty = x.get_type(ctx);
         let op = Operation::new(ctx, Self::get_concrete_op_info(), vec![ty], vec![x], vec![], 0);
@@ -55,9 +55,17 @@ impl ToLLVMDialect for IntrinsicOp {
         let name: String =
             self.get_attr_purview_intrinsic_name(ctx).map(|name| name.clone().into()).unwrap_or_default();
         let ty = cube_type_to_llvm(ctx, self.get_result(ctx).get_type(ctx));
-        let call = call_op(ctx, &name, ty, vec![self.get_operand(ctx)]);
-        rewriter.insert_op(ctx, &call);
-        rewriter.replace_operation_with_values(ctx, self.get_operation(), vec![call.get_result(ctx)]);
+        let operands = vec![self.get_operand(ctx)];
+        let result = if name.starts_with("llvm.") {
+            let call = call_op(ctx, &name, ty, operands);
+            rewriter.insert_op(ctx, &call);
+            call.get_result(ctx)
+        } else {
+            let assembly = llvm::InlineAsmOp::new(ctx, ty, operands, &format!("{name} $0, $1;"), "=f,f", false);
+            rewriter.insert_op(ctx, &assembly);
+            assembly.get_result(ctx)
+        };
+        rewriter.replace_operation_with_values(ctx, self.get_operation(), vec![result]);
         Ok(())
     }
 }
@@ -94,8 +102,7 @@ impl InstructionOp {
     fn instruction(&self, ctx: &Context) -> Instruction {
         let name: String =
             self.get_attr_purview_instruction_name(ctx).map(|name| name.clone().into()).unwrap_or_default();
-        let found = Instruction::ALL.into_iter().find(|instruction| instruction.name() == name);
-        found.expect("the operation was made of an instruction")
+        Instruction::named(&name).expect("the operation was made of an instruction")
     }
 }
 
@@ -138,9 +145,9 @@ impl ToLLVMDialect for InstructionOp {
                 let word = llvm.word();
                 Some(llvm.four(&name, word, vec![address]))
             }
-            Instruction::Multiply { element, upper } => {
+            Instruction::Multiply { element, b } => {
                 let mut registers = llvm.lanes(operands[0], 0..4);
-                registers.extend(llvm.lanes(operands[1], if upper { 2..4 } else { 0..2 }));
+                registers.extend(llvm.lanes(operands[1], b.map(i32::from)));
                 let name = match element {
                     Half::F16 => {
                         let pair = llvm.pair(element);
@@ -249,7 +256,7 @@ impl Rewrite<'_> {
     }
 
     /// Some lanes of a vector.
-    fn lanes(&mut self, vector: Value, which: std::ops::Range<i32>) -> Vec<Value> {
+    fn lanes(&mut self, vector: Value, which: impl IntoIterator<Item = i32>) -> Vec<Value> {
         let mut lanes = Vec::new();
         for lane in which {
             let at = insert_i32_const(self.ctx, self.rewriter, lane);
