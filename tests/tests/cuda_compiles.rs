@@ -22,6 +22,7 @@ const ALSO_128: [&str; 5] = ["alibi_causal", "causal", "document_causal", "slidi
 /// The kernels that spill registers: variant, type, head dim, and compute capability. No other may, and these must, or leave the list.
 const SPILLING: &[(&str, Element, usize, u32)] = &[
     ("document_causal", Element::F16, 64, 90),
+    ("document_causal", Element::Bf16, 64, 90),
     ("gemma2", Element::F32, 64, 90),
     ("linear_attention", Element::F32, 64, 90),
 ];
