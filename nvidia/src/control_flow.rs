@@ -259,9 +259,12 @@ fn blocks(instructions: &[Instruction]) -> Vec<Range<usize>> {
 mod tests {
     use crate::sass::parse;
 
-    /// Loops of a listing in which a line is an instruction 16 bytes after the last: where each begins, its depth, whether it is
-    /// innermost, and the addresses of its instructions, and of those for divergent warps, in units of 16 bytes.
-    fn loops(listing: &str) -> Vec<(u64, usize, bool, Vec<u64>, Vec<u64>)> {
+    /// Where a loop begins, its depth, whether it is innermost, and the addresses of its instructions, and of those for divergent warps.
+    /// Addresses are in units of 16 bytes.
+    type Outline = (u64, usize, bool, Vec<u64>, Vec<u64>);
+
+    /// Loops of a listing in which a line is an instruction 16 bytes after the last.
+    fn loops(listing: &str) -> Vec<Outline> {
         let lines = listing.trim().lines().enumerate();
         let text: String = lines.map(|(at, line)| format!("/*{:04x}*/ {} ;\n", at * 16, line.trim())).collect();
         let function = parse(&format!("Function : k\n{text}")).unwrap().remove(0);

@@ -211,7 +211,7 @@ impl Counts {
 /// head dim has none. Where no loop has both, the products are enough. Of such loops it has none in it; and of those the fewest instructions
 /// for each product, because a kernel has one loop over tiles that are whole and others over those with a mask or a tail, which do the same
 /// and more besides. `None` where no loop multiplies matrices.
-pub fn hot_loop<'a>(loops: &'a [(Loop, Counts)]) -> Option<&'a (Loop, Counts)> {
+pub fn hot_loop(loops: &[(Loop, Counts)]) -> Option<&(Loop, Counts)> {
     let multiplies = |counts: &Counts| counts.class(Class::Matrix) > 0;
     let weighs = |counts: &Counts| multiplies(counts) && counts.class(Class::Mufu) > 0;
     let any_weighs = loops.iter().any(|(_, counts)| weighs(counts));

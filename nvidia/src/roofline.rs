@@ -18,10 +18,10 @@
 //!
 //! - A: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions", table of throughputs, and "Compute Capabilities", sections 8.x and 9.0,
 //!   <https://docs.nvidia.com/cuda/archive/12.9.1/cuda-c-programming-guide/index.html#arithmetic-instructions>
-//! - B: NVIDIA, "A100 Tensor Core GPU Architecture", table 4 (312 TFLOPS of f16 at 1.41 GHz on 108 multiprocessors), and "H100 Tensor Core GPU
-//!   Architecture" (989 TFLOPS at 1.83 GHz on 132). On 9.0 that is with the instructions of warp groups, WGMMA; HMMA was measured at about
-//!   62 % of it (Luo et al. 2024, "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking", arXiv:2402.13499),
-//!   which is not in the numbers here.
+//! - B: NVIDIA, "A100 Tensor Core GPU Architecture" (312 TFLOPS of f16 at 1.41 GHz on 108 multiprocessors), and "H100 Tensor Core GPU
+//!   Architecture" (989 TFLOPS at 1.83 GHz on 132). On 9.0 that is with the instructions of warp groups, WGMMA. HMMA was measured well below
+//!   it (Luo et al. 2024, "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", arXiv:2402.13499), which is not in the
+//!   numbers here: on 9.0 the limit is farther from what can be had.
 //! - C: NVIDIA, Nsight Compute, Kernel Profiling Guide, "Pipelines", <https://docs.nvidia.com/nsight-compute/ProfilingGuide/index.html>
 
 use crate::instruction_counts::Counts;

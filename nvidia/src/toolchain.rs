@@ -133,6 +133,16 @@ impl Toolchain {
         self.run("nvdisasm", &[OsStr::new("--print-code"), input.as_ref()]).map(|(_, said)| said)
     }
 
+    /// The version of `ptxas`, as `12.9.86`.
+    ///
+    /// # Errors
+    /// [`ToolError`].
+    pub fn assembler_version(&self) -> Result<String, ToolError> {
+        let (tool, said) = self.run("ptxas", &[OsStr::new("--version")])?;
+        let version = said.split_whitespace().find_map(|word| word.strip_prefix('V')).map(Into::into);
+        version.ok_or(ToolError::Output { tool, expected: "its version, as V12.9.86", said })
+    }
+
     fn find(&self, tool: &'static str) -> Result<PathBuf, ToolError> {
         let name = format!("{tool}{}", std::env::consts::EXE_SUFFIX);
         let places: Vec<PathBuf> = self.directories.iter().map(|directory| directory.join(&name)).collect();

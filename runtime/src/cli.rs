@@ -29,8 +29,8 @@
 //! ```
 //!
 //! A binary of this prints its variants with `list`, their tile programs with `program`, what they visit with `report`, their
-//! kernels with `emit`, and what NVIDIA's compiler makes of them with `sass`; runs them with `run`, and compares them with results from elsewhere with `check`. `--help` describes each
-//! command and the JSON that it prints with `--json`.
+//! kernels with `emit`, and what NVIDIA's compiler makes of them with `sass`; runs them with `run`, and compares them with results
+//! from elsewhere with `check`. `--help` describes each command and the JSON that it prints with `--json`.
 
 mod arguments;
 mod check;

@@ -93,11 +93,12 @@ impl Kernel {
     fn text(&self) -> String {
         let mut text = String::new();
         for (at, (one, _)) in self.loops.iter().enumerate() {
-            if if self.hot.is_some() { self.hot == Some(at) } else { one.innermost } {
-                text += &format!("// the loop at {:#06x}\n", one.header);
-                for instruction in one.instructions.iter().filter_map(|place| self.code.instructions.get(*place)) {
-                    text += &format!("/*{:04x}*/ {} ;\n", instruction.address, instruction.text());
-                }
+            if !self.hot.map_or(one.innermost, |hot| hot == at) {
+                continue;
+            }
+            text += &format!("// the loop at {:#06x}\n", one.header);
+            for instruction in one.instructions.iter().filter_map(|place| self.code.instructions.get(*place)) {
+                text += &format!("/*{:04x}*/ {} ;\n", instruction.address, instruction.text());
             }
         }
         text
