@@ -201,7 +201,7 @@ impl Block<'_> {
             }
             Operation::Fence => {}
             Operation::Branch { target } => {
-                warp.branch(lanes, *target);
+                warp.branch(lanes, *target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
             Operation::BranchIndexed { index, targets } => {
@@ -211,7 +211,7 @@ impl Block<'_> {
                     let reason = format!("branch {index} of {}", targets.len());
                     return Err(Problem::Operand { reason }.of(lanes.trailing_zeros() as usize));
                 };
-                warp.branch(lanes, target);
+                warp.branch(lanes, target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
             Operation::Return => {

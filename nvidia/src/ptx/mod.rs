@@ -61,6 +61,7 @@ mod integer;
 mod lanes;
 mod lexer;
 mod matrix;
+mod meet;
 mod memory;
 mod module;
 mod opcode;
