@@ -287,7 +287,7 @@ fn races_in_global_memory() {
         &write(""),
         Space::Global,
         "@%p1 st.global.u32 [%rd1], %r1;",
-        &write("").lines().next().expect("a line").trim().to_owned(),
+        &write("").lines().next().expect("a line").trim(),
     );
     let atomic = "mov.u32 %r2, 1; red.global.add.u32 [%rd1], %r2;";
     assert!(run_blocks(&source(atomic), 2, 32, &[0; 64]).is_ok(), "atomics of two blocks");
@@ -340,10 +340,7 @@ fn copies_that_nobody_waits_for() {
     race(16, &copied(&format!("bar.sync 0;\n{WAIT}"), 1), Space::Shared, READ, COPY);
     // Another thread's wait is not the copying thread's.
     under_way(
-        &copied(
-            &format!("setp.lt.u32 %p1, %r1, 8;\ncp.async.commit_group;\n@%p1 cp.async.wait_group 0;\nbar.sync 0;"),
-            0,
-        ),
+        &copied("setp.lt.u32 %p1, %r1, 8;\ncp.async.commit_group;\n@%p1 cp.async.wait_group 0;\nbar.sync 0;", 0),
         READ,
     );
     // Nor may anything be written there, or to where it is read from.

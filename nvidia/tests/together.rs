@@ -320,7 +320,7 @@ fn matrices_are_loaded_as_their_fragments_lie_and_multiplied() {
 
 #[test]
 fn matrices_not_transposed_are_what_a_lane_would_load() {
-    let input: Vec<u32> = (0..64).map(|word| (2 * word + 1) << 16 | 2 * word).collect();
+    let input: Vec<u32> = (0..64).map(|word| ((2 * word + 1) << 16) | (2 * word)).collect();
     let body = to_shared(64)
         + "
         and.b32 %r4, %r1, 7; shl.b32 %r4, %r4, 4; add.u32 %r4, %r4, %r2;

@@ -94,38 +94,24 @@ impl Traffic {
         }
     }
 
-    /// Adds what is served together: the most different words that a bank holds.
+    /// Adds what is served together, of at most 32 words: the most different words that a bank holds.
     pub(super) fn wave(&mut self, pieces: impl Iterator<Item = (u64, usize)>) {
-        let mut words = [0u64; 256];
+        let mut words = [0u64; LANES];
+        // The different words of each bank, as bits of their places in `words`.
+        let mut banks = [0u32; 32];
         let mut count = 0;
         for (address, length) in pieces {
             for word in address / 4..(address + length as u64).div_ceil(4) {
-                // Past what a request can hold, which is no case.
-                if count < words.len() {
+                let bank = &mut banks[(word % 32) as usize];
+                if lanes_of(*bank).all(|place| words[place] != word) && count < LANES {
                     words[count] = word;
+                    *bank |= 1 << count;
                     count += 1;
                 }
             }
         }
-        if count == 0 {
-            return;
-        }
-        let words = &mut words[..count];
-        if !words.is_sorted() {
-            words.sort_unstable();
-        }
-        let mut banks = [0u64; 32];
-        let mut distinct = 0;
-        let mut last = None;
-        for &word in words.iter() {
-            if last != Some(word) {
-                banks[(word % 32) as usize] += 1;
-                distinct += 1;
-            }
-            last = Some(word);
-        }
-        self.wavefronts += banks.iter().copied().max().unwrap_or_default();
-        self.ideal_wavefronts += u64::div_ceil(distinct, 32);
+        self.wavefronts += banks.iter().map(|bank| bank.count_ones()).max().unwrap_or_default() as u64;
+        self.ideal_wavefronts += count.div_ceil(32) as u64;
     }
 
     /// Adds a request to global memory for pieces of bytes.

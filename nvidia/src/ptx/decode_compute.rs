@@ -3,13 +3,20 @@
 use half::{bf16, f16};
 
 use super::decode::{Decoded, Decoder};
-use super::instruction::{Logic, Operation, Register};
-use super::lanes::{Function, narrow};
+use super::instruction::{Guard, Logic, Operation, Register};
+use super::lanes::{Function, Test, narrow};
 use super::opcode::Opcode;
 use super::operand::Operand;
 use super::rounding::Rounding;
 use super::types::{Space, Type};
 use super::{compare, convert, float, integer};
+
+/// What `set` and `setp` have in common: the comparison, and what its result is combined with.
+struct Comparison {
+    test: Test,
+    from: [Register; 2],
+    combine: Option<(Logic, Guard)>,
+}
 
 impl<'a> Decoder<'a> {
     /// Arithmetic and logic.
@@ -93,7 +100,7 @@ impl<'a> Decoder<'a> {
             }
             ("cvt", [to, from @ ..]) => self.convert(opcode, to, from),
             ("setp", [to, sources @ ..]) => {
-                let (test, from, combine) = self.comparison(opcode, sources)?;
+                let Comparison { test, from, combine } = self.comparison(opcode, sources)?;
                 let (to, complement) = match to {
                     Operand::Pair(to, complement) => (self.predicate_to(to)?, self.predicate_to(complement)?),
                     Operand::Word(to) => (self.predicate_to(to)?, None),
@@ -108,7 +115,7 @@ impl<'a> Decoder<'a> {
                     Type::U32 | Type::S32 => !0,
                     _ => return Err("`set` gives an `.f32`, `.u32` or `.s32`".to_owned()),
                 };
-                let (test, from, combine) = self.comparison(opcode, sources)?;
+                let Comparison { test, from, combine } = self.comparison(opcode, sources)?;
                 Ok(Operation::SetValue { test, from, combine, one, to: self.target(to, result)? })
             }
             ("testp", [to, from]) => {
@@ -194,12 +201,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The comparison of `set` and `setp`, and what its result is combined with.
-    #[allow(clippy::type_complexity, reason = "the parts of two instructions that share them")]
-    fn comparison(
-        &mut self,
-        opcode: &mut Opcode,
-        sources: &[Operand<'a>],
-    ) -> Result<(super::lanes::Test, [Register; 2], Option<(Logic, super::instruction::Guard)>), String> {
+    fn comparison(&mut self, opcode: &mut Opcode, sources: &[Operand<'a>]) -> Result<Comparison, String> {
         let logic = opcode.take_map(|word| match word {
             "and" => Some(Logic::And),
             "or" => Some(Logic::Or),
@@ -216,7 +218,7 @@ impl<'a> Decoder<'a> {
             ([a, b, with], Some(logic)) => (a, b, Some((logic, self.guard(with)?))),
             _ => return Err("a comparison takes two operands, and a predicate if it combines".to_owned()),
         };
-        Ok((test, [self.source(a, each)?, self.source(b, each)?], combine))
+        Ok(Comparison { test, from: [self.source(a, each)?, self.source(b, each)?], combine })
     }
 }
 

@@ -6,7 +6,7 @@
 use super::clocks::{Clocks, Stamp};
 use super::fault::{Earlier, Problem, Trouble};
 use super::lanes::LANES;
-use super::shared::{Access, Kind};
+use super::shared::{Access, Kind, all};
 use super::types::{GLOBAL_WINDOW, Space};
 
 /// From one buffer's address to the next one's: more than a 32-bit index can stride over.
@@ -180,7 +180,7 @@ fn index_of(address: u64) -> Option<usize> {
 
 impl Buffer {
     fn check_known(&self, address: u64, start: usize, length: usize, access: Access) -> Result<(), Box<Trouble>> {
-        if self.known[start..start + length].contains(&false) {
+        if !all(&self.known[start..start + length]) {
             return Err(Problem::UninitialisedMemory { space: Space::Global, address, length }.of(access.lane()));
         }
         Ok(())

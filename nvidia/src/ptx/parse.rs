@@ -118,7 +118,7 @@ impl<'a> Parser<'a> {
     /// `.shared .align 16 .b8 name[4096];` and its like, initialised for the constant space.
     fn variable(&mut self, space: Space, decoder: &mut Decoder<'a>) -> Result<(), ParseError> {
         self.at += 1;
-        let (name, each, count, alignment) = self.declaration()?;
+        let Declaration { name, each, count, alignment } = self.declaration()?;
         let mut values = Vec::new();
         if self.accept("=") {
             self.expect("{")?;
@@ -142,8 +142,8 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `.align 8 .b8 name[120]`: the name, the type, how many (1 without brackets, none with empty ones) and the alignment.
-    fn declaration(&mut self) -> Result<(&'a str, Type, Option<usize>, Option<usize>), ParseError> {
+    /// `.align 8 .b8 name[120]`.
+    fn declaration(&mut self) -> Result<Declaration<'a>, ParseError> {
         let mut alignment = None;
         let mut each = None;
         loop {
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
                 self.expect("]")?;
             }
         }
-        Ok((name, each, count, alignment))
+        Ok(Declaration { name, each, count, alignment })
     }
 
     fn entry(&mut self, decoder: &mut Decoder<'a>) -> Result<Kernel, ParseError> {
@@ -191,7 +191,7 @@ impl<'a> Parser<'a> {
         if self.accept("(") {
             while !self.accept(")") {
                 self.expect(".param")?;
-                let (name, each, count, alignment) = self.declaration()?;
+                let Declaration { name, each, count, alignment } = self.declaration()?;
                 let size = (each.bits() / 8) as usize;
                 let alignment = alignment.unwrap_or(size);
                 let bytes = size * count.ok_or_else(|| self.error("a parameter without a size"))?;
@@ -378,6 +378,16 @@ impl<'a> Parser<'a> {
         let value = self.number()? as i64;
         Ok(if negative { -value } else { value })
     }
+}
+
+/// A variable or a parameter.
+struct Declaration<'a> {
+    name: &'a str,
+    each: Type,
+    /// How many: one without brackets, unknown with empty ones.
+    count: Option<usize>,
+    /// What its address is a multiple of, in bytes, where that is said.
+    alignment: Option<usize>,
 }
 
 #[derive(Default)]
