@@ -48,6 +48,9 @@ pub(super) struct Warp {
     pub rows: Vec<Narrow>,
     /// The lanes of each row that have been written.
     pub written: Vec<u32>,
+    /// Of lanes of a row that are not written as a whole: which of its pieces of 16 bits are. Compilers pack a half that matters with
+    /// one that does not.
+    pieces: Vec<[u32; 4]>,
     pub predicates: Vec<u32>,
     pub predicates_written: Vec<u32>,
     /// The running one last. Below it are those that wait: lanes that go another way, and all together where ways meet.
@@ -73,6 +76,7 @@ impl Warp {
             index,
             rows: vec![[0; LANES]; file.names.len()],
             written: vec![0; file.names.len()],
+            pieces: vec![[0; 4]; file.names.len()],
             predicates: vec![0; file.predicates.len()],
             predicates_written: vec![0; file.predicates.len()],
             groups: vec![Group { at: 0, lanes: threads, until: u32::MAX }],
@@ -235,7 +239,21 @@ impl Warp {
             let value = *self.narrow(from);
             self.set_narrow(to, &value, lanes);
         }
-        self.written[to.row as usize] &= !lanes | written;
+        self.set_pieces(to, written, self.pieces[from.row as usize], lanes);
+    }
+
+    /// The lanes in which a piece of 16 bits of a register is written.
+    pub fn piece_written(&self, register: Register, piece: usize) -> u32 {
+        self.written[register.row as usize] | self.pieces[register.row as usize].get(piece).copied().unwrap_or_default()
+    }
+
+    /// Says of a register that has just been written in which lanes its value is, and in which only pieces of it.
+    pub fn set_pieces(&mut self, register: Register, whole: u32, pieces: [u32; 4], lanes: u32) {
+        let row = register.row as usize;
+        self.written[row] &= !lanes | whole;
+        for (piece, written) in self.pieces[row].iter_mut().zip(pieces) {
+            *piece = *piece & !lanes | written & lanes;
+        }
     }
 }
 
