@@ -290,8 +290,10 @@ fn races_in_global_memory() {
         &write(""),
         Space::Global,
         "@%p1 st.global.u32 [%rd1], %r1;",
-        &write("").lines().next().expect("a line").trim(),
+        write("").lines().next().expect("a line").trim(),
     );
+    // After a barrier one may read and then write what all have read before.
+    fine(64, &write("bar.sync 0; @%p1 ld.global.u32 %r3, [%rd1];"));
     let atomic = "mov.u32 %r2, 1; red.global.add.u32 [%rd1], %r2;";
     assert!(run_blocks(&source(atomic), 2, 32, &[0; 64]).is_ok(), "atomics of two blocks");
 }
@@ -388,6 +390,7 @@ fn what_is_not_known_is_refused_before_anything_runs() {
         ("mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 %r1, %r1, %r1, %r1;", "this shape is not known"),
         ("cp.async.bulk.wait_group 0;", "`.bulk` is not known on `cp`"),
         ("ld.global.v4.u64 {%rd6, %rd7, %rd8, %rd9}, [%rd1];", "an access is of 16 bytes at most"),
+        ("mov.b32 {}, %r1;", "a vector of this many parts does not fill a register"),
         ("setp.lo.s32 %p1, %r1, %r1;", "no comparison that this type knows"),
         ("mul.rn.ftz.bogus.f32 %f1, %f1, %f1;", "`.bogus` is not known on `mul`"),
     ] {

@@ -41,6 +41,7 @@ impl Clocks {
     }
 
     /// The present of one lane.
+    #[inline]
     pub fn now(&self, warp: usize, lane: usize) -> Stamp {
         Stamp { warp: warp as u32, lanes: 1 << lane, epoch: self.epochs[warp * LANES + lane] }
     }
@@ -92,6 +93,7 @@ impl Clocks {
     }
 
     /// Whether all that `earlier` may be is ordered before all that `now` may be.
+    #[inline]
     pub fn ordered(&self, earlier: Stamp, now: Stamp) -> bool {
         if earlier.warp != now.warp {
             return earlier.epoch <= self.between_warps[now.warp as usize * self.warps + earlier.warp as usize];
@@ -115,6 +117,7 @@ impl Clocks {
 }
 
 /// The lanes of a mask.
+#[inline]
 pub(super) fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
     let mut rest = mask;
     std::iter::from_fn(move || {

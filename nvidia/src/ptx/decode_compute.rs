@@ -139,6 +139,12 @@ impl<'a> Decoder<'a> {
         if each == Type::Pred {
             return self.logic(opcode, &[to.clone(), from.clone()]);
         }
+        for operand in [to, from] {
+            // Parts of at least eight bits each.
+            if matches!(operand, Operand::Vector(parts) if parts.is_empty() || each.bits() as usize / parts.len() < 8) {
+                return Err("a vector of this many parts does not fill a register".to_owned());
+            }
+        }
         let part = |count: usize| match each.bits() / count as u32 {
             64 => Type::B64,
             32 => Type::B32,

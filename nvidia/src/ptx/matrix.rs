@@ -6,8 +6,6 @@
 //! GPU's in the last bits. The layout of `wmma` is not defined either: here lane l holds the elements 8l to 8l + 7 of a row-major
 //! matrix; the fragments of f16, which have room for 16, hold them twice.
 
-use half::{bf16, f16};
-
 use super::block::Block;
 use super::clocks::lanes_of;
 use super::fault::{Problem, Trouble};
@@ -30,44 +28,33 @@ pub(super) fn multiply(warp: &mut Warp, product: &Product) -> Result<(), Box<Tro
         warp.check(register, !0)?;
     }
     let half = match product.element {
-        Element::F16 => |bits: u32| f16::from_bits(bits as u16).to_f32(),
-        _ => |bits: u32| bf16::from_bits(bits as u16).to_f32(),
+        Element::F16 => single_of_half,
+        _ => |bits: u32| f32::from_bits(bits << 16),
     };
-    let single = |warp: &Warp, register: Register, lane: usize| f32::from_bits(warp.narrow(register)[lane]);
     let (rows, columns, depth) = product.shape;
     let (mut a, mut b, mut d) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
-    for lane in 0..LANES {
-        let pair = |matrix: &mut Matrix,
-                    register: Register,
-                    index: usize,
-                    place: fn(usize, usize, usize) -> (usize, usize)| {
-            let bits = warp.narrow(register)[lane];
-            for (part, bits) in [bits, bits >> 16].into_iter().enumerate() {
-                let (row, column) = place(lane, index, part);
-                matrix[row][column] = half(bits);
+    let pairs = |matrix: &mut Matrix, registers: &[Register], place: fn(usize, usize, usize) -> (usize, usize)| {
+        // What follows in fragments of f16 of `wmma` is the same again.
+        for (index, &register) in registers.iter().take(EACH / 2).enumerate() {
+            for (lane, &bits) in warp.narrow(register).iter().enumerate() {
+                let (row, column) = place(lane, index, 0);
+                matrix[row][column] = half(bits & 0xffff);
+                let (row, column) = place(lane, index, 1);
+                matrix[row][column] = half(bits >> 16);
             }
-        };
-        let of_a = if product.opaque { opaque_pair } else { pair_of_a };
-        let of_b = if product.opaque { opaque_pair } else { pair_of_b };
-        let registers = |all: &'_ [Register]| all.len().min(EACH / 2);
-        for (index, &register) in product.a[..registers(&product.a)].iter().enumerate() {
-            pair(&mut a, register, index, of_a);
         }
-        for (index, &register) in product.b[..registers(&product.b)].iter().enumerate() {
-            pair(&mut b, register, index, of_b);
-        }
-        for (index, &register) in product.c.iter().enumerate() {
+    };
+    pairs(&mut a, &product.a, if product.opaque { opaque_pair } else { pair_of_a });
+    pairs(&mut b, &product.b, if product.opaque { opaque_pair } else { pair_of_b });
+    for (index, &register) in product.c.iter().enumerate() {
+        for (lane, &bits) in warp.narrow(register).iter().enumerate() {
             let (row, column) = of_accumulator(product.opaque, lane, index);
-            d[row][column] = single(warp, register, lane);
+            d[row][column] = f32::from_bits(bits);
         }
     }
-    for row in 0..rows {
-        for k in 0..depth {
-            let factor = a[row][k];
-            for column in 0..columns {
-                d[row][column] += factor * b[k][column];
-            }
-        }
+    match columns {
+        8 => accumulate::<8>(&a[..rows], &b[..depth], &mut d),
+        _ => accumulate::<16>(&a[..rows], &b[..depth], &mut d),
     }
     for (index, &register) in product.to.iter().enumerate() {
         let value = std::array::from_fn(|lane| {
@@ -78,6 +65,31 @@ pub(super) fn multiply(warp: &mut Warp, product: &Product) -> Result<(), Box<Tro
         warp.set_narrow(register, &value, !0);
     }
     Ok(())
+}
+
+/// Adds the product of A and B, of so many columns, to D.
+fn accumulate<const COLUMNS: usize>(a: &[[f32; SIDE]], b: &[[f32; SIDE]], d: &mut Matrix) {
+    for (d, a) in d.iter_mut().zip(a) {
+        for (&factor, b) in a.iter().zip(b) {
+            for column in 0..COLUMNS {
+                d[column] += factor * b[column];
+            }
+        }
+    }
+}
+
+/// An f16 of the low 16 bits as f32, without branches. Subnormals are what is above 2⁻¹⁴ of a number with that exponent, as processors
+/// take long for subnormal operands.
+fn single_of_half(bits: u32) -> f32 {
+    const LEAST: u32 = (127 - 14) << 23;
+    let magnitude = (bits & 0x7fff) << 13;
+    let subnormal = (f32::from_bits(LEAST | magnitude) - f32::from_bits(LEAST)).to_bits();
+    let magnitude = match bits & 0x7c00 {
+        0 => subnormal,
+        0x7c00 => magnitude | 0x7f80_0000,
+        _ => magnitude + ((127 - 15) << 23),
+    };
+    f32::from_bits(magnitude | (bits & 0x8000) << 16)
 }
 
 /// Row and column of A: of a lane's register, and of the low or high half.
@@ -296,5 +308,19 @@ impl Fragment {
     fn place(&self, piece: &Piece, index: usize) -> (usize, usize) {
         let along = piece.first + index;
         if self.column_major { (along, piece.line) } else { (piece.line, along) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::single_of_half;
+
+    #[test]
+    fn every_half_is_the_single_that_it_is() {
+        for bits in 0..=u16::MAX {
+            let expected = half::f16::from_bits(bits).to_f32();
+            let found = single_of_half(bits as u32);
+            assert!(found.to_bits() == expected.to_bits() || expected.is_nan() && found.is_nan(), "{bits:#x}");
+        }
     }
 }

@@ -22,8 +22,8 @@ pub struct Memory {
 struct Buffer {
     bytes: Vec<u8>,
     known: Vec<bool>,
-    /// Bytes per element of `granules`, which are as small as accesses ask for, like those of shared memory.
-    granule: usize,
+    /// Two to this is the size of a granule. They are as small as accesses ask for, like those of shared memory.
+    granule: u32,
     /// Empty until the launch accesses the buffer.
     granules: Vec<Granule>,
 }
@@ -97,7 +97,7 @@ impl Memory {
     pub(super) fn begin_launch(&mut self) {
         for buffer in &mut self.buffers {
             buffer.granules = Vec::new();
-            buffer.granule = 16;
+            buffer.granule = 4;
         }
     }
 
@@ -166,7 +166,7 @@ impl Memory {
             };
             return Err(Problem::OutOfBounds { space, address, length, bounds }.of(lane));
         }
-        if !address.is_multiple_of(alignment as u64) {
+        if address & (alignment as u64 - 1) != 0 {
             return Err(Problem::Misaligned { space, address, length }.of(lane));
         }
         Ok((buffer, start as usize))
@@ -196,13 +196,13 @@ impl Buffer {
         clocks: &Clocks,
     ) -> Result<(), Box<Trouble>> {
         if self.granules.is_empty() {
-            self.granules = vec![UNTOUCHED; self.bytes.len().div_ceil(self.granule)];
+            self.granules = vec![UNTOUCHED; self.bytes.len().div_ceil(1 << self.granule)];
         }
-        while !length.is_multiple_of(self.granule) || !start.is_multiple_of(self.granule) {
+        while (length | start) & ((1 << self.granule) - 1) != 0 {
             self.granules = self.granules.iter().flat_map(|&one| [one, one]).collect();
-            self.granule /= 2;
+            self.granule -= 1;
         }
-        for granule in &mut self.granules[start / self.granule..(start + length) / self.granule] {
+        for granule in &mut self.granules[start >> self.granule..(start + length) >> self.granule] {
             let found = granule.conflict(access, clocks);
             if let Some((what, earlier)) = found {
                 return Err(Problem::Race { space: Space::Global, address, what, earlier }.of(access.lane()));
@@ -221,31 +221,39 @@ impl Granule {
             return Some((if reads { "a write and a read" } else { "two writes" }, past.earlier()));
         }
         let past = self.read.filter(|_| !reads)?;
-        let ordered = !self.many_blocks
-            && past.block == access.block
-            && if self.many_warps {
-                clocks.knows_all_until(access.stamp.warp as usize, past.stamp.epoch)
-            } else {
-                clocks.ordered(past.stamp, access.stamp)
-            };
-        (!ordered).then(|| ("a read and a write", past.earlier()))
+        (!self.reads_ordered(past, access, clocks)).then(|| ("a read and a write", past.earlier()))
+    }
+
+    /// Whether all reads, of which `past` is the latest, are ordered before an access.
+    fn reads_ordered(&self, past: Past, access: Access, clocks: &Clocks) -> bool {
+        if self.many_blocks || past.block != access.block {
+            return false;
+        }
+        if self.many_warps {
+            clocks.knows_all_until(access.stamp.warp as usize, past.stamp.epoch)
+        } else {
+            clocks.ordered(past.stamp, access.stamp)
+        }
     }
 
     fn remember(&mut self, access: Access, clocks: &Clocks) {
         let now = Past { block: access.block, stamp: access.stamp, by: access.instruction };
-        match (access.kind, &mut self.read) {
+        match (access.kind, self.read) {
             (Kind::StrongRead, _) => {}
-            (Kind::Read, Some(past)) => {
-                let same_warp = past.block == now.block && past.stamp.warp == now.stamp.warp;
-                self.many_blocks |= past.block != now.block;
-                self.many_warps |= !same_warp;
-                let ordered = same_warp && past.ordered(access, clocks);
-                let lanes = if same_warp && !ordered { past.stamp.lanes } else { 0 } | now.stamp.lanes;
-                let epoch =
-                    if past.block == now.block { past.stamp.epoch.max(now.stamp.epoch) } else { now.stamp.epoch };
-                *past = Past { stamp: Stamp { lanes, epoch, ..now.stamp }, ..now };
+            // What is ordered before this read is ordered before all that this read is ordered before.
+            (Kind::Read, Some(past)) if self.reads_ordered(past, access, clocks) => {
+                *self = Granule { read: Some(now), many_warps: false, ..*self };
             }
-            (Kind::Read, none) => *none = Some(now),
+            (Kind::Read, Some(past)) => {
+                let same_block = past.block == now.block;
+                let same_warp = same_block && past.stamp.warp == now.stamp.warp;
+                self.many_blocks |= !same_block;
+                self.many_warps |= !same_warp;
+                let lanes = if same_warp { past.stamp.lanes } else { 0 } | now.stamp.lanes;
+                let epoch = if same_block { past.stamp.epoch.max(now.stamp.epoch) } else { now.stamp.epoch };
+                self.read = Some(Past { stamp: Stamp { lanes, epoch, ..now.stamp }, ..now });
+            }
+            (Kind::Read, None) => self.read = Some(now),
             _ => *self = Granule { written: Some(now), strong: access.kind == Kind::Strong, ..UNTOUCHED },
         }
     }

@@ -171,13 +171,13 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("expected a type such as `.b32`, found `{}`", self.peek())));
         };
         let name = self.next();
-        let mut count = Some(1);
+        let mut count = Some(1usize);
         while self.accept("[") {
             if self.accept("]") {
                 count = None;
             } else {
                 let size = self.size()?;
-                count = count.map(|count| count * size);
+                count = count.map(|count| count.saturating_mul(size));
                 self.expect("]")?;
             }
         }

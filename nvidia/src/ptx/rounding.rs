@@ -35,18 +35,16 @@ impl Rounding {
 
 /// `value + error`, of which `value` is the nearest f64, as an f64 that rounds to anything narrower as the exact sum does: of the two
 /// neighbours of an inexact sum, the one whose last bit is set (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums").
+#[inline]
 pub(super) fn sticky(value: f64, error: f64) -> f64 {
     let bits = value.to_bits();
-    if error == 0.0 || !value.is_finite() || bits & 1 == 1 {
-        value
-    } else if (error > 0.0) == (value > 0.0) {
-        f64::from_bits(bits + 1)
-    } else {
-        f64::from_bits(bits - 1)
-    }
+    let towards = if (error > 0.0) == (value > 0.0) { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
+    let exact = error == 0.0 || !value.is_finite() || bits & 1 == 1;
+    f64::from_bits(if exact { bits } else { towards })
 }
 
 /// The sum and what is lost in it, exactly (Knuth).
+#[inline]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let of_b = sum - a;
@@ -54,6 +52,7 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 /// To f32. A value that came from [`sticky`] is rounded as the exact one.
+#[inline]
 pub(super) fn to_single(value: f64, mode: Rounding) -> f32 {
     let near = value as f32;
     let wide = near as f64;
@@ -117,6 +116,7 @@ pub(super) fn add(a: f32, b: f32, mode: Rounding) -> f32 {
 }
 
 /// `a * b + c` in f32 with one rounding, in any mode.
+#[inline]
 pub(super) fn fma(a: f32, b: f32, c: f32, mode: Rounding) -> f32 {
     let (sum, error) = two_sum(a as f64 * b as f64, c as f64);
     to_single(sticky(sum, error), mode)

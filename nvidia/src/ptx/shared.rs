@@ -83,7 +83,8 @@ pub(super) struct Shared {
     bytes: Vec<u8>,
     known: Vec<bool>,
     warps: usize,
-    granule: usize,
+    /// The size of a granule is two to this.
+    granule: u32,
     granules: Vec<Granule>,
     /// `[granule * warps + warp]`.
     readers: Vec<Reader>,
@@ -91,8 +92,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(length: usize, warps: usize) -> Self {
-        let granule = 16;
-        let count = length.div_ceil(granule);
+        let granule = 4;
+        let count = length.div_ceil(1 << granule);
         Shared {
             bytes: vec![0; length],
             known: vec![false; length],
@@ -110,14 +111,14 @@ impl Shared {
         self.readers.fill(Reader::default());
     }
 
-    /// Where an access of an aligned length starts.
+    /// Where an access starts, whose length is a power of two and what it is aligned to.
     fn place(&self, address: u64, length: usize, lane: usize) -> Result<usize, Box<Trouble>> {
         let start = address.wrapping_sub(SHARED_WINDOW);
         if start.checked_add(length as u64).is_none_or(|end| end > self.bytes.len() as u64) {
             let bounds = format!("{} bytes at {SHARED_WINDOW:#x}", self.bytes.len());
             return Err(Problem::OutOfBounds { space: Space::Shared, address, length, bounds }.of(lane));
         }
-        if !start.is_multiple_of(length as u64) {
+        if start & (length as u64 - 1) != 0 {
             return Err(Problem::Misaligned { space: Space::Shared, address, length }.of(lane));
         }
         Ok(start as usize)
@@ -178,7 +179,7 @@ impl Shared {
         let start = self.place(address, length, access.lane())?;
         self.check(start, length, access, clocks)?;
         let thread = access.earlier().thread;
-        for granule in &mut self.granules[start / self.granule..(start + length) / self.granule] {
+        for granule in &mut self.granules[start >> self.granule..(start + length) >> self.granule] {
             granule.copy = Some((thread, access.instruction));
         }
         self.known[start..start + length].fill(true);
@@ -188,7 +189,7 @@ impl Shared {
     /// Makes a copy a write of the thread that waited for it.
     pub fn finish_copy(&mut self, address: u64, length: usize, access: Access) {
         let start = (address - SHARED_WINDOW) as usize;
-        for granule in &mut self.granules[start / self.granule..(start + length) / self.granule] {
+        for granule in &mut self.granules[start >> self.granule..(start + length) >> self.granule] {
             granule.copy = None;
             granule.written = access.stamp;
             granule.by = access.instruction;
@@ -198,10 +199,10 @@ impl Shared {
 
     /// Finds races with what came before, and remembers the access.
     fn check(&mut self, start: usize, length: usize, access: Access, clocks: &Clocks) -> Result<(), Box<Trouble>> {
-        if !length.is_multiple_of(self.granule) {
-            self.refine(length);
+        if length >> self.granule == 0 {
+            self.refine(length.trailing_zeros());
         }
-        let (first, last) = (start / self.granule, (start + length) / self.granule);
+        let (first, last) = (start >> self.granule, (start + length) >> self.granule);
         for (index, granule) in (first..).zip(&mut self.granules[first..last]) {
             let race = |what, earlier| {
                 let address = SHARED_WINDOW + start as u64;
@@ -246,8 +247,8 @@ impl Shared {
     }
 
     /// Splits granules, so that an access is of whole ones.
-    fn refine(&mut self, granule: usize) {
-        let parts = self.granule / granule;
+    fn refine(&mut self, granule: u32) {
+        let parts = 1 << (self.granule - granule);
         self.granules = self.granules.iter().flat_map(|&one| std::iter::repeat_n(one, parts)).collect();
         self.readers = self.readers.chunks(self.warps).flat_map(|one| one.repeat(parts)).collect();
         self.granule = granule;
