@@ -90,6 +90,9 @@ fn uninitialised() {
         ("st.global.u64 [%rd2], %rd9;", "%rd9"),
         // A copy of what is not there is no use of it, but the copy is not there either.
         ("mov.b32 %r4, %r3; add.u32 %r2, %r4, 1;", "%r4"),
+        // Nor is one that is packed of what is there and what is not, or the half that is not.
+        ("mov.b16 %h1, 7; mov.b32 %r4, {%h1, %h2}; add.u32 %r2, %r4, 1;", "%r4"),
+        ("mov.b16 %h1, 7; mov.b32 %r4, {%h1, %h2}; mov.b32 {%h3, %h4}, %r4; add.u16 %h5, %h3, %h4;", "%h4"),
         // Written by some lanes is not written by all.
         ("setp.lt.u32 %p1, %r1, 3; @%p1 mov.u32 %r2, 1; add.u32 %r3, %r2, 1;", "%r2"),
     ] {

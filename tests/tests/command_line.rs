@@ -543,3 +543,27 @@ fn emit_says_what_makes_no_sense() {
     );
     assert!(text("emit causal --target cpu --schedule cpu --dim 16").contains("; schedule cpu("));
 }
+
+#[test]
+fn check_runs_ptx_on_the_cpu() {
+    let golden = format!("check --golden {GOLDEN} --json --device ptx --dtype f16");
+    // All cases but one have no variant in this gallery, so that the check fails.
+    for (sm, device) in [("", "ptx for ampere"), (" --sm 90", "ptx for hopper")] {
+        let (code, out, err) = purview(&format!("{golden}{sm}"));
+        assert_eq!((code, err.as_str()), (FAILURE, ""));
+        let json: Json = serde_json::from_str(&out).unwrap();
+        assert_eq!((&json["device"], &json["golden_passed"]), (&json!(device), &json!(1)));
+        let cases = json["cases"].as_array().unwrap();
+        let case = cases.iter().find(|case| case["name"] == "causal").unwrap();
+        assert_eq!(case["passed"], true);
+        assert!(case["warp_instructions"].as_u64().unwrap() > 1000);
+        let read = &case["memory"]["ld.global"];
+        assert!(read["sectors"].as_u64().unwrap() >= read["ideal_sectors"].as_u64().unwrap());
+        assert!(read["ideal_sectors"].as_u64().unwrap() > 0 && read["wavefronts"] == 0);
+        let shared = &case["memory"]["ld.shared"];
+        assert!(shared["wavefronts"].as_u64().unwrap() >= shared["ideal_wavefronts"].as_u64().unwrap());
+        assert!(shared["ideal_wavefronts"].as_u64().unwrap() > 0 && shared["sectors"] == 0);
+    }
+    fails(&format!("check --golden {GOLDEN} --device cpu --sm 80"), USAGE, "error: --sm is for the device ptx");
+    fails("run causal --device ptx", USAGE, "error: invalid value 'ptx' for '--device <DEVICE>'");
+}

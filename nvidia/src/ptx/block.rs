@@ -123,8 +123,18 @@ impl Block<'_> {
             Operation::Move { from, to } => warp.copy(*from, *to, lanes),
             Operation::Pack { from, bits, to } => {
                 let mut value = [0u64; LANES];
+                let (mut whole, mut pieces) = (!0, [0; 4]);
                 for (index, &part) in from.iter().enumerate() {
-                    warp.check(part, lanes)?;
+                    if *bits < 16 {
+                        warp.check(part, lanes)?;
+                    }
+                    let written = warp.written[part.row as usize];
+                    whole &= written;
+                    pieces
+                        .iter_mut()
+                        .skip(index * *bits as usize / 16)
+                        .take(*bits as usize / 16)
+                        .for_each(|piece| *piece = written);
                     let part = warp.wide(part);
                     let mask = if *bits == 64 { !0 } else { (1u64 << bits) - 1 };
                     for lane in 0..LANES {
@@ -132,14 +142,20 @@ impl Block<'_> {
                     }
                 }
                 warp.set_wide(*to, &value, lanes);
+                warp.set_pieces(*to, whole, pieces, lanes);
             }
             Operation::Unpack { from, bits, to } => {
-                warp.check(*from, lanes)?;
+                if *bits < 16 {
+                    warp.check(*from, lanes)?;
+                }
                 let value = warp.wide(*from);
                 let mask = if *bits == 64 { !0 } else { (1u64 << bits) - 1 };
                 for (index, part) in to.iter().enumerate() {
                     if let Some(part) = part {
+                        let pieces = index * *bits as usize / 16..((index + 1) * *bits as usize).div_ceil(16);
+                        let written = pieces.fold(!0, |written, piece| written & warp.piece_written(*from, piece));
                         warp.set_wide(*part, &value.map(|value| value >> (*bits as usize * index) & mask), lanes);
+                        warp.set_pieces(*part, written, [0; 4], lanes);
                     }
                 }
             }
@@ -201,7 +217,7 @@ impl Block<'_> {
             }
             Operation::Fence => {}
             Operation::Branch { target } => {
-                warp.branch(lanes, *target);
+                warp.branch(lanes, *target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
             Operation::BranchIndexed { index, targets } => {
@@ -211,7 +227,7 @@ impl Block<'_> {
                     let reason = format!("branch {index} of {}", targets.len());
                     return Err(Problem::Operand { reason }.of(lanes.trailing_zeros() as usize));
                 };
-                warp.branch(lanes, target);
+                warp.branch(lanes, target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
             Operation::Return => {

@@ -31,6 +31,9 @@ pub(super) fn function(opcode: &mut Opcode, each: Type) -> Option<Function> {
         "mul" | "mad" => product(opcode, each),
         "div" => for_integers!(each, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
         "rem" => for_integers!(each, |a, b| if b == 0 { !0 } else { a.wrapping_rem(b) }),
+        // Only for this type, and `.s16x2`, which is not understood.
+        "min" if each == Type::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.min(b).max(0))),
+        "max" if each == Type::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.max(b).max(0))),
         "min" => for_integers!(each, |a, b| a.min(b)),
         "max" => for_integers!(each, |a, b| a.max(b)),
         "abs" => match each {

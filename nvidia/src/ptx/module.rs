@@ -19,6 +19,8 @@ pub struct Module {
     /// The initialised arrays of the module.
     pub(super) constant: Vec<u8>,
     pub(super) instructions: Vec<Instruction>,
+    /// For each instruction, where lanes that it sends two ways meet again.
+    pub(super) meets: Vec<u32>,
     pub(super) opcodes: Vec<String>,
     pub(super) registers: RegisterFile,
 }

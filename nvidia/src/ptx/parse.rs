@@ -108,6 +108,7 @@ impl<'a> Parser<'a> {
             static_shared: decoder.shared,
             local: decoder.local,
             constant: decoder.constant,
+            meets: super::meet::meets(&decoder.instructions),
             instructions: decoder.instructions,
             opcodes: decoder.opcodes,
             registers: decoder.registers.file,

@@ -1,7 +1,7 @@
 //! A warp: its registers, and which of its lanes are where.
 //!
-//! Lanes that are at different instructions take turns, the ones that are furthest behind first, until they meet. Structured control
-//! flow, as compilers emit it, meets again where it should.
+//! Lanes that a branch sends two ways go one after the other, each until where all ways lead to ([`meets`](super::meet::meets)), and on
+//! from there together.
 
 use super::clocks::lanes_of;
 use super::copies::Copies;
@@ -15,6 +15,8 @@ use super::module::{Module, Special};
 struct Group {
     at: u32,
     lanes: u32,
+    /// Where others, or nobody, go on for them.
+    until: u32,
 }
 
 /// What a block has to know to fill in its warps' special registers.
@@ -46,9 +48,12 @@ pub(super) struct Warp {
     pub rows: Vec<Narrow>,
     /// The lanes of each row that have been written.
     pub written: Vec<u32>,
+    /// Of lanes of a row that are not written as a whole: which of its pieces of 16 bits are. Compilers pack a half that matters with
+    /// one that does not.
+    pieces: Vec<[u32; 4]>,
     pub predicates: Vec<u32>,
     pub predicates_written: Vec<u32>,
-    /// Farthest behind last.
+    /// The running one last. Below it are those that wait: lanes that go another way, and all together where ways meet.
     groups: Vec<Group>,
     /// Lanes that have a thread.
     pub threads: u32,
@@ -71,9 +76,10 @@ impl Warp {
             index,
             rows: vec![[0; LANES]; file.names.len()],
             written: vec![0; file.names.len()],
+            pieces: vec![[0; 4]; file.names.len()],
             predicates: vec![0; file.predicates.len()],
             predicates_written: vec![0; file.predicates.len()],
-            groups: vec![Group { at: 0, lanes: threads }],
+            groups: vec![Group { at: 0, lanes: threads, until: u32::MAX }],
             threads,
             copies: Copies::default(),
             local: vec![0; module.local * LANES],
@@ -105,44 +111,42 @@ impl Warp {
     pub fn advance(&mut self) {
         let Some(group) = self.groups.last_mut() else { return };
         group.at += 1;
-        if self.groups.len() > 1 {
-            self.settle();
-        }
+        self.settle();
     }
 
-    /// Sends some lanes of the group that has just run elsewhere, and the others on.
-    pub fn branch(&mut self, lanes: u32, target: u32) {
+    /// Sends some lanes of the group that has just run elsewhere, and the others on, until they meet.
+    pub fn branch(&mut self, lanes: u32, target: u32, meet: u32) {
         let Some(group) = self.groups.last_mut() else { return };
-        let others = Group { at: group.at + 1, lanes: group.lanes & !lanes };
-        *group = Group { at: target, lanes };
-        if others.lanes != 0 {
-            self.groups.push(others);
+        let (next, others, until) = (group.at + 1, group.lanes & !lanes, group.until);
+        if others == 0 {
+            group.at = target;
+        } else {
+            group.at = meet;
+            // What waits below goes on for these too, as at each turn of a loop that lanes leave one by one.
+            if meet == until {
+                self.groups.pop();
+            }
+            let ways = [Group { at: next, lanes: others, until: meet }, Group { at: target, lanes, until: meet }];
+            self.groups.extend(ways.into_iter().filter(|way| way.at != meet));
         }
-        if self.groups.len() > 1 {
-            self.settle();
-        }
+        self.settle();
     }
 
     /// Ends some lanes of the group that has just run.
     pub fn end(&mut self, lanes: u32) {
-        if let Some(group) = self.groups.last_mut() {
-            group.lanes &= !lanes;
-            if group.lanes == 0 {
-                self.groups.pop();
-            } else {
-                self.advance();
-            }
+        let rest = self.groups.last().map_or(0, |group| group.lanes & !lanes);
+        self.groups.iter_mut().for_each(|group| group.lanes &= !lanes);
+        if rest != 0 {
+            return self.advance();
         }
+        self.settle();
     }
 
-    /// Puts the groups in order again, and joins those that have met.
+    /// Ends groups that are where others go on for them, or have no lanes.
     fn settle(&mut self) {
-        self.groups.sort_unstable_by_key(|group| std::cmp::Reverse(group.at));
-        self.groups.dedup_by(|from, into| {
-            let met = from.at == into.at;
-            into.lanes |= if met { from.lanes } else { 0 };
-            met
-        });
+        while self.groups.last().is_some_and(|group| group.at == group.until || group.lanes == 0) {
+            self.groups.pop();
+        }
     }
 
     /// The lanes of a group that an instruction is for.
@@ -235,7 +239,21 @@ impl Warp {
             let value = *self.narrow(from);
             self.set_narrow(to, &value, lanes);
         }
-        self.written[to.row as usize] &= !lanes | written;
+        self.set_pieces(to, written, self.pieces[from.row as usize], lanes);
+    }
+
+    /// The lanes in which a piece of 16 bits of a register is written.
+    pub fn piece_written(&self, register: Register, piece: usize) -> u32 {
+        self.written[register.row as usize] | self.pieces[register.row as usize].get(piece).copied().unwrap_or_default()
+    }
+
+    /// Says of a register that has just been written in which lanes its value is, and in which only pieces of it.
+    pub fn set_pieces(&mut self, register: Register, whole: u32, pieces: [u32; 4], lanes: u32) {
+        let row = register.row as usize;
+        self.written[row] &= !lanes | whole;
+        for (piece, written) in self.pieces[row].iter_mut().zip(pieces) {
+            *piece = *piece & !lanes | written & lanes;
+        }
     }
 }
 
