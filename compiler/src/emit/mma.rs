@@ -217,14 +217,15 @@ fn visited<R: Size>(
     Visited { first, class }
 }
 
-/// The place of a tile: the positions of a lane's rows, past the last row the last, its queries' first and last, and no key.
+/// The place of a tile: the positions of a lane's rows, its queries' first and last, and no key. Rows past the last have positions past
+/// the last, so that all are known from one: nothing is stored for them, and captured tensors are not read outside.
 #[cube]
 fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule) -> Place<R> {
     let mut query = Vector::<i32, R>::empty();
     let mut heads = Vector::<i32, R>::new(rows.head as i32);
     #[unroll]
     for at in 0..comptime![schedule.rows()] {
-        let row = min(rows.first + row_of(at, schedule), rows.total - 1);
+        let row = rows.first + row_of(at, schedule);
         if comptime![schedule.pack_gqa] {
             query.insert(at, extent.query_offset + (row % extent.queries) as i32);
             heads.insert(at, (rows.head + row / extent.queries) as i32);

@@ -6,7 +6,7 @@ use super::expression::Place;
 use super::mma_memory::{Memory, swizzle};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden};
-use super::tensor_core::{EVEN, Four, Half, LEFT, ODD, RIGHT, exp2, load_matrices, multiply, pack};
+use super::tensor_core::{Four, Half, exp2, load_matrices, multiply, pack};
 use crate::analysis::separable::Separable;
 use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
@@ -125,8 +125,8 @@ impl<R: Size> WarpTile<R> {
         let memory = comptime![schedule.memory(&code.operands())];
         let columns = comptime![schedule.keys / 8];
         let first_row = UNIT_POS as usize / MmaSchedule::WARP * comptime![schedule.fragments * MATRIX];
-        let queries = addresses(stage.address, first_row, comptime![memory.query]);
-        let keys = addresses(stage.address, 0usize.runtime(), comptime![memory.key]);
+        let queries = addresses(stage.address, first_row, true, comptime![memory.query]);
+        let keys = addresses(stage.address, 0usize.runtime(), false, comptime![memory.key]);
         #[unroll]
         for at in 0..comptime![schedule.fragments * columns] {
             self.scores[at].store(Vector::new(0.0));
@@ -151,9 +151,8 @@ impl<R: Size> WarpTile<R> {
                     #[unroll]
                     for fragment in 0..comptime![schedule.fragments] {
                         let score = &self.scores[comptime![fragment * columns + 2 * pair + upper]];
-                        // Of the matrices of keys, the second has the lower rows, which are the second B's columns.
-                        let (places, element) = comptime![(if upper == 1 { ODD } else { EVEN }, code.element())];
-                        score.store(multiply(left[fragment], right, score.read(), places, element));
+                        let (upper, element) = comptime![(upper == 1, code.element())];
+                        score.store(multiply(left[fragment], right, score.read(), upper, element));
                     }
                 }
             }
@@ -288,11 +287,7 @@ impl<R: Size> WarpTile<R> {
                     let four = self.scores[comptime![row / 2 * columns + column]].read();
                     scores.insert(row, four.extract(comptime![row % 2 * 2 + next]) * factor);
                 }
-                let mut known = key;
-                if comptime![!code.full] {
-                    known = min(key, keys.last);
-                }
-                let here = place.of_key(offset + known as i32);
+                let here = place.of_key(offset + key as i32);
                 let key_loop = comptime![code.key_loop.clone()];
                 let softmax = comptime![code.softmax()];
                 let mut mapped = apply::<R>(scores, &here, parameters, key_loop, softmax, comptime![code.full]);
@@ -331,7 +326,7 @@ impl<R: Size> WarpTile<R> {
         let memory = comptime![schedule.memory(&code.operands())];
         let keys = comptime![schedule.keys / 8];
         let columns = comptime![memory.value.chunks];
-        let values = addresses(stage.address, 0usize.runtime(), comptime![memory.value]);
+        let values = addresses(stage.address, 0usize.runtime(), true, comptime![memory.value]);
         #[unroll]
         for step in 0..comptime![keys / 2] {
             let mut left = Sequence::<Vector<u32, Four>>::new();
@@ -350,8 +345,8 @@ impl<R: Size> WarpTile<R> {
                     #[unroll]
                     for fragment in 0..comptime![schedule.fragments] {
                         let sum = &self.output[comptime![fragment * columns + 2 * pair + upper]];
-                        let (places, element) = comptime![(if upper == 1 { RIGHT } else { LEFT }, code.element())];
-                        sum.store(multiply(left[fragment], right, sum.read(), places, element));
+                        let (upper, element) = comptime![(upper == 1, code.element())];
+                        sum.store(multiply(left[fragment], right, sum.read(), upper, element));
                     }
                 }
             }
@@ -368,14 +363,21 @@ fn rows_of<R: Size>(rows: Vector<f32, R>, #[comptime] fragment: usize) -> Vector
     four
 }
 
-/// Where a lane's row of the four 8×8 matrices that make a 16×16 one is, the second of which has the lower rows of the left half: for
-/// each pair of chunks that the [swizzle](swizzle()) tells apart, the address of its chunk of the matrix in row `first_row`, if the tile were
-/// the first. Tiles with as many chunks have the same.
+/// Where a lane's row of the four 8×8 matrices that make a 16×16 one is: for each pair of chunks that the [swizzle](swizzle()) tells
+/// apart, the address of its chunk of the matrix in row `first_row`, if the tile were the first.
+///
+/// The second matrix has the lower rows of the left half if `down`, the upper rows of the right half if not. An A, as queries are, and two B
+/// that are stored by rows, as values are, go down; two B that are stored by columns, as keys are, do not: the instruction wants the two
+/// matrices of a B in neighbouring registers.
 #[cube]
-fn addresses(address: u32, first_row: usize, #[comptime] tile: MmaTile) -> Sequence<u32> {
+fn addresses(address: u32, first_row: usize, #[comptime] down: bool, #[comptime] tile: MmaTile) -> Sequence<u32> {
     let lane = UNIT_POS as usize % MmaSchedule::WARP;
-    let row = first_row + lane % 16;
-    let right = lane / 16;
+    let mut row = first_row + lane % 16;
+    let mut right = lane / 16;
+    if comptime![!down] {
+        row = first_row + lane % 8 + lane / 16 * 8;
+        right = lane / 8 % 2;
+    }
     let mut found = Sequence::new();
     #[unroll]
     for pattern in 0..comptime![patterns(tile)] {

@@ -145,9 +145,9 @@ impl ToLLVMDialect for InstructionOp {
                 let word = llvm.word();
                 Some(llvm.four(&name, word, vec![address]))
             }
-            Instruction::Multiply { element, b } => {
+            Instruction::Multiply { element, upper } => {
                 let mut registers = llvm.lanes(operands[0], 0..4);
-                registers.extend(llvm.lanes(operands[1], b.map(i32::from)));
+                registers.extend(llvm.lanes(operands[1], if upper { 2..4 } else { 0..2 }));
                 let name = match element {
                     Half::F16 => {
                         let pair = llvm.pair(element);

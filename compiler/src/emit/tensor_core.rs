@@ -32,12 +32,12 @@ pub(super) enum Instruction {
         /// Whether the matrices are transposed.
         transposed: bool,
     },
-    /// `[16, 16] × [16, 8]`, `mma.m16n8k16`: an A, four matrices that two make a B of, a C.
+    /// `[16, 16] × [16, 8]`, `mma.m16n8k16`: an A, two B side by side, a C.
     Multiply {
         /// The type of A and B.
         element: Half,
-        /// Which two.
-        b: [u8; 2],
+        /// Whether B is the second.
+        upper: bool,
     },
     /// Two C, rounded to an A.
     Pack {
@@ -149,23 +149,23 @@ fn cuda_load_matrices(address: u32, #[comptime] offset: u32, #[comptime] transpo
     matrices
 }
 
-/// C + A × B, where B is two of the matrices in `b`: those at `places`.
+/// C + A × B, with B the first or the second (`upper`) of the two in `b`.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
 pub fn multiply(
     a: Vector<u32, Four>,
     b: Vector<u32, Four>,
     c: Vector<f32, Four>,
-    #[comptime] places: [u8; 2],
+    #[comptime] upper: bool,
     #[comptime] element: Half,
 ) -> Vector<f32, Four> {
     intrinsic!(|scope| {
         if is_nvptx(scope) {
             let operands = vec![a.read_value(scope), b.read_value(scope), c.read_value(scope)];
             let four = Vector::<f32, Four>::__expand_as_type(scope);
-            value(scope, Instruction::Multiply { element, b: places }, operands, four).into()
+            value(scope, Instruction::Multiply { element, upper }, operands, four).into()
         } else {
-            cuda_multiply::expand(scope, a, b, c, places, element.ptx())
+            cuda_multiply::expand(scope, a, b, c, upper, element.ptx())
         }
     })
 }
@@ -175,14 +175,15 @@ fn cuda_multiply(
     a: Vector<u32, Four>,
     b: Vector<u32, Four>,
     c: Vector<f32, Four>,
-    #[comptime] places: [u8; 2],
+    #[comptime] upper: bool,
     #[comptime] element: &str,
 ) -> Vector<f32, Four> {
+    let first = comptime![if upper { 2usize } else { 0 }];
     let sums: Vector<f32, Four>;
     gpu_asm!(
         "mma.sync.aligned.m16n8k16.row.col.f32.{element}.{element}.f32 {sums}, {a}, {{{b0}, {b1}}}, {c};",
         element = const element, sums = out(_) sums, a = in(_) a,
-        b0 = in(_) b.extract(comptime![places[0] as usize]), b1 = in(_) b.extract(comptime![places[1] as usize]), c = in(_) c, options(nomem),
+        b0 = in(_) b.extract(first), b1 = in(_) b.extract(comptime![first + 1]), c = in(_) c, options(nomem),
     );
     sums
 }
@@ -293,8 +294,8 @@ impl Instruction {
     #[cfg(any(feature = "emit", feature = "cuda"))]
     pub(super) fn named(name: &str) -> Option<Instruction> {
         let halves = [Half::F16, Half::Bf16];
-        let pairs = [LEFT, RIGHT, EVEN, ODD];
-        let products = halves.iter().flat_map(|&element| pairs.map(|b| Instruction::Multiply { element, b }));
+        let products =
+            halves.iter().flat_map(|&element| [false, true].map(|upper| Instruction::Multiply { element, upper }));
         let others = [
             Instruction::SharedAddress,
             Instruction::LoadMatrices { transposed: false },
@@ -313,15 +314,6 @@ impl Instruction {
         matches!(self, Instruction::SharedAddress | Instruction::Multiply { .. } | Instruction::Pack { .. })
     }
 }
-
-/// The first two of four matrices.
-pub const LEFT: [u8; 2] = [0, 1];
-/// The last two.
-pub const RIGHT: [u8; 2] = [2, 3];
-/// The first and the third.
-pub const EVEN: [u8; 2] = [0, 2];
-/// The second and the fourth.
-pub const ODD: [u8; 2] = [1, 3];
 
 /// 2 to the x, as `ex2.approx` has it: what is below 2⁻¹²⁶ is 0.
 #[cube]
