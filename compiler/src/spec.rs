@@ -3,7 +3,7 @@
 //! `#[attention]` expands to code that builds a [`Spec`] through [`crate::lang`]; [`crate::lower`] turns it into a tile
 //! program, and [`crate::interpret`] evaluates it as it stands.
 
-use crate::expr::{Expr, Type};
+use crate::expr::{BinaryOp, Expr, Type};
 use std::fmt;
 
 /// The most nodes a push's or a sink's expression may have, after its `let`s are expanded.
@@ -176,6 +176,23 @@ pub enum Accumulator {
     Sum,
     /// Σ s·v / Σ s, and zero where Σ s is zero.
     Mean,
+}
+
+impl Spec {
+    /// Whether its scores take much code for each pair of a query and a key: remainders, or elements of captured tensors that are
+    /// the pair's own.
+    pub fn is_intricate(&self) -> bool {
+        let of_pairs = |expr: &Expr| match expr {
+            Expr::Binary(BinaryOp::Rem, a, b) => {
+                [a, b].iter().any(|of| of.mentions(&Expr::Query) || of.mentions(&Expr::Key))
+            }
+            Expr::Load { index, .. } => {
+                [Expr::Query, Expr::Key].iter().all(|position| index.iter().any(|of| of.mentions(position)))
+            }
+            _ => false,
+        };
+        self.loops.iter().any(|key_loop| key_loop.push.any(&mut |expr| of_pairs(expr)))
+    }
 }
 
 impl Accumulator {

@@ -180,7 +180,7 @@ impl Case {
 
 /// The schedule for both sides.
 fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let demand = Demand { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true };
+    let demand = Demand { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true, intricate: false };
     let chosen = match schedule::choose(device, demand).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),

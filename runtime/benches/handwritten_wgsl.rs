@@ -263,8 +263,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let mut rows = Vec::new();
     for case in cases {
-        let chosen = schedule::choose(&device, Demand { operands: case.shape().operands(), bounded: true })
-            .map_err(|error| error.to_string())?;
+        let chosen =
+            schedule::choose(&device, Demand { operands: case.shape().operands(), bounded: true, intricate: false })
+                .map_err(|error| error.to_string())?;
         if chosen != Schedule::Cube(BY_HAND) {
             return Err(format!(
                 "purview chose `{chosen}` for this device, and by hand there is only `{}`",

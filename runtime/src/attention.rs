@@ -282,7 +282,7 @@ impl AnyAttention {
 
     /// What of it decides of its schedule, for operands of such a type and head dims.
     pub(crate) fn demand(&self, operands: Operands) -> Demand {
-        Demand { operands, bounded: self.spec.accumulator.is_bounded() }
+        Demand { operands, bounded: self.spec.accumulator.is_bounded(), intricate: self.spec.is_intricate() }
     }
 
     /// Validates, compiles where it must, and launches.

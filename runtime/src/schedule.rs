@@ -91,6 +91,10 @@ pub struct Demand {
     /// Whether no weight is greater than 1, as with a softmax: products may then be by matrices of the operands' type, to which
     /// weights are rounded.
     pub bounded: bool,
+    /// Whether scores take much code, and so many registers: [`Spec::is_intricate`].
+    ///
+    /// [`Spec::is_intricate`]: purview_compiler::spec::Spec::is_intricate
+    pub intricate: bool,
 }
 
 /// The schedule for `device` and such an attention.
@@ -111,8 +115,7 @@ pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, demand: D
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    let mma = mma_for(operands);
-    if misfit_of_mma(properties, planes, demand, mma).is_none() {
+    if let Some(mma) = mma_schedules(demand).find(|mma| misfit_of_mma(properties, planes, demand, *mma).is_none()) {
         return Ok(Schedule::Mma(mma));
     }
     let candidates: Vec<CubeSchedule> = matrices(properties, planes, operands)
@@ -198,7 +201,7 @@ fn most_outputs(planes: DevicePlanes) -> usize {
 
 /// Why a device can't run `cube` for such an attention; `None` where it can.
 fn misfit(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand, cube: CubeSchedule) -> Option<String> {
-    let Demand { operands, bounded } = demand;
+    let Demand { operands, bounded, .. } = demand;
     let hardware = &properties.hardware;
     let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
     let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
@@ -249,7 +252,7 @@ fn misfit_of_mma(
     demand: Demand,
     mma: MmaSchedule,
 ) -> Option<String> {
-    let Demand { operands, bounded } = demand;
+    let Demand { operands, bounded, .. } = demand;
     let hardware = &properties.hardware;
     let element = match operands.element {
         Element::F32 => return Some("tensor cores multiply f16 and bf16, not f32".into()),
@@ -279,14 +282,51 @@ fn misfit_of_mma(
     (units > most).then(|| format!("it needs {units} units, the device has {most}"))
 }
 
-/// The `mma` schedule for such operands.
-fn mma_for(operands: &Operands) -> MmaSchedule {
-    let (warps, fragments, keys) = match operands.qk_dim.max(operands.v_dim) {
-        0..=64 => (4, 2, 64),
-        65..=128 => (4, 2, 32),
-        _ => (8, 1, 64),
-    };
-    MmaSchedule { warps, fragments, keys, pack_gqa: false }
+/// Sizes of the `mma` schedule, for head dims up to some.
+struct MmaSizes {
+    /// The largest head dim, of keys or of values, that they are for.
+    dim: usize,
+    /// Whether they are for scores that take much code.
+    intricate: bool,
+    warps: usize,
+    fragments: usize,
+    keys: usize,
+}
+
+/// The sizes of the `mma` schedule, the first that fit being taken. What they are held against is that nothing spills: a thread has 255
+/// registers, of which `fragments * v_dim / 2` are the output and `fragments * keys / 2` scores. The same sizes do for compute
+/// capability 8.0 and 9.0, which differ in shared memory only (163 and 227 KiB a block), and fit what 8.6 and 8.9 have (99 KiB) where the last
+/// row is taken for large head dims.
+///
+/// Two fragments of 16 rows a warp let what is read of keys and values serve twice: with one, reading them takes as long as multiplying
+/// them (a quarter of a multiprocessor multiplies 16×8×16 in 8 cycles, and reads the two B of two products, 512 bytes, in 4 that all
+/// quarters share).
+const MMA_SIZES: [MmaSizes; 8] = {
+    const fn sizes(dim: usize, intricate: bool, (warps, fragments, keys): (usize, usize, usize)) -> MmaSizes {
+        MmaSizes { dim, intricate, warps, fragments, keys }
+    }
+    [
+        // 32 outputs at most: room for as many scores as FlashAttention-2 has at 64.
+        sizes(32, false, (4, 2, 64)),
+        sizes(32, true, (4, 2, 48)),
+        // 64 outputs and 64 scores. 96 keys spill in some variants, 128 in all.
+        sizes(64, false, (4, 2, 64)),
+        sizes(64, true, (4, 2, 48)),
+        // 128 outputs and 32 scores, FlashAttention-2's 128 × 32. 48 keys spill in most variants.
+        sizes(128, false, (4, 2, 32)),
+        sizes(128, true, (4, 2, 16)),
+        // 128 outputs again, of one fragment: two would be 256. Twice the warps keep the tile at 128 rows.
+        sizes(256, false, (8, 1, 64)),
+        sizes(256, true, (8, 1, 32)),
+    ]
+};
+
+/// The `mma` schedules for such an attention, the best first.
+fn mma_schedules(demand: Demand) -> impl Iterator<Item = MmaSchedule> {
+    let dim = demand.operands.qk_dim.max(demand.operands.v_dim);
+    // Sizes for much code are smaller, and serve as well where shared memory is short.
+    let sizes = MMA_SIZES.iter().filter(move |sizes| dim <= sizes.dim && (sizes.intricate || !demand.intricate));
+    sizes.map(|&MmaSizes { warps, fragments, keys, .. }| MmaSchedule { warps, fragments, keys, pack_gqa: false })
 }
 
 /// The `cpu` schedule for a core with `registers`.

@@ -14,10 +14,12 @@ pub struct Separable {
     pub factor: Expr,
     /// The same for the whole tile, a float.
     pub rate: Expr,
-    /// An integer that grows by `step` from key to key.
+    /// An integer that grows by `key_step` from key to key, and by `query_step` from query to query.
     pub distance: Expr,
-    /// By how much.
-    pub step: i32,
+    /// How much it grows from key to key.
+    pub key_step: i32,
+    /// How much it grows from query to query.
+    pub query_step: i32,
     /// The same for the whole tile, a float.
     pub rest: Expr,
 }
@@ -28,17 +30,17 @@ impl Separable {
         let terms = Terms::of(map)?;
         let (rate, distance) = terms.distance?;
         let form = Affine::of(&distance)?;
-        let mut step = 0;
+        let (mut key_step, mut query_step) = (0, 0);
         for (atom, coefficient) in &form.terms {
             match atom {
-                Expr::Key => step = i32::try_from(*coefficient).ok()?,
-                Expr::Query => {}
+                Expr::Key => key_step = i32::try_from(*coefficient).ok()?,
+                Expr::Query => query_step = i32::try_from(*coefficient).ok()?,
                 other if uniform(other) => {}
                 _ => return None,
             }
         }
         let rest = terms.rest.unwrap_or_else(|| Expr::float(0.0));
-        Some(Separable { factor: terms.score?, rate, distance, step, rest })
+        Some(Separable { factor: terms.score?, rate, distance, key_step, query_step, rest })
     }
 
     /// What is added to `factor * s`.
@@ -133,7 +135,7 @@ mod tests {
         let slope = Expr::Load { tensor: 0, index: vec![Expr::Head] };
         let bias = Expr::binary(BinaryOp::Mul, slope, Expr::unary(UnaryOp::ToFloat, distance()));
         let found = Separable::of(&biased(bias)).unwrap();
-        assert_eq!((found.distance, found.step), (distance(), -1));
+        assert_eq!((found.distance, found.key_step, found.query_step), (distance(), -1, 1));
         assert!([found.factor, found.rate, found.rest].iter().all(uniform));
     }
 

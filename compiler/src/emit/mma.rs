@@ -24,7 +24,7 @@ use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
 use super::mma_memory::Memory;
-use super::mma_tile::{TileCode, WarpTile};
+use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::softmax::{EMPTY, log_sum_exp};
 use super::tensor_core::{commit_copies, exp2, wait_for_copies};
 use crate::ir::{Accumulator, KeyLoop};
@@ -123,6 +123,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                 if comptime![!full || occurs(&key_loop, true)] {
                     let code =
                         comptime![TileCode { program: program.clone(), key_loop: key_loop.clone(), schedule, full }];
+                    let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
                     while next.read() < pair.len && has_code(next.read(), next_class.read(), pair.len, size, full) {
                         let first = next.read();
                         let keys = Keys { key_base, value_base, first, last: pair.len - 1 };
@@ -154,7 +155,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                             stage.copy_keys::<V>(&pair.key, key_base, next.read(), pair.len, operands, schedule);
                         }
                         commit_copies();
-                        tile.weigh(parameters, &place, keys, pair.offset, factor, comptime![code.clone()]);
+                        tile.weigh(parameters, &place, keys, pair.offset, factors, comptime![code.clone()]);
                         tile.accumulate::<E>(&stage, comptime![code.clone()]);
                     }
                 }

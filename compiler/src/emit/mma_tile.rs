@@ -6,7 +6,7 @@ use super::expression::Place;
 use super::mma_memory::{Memory, swizzle};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden};
-use super::tensor_core::{Four, Half, exp2, load_matrices, multiply, pack};
+use super::tensor_core::{Four, Half, computed_here, exp2, load_matrices, multiply, pack};
 use crate::analysis::separable::Separable;
 use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
@@ -87,6 +87,35 @@ impl Scores {
     }
 }
 
+/// What scores are multiplied with, the same for all tiles of a loop.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Factors {
+    /// The factor that the queries have in the program.
+    pub scores: f32,
+    /// The factor of a [`Separable`] as well.
+    pub separable: f32,
+    /// Its rate.
+    pub rate: f32,
+}
+
+#[cube]
+impl Factors {
+    /// Those of a loop at the tile `place`, of queries whose factor is `scores`.
+    pub fn new<R: Size>(parameters: &Parameters, place: &Place<R>, scores: f32, #[comptime] code: TileCode) -> Factors {
+        let mut separable = 1.0f32;
+        let mut rate = 0.0f32;
+        let found = comptime![code.scores().separable().cloned()];
+        if comptime![found.is_some()] {
+            let zero = Vector::<f32, R>::new(0.0);
+            let (factor, of_distance) = comptime![found.map(|found| (found.factor, found.rate)).unwrap()];
+            separable = parameters.float::<R>(place, zero, factor).extract(0usize) * scores;
+            rate = parameters.float::<R>(place, zero, of_distance).extract(0usize);
+        }
+        Factors { scores, separable, rate }
+    }
+}
+
 /// What the lanes of a warp have of its rows: of each fragment, rows g and g + 8, as [`tensor_core`](super::tensor_core) says.
 #[derive(CubeType)]
 pub struct WarpTile<R: Size> {
@@ -125,8 +154,8 @@ impl<R: Size> WarpTile<R> {
         let memory = comptime![schedule.memory(&code.operands())];
         let columns = comptime![schedule.keys / 8];
         let first_row = UNIT_POS as usize / MmaSchedule::WARP * comptime![schedule.fragments * MATRIX];
-        let queries = addresses(stage.address, first_row, true, comptime![memory.query]);
-        let keys = addresses(stage.address, 0usize.runtime(), false, comptime![memory.key]);
+        let queries = address_of(stage.address, first_row, true, comptime![memory.query]);
+        let keys = address_of(stage.address, 0usize.runtime(), false, comptime![memory.key]);
         #[unroll]
         for at in 0..comptime![schedule.fragments * columns] {
             self.scores[at].store(Vector::new(0.0));
@@ -136,16 +165,13 @@ impl<R: Size> WarpTile<R> {
             let mut left = Sequence::<Vector<u32, Four>>::new();
             #[unroll]
             for fragment in 0..comptime![schedule.fragments] {
-                let (address, offset) = (
-                    queries[comptime![step % patterns(memory.query)]],
-                    comptime![offset(memory.query, fragment * MATRIX, step)],
-                );
-                left.push(load_matrices(address, offset, false));
+                let offset = comptime![offset(memory.query, fragment * MATRIX, step)];
+                left.push(load_matrices(of_step(queries, step, memory.query), offset, false));
             }
             #[unroll]
             for pair in 0..comptime![columns / 2] {
                 let offset = comptime![offset(memory.key, pair * MATRIX, step)];
-                let right = load_matrices(keys[comptime![step % patterns(memory.key)]], offset, false);
+                let right = load_matrices(of_step(keys, step, memory.key), offset, false);
                 #[unroll]
                 for upper in 0..2 {
                     #[unroll]
@@ -166,11 +192,12 @@ impl<R: Size> WarpTile<R> {
         place: &Place<R>,
         keys: Keys,
         offset: i32,
-        factor: f32,
+        factors: Factors,
         #[comptime] code: TileCode,
     ) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
+        let factor = factors.scores;
         let plain = comptime![code.scores() == Scores::Plain];
         let mut of_row = Vector::<f32, R>::new(0.0);
         if comptime![code.scores() == Scores::Evaluated] {
@@ -178,9 +205,24 @@ impl<R: Size> WarpTile<R> {
         } else if comptime![code.scores().separable().is_some()] {
             let here = place.of_key(offset + (keys.first + UNIT_POS as usize % 4 * 2) as i32);
             let separable = comptime![code.scores().separable().unwrap().clone()];
-            self.add_column(parameters, &here, factor, comptime![separable.clone()], schedule);
+            let outputs = comptime![4 * schedule.fragments * schedule.memory(&code.operands()).value.chunks];
+            self.add_column(factors, comptime![separable.clone()], outputs, schedule);
             let zero = Vector::<f32, R>::new(0.0);
-            of_row = parameters.float::<R>(&here, zero, comptime![separable.at_a_key()]);
+            let of_rows = parameters.float::<R>(&here, zero, comptime![separable.at_a_key()]);
+            #[unroll]
+            for row in 0..comptime![schedule.rows()] {
+                if comptime![schedule.pack_gqa] {
+                    of_row.insert(row, of_rows.extract(row));
+                } else {
+                    // A lane's rows are eight apart.
+                    let further = comptime![(8 * row as i32 * separable.query_step) as f32];
+                    let mut of_this = of_rows.extract(0usize);
+                    if comptime![row > 0] {
+                        of_this = fma(factors.rate, further, of_this);
+                    }
+                    of_row.insert(row, of_this);
+                }
+            }
         }
         if comptime![code.softmax()] {
             let before = self.maximum.read();
@@ -235,30 +277,31 @@ impl<R: Size> WarpTile<R> {
         self.sum.store(sum);
     }
 
-    /// The scores times the factors, plus what depends on the column, of which `here` has this lane's first.
+    /// The scores times the factors, plus what depends on the column, from this lane's first.
     fn add_column(
         &self,
-        parameters: &Parameters,
-        here: &Place<R>,
-        factor: f32,
+        factors: Factors,
         #[comptime] separable: Separable,
+        #[comptime] outputs: usize,
         #[comptime] schedule: MmaSchedule,
     ) {
         let columns = comptime![schedule.keys / 8];
-        let zero = Vector::<f32, R>::new(0.0);
-        let factor = parameters.float::<R>(here, zero, comptime![separable.factor.clone()]).extract(0usize) * factor;
-        let rate = parameters.float::<R>(here, zero, comptime![separable.rate.clone()]).extract(0usize);
+        let mut rate = factors.rate;
+        // Where the output takes half of the registers, there are none for each column's.
+        if comptime![outputs >= 128] {
+            rate = f32::reinterpret(computed_here(u32::reinterpret(rate)));
+        }
         #[unroll]
         for column in 0..columns {
-            let of_column = rate * comptime![(8 * column as i32 * separable.step) as f32];
-            let of_next = rate * comptime![((8 * column as i32 + 1) * separable.step) as f32];
+            let of_column = rate * comptime![(8 * column as i32 * separable.key_step) as f32];
+            let of_next = rate * comptime![((8 * column as i32 + 1) * separable.key_step) as f32];
             let mut added = Vector::<f32, Four>::new(of_column);
             added.insert(1usize, of_next);
             added.insert(3usize, of_next);
             #[unroll]
             for fragment in 0..comptime![schedule.fragments] {
                 let cell = &self.scores[comptime![fragment * columns + column]];
-                cell.store(fma(cell.read(), Vector::new(factor), added));
+                cell.store(fma(cell.read(), Vector::new(factors.separable), added));
             }
         }
     }
@@ -326,7 +369,7 @@ impl<R: Size> WarpTile<R> {
         let memory = comptime![schedule.memory(&code.operands())];
         let keys = comptime![schedule.keys / 8];
         let columns = comptime![memory.value.chunks];
-        let values = addresses(stage.address, 0usize.runtime(), true, comptime![memory.value]);
+        let values = address_of(stage.address, 0usize.runtime(), true, comptime![memory.value]);
         #[unroll]
         for step in 0..comptime![keys / 2] {
             let mut left = Sequence::<Vector<u32, Four>>::new();
@@ -339,7 +382,7 @@ impl<R: Size> WarpTile<R> {
             #[unroll]
             for pair in 0..comptime![columns / 2] {
                 let offset = comptime![offset(memory.value, step * MATRIX, pair)];
-                let right = load_matrices(values[comptime![pair % patterns(memory.value)]], offset, true);
+                let right = load_matrices(of_step(values, pair, memory.value), offset, true);
                 #[unroll]
                 for upper in 0..2 {
                     #[unroll]
@@ -363,14 +406,14 @@ fn rows_of<R: Size>(rows: Vector<f32, R>, #[comptime] fragment: usize) -> Vector
     four
 }
 
-/// Where a lane's row of the four 8×8 matrices that make a 16×16 one is: for each pair of chunks that the [swizzle](swizzle()) tells
-/// apart, the address of its chunk of the matrix in row `first_row`, if the tile were the first.
+/// Where a lane's row of the four 8×8 matrices that make a 16×16 one is: the address of its chunk of the first matrix in row `first_row`, if the
+/// tile were the first.
 ///
 /// The second matrix has the lower rows of the left half if `down`, the upper rows of the right half if not. An A, as queries are, and two B
 /// that are stored by rows, as values are, go down; two B that are stored by columns, as keys are, do not: the instruction wants the two
 /// matrices of a B in neighbouring registers.
 #[cube]
-fn addresses(address: u32, first_row: usize, #[comptime] down: bool, #[comptime] tile: MmaTile) -> Sequence<u32> {
+fn address_of(address: u32, first_row: usize, #[comptime] down: bool, #[comptime] tile: MmaTile) -> u32 {
     let lane = UNIT_POS as usize % MmaSchedule::WARP;
     let mut row = first_row + lane % 16;
     let mut right = lane / 16;
@@ -378,14 +421,16 @@ fn addresses(address: u32, first_row: usize, #[comptime] down: bool, #[comptime]
         row = first_row + lane % 8 + lane / 16 * 8;
         right = lane / 8 % 2;
     }
-    let mut found = Sequence::new();
-    #[unroll]
-    for pattern in 0..comptime![patterns(tile)] {
-        let chunk = swizzle(row, right + comptime![2 * pattern], tile);
-        let at = row * comptime![tile.chunks] + chunk;
-        found.push(address + (at * 16) as u32);
-    }
-    found
+    // Computed once, and not for each step: registers are scarcer than the operation that makes one of the other.
+    computed_here(address + ((row * comptime![tile.chunks] + swizzle(row, right, tile)) * 16) as u32)
+}
+
+/// From [an address](address_of()) that of the matrix number `step` of its row, less [`offset`]. The [swizzle](swizzle()) changes only bits of
+/// the chunk's number, and [shared memory](super::mma_memory) begins where they are 0: what it does to a later chunk is the same.
+#[cube]
+fn of_step(address: u32, #[comptime] step: usize, #[comptime] tile: MmaTile) -> u32 {
+    let pattern = comptime![step % patterns(tile)];
+    if comptime![pattern == 0] { address } else { address ^ comptime![32 * pattern as u32] }
 }
 
 /// The pairs of chunks that the swizzle tells apart.
@@ -393,7 +438,7 @@ fn patterns(tile: MmaTile) -> usize {
     (1 << tile.chunks.trailing_zeros().min(3)) / 2
 }
 
-/// The bytes from [an address](addresses()) to the 16×16 matrix in row `row`, number `matrix` of its row.
+/// The bytes from [an address](of_step()) to the 16×16 matrix in row `row`, number `matrix` of its row.
 fn offset(tile: MmaTile, row: usize, matrix: usize) -> u32 {
     let chunk = 2 * (matrix - matrix % patterns(tile));
     (2 * tile.start + (row * tile.chunks + chunk) * 16) as u32

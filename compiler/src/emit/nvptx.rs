@@ -175,6 +175,11 @@ impl ToLLVMDialect for InstructionOp {
                 llvm.run("llvm.nvvm.cp.async.cg.shared.global.16.s", vec![to, from, operands[3]]);
                 None
             }
+            Instruction::Opaque => {
+                let word = llvm.word();
+                let op = llvm::InlineAsmOp::new(llvm.ctx, word, vec![operands[0]], "mov.b32 $0, $1;", "=r,r", true);
+                Some(llvm.value(&op))
+            }
             Instruction::Commit => {
                 llvm.run("llvm.nvvm.cp.async.commit.group", vec![]);
                 None

@@ -51,6 +51,8 @@ pub(super) enum Instruction {
     Commit,
     /// Until all groups of this unit are there, `cp.async.wait_group`.
     Wait,
+    /// A number as it is, of which the compiler is to believe that it is another each time.
+    Opaque,
 }
 
 /// A type of 16 bits.
@@ -303,6 +305,7 @@ impl Instruction {
             Instruction::Copy,
             Instruction::Commit,
             Instruction::Wait,
+            Instruction::Opaque,
         ];
         let packs = halves.map(|element| Instruction::Pack { element });
         products.chain(others).chain(packs).find(|instruction| instruction.name() == name)
@@ -313,6 +316,21 @@ impl Instruction {
     pub(super) fn is_pure(self) -> bool {
         matches!(self, Instruction::SharedAddress | Instruction::Multiply { .. } | Instruction::Pack { .. })
     }
+}
+
+/// `number`, and what is computed of it is computed where it stands, also in a loop: LLVM keeps what a loop does not change in registers, however
+/// many that takes.
+#[cube]
+#[allow(unused_variables, reason = "the body is what it expands to")]
+pub fn computed_here(number: u32) -> u32 {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            let word = u32::__expand_as_type(scope);
+            value(scope, Instruction::Opaque, vec![number.read_value(scope)], word).into()
+        } else {
+            number
+        }
+    })
 }
 
 /// 2 to the x, as `ex2.approx` has it: what is below 2⁻¹²⁶ is 0.
