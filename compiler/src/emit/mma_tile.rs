@@ -203,7 +203,8 @@ impl<R: Size> WarpTile<R> {
         if comptime![code.scores() == Scores::Evaluated] {
             self.map_and_mask(parameters, place, keys, offset, factor, comptime![code.clone()]);
         } else if comptime![code.scores().separable().is_some()] {
-            let here = place.of_key(offset + (keys.first + UNIT_POS as usize % 4 * 2) as i32);
+            // Of the tile's first key, for all lanes that have the row: they compare what they have without it.
+            let here = place.of_key(offset + keys.first as i32);
             let separable = comptime![code.scores().separable().unwrap().clone()];
             let outputs = comptime![4 * schedule.fragments * schedule.memory(&code.operands()).value.chunks];
             self.add_column(factors, comptime![separable.clone()], outputs, schedule);
@@ -277,7 +278,7 @@ impl<R: Size> WarpTile<R> {
         self.sum.store(sum);
     }
 
-    /// The scores times the factors, plus what depends on the column, from this lane's first.
+    /// The scores times the factors, plus what depends on the column.
     fn add_column(
         &self,
         factors: Factors,
@@ -291,10 +292,11 @@ impl<R: Size> WarpTile<R> {
         if comptime![outputs >= 128] {
             rate = f32::reinterpret(computed_here(u32::reinterpret(rate)));
         }
+        let of_lane = rate * f32::cast_from(UNIT_POS % 4 * 2) * comptime![separable.key_step as f32];
         #[unroll]
         for column in 0..columns {
-            let of_column = rate * comptime![(8 * column as i32 * separable.key_step) as f32];
-            let of_next = rate * comptime![((8 * column as i32 + 1) * separable.key_step) as f32];
+            let of_column = fma(rate, comptime![(8 * column as i32 * separable.key_step) as f32], of_lane);
+            let of_next = fma(rate, comptime![((8 * column as i32 + 1) * separable.key_step) as f32], of_lane);
             let mut added = Vector::<f32, Four>::new(of_column);
             added.insert(1usize, of_next);
             added.insert(3usize, of_next);
