@@ -185,7 +185,7 @@ fn tanh_approx(x: f32) -> f32 {
         if is_nvptx(scope) {
             instruction(scope, "tanh.approx.f32", x.expand.read_value(scope)).into()
         } else {
-            cuda_tanh_approx::expand(scope, x)
+            cuda_tanh_approx::expand(scope, x.read_value(scope).into())
         }
     })
 }

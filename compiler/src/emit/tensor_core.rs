@@ -99,6 +99,11 @@ fn value(scope: &Scope, instruction: Instruction, operands: Vec<Value>, result: 
     run(scope, instruction, operands, Some(result)).expect("it gives something")
 }
 
+/// The value of a number that may be a variable's: inline assembly would take the variable's address.
+fn read<T: CubePrimitive>(scope: &Scope, number: NativeExpand<T>) -> NativeExpand<T> {
+    number.read_value(scope).into()
+}
+
 /// The address of the first byte of `memory`, which is shared.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]
@@ -136,7 +141,7 @@ pub fn load_matrices(address: u32, #[comptime] offset: u32, #[comptime] transpos
             let four = Vector::<u32, Four>::__expand_as_type(scope);
             value(scope, Instruction::LoadMatrices { transposed }, operands, four).into()
         } else {
-            cuda_load_matrices::expand(scope, address, offset, if transposed { ".trans" } else { "" })
+            cuda_load_matrices::expand(scope, read(scope, address), offset, if transposed { ".trans" } else { "" })
         }
     })
 }
@@ -167,7 +172,7 @@ pub fn multiply(
             let four = Vector::<f32, Four>::__expand_as_type(scope);
             value(scope, Instruction::Multiply { element, upper }, operands, four).into()
         } else {
-            cuda_multiply::expand(scope, a, b, c, upper, element.ptx())
+            cuda_multiply::expand(scope, read(scope, a), read(scope, b), read(scope, c), upper, element.ptx())
         }
     })
 }
@@ -200,7 +205,7 @@ pub fn pack(left: Vector<f32, Four>, right: Vector<f32, Four>, #[comptime] eleme
             let four = Vector::<u32, Four>::__expand_as_type(scope);
             value(scope, Instruction::Pack { element }, operands, four).into()
         } else {
-            cuda_pack::expand(scope, left, right, element.ptx())
+            cuda_pack::expand(scope, read(scope, left), read(scope, right), element.ptx())
         }
     })
 }
@@ -238,7 +243,7 @@ pub fn copy_async<E: CubePrimitive>(source: &[E], to: u32, #[comptime] offset: u
             let operands = vec![to.read_value(scope), offset, pointer.value(scope), bytes.read_value(scope)];
             run(scope, Instruction::Copy, operands, None);
         } else {
-            cuda_copy_async::expand::<E>(scope, &pointer, to, offset, bytes);
+            cuda_copy_async::expand::<E>(scope, &pointer, read(scope, to), offset, read(scope, bytes));
         }
     })
 }
@@ -338,7 +343,7 @@ pub fn computed_here(number: u32) -> u32 {
 #[allow(unused_variables, reason = "the body is what it expands to")]
 pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     intrinsic!(|scope| {
-        if is_nvptx(scope) { exp2_native::expand::<N>(scope, x) } else { cuda_exp2::expand::<N>(scope, x) }
+        if is_nvptx(scope) { exp2_native::expand::<N>(scope, x) } else { cuda_exp2::expand::<N>(scope, read(scope, x)) }
     })
 }
 
