@@ -72,12 +72,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let head = CUBE_POS_Y as usize * together;
     let total = together * extent.queries;
     // The last tiles first: under causal masks they see most.
-    let tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
+    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
     let rows = Rows {
         batch: CUBE_POS_Z as usize,
         head,
         kv_head: head / extent.group,
-        first: tile * comptime![schedule.queries()],
+        first: query_tile * comptime![schedule.queries()],
         total,
     };
     let place = place::<R>(extent, rows, schedule);
@@ -92,6 +92,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     }
     // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
     if factor < 0.0f32 {
+        commit_copies();
         wait_for_copies();
         stage.negate_queries(operands, schedule);
         factor = -factor;
@@ -263,6 +264,12 @@ fn row_of(#[comptime] at: usize, #[comptime] schedule: MmaSchedule) -> usize {
     warp * comptime![schedule.fragments * MmaSchedule::MATRIX] + lane / 4 + comptime![8 * at]
 }
 
+/// This lane's place among the four that have its rows.
+#[cube]
+pub fn place_in_row() -> usize {
+    UNIT_POS as usize % 4
+}
+
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.
 #[cube]
 fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>, #[comptime] program: Compiled) {
@@ -275,7 +282,7 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>,
         let logit = parameters.float::<R>(place, zero, comptime![sink.clone().unwrap()]);
         let maximum = max(logit, Vector::new(EMPTY));
         tile.maximum.store(maximum);
-        if UNIT_POS % 4 == 0 {
+        if place_in_row() == 0 {
             tile.sum.store(exp2::<R>(logit - maximum));
         }
     }
@@ -315,7 +322,7 @@ fn store<E: Float, R: Size, V: Size>(
         for column in 0..columns {
             let four = tile.output[comptime![at / 2 * columns + column]].read();
             let (first, second) = (four.extract(comptime![at % 2 * 2]), four.extract(comptime![at % 2 * 2 + 1]));
-            stage.put_output(row, column, UNIT_POS as usize % 4 * 2, first, second, memory);
+            stage.put_output(row, column, place_in_row() * 2, first, second, memory);
         }
     }
     sync_cube();
@@ -325,7 +332,7 @@ fn store<E: Float, R: Size, V: Size>(
         #[unroll]
         for at in 0..comptime![schedule.rows()] {
             let row = rows.first + row_of(at, schedule);
-            if UNIT_POS % 4 == 0 && row < rows.total {
+            if place_in_row() == 0 && row < rows.total {
                 lse[base + row] = all.extract(at);
             }
         }

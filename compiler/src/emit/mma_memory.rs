@@ -103,6 +103,7 @@ impl<E: Float> Memory<E> {
     }
 
     /// Begins to copy a lane's chunks of the row that begins at `start`; zeros, where it does not `exist`.
+    #[allow(clippy::too_many_arguments, reason = "where a row is, and where its copy")]
     fn copy_row<V: Size>(
         &mut self,
         operand: &Operand<Vector<E, V>>,

@@ -3,6 +3,7 @@
 use super::arguments::{Compiled, Parameters};
 use super::cube_products::Keys;
 use super::expression::Place;
+use super::mma::place_in_row;
 use super::mma_memory::{Memory, swizzle};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden};
@@ -292,7 +293,7 @@ impl<R: Size> WarpTile<R> {
         if comptime![outputs >= 128] {
             rate = f32::reinterpret(computed_here(u32::reinterpret(rate)));
         }
-        let of_lane = rate * f32::cast_from(UNIT_POS % 4 * 2) * comptime![separable.key_step as f32];
+        let of_lane = rate * f32::cast_from(place_in_row() * 2) * comptime![separable.key_step as f32];
         #[unroll]
         for column in 0..columns {
             let of_column = fma(rate, comptime![(8 * column as i32 * separable.key_step) as f32], of_lane);
@@ -320,7 +321,7 @@ impl<R: Size> WarpTile<R> {
     ) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
-        let first = keys.first + UNIT_POS as usize % 4 * 2;
+        let first = keys.first + place_in_row() * 2;
         #[unroll]
         for column in 0..columns {
             #[unroll]
