@@ -1,6 +1,6 @@
 //! The instructions that NVIDIA's tensor cores are fed by: matrices from shared memory, products, and copies that go on by themselves.
 //!
-//! They have two ways into a kernel. Where LLVM makes PTX, each is an operation of our own ([`nvptx`](super::nvptx)); where CubeCL writes CUDA C++,
+//! They have two ways into a kernel. Where LLVM makes PTX, each is an operation of our own (`nvptx`); where CubeCL writes CUDA C++,
 //! inline PTX. Shared memory is addressed by bytes, as the instructions do: an address that is computed once, and a constant.
 //!
 //! A lane of a warp has, with g = lane / 4 and q = lane % 4 (PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type"):
