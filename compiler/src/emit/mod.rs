@@ -1,7 +1,8 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
-//! Each schedule is a kernel template over compile-time data: [`cpu`], with its [`query_tile`] and [`key_tile`], and
-//! [`cube`], with its [`cube_products`] and [`cube_matrices`]. They share the arguments
+//! Each schedule is a kernel template over compile-time data: [`cpu`], with its [`query_tile`] and [`key_tile`];
+//! [`cube`], with its [`cube_products`] and [`cube_matrices`]; and [`mma`], with its [`mma_memory`] and [`mma_tile`], of instructions that
+//! [`tensor_core`] has. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]) and the arithmetic of the softmax ([`softmax`]). [`summary`] looks at captured tensors
 //! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them. [`math`] has the functions that a target lacks.
