@@ -92,6 +92,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     }
     // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
     if factor < 0.0f32 {
+        commit_copies();
         wait_for_copies();
         stage.negate_queries(operands, schedule);
         factor = -factor;
