@@ -20,7 +20,7 @@ use purview_compiler::lower::lower;
 use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
-use purview_compiler::schedule::{FewQueries, Schedule};
+use purview_compiler::schedule::{FewQueries, MmaSchedule, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::target::{KernelText, Target};
 use std::sync::Arc;
@@ -265,12 +265,22 @@ impl AnyAttention {
         operation: &Operation,
     ) -> Result<Schedule, Error> {
         match self.options.schedule {
-            Some(schedule) => Ok(schedule),
+            Some(schedule) => self.with_heads_alike(schedule, operation.operands),
             None => {
                 let schedule = emit::schedule_for(target, model, self.demand(operation.operands))?;
                 self.for_few_queries(schedule, operation)
             }
         }
+    }
+
+    /// `schedule`, unless it has heads in one tile that visit different keys.
+    fn with_heads_alike(&self, schedule: Schedule, operands: Operands) -> Result<Schedule, Error> {
+        let Schedule::Mma(MmaSchedule { pack_gqa: true, .. }) = schedule else { return Ok(schedule) };
+        if cache::compile(&self.spec, &self.scalars, operands, schedule, true)?.heads_alike() {
+            return Ok(schedule);
+        }
+        let reason = "which keys are visited depends on the head, as here, and heads in one tile visit the same".into();
+        Err(Error::Schedule { schedule: schedule.to_string(), reason })
     }
 
     /// What becomes of `schedule`, unless it is the `cpu` schedule, for a launch with few queries.
@@ -297,7 +307,7 @@ impl AnyAttention {
         validate::placement(&self.spec, device, query, pairs, &self.tensors)?;
         let demand = self.demand(operation.operands);
         let mut schedule = match self.options.schedule {
-            Some(schedule) => schedule,
+            Some(schedule) => self.with_heads_alike(schedule, operation.operands)?,
             None => self.for_few_queries(schedule::choose(device, demand)?, &operation)?,
         };
         schedule::check(device, schedule, demand)?;

@@ -10,18 +10,6 @@ use purview_tests::compare::{Failures, compare, tolerance};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
 
-/// Each head sees another stretch of keys, so that heads cannot share a tile.
-#[attention]
-fn window_by_head(q: Query, k: Key, v: Value) -> Output {
-    for i in q.tiles() {
-        let mut o = Softmax::new();
-        for j in k.tiles() {
-            o.push(mask(dot(q[i], k[j]) * scale(), j <= i && i - j < 20 * (head() + 1)), v[j]);
-        }
-        o
-    }
-}
-
 /// Scores that depend on the query's head and on its position.
 #[attention]
 fn slopes_and_sinks(q: Query, k: Key, v: Value, slope: Tensor<f32, 1>, logit: Tensor<f32, 1>) -> Output {
@@ -60,7 +48,7 @@ fn variants(device: &Device, heads: usize) -> Vec<AnyAttention> {
     let captured = |values: &[f32]| Tensor::from_slice(device, [heads], values).unwrap();
     vec![
         slopes_and_sinks(&captured(&slope), &captured(&logit)).into(),
-        window_by_head().into(),
+        attentions::window_by_head().into(),
         attentions::window(100).into(),
         attentions::sum().into(),
         attentions::mean().into(),
