@@ -238,15 +238,12 @@ impl<R: Size> WarpTile<R> {
                     let scores = self.scores[comptime![fragment * columns + column]].read();
                     greatest = max(greatest, max(scores.extract(2 * half), scores.extract(2 * half + 1)));
                 }
-                // Before lanes compare: what was added to a column is from each lane's own first key.
-                if comptime![code.scores().separable().is_some()] {
-                    greatest += of_row.extract(row);
-                }
                 greatest = max(greatest, plane_shuffle_xor(greatest, 1u32));
                 greatest = max(greatest, plane_shuffle_xor(greatest, 2u32));
                 if plain {
                     greatest *= factor;
                 }
+                greatest += of_row.extract(row);
                 maximum.insert(row, max(before.extract(row), greatest));
             }
             let rescale = exp2::<R>(before - maximum);
