@@ -301,7 +301,7 @@ struct MmaSizes {
 /// Two fragments of 16 rows a warp let what is read of keys and values serve twice: with one, reading them takes as long as multiplying
 /// them (a quarter of a multiprocessor multiplies 16×8×16 in 8 cycles, and reads the two B of two products, 512 bytes, in 4 that all
 /// quarters share).
-const MMA_SIZES: [MmaSizes; 8] = {
+const MMA_SIZES: [MmaSizes; 9] = {
     const fn sizes(dim: usize, intricate: bool, (warps, fragments, keys): (usize, usize, usize)) -> MmaSizes {
         MmaSizes { dim, intricate, warps, fragments, keys }
     }
@@ -315,8 +315,9 @@ const MMA_SIZES: [MmaSizes; 8] = {
         // 128 outputs and 32 scores, FlashAttention-2's 128 × 32. 48 keys spill in most variants.
         sizes(128, false, (4, 2, 32)),
         sizes(128, true, (4, 2, 16)),
-        // 128 outputs again, of one fragment: two would be 256. Twice the warps keep the tile at 128 rows.
-        sizes(256, false, (8, 1, 64)),
+        // Up to 128 outputs again, of one fragment: two would be 256. Twice the warps keep the tile at 128 rows.
+        sizes(192, false, (8, 1, 64)),
+        sizes(256, false, (8, 1, 48)), // 64 keys spill in some variants on 9.0
         sizes(256, true, (8, 1, 32)),
     ]
 };
