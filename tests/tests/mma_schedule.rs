@@ -84,8 +84,9 @@ fn variants(element: Element) -> impl Iterator<Item = &'static str> {
 fn every_variant() {
     let mut failures = Failures::default();
     for element in HALVES {
-        for name in variants(element) {
-            check_variant(&mut failures, name, &shape(element, (2, 1), 67, 131, (64, 64)));
+        // In bf16 those that f16 has not.
+        for name in variants(element).filter(|name| element == Element::F16 || UNBOUNDED.contains(name)) {
+            check_variant(&mut failures, name, &shape(element, (1, 1), 67, 131, (64, 64)));
         }
     }
     failures.report();
@@ -99,10 +100,9 @@ fn head_dims() {
     let dims = dims.chain([(20, 20), (33, 33), (40, 33), (1, 64)]);
     let mut failures = Failures::default();
     for (at, dims) in dims.enumerate() {
-        for (element, step) in HALVES.into_iter().zip([1, 3]) {
-            let names: Vec<&str> = variants(element).collect();
-            check_variant(&mut failures, names[step * at % names.len()], &shape(element, (1, 1), 19, 70, dims));
-        }
+        let element = HALVES[at % 2];
+        let names: Vec<&str> = variants(element).collect();
+        check_variant(&mut failures, names[at % names.len()], &shape(element, (1, 1), 19, 70, dims));
     }
     failures.report();
 }
@@ -114,13 +114,16 @@ fn lengths() {
     let mut at = 0;
     for (place, queries) in LENGTHS.into_iter().enumerate() {
         // All pairs would be many: those of like lengths, and of lengths far apart.
-        for keys in [queries, LENGTHS[LENGTHS.len() - 1 - place], LENGTHS[(place + 4) % LENGTHS.len()]] {
+        for keys in [queries, LENGTHS[LENGTHS.len() - 1 - place]] {
             let element = HALVES[at % 2];
             // Documents have no number before the first key.
             let names: Vec<&str> =
                 variants(element).filter(|name| queries <= keys || *name != "document_causal").collect();
-            check_variant(&mut failures, names[at / 2 % names.len()], &shape(element, (1, 1), queries, keys, (32, 32)));
-            check_variant(&mut failures, "causal", &shape(element, (1, 1), queries, keys, (16, 16)));
+            check_variant(
+                &mut failures,
+                names[(at / 2 + place) % names.len()],
+                &shape(element, (1, 1), queries, keys, (32, 32)),
+            );
             at += 1;
         }
     }
@@ -131,13 +134,12 @@ fn lengths() {
 #[test]
 fn positions() {
     let mut failures = Failures::default();
-    for element in HALVES {
-        let shape = shape(element, (2, 1), 70, 100, (32, 32));
-        for name in ["causal", "sliding_window", "alibi_causal", "attention_sink", "recurrent_memory"] {
-            for offset in [-1000, -35, 0, 29, 400] {
-                let attention = variant(name, &shape).with_query_offset(offset);
-                check(&mut failures, &attention, &shape, &format!("from {offset}"));
-            }
+    let names = ["causal", "sliding_window", "alibi_causal", "attention_sink", "recurrent_memory"];
+    for (at, name) in names.into_iter().enumerate() {
+        let shape = shape(HALVES[at % 2], (1, 1), 70, 100, (32, 32));
+        for offset in [-35, 29, 400] {
+            let attention = variant(name, &shape).with_query_offset(offset);
+            check(&mut failures, &attention, &shape, &format!("from {offset}"));
         }
     }
     failures.report();
@@ -171,18 +173,19 @@ fn rows_that_see_no_key() {
 #[test]
 fn heads_of_a_group_in_one_tile() {
     let mut failures = Failures::default();
-    for element in HALVES {
-        for queries in [1, 3, 17, 40] {
-            let shape = shape(element, (8, 2), queries, 150, (32, 32));
-            for name in variants(element) {
-                let attention = variant(name, &shape);
-                assert!(chosen(&attention, &shape).pack_gqa, "{name}, {queries} queries");
+    for (at, queries) in [1, 3, 17, 40].into_iter().enumerate() {
+        let element = HALVES[at % 2];
+        let shape = shape(element, (8, 2), queries, 150, (32, 32));
+        for (place, name) in variants(element).enumerate() {
+            let attention = variant(name, &shape);
+            assert!(chosen(&attention, &shape).pack_gqa, "{name}, {queries} queries");
+            if name == "alibi_causal" || (at / 2 + place).is_multiple_of(2) {
                 check(&mut failures, &attention, &shape, "");
             }
-            let attention = AnyAttention::from(attentions::window_by_head());
-            assert!(!chosen(&attention, &shape).pack_gqa, "{queries} queries");
-            check(&mut failures, &attention, &shape, "");
         }
+        let attention = AnyAttention::from(attentions::window_by_head());
+        assert!(!chosen(&attention, &shape).pack_gqa, "{queries} queries");
+        check(&mut failures, &attention, &shape, "");
     }
     failures.report();
     // Queries that fill a tile stay by themselves.
@@ -197,12 +200,7 @@ fn heads_of_a_group_in_one_tile() {
 fn factors_of_any_sign() {
     let mut failures = Failures::default();
     // With two heads of 33 queries a warp has one fragment; with eight in a tile, two. Queries of 20 elements are not copied at once.
-    for (element, heads, dims) in [
-        (Element::F16, (2, 2), (32, 32)),
-        (Element::Bf16, (8, 2), (32, 32)),
-        (Element::F16, (8, 2), (20, 16)),
-        (Element::Bf16, (2, 2), (20, 16)),
-    ] {
+    for (element, heads, dims) in [(Element::F16, (2, 2), (32, 32)), (Element::Bf16, (8, 2), (20, 16))] {
         let shape = shape(element, heads, 33, 100, dims);
         for (at, name) in variants(element).enumerate() {
             let scale = if at % 4 == 3 { 0.0 } else { -0.3 };
@@ -220,14 +218,14 @@ fn slopes_of_any_sign() {
     let device = devices::cpu();
     let mut failures = Failures::default();
     for (at, (heads, queries, dims)) in
-        [((2, 2), 33, (32, 32)), ((2, 1), 150, (64, 64)), ((4, 2), 17, (128, 128)), ((1, 1), 70, (20, 256))]
+        [((2, 2), 33, (32, 32)), ((1, 1), 130, (64, 64)), ((4, 2), 17, (128, 128)), ((1, 1), 20, (20, 256))]
             .into_iter()
             .enumerate()
     {
         let slopes: Vec<f32> = (0..heads.0).map(|head| [-0.25, 0.125, 0.0, -0.01][(head + at) % 4]).collect();
         let slopes = Tensor::from_slice(&device, [heads.0], &slopes).unwrap();
-        let shape = shape(HALVES[at % 2], heads, queries, 200, dims);
-        for scale in [0.25, -0.25, 0.0] {
+        let shape = shape(HALVES[at % 2], heads, queries, 150, dims);
+        for scale in [0.25, -0.25] {
             let attention = alibi_causal(&slopes).with_scale(scale).into();
             check(&mut failures, &attention, &shape, &format!("scale {scale}"));
         }
@@ -257,16 +255,11 @@ fn schedules_that_a_caller_asks_for() {
     failures.report();
 }
 
-/// The reason why a kernel with this schedule for `model` is refused.
+/// The reason why a kernel with this schedule for head dims of 64 is refused.
 #[track_caller]
-fn refused(
-    attention: &AnyAttention,
-    target: Target,
-    model: &DeviceModel,
-    schedule: MmaSchedule,
-    shape: &Shape,
-) -> String {
-    match attention.clone().with_schedule(Schedule::Mma(schedule)).kernel_text(target, model, shape) {
+fn refused(attention: &AnyAttention, schedule: MmaSchedule, element: Element) -> String {
+    let attention = attention.clone().with_schedule(Schedule::Mma(schedule));
+    match attention.kernel_text(Target::Ptx, &DeviceModel::ampere(), &shape(element, (2, 2), 64, 64, (64, 64))) {
         Err(Error::Schedule { schedule: named, reason }) => {
             assert_eq!(named, Schedule::Mma(schedule).to_string());
             reason
@@ -281,13 +274,13 @@ fn schedules_that_do_not_fit() {
     let ampere = DeviceModel::ampere();
     let shape = |element| shape(element, (2, 2), 64, 64, (64, 64));
     let causal = variant("causal", &shape(Element::F16));
-    let refused = |attention: &AnyAttention, schedule, element| {
-        refused(attention, Target::Ptx, &ampere, schedule, &shape(element))
-    };
     assert_eq!(refused(&causal, schedule(4, 1, 64), Element::F32), "tensor cores multiply f16 and bf16, not f32");
-    for wrong in [schedule(4, 1, 24), schedule(4, 1, 0), schedule(0, 1, 64), schedule(4, 0, 64)] {
-        let reason = refused(&causal, wrong, Element::F16);
-        assert_eq!(reason, "its keys must be whole matrices of 16, and no size 0", "{wrong:?}");
+    let reason = refused(&causal, schedule(4, 1, 24), Element::F16);
+    assert_eq!(reason, "its keys must be whole matrices of 16, and no size 0");
+    for empty in [schedule(4, 1, 0), schedule(0, 1, 64), schedule(4, 0, 64)] {
+        let attention = causal.clone().with_schedule(Schedule::Mma(empty));
+        let error = attention.kernel_text(Target::Ptx, &ampere, &shape(Element::F16)).unwrap_err().to_string();
+        assert_eq!(error, "the program after `schedule` is not valid: the schedule `mma` has a size of zero");
     }
     let reason = refused(&causal, schedule(4, 2, 640), Element::F16);
     let needed = 2 * (128 * 64 + 2 * 640 * 64);
@@ -302,18 +295,25 @@ fn schedules_that_do_not_fit() {
     assert_eq!(reason, "which keys are visited depends on the head, as here, and heads in one tile visit the same");
 }
 
+/// A CPU, a GPU without tensor cores, and languages that have no such instructions.
 #[test]
 fn devices_without_such_tensor_cores() {
     let shape = shape(Element::F16, (2, 2), 64, 64, (64, 64));
-    let causal = variant("causal", &shape);
-    for (target, model) in [
-        (Target::Wgsl, DeviceModel::vulkan()),
-        (Target::Spirv, DeviceModel::vulkan()),
-        (Target::Hip, DeviceModel::rdna3()),
-        (Target::Msl, DeviceModel::apple()),
-    ] {
-        let reason = refused(&causal, target, &model, schedule(4, 1, 64), &shape);
-        assert_eq!(reason, "the device has no `mma` of 16×8×16 f16 by warps of 32, with `ldmatrix`", "{target:?}");
+    let causal = variant("causal", &shape).with_schedule(Schedule::Mma(schedule(4, 1, 64)));
+    let wgpu = devices::wgpu("devices_without_such_tensor_cores").filter(|device| device.supports(Element::F16));
+    for device in [Some(devices::cpu()), wgpu].into_iter().flatten() {
+        let (q, pairs) = Numbers::new(5).operands(&device, &causal, &shape).unwrap();
+        match causal.run(&device, &q, &[(&pairs[0].0, &pairs[0].1)]) {
+            Err(Error::Schedule { reason, .. }) => {
+                assert_eq!(reason, "the device has no `mma` of 16×8×16 f16 by warps of 32, with `ldmatrix`");
+            }
+            other => panic!("{device:?}: {:?}", other.err()),
+        }
+    }
+    for target in [Target::Wgsl, Target::Spirv, Target::Hip, Target::Msl] {
+        let error = causal.emit(target, &shape).unwrap_err().to_string();
+        let name = target.name();
+        assert_eq!(error, format!("no text for the target `{name}`: it has no kernel with the schedule `mma`"));
     }
 }
 
@@ -342,10 +342,6 @@ fn what_goes_through_memory() {
             let what = format!("head dim {dim}: {opcode} {requests} requests, sectors {factor:.3} of ideal");
             println!("{what}");
             failures.expect(&what, factor <= LIMIT);
-        }
-        for place in &counts.places {
-            let Traffic { requests, wavefronts, ideal_wavefronts, sectors, ideal_sectors } = place.traffic;
-            println!("{}: {requests} {wavefronts}/{ideal_wavefronts} {sectors}/{ideal_sectors}", place.opcode);
         }
     }
     failures.report();
