@@ -169,13 +169,13 @@ fn rows_that_see_no_key() {
     }
 }
 
-/// Four query heads on one: a tile has the queries of four, where which tiles are visited does not depend on the head.
+/// Eight query heads on two: a tile has the queries of four, where which tiles are visited does not depend on the head.
 #[test]
 fn heads_of_a_group_in_one_tile() {
     let mut failures = Failures::default();
     for (at, queries) in [1, 3, 17, 40].into_iter().enumerate() {
         let element = HALVES[at % 2];
-        let shape = shape(element, (4, 1), queries, 100, (32, 32));
+        let shape = shape(element, (8, 2), queries, 80, (32, 32));
         for (place, name) in variants(element).enumerate() {
             let attention = variant(name, &shape);
             assert!(chosen(&attention, &shape).pack_gqa, "{name}, {queries} queries");
