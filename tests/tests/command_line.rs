@@ -557,10 +557,10 @@ fn check_runs_ptx_on_the_cpu() {
         let case = cases.iter().find(|case| case["name"] == "causal").unwrap();
         assert_eq!(case["passed"], true);
         assert!(case["warp_instructions"].as_u64().unwrap() > 1000);
-        let read = &case["memory"]["ld.global"];
+        let read = &case["memory"]["cp.async"];
         assert!(read["sectors"].as_u64().unwrap() >= read["ideal_sectors"].as_u64().unwrap());
-        assert!(read["ideal_sectors"].as_u64().unwrap() > 0 && read["wavefronts"] == 0);
-        let shared = &case["memory"]["ld.shared"];
+        assert!(read["ideal_sectors"].as_u64().unwrap() > 0 && read["ideal_wavefronts"].as_u64().unwrap() > 0);
+        let shared = &case["memory"]["ldmatrix"];
         assert!(shared["wavefronts"].as_u64().unwrap() >= shared["ideal_wavefronts"].as_u64().unwrap());
         assert!(shared["ideal_wavefronts"].as_u64().unwrap() > 0 && shared["sectors"] == 0);
     }

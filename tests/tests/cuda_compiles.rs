@@ -23,6 +23,14 @@ const ALSO_128: [&str; 5] = ["alibi_causal", "causal", "document_causal", "slidi
 const SPILLING: &[(&str, Element, usize, u32)] = &[
     ("document_causal", Element::F16, 64, 90),
     ("document_causal", Element::Bf16, 64, 90),
+    ("document_causal", Element::F16, 128, 90),
+    ("document_causal", Element::Bf16, 128, 90),
+    ("document_mask", Element::F16, 64, 90),
+    ("document_mask", Element::Bf16, 64, 90),
+    ("global_and_local", Element::F16, 64, 90),
+    ("global_and_local", Element::Bf16, 64, 90),
+    ("soft_mask", Element::F16, 64, 80),
+    ("soft_mask", Element::Bf16, 64, 80),
     ("gemma2", Element::F32, 64, 90),
     ("linear_attention", Element::F32, 64, 90),
 ];
