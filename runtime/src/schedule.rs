@@ -374,13 +374,11 @@ pub(crate) fn for_few_queries(
 }
 
 /// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
-/// their tiles are alike; and a tile that is not half full has half of the rows.
+/// their tiles are alike.
 pub(crate) fn mma_for_few_queries(base: MmaSchedule, heads_alike: bool, operation: &Operation) -> MmaSchedule {
     let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
     let pack_gqa = group > 1 && operation.queries < base.queries() && heads_alike;
-    let rows = if pack_gqa { group * operation.queries } else { operation.queries };
-    let fragments = if 2 * rows <= base.queries() { base.fragments.div_ceil(2) } else { base.fragments };
-    MmaSchedule { fragments, pack_gqa, ..base }
+    MmaSchedule { pack_gqa, ..base }
 }
 
 /// Whether `device` can run `schedule` for such an attention.
