@@ -322,18 +322,10 @@ impl AnyAttention {
             (schedule, few) = (Schedule::Cpu(for_few), how);
         }
         let program = self.program_for(&operation, schedule)?;
-        launch::launch(
-            device,
-            &self.spec,
-            &program,
-            few,
-            &operation,
-            query,
-            pairs,
-            &self.scalars,
-            &self.tensors,
-            counters,
-        )
+        let (scalars, tensors) = (&self.scalars, &self.tensors);
+        let prepared =
+            launch::prepare(device, &self.spec, &program, few, &operation, query, pairs, scalars, tensors, counters)?;
+        prepared.launch(device, &program)
     }
 
     /// The program with `schedule` for such a launch, which is checked. It visits every tile where the numbers that decide of tiles

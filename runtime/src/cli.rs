@@ -38,9 +38,12 @@ mod describe;
 mod emit;
 mod run;
 mod sass;
+mod traffic;
 
 use crate::error::Error;
 use crate::golden::GoldenError;
+#[cfg(feature = "emit")]
+use crate::ptx::PtxError;
 use crate::variant::Variant;
 use arguments::{Command, CommandLine};
 use clap::FromArgMatches;
@@ -151,6 +154,9 @@ enum Failure {
     Purview(#[from] Error),
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    #[cfg(feature = "emit")]
+    #[error(transparent)]
+    Ptx(#[from] PtxError),
     #[error(transparent)]
     Tool(#[from] ToolError),
     #[error(transparent)]

@@ -42,32 +42,21 @@ pub(crate) struct Prepared {
     pub data: Option<LaunchData>,
 }
 
-/// Launches `program` and returns the output and the log-sum-exp, which only softmax writes.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "what a launch is made of; a struct of these would have one maker and one user"
-)]
-pub(crate) fn launch(
-    device: &Device,
-    spec: &Spec,
-    program: &Compiled,
-    few: FewQueries,
-    operation: &Operation,
-    query: &Tensor,
-    pairs: &[(&Tensor, &Tensor)],
-    scalars: &[ScalarValue],
-    tensors: &[Tensor],
-    counters: Option<&Tensor>,
-) -> Result<(Tensor, Tensor), Error> {
-    let prepared = prepare(device, spec, program, few, operation, query, pairs, scalars, tensors, counters)?;
-    if let Some(data) = prepared.data {
-        emit::launch(device.client(), program, data)?;
+impl Prepared {
+    /// Launches what `program` computes, on `device`. Returns the output and the log-sum-exp.
+    pub(crate) fn launch(self, device: &Device, program: &Compiled) -> Result<(Tensor, Tensor), Error> {
+        if let Some(data) = self.data {
+            emit::launch(device.client(), program, data)?;
+        }
+        Ok((self.output, self.lse))
     }
-    Ok((prepared.output, prepared.lse))
 }
 
 /// All of a launch but the launch: the results' memory on `device`, and the captured tensors' summaries.
-#[allow(clippy::too_many_arguments, reason = "as above")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "what a launch is made of; a struct of these would have two makers, and this as its one user"
+)]
 pub(crate) fn prepare(
     device: &Device,
     spec: &Spec,

@@ -301,15 +301,12 @@ struct MmaSizes {
 /// Two fragments of 16 rows a warp let what is read of keys and values serve twice: with one, reading them takes as long as multiplying
 /// them (a quarter of a multiprocessor multiplies 16×8×16 in 8 cycles, and reads the two B of two products, 512 bytes, in 4 that all
 /// quarters share).
-const MMA_SIZES: [MmaSizes; 9] = {
+const MMA_SIZES: [MmaSizes; 7] = {
     const fn sizes(dim: usize, intricate: bool, (warps, fragments, keys): (usize, usize, usize)) -> MmaSizes {
         MmaSizes { dim, intricate, warps, fragments, keys }
     }
     [
-        // 32 outputs at most: room for as many scores as FlashAttention-2 has at 64.
-        sizes(32, false, (4, 2, 64)),
-        sizes(32, true, (4, 2, 48)),
-        // 64 outputs and 64 scores. 96 keys spill in some variants, 128 in all.
+        // At most 64 outputs, and 64 scores. 96 keys spill in some variants, 128 in all.
         sizes(64, false, (4, 2, 64)),
         sizes(64, true, (4, 2, 48)),
         // 128 outputs and 32 scores, FlashAttention-2's 128 × 32. 48 keys spill in most variants.

@@ -14,7 +14,7 @@ use cubecl::prelude::*;
 /// The elements of a chunk.
 const WIDTH: usize = MmaSchedule::WIDTH;
 /// The bytes of a chunk.
-const CHUNK: usize = 16;
+pub const CHUNK: usize = 16;
 
 /// Shared memory, in one piece.
 #[derive(CubeType)]

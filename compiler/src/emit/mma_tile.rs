@@ -4,7 +4,7 @@ use super::arguments::{Compiled, Parameters};
 use super::cube_products::Keys;
 use super::expression::Place;
 use super::mma::place_in_row;
-use super::mma_memory::{Memory, swizzle};
+use super::mma_memory::{CHUNK, Memory, swizzle};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden};
 use super::tensor_core::{Four, Half, computed_here, exp2, load_matrices, multiply, pack};
@@ -14,8 +14,8 @@ use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
 use crate::schedule::{MmaSchedule, MmaTile};
 use cubecl::prelude::*;
 
-/// Rows, columns or what is summed over of a matrix of 16.
-const MATRIX: usize = 16;
+/// Rows, columns or what is summed over of a matrix.
+const MATRIX: usize = MmaSchedule::MATRIX;
 
 /// What the code of a tile is made for.
 #[derive(Clone)]
@@ -41,6 +41,11 @@ impl TileCode {
 
     fn operands(&self) -> Operands {
         self.program.operands
+    }
+
+    /// Whether the output takes half of a thread's registers, so that there are none for a number of each column's.
+    fn is_crowded(&self) -> bool {
+        4 * self.schedule.fragments * self.schedule.memory(&self.operands()).value.chunks >= 128
     }
 
     /// What is done with the scores before the softmax.
@@ -199,16 +204,16 @@ impl<R: Size> WarpTile<R> {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
         let factor = factors.scores;
-        let plain = comptime![code.scores() == Scores::Plain];
+        let scores = comptime![code.scores()];
+        let plain = comptime![scores == Scores::Plain];
         let mut of_row = Vector::<f32, R>::new(0.0);
-        if comptime![code.scores() == Scores::Evaluated] {
+        if comptime![scores == Scores::Evaluated] {
             self.map_and_mask(parameters, place, keys, offset, factor, comptime![code.clone()]);
-        } else if comptime![code.scores().separable().is_some()] {
+        } else if comptime![scores.separable().is_some()] {
             // Of the tile's first key, for all lanes that have the row: they compare what they have without it.
             let here = place.of_key(offset + keys.first as i32);
-            let separable = comptime![code.scores().separable().unwrap().clone()];
-            let outputs = comptime![4 * schedule.fragments * schedule.memory(&code.operands()).value.chunks];
-            self.add_column(factors, comptime![separable.clone()], outputs, schedule);
+            let separable = comptime![scores.separable().unwrap().clone()];
+            self.add_column(factors, comptime![separable.clone()], comptime![code.clone()]);
             let zero = Vector::<f32, R>::new(0.0);
             let of_rows = parameters.float::<R>(&here, zero, comptime![separable.at_a_key()]);
             #[unroll]
@@ -280,17 +285,11 @@ impl<R: Size> WarpTile<R> {
     }
 
     /// The scores times the factors, plus what depends on the column.
-    fn add_column(
-        &self,
-        factors: Factors,
-        #[comptime] separable: Separable,
-        #[comptime] outputs: usize,
-        #[comptime] schedule: MmaSchedule,
-    ) {
+    fn add_column(&self, factors: Factors, #[comptime] separable: Separable, #[comptime] code: TileCode) {
+        let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
         let mut rate = factors.rate;
-        // Where the output takes half of the registers, there are none for each column's.
-        if comptime![outputs >= 128] {
+        if comptime![code.is_crowded()] {
             rate = f32::reinterpret(computed_here(u32::reinterpret(rate)));
         }
         let of_lane = rate * f32::cast_from(place_in_row() * 2) * comptime![separable.key_step as f32];
@@ -418,14 +417,14 @@ fn rows_of<R: Size>(rows: Vector<f32, R>, #[comptime] fragment: usize) -> Vector
 #[cube]
 fn address_of(address: u32, first_row: usize, #[comptime] down: bool, #[comptime] tile: MmaTile) -> u32 {
     let lane = UNIT_POS as usize % MmaSchedule::WARP;
-    let mut row = first_row + lane % 16;
-    let mut right = lane / 16;
+    let mut row = first_row + lane % MATRIX;
+    let mut right = lane / MATRIX;
     if comptime![!down] {
         row = first_row + lane % 8 + lane / 16 * 8;
         right = lane / 8 % 2;
     }
     // Computed once, and not for each step: registers are scarcer than the operation that makes one of the other.
-    computed_here(address + ((row * comptime![tile.chunks] + swizzle(row, right, tile)) * 16) as u32)
+    computed_here(address + ((row * comptime![tile.chunks] + swizzle(row, right, tile)) * CHUNK) as u32)
 }
 
 /// From [an address](address_of()) that of the matrix number `step` of its row, less [`offset`]. The [swizzle](swizzle()) changes only bits of
@@ -433,7 +432,7 @@ fn address_of(address: u32, first_row: usize, #[comptime] down: bool, #[comptime
 #[cube]
 fn of_step(address: u32, #[comptime] step: usize, #[comptime] tile: MmaTile) -> u32 {
     let pattern = comptime![step % patterns(tile)];
-    if comptime![pattern == 0] { address } else { address ^ comptime![32 * pattern as u32] }
+    if comptime![pattern == 0] { address } else { address ^ comptime![(2 * CHUNK * pattern) as u32] }
 }
 
 /// The pairs of chunks that the swizzle tells apart.
@@ -444,5 +443,5 @@ fn patterns(tile: MmaTile) -> usize {
 /// The bytes from [an address](of_step()) to the 16×16 matrix in row `row`, number `matrix` of its row.
 fn offset(tile: MmaTile, row: usize, matrix: usize) -> u32 {
     let chunk = 2 * (matrix - matrix % patterns(tile));
-    (2 * tile.start + (row * tile.chunks + chunk) * 16) as u32
+    (2 * tile.start + (row * tile.chunks + chunk) * CHUNK) as u32
 }

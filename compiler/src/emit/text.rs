@@ -31,7 +31,7 @@ pub enum TextError {
     /// A device that does not run the language.
     #[error("`{0}` does not run it")]
     Model(&'static str),
-    /// A program with a schedule that the target has no kernel for.
+    /// A program with a schedule that the target, or the element type, has no kernel for.
     #[error("it has no kernel with the schedule `{0}`")]
     Schedule(&'static str),
     /// A program without a schedule.
@@ -65,7 +65,10 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
     match program.schedule {
         Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
         Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
-        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => Ok(schedule),
+        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => match element {
+            Element::F32 => Err(TextError::Schedule(schedule.name())),
+            Element::F16 | Element::Bf16 => Ok(schedule),
+        },
         Some(schedule) => Err(TextError::Schedule(schedule.name())),
         None => Err(TextError::NoSchedule),
     }

@@ -75,7 +75,8 @@ directory PURVIEW_CUDA_TOOLS. No GPU is needed.
 A loop is what is executed again and again, loops in it included; code for warps whose threads are apart is not counted. The hot loop, marked *, is
 of the innermost ones with HMMA and MUFU, both products and the weights between them, that with the fewest instructions for each HMMA: the
 one over tiles without a mask. Its roofline says for how many cycles it keeps each
-unit of a quarter multiprocessor busy, and what share of the tensor cores' peak that allows at most, if nothing ever waits.
+unit of a quarter multiprocessor busy, and what share of the tensor cores' peak that allows at most, if nothing ever waits. Below are passes through
+shared memory (wavefronts) and sectors of global memory, for each that there would be if no banks met and nothing beside what is asked for were read.
 
 JSON:
   variant, shape, schedule, query_tile, key_tile (see `report`), device, sm, block (its threads along each axis),
@@ -88,6 +89,8 @@ JSON:
     hmma, mufu, ldsm, ldgsts, lds, sts, ldg, stg, spill, fp32, half2, convert, integer, move, shfl, barrier, branch, other,
     hmma_kinds, mufu_kinds: {modifiers: number},
     roofline: {cycles: {tensor, issue, mufu, fp32, integer, memory}, bound (the longest), tensor_fraction},
+  moved: what the kernel's PTX moves where it is run on the CPU for a part of the shape, one group of heads and at most 256 queries and keys:
+    shape, warp_instructions, memory: see `check`,
   text: of the hot loop, with --text";
 
 const RUN_JSON: &str = "\

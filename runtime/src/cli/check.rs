@@ -3,6 +3,7 @@
 use super::arguments::{CheckFlags, PTX, device};
 use super::describe::extend;
 use super::run::errors_json;
+use super::traffic::counts_json;
 use super::{FAILURE, Failure, Gallery, SUCCESS, print_json, progress};
 use crate::device::Device;
 use crate::golden::{self, Errors, GoldenCase};
@@ -10,7 +11,7 @@ use crate::variant::Variant;
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Element;
 use purview_nvidia::ptx::Counts;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -204,35 +205,4 @@ fn case_json(case: &GoldenCase, variant: Option<&str>, result: &Outcome, limits:
         Err(error) => extend(&mut value, json!({ "error": error })),
     }
     value
-}
-
-/// What a launch cost, for each kind of instruction that goes to memory.
-fn counts_json(counts: &Counts) -> Value {
-    const KINDS: [&str; 10] = [
-        "ld.shared",
-        "st.shared",
-        "ldmatrix",
-        "stmatrix",
-        "wmma.load",
-        "wmma.store",
-        "cp.async",
-        "ld.global",
-        "st.global",
-        "atom",
-    ];
-    let mut memory = Map::new();
-    for kind in KINDS {
-        let traffic = counts.traffic(kind);
-        if traffic.requests > 0 {
-            let value = json!({
-                "requests": traffic.requests,
-                "wavefronts": traffic.wavefronts,
-                "ideal_wavefronts": traffic.ideal_wavefronts,
-                "sectors": traffic.sectors,
-                "ideal_sectors": traffic.ideal_sectors,
-            });
-            memory.insert(kind.to_string(), value);
-        }
-    }
-    json!({ "warp_instructions": counts.warp_instructions, "memory": memory })
 }

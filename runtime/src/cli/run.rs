@@ -107,14 +107,14 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Queries, and each pair's keys and values.
-struct Inputs {
-    query: Tensor,
+pub(super) struct Inputs {
+    pub(super) query: Tensor,
     pairs: Vec<(Tensor, Tensor)>,
 }
 
 impl Inputs {
     /// The same numbers on every device and in every run.
-    fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
+    pub(super) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         let &Shape { batch, heads, kv_heads, queries, qk_dim, v_dim, element, .. } = shape;
         let (expected, given) = (attention.spec().pairs.len(), shape.keys.len());
@@ -132,7 +132,7 @@ impl Inputs {
         Ok(Inputs { pairs: pairs.collect::<Result<_, Error>>()?, query })
     }
 
-    fn pairs(&self) -> Vec<(&Tensor, &Tensor)> {
+    pub(super) fn pairs(&self) -> Vec<(&Tensor, &Tensor)> {
         self.pairs.iter().map(|(key, value)| (key, value)).collect()
     }
 }

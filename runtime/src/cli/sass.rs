@@ -2,12 +2,17 @@
 
 use super::arguments::{SassFlags, device_for_text};
 use super::describe::{extend, schedule_json, shape_json, shape_text};
+#[cfg(feature = "emit")]
+use super::run::Inputs;
+use super::traffic::{counts_json, counts_text};
 use super::{Failure, Gallery, SUCCESS, print_json};
+use crate::shape::Shape;
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::target::{KernelText, Target};
 use purview_nvidia::control_flow::Loop;
-use purview_nvidia::instruction_counts::{Class, Counts, hot_loop};
+use purview_nvidia::instruction_counts::{Class, Counts as InstructionCounts, hot_loop};
 use purview_nvidia::occupancy::{Block, Occupancy, occupancy};
+use purview_nvidia::ptx::Counts;
 use purview_nvidia::roofline::{Roofline, Unit};
 use purview_nvidia::sass::{Function, SassError, parse};
 use purview_nvidia::toolchain::{Assembled, Toolchain};
@@ -21,7 +26,7 @@ struct Kernel {
     shared_bytes: usize,
     occupancy: Occupancy,
     code: Function,
-    loops: Vec<(Loop, Counts)>,
+    loops: Vec<(Loop, InstructionCounts)>,
     /// The place of the hot one in `loops`.
     hot: Option<usize>,
     sm: u32,
@@ -35,6 +40,7 @@ pub(super) fn sass(gallery: &Gallery, flags: &SassFlags, json: bool, out: &mut d
     let schedule = attention.schedule_for(Target::Ptx, &model, &shape)?;
     let text = attention.kernel_text(Target::Ptx, &model, &shape)?;
     let kernel = Kernel::of(&text, flags.sm)?;
+    let moved = Moved::of(gallery, flags, &model, &shape)?;
     if json {
         let mut value = json!({
             "variant": flags.variant.name,
@@ -44,6 +50,7 @@ pub(super) fn sass(gallery: &Gallery, flags: &SassFlags, json: bool, out: &mut d
         });
         extend(&mut value, schedule_json(schedule));
         extend(&mut value, kernel.json());
+        extend(&mut value, json!({ "moved": moved.json() }));
         if flags.text {
             extend(&mut value, json!({ "text": kernel.text() }));
         }
@@ -55,8 +62,52 @@ pub(super) fn sass(gallery: &Gallery, flags: &SassFlags, json: bool, out: &mut d
         writeln!(out, "  shape      {}", shape_text(&shape))?;
         writeln!(out, "  schedule   {schedule}")?;
         kernel.print(out)?;
+        moved.print(out)?;
     }
     Ok(SUCCESS)
+}
+
+/// What the kernel moves through memory, where it is run on the CPU for a part of the shape.
+struct Moved {
+    shape: Shape,
+    counts: Counts,
+}
+
+impl Moved {
+    /// Of one group of heads, and of at most 256 queries and keys.
+    #[cfg(feature = "emit")]
+    fn of(gallery: &Gallery, flags: &SassFlags, model: &DeviceModel, shape: &Shape) -> Result<Moved, Failure> {
+        let part = |length: usize| length.min(256);
+        let shape = Shape {
+            batch: 1,
+            heads: shape.heads.checked_div(shape.kv_heads).unwrap_or(1),
+            kv_heads: 1,
+            queries: part(shape.queries),
+            keys: shape.keys.iter().copied().map(part).collect(),
+            ..*shape
+        };
+        let device = device_for_text()?;
+        let attention = flags.variant.attention(gallery, &device, &shape)?;
+        let inputs = Inputs::new(&attention, &device, &shape)?;
+        let counts = attention.ptx(model, &inputs.query, &inputs.pairs())?.run()?.counts;
+        Ok(Moved { shape, counts })
+    }
+
+    #[cfg(not(feature = "emit"))]
+    fn of(_: &Gallery, _: &SassFlags, _: &DeviceModel, _: &Shape) -> Result<Moved, Failure> {
+        unreachable!("there is no text without the feature `emit`, which is an error before")
+    }
+
+    fn json(&self) -> Value {
+        let mut value = json!({ "shape": shape_json(&self.shape) });
+        extend(&mut value, counts_json(&self.counts));
+        value
+    }
+
+    fn print(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "  by the interpreter, {}:", shape_text(&self.shape))?;
+        writeln!(out, "    {}", counts_text(&self.counts))
+    }
 }
 
 impl Kernel {
@@ -67,11 +118,11 @@ impl Kernel {
         let lines = disassembly.lines().count();
         let code = parse(&disassembly)?.into_iter().find(|function| function.name == assembled.kernel);
         let code = code.ok_or(SassError::Empty { lines })?;
-        let loops: Vec<(Loop, Counts)> = code
+        let loops: Vec<(Loop, InstructionCounts)> = code
             .loops()?
             .into_iter()
             .map(|one| {
-                let counts = Counts::of_loop(&code, &one);
+                let counts = InstructionCounts::of_loop(&code, &one);
                 (one, counts)
             })
             .collect();
@@ -104,7 +155,7 @@ impl Kernel {
         text
     }
 
-    fn roofline(&self, counts: &Counts) -> Option<Roofline> {
+    fn roofline(&self, counts: &InstructionCounts) -> Option<Roofline> {
         Roofline::of(counts, self.sm)
     }
 
@@ -140,7 +191,7 @@ impl Kernel {
                 "max_warps": self.occupancy.max_warps,
                 "limit": self.occupancy.limit.to_string(),
             },
-            "instructions_per_hmma": hot.and_then(Counts::per_matrix),
+            "instructions_per_hmma": hot.and_then(InstructionCounts::per_matrix),
             "roofline": hot.and_then(|counts| self.roofline(counts)).map(|roofline| roofline_json(&roofline)),
             "loops": loops.collect::<Vec<_>>(),
         })
@@ -180,7 +231,7 @@ impl Kernel {
             let cells = row.iter().enumerate().map(|(column, cell)| format!("{cell:>width$}", width = width(column)));
             writeln!(out, "  {}", cells.collect::<Vec<_>>().join("  "))?;
         }
-        let kinds = |counts: &Counts, operation: &str| -> Vec<String> {
+        let kinds = |counts: &InstructionCounts, operation: &str| -> Vec<String> {
             counts.kinds(operation).iter().map(|(kind, count)| format!("{count} {operation}.{kind}")).collect()
         };
         for (one, counts) in &self.loops {
