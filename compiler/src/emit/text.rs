@@ -65,10 +65,7 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
     match program.schedule {
         Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
         Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
-        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => match element {
-            Element::F32 => Err(TextError::Schedule(schedule.name())),
-            Element::F16 | Element::Bf16 => Ok(schedule),
-        },
+        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => Ok(schedule),
         Some(schedule) => Err(TextError::Schedule(schedule.name())),
         None => Err(TextError::NoSchedule),
     }
@@ -80,6 +77,9 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
 /// [`TextError`], where the target or the device cannot express it.
 pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
     let schedule = check(target, model, program)?;
+    if matches!((schedule, program.operands.element), (Schedule::Mma(_), Element::F32)) {
+        return Err(TextError::Schedule(schedule.name()));
+    }
     let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
     // Names of Rust may have any letter, and PTX only ASCII.
     let name: String = program.name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
