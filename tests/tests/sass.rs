@@ -118,11 +118,7 @@ fn what_a_kernel_moves_is_counted() {
     let got = json(&format!("{line} --json"));
     let moved = &got["moved"];
     let shape = &moved["shape"];
-    assert_eq!(
-        (&shape["heads"], &shape["kv_heads"], &shape["queries"]),
-        (&json!(4), &json!(1), &json!(256)),
-        "{shape}"
-    );
+    assert_eq!((&shape["heads"], &shape["kv_heads"], &shape["q"]), (&json!(4), &json!(1), &json!(256)), "{shape}");
     let memory = moved["memory"].as_object().unwrap();
     for kind in ["ldmatrix", "cp.async", "st.shared", "ld.shared"] {
         assert!(number(&memory[kind], "wavefronts") <= 1.1 * number(&memory[kind], "ideal_wavefronts"), "{kind}");
