@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots");
+const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/cuda");
 /// The compute capabilities, ten times them.
 const SM: [u32; 2] = [80, 90];
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
@@ -141,7 +141,7 @@ fn every_variant_is_assembled() {
     settings.set_snapshot_path(SNAPSHOTS);
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!("cuda_resources", table));
+    settings.bind(|| insta::assert_snapshot!("resources", table));
 }
 
 #[test]
