@@ -230,6 +230,13 @@ fn trims(key_loop: &KeyLoop) -> bool {
     occurs(key_loop, false) && key_loop.visit.iter().all(|range| *range != KeyRange::ALL)
 }
 
+/// Whether the tile of `size` keys from row `first` of `len` is done by the code for `full` tiles, in which every query sees every key,
+/// and all keys exist; or by the other.
+#[cube]
+pub fn has_code(first: usize, class: i32, len: usize, #[comptime] size: usize, #[comptime] full: bool) -> bool {
+    if full { class == FULL && first + size <= len } else { class != FULL || first + size > len }
+}
+
 /// Counts a tile of `key_loop`, the place of the loop in the program.
 #[cube]
 pub fn count_tile(counters: &Counters, class: i32, #[comptime] key_loop: usize) {
@@ -289,6 +296,11 @@ pub fn occurs(key_loop: &KeyLoop, full: bool) -> bool {
         Some(_) => true,
         None => full,
     }
+}
+
+/// Whether a tile that a range has can be one that is skipped.
+pub fn skips(key_loop: &KeyLoop) -> bool {
+    key_loop.class.is_some()
 }
 
 /// The class as a number.

@@ -18,7 +18,7 @@
 //! ```
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
+use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
@@ -103,7 +103,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     }
     let query_base = query.start + batch * query.batch + head * query.head;
     if comptime![schedule.products == Products::Units] {
-        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, factor, operands, schedule);
+        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, unit, factor, operands, schedule);
     } else {
         let matrices = &mut stage.matrices[0];
         matrices.stage_queries::<V>(query, query_base, row0, last_row, operands, schedule);
@@ -125,7 +125,8 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                     count_tile(&counters[0], class, at);
                 }
             }
-            if class != SKIPPED {
+            let visited = if comptime![skips(&key_loop)] { class != SKIPPED } else { true.runtime() };
+            if visited {
                 let keys = Keys {
                     key_base: pair.key.start + batch * pair.key.batch + kv_head * pair.key.head,
                     value_base: pair.value.start + batch * pair.value.batch + kv_head * pair.value.head,
@@ -141,8 +142,8 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
-                    if comptime![occurs(&key_loop, full)] {
-                        if class == comptime![if full { FULL } else { PARTIAL }] {
+                    if comptime![!full || occurs(&key_loop, true)] {
+                        if has_code(key0, class, pair.len, size, full) {
                             map_and_mask::<R>(
                                 &mut tile,
                                 parameters,
@@ -240,7 +241,7 @@ fn outputs(v_dim: usize, schedule: CubeSchedule) -> usize {
     vectors_of(v_dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
 }
 
-/// Maps and masks a unit's scores; keys past the last are hidden.
+/// Maps and masks a unit's scores; where tiles are not `full`, keys past the last are hidden.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn map_and_mask<R: Size>(
@@ -259,10 +260,17 @@ fn map_and_mask<R: Size>(
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
-        let here = place.of_key(offset + min(key, keys.last) as i32);
-        let score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
-        let past = comptime![hidden(softmax)];
-        tile.scores[column] = select(key <= keys.last, score, Vector::new(past));
+        let mut within = key;
+        if comptime![!full] {
+            within = min(key, keys.last);
+        }
+        let here = place.of_key(offset + within as i32);
+        let mut score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
+        if comptime![!full] {
+            let past = comptime![hidden(softmax)];
+            score = select(key <= keys.last, score, Vector::new(past));
+        }
+        tile.scores[column] = score;
     }
 }
 

@@ -107,7 +107,9 @@ pub fn read<E: Float, V: Size>(
     }
 }
 
-/// Copies the queries from row `row0` into shared memory, times `factor`. Rows past `last` repeat it.
+/// Copies the queries from row `row0` into shared memory, times `factor`. Rows past `last` repeat it. The units of a row copy their own
+/// queries, and see each other's after the barrier that follows the first chunk of the keys. Where keys are not staged a row is one unit, and
+/// the kernel has no barrier: Mesa's driver for CPUs would make a coroutine of it, whose variables are in memory.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn stage_queries<E: Float, R: Size, V: Size>(
@@ -116,6 +118,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
     base: usize,
     row0: usize,
     last: usize,
+    unit: Unit,
     factor: Vector<f32, R>,
     #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,
@@ -123,14 +126,13 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
     let width = comptime![CubeSchedule::WIDTH];
     let vectors = comptime![vectors_of(operands.qk_dim)];
     let memory = &mut stage.query[0];
-    let mut at = UNIT_POS as usize;
-    while at < comptime![vectors * schedule.unit_rows] {
-        let x = at % vectors;
-        let unit_row = at / vectors;
+    let first = row0 + unit.row * comptime![schedule.rows];
+    let mut x = unit.column;
+    while x < vectors {
         let mut rows = Sequence::<Vector<f32, W>>::new();
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
-            let row = min(row0 + unit_row * comptime![schedule.rows] + lane, last);
+            let row = min(first + lane, last);
             rows.push(Vector::cast_from(read::<E, V>(query, base + row * query.row, x, operands.qk_dim)));
         }
         #[unroll]
@@ -140,11 +142,10 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
             for lane in 0..comptime![schedule.rows] {
                 column.insert(lane, rows[lane].extract(element));
             }
-            memory[(x * width + element) * comptime![schedule.pitch()] + unit_row] = column * factor;
+            memory[(x * width + element) * comptime![schedule.pitch()] + unit.row] = column * factor;
         }
-        at += comptime![schedule.units()];
+        x += comptime![schedule.unit_columns];
     }
-    sync_cube();
 }
 
 /// Copies vectors `x0..x0 + chunk` of the tile's rows into shared memory; rows past the last repeat it, vectors past the dim are 0.

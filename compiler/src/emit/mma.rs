@@ -19,7 +19,7 @@
 //! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{FULL, KeyTiles, SKIPPED, count_tile, occurs};
+use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs};
 use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
@@ -174,13 +174,6 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
-}
-
-/// Whether the tile of `size` keys from row `first` of `len` is done by the code for `full` tiles, in which every query sees every key,
-/// and all keys exist; or by the other.
-#[cube]
-fn has_code(first: usize, class: i32, len: usize, #[comptime] size: usize, #[comptime] full: bool) -> bool {
-    if full { class == FULL && first + size <= len } else { class != FULL || first + size > len }
 }
 
 /// A tile of keys that is visited.
