@@ -281,6 +281,11 @@ impl MmaSchedule {
         2 * self.fragments
     }
 
+    /// The elements of the output and of a tile's scores that a unit has in registers.
+    pub fn accumulators(&self, operands: &Operands) -> usize {
+        self.fragments * Self::MATRIX * (operands.v_dim.next_multiple_of(Self::MATRIX) + self.keys) / Self::WARP
+    }
+
     /// The elements in a vector of operands with such head dims, whose rows follow each other.
     pub fn width_of(operands: &Operands) -> usize {
         let whole = operands.qk_dim.is_multiple_of(Self::WIDTH) && operands.v_dim.is_multiple_of(Self::WIDTH);

@@ -287,7 +287,8 @@ impl AnyAttention {
     fn for_few_queries(&self, schedule: Schedule, operation: &Operation) -> Result<Schedule, Error> {
         let Schedule::Mma(base) = schedule else { return Ok(schedule) };
         let alike = cache::compile(&self.spec, &self.scalars, operation.operands, schedule, true)?.heads_alike();
-        Ok(Schedule::Mma(schedule::mma_for_few_queries(base, alike, operation)))
+        let demand = self.demand(operation.operands);
+        Ok(Schedule::Mma(schedule::mma_for_few_queries(base, demand, alike, operation)))
     }
 
     /// What of it decides of its schedule, for operands of such a type and head dims.

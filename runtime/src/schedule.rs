@@ -371,11 +371,20 @@ pub(crate) fn for_few_queries(
 }
 
 /// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
-/// their tiles are alike.
-pub(crate) fn mma_for_few_queries(base: MmaSchedule, heads_alike: bool, operation: &Operation) -> MmaSchedule {
+/// their tiles are alike. Rows have heads and positions of their own then, which takes registers, as [intricate](Demand::intricate)
+/// scores do.
+pub(crate) fn mma_for_few_queries(
+    base: MmaSchedule,
+    demand: Demand,
+    heads_alike: bool,
+    operation: &Operation,
+) -> MmaSchedule {
     let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
-    let pack_gqa = group > 1 && operation.queries < base.queries() && heads_alike;
-    MmaSchedule { pack_gqa, ..base }
+    if group < 2 || operation.queries >= base.queries() || !heads_alike {
+        return base;
+    }
+    let smaller = mma_schedules(Demand { intricate: true, ..demand }).next();
+    MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) }
 }
 
 /// Whether `device` can run `schedule` for such an attention.

@@ -22,7 +22,7 @@ use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
-use super::math::exp2_native;
+use super::math::{exp2_native, take_registers};
 use super::scores::apply;
 use super::softmax::{EMPTY, hidden, log_sum_exp};
 use crate::ir::{Accumulator, KeyLoop, Operands};
@@ -71,6 +71,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
+    take_registers();
     let operands = comptime![program.operands];
     let row0 = CUBE_POS_X as usize * comptime![schedule.queries()];
     let head = CUBE_POS_Y as usize;

@@ -23,11 +23,12 @@ use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs};
 use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
+use super::math::take_registers;
 use super::mma_memory::Memory;
 use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::softmax::{EMPTY, log_sum_exp};
 use super::tensor_core::{commit_copies, exp2, wait_for_copies};
-use crate::ir::{Accumulator, KeyLoop};
+use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
 
@@ -45,6 +46,13 @@ pub struct Rows {
     pub first: usize,
     /// How many rows there are from `head` on, in this tile and others.
     pub total: usize,
+}
+
+/// Whether output and scores take up to half of the registers that a unit can have. Then `ptxas` tries for a third block on a
+/// multiprocessor, and spills for it, unless it is [told not to](take_registers); with more it does not try, and told, it was seen to
+/// spill.
+fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
+    schedule.accumulators(&operands) <= 128
 }
 
 /// The attention of `program` with the `mma` schedule: cube x is the query tile, the last first, y the head, or with `pack_gqa` the
@@ -65,6 +73,9 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
 ) {
     comptime!(count_kernel());
     let operands = comptime![program.operands];
+    if comptime![takes_few(schedule, operands)] {
+        take_registers();
+    }
     let mut together = 1usize;
     if comptime![schedule.pack_gqa] {
         together = extent.group;

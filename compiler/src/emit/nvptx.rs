@@ -10,6 +10,7 @@ use cubecl_llvm::shared::to_llvm::ty::cube_type_to_llvm;
 use pliron::builtin::attributes::StringAttr;
 use pliron::builtin::types::{BF16Type, FP16Type, FP32Type, IntegerType, Signedness};
 use pliron::opts::dce::SideEffects;
+use pliron_llvm::llvm_attrs::{LlvmAttrValue, LlvmAttributesAttr};
 use pliron_llvm::op_interfaces::CastOpInterface;
 use pliron_llvm::ops as llvm;
 use pliron_llvm::types::{FuncType, PointerType, StructLayout, StructType, VectorType, VectorTypeKind, VoidType};
@@ -117,6 +118,57 @@ impl SideEffects for InstructionOp {
 impl MemoryEffectsOp for InstructionOp {
     fn memory_effects(&self, ctx: &Context) -> Vec<MemoryEffect> {
         if self.instruction(ctx).is_pure() { Vec::new() } else { vec![MemoryEffect::Opaque] }
+    }
+}
+
+/// The kernel that it stands in may have as many registers as one block on a multiprocessor can: `.minnctapersm 1`. Where nothing
+/// is said, `ptxas` aims at as many blocks as shared memory allows, and spills for it.
+#[pliron_op(
+    name = "purview.take_registers",
+    format = "",
+    interfaces = [NOpdsInterface<0>, NResultsInterface<0>],
+    verifier = "succ"
+)]
+pub(super) struct TakeRegistersOp;
+
+impl TakeRegistersOp {
+    pub(super) fn new(ctx: &mut Context) -> TakeRegistersOp {
+        TakeRegistersOp { op: Operation::new(ctx, Self::get_concrete_op_info(), vec![], vec![], vec![], 0) }
+    }
+}
+
+#[op_interface_impl]
+impl SideEffects for TakeRegistersOp {
+    fn has_side_effects(&self, _: &Context) -> bool {
+        true
+    }
+}
+
+#[op_interface_impl]
+impl MemoryEffectsOp for TakeRegistersOp {
+    fn memory_effects(&self, _: &Context) -> Vec<MemoryEffect> {
+        Vec::new()
+    }
+}
+
+/// Functions become LLVM's after everything else, and what they had been said to be is lost. So this is not one of CubeCL's
+/// [`ToLLVMDialect`], which come before.
+#[op_interface_impl]
+impl pliron_llvm::ToLLVMDialect for TakeRegistersOp {
+    fn rewrite(&self, ctx: &mut Context, rewriter: &mut DialectConversionRewriter, _: &OperandsInfo) -> Result<()> {
+        let op = self.get_operation();
+        let mut at = op;
+        while let Some(parent) = at.deref(ctx).get_parent_op(ctx) {
+            if let Some(kernel) = Operation::get_op::<llvm::FuncOp>(parent, ctx) {
+                let mut attributes: LlvmAttributesAttr =
+                    kernel.get_attr_llvm_func_attrs(ctx).map(|attributes| attributes.clone()).unwrap_or_default();
+                attributes.set("nvvm.minctasm", LlvmAttrValue::Str("1".into()));
+                kernel.set_attr_llvm_func_attrs(ctx, attributes);
+            }
+            at = parent;
+        }
+        rewriter.erase_operation(ctx, op);
+        Ok(())
     }
 }
 
