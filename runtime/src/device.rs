@@ -47,9 +47,13 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] where there is none.
     pub fn best() -> Result<Device, Error> {
-        Device::cuda(0).or_else(|_| Device::hip(0)).or_else(|_| Device::wgpu()).or_else(|_| Device::cpu()).map_err(
-            |_| Error::NoDevice { wanted: "any".into(), reason: "turn on one of purview's device features".into() },
-        )
+        let reason = "turn on one of purview's device features: `cpu`, `wgpu`, `cuda`, `hip`";
+        Device::cuda(0)
+            .or_else(|_| Device::hip(0))
+            .or_else(|_| find_gpu().map_err(|unavailable| no_device("wgpu", unavailable)).and_then(Device::of_wgpu))
+            .or_else(|_| Device::cpu())
+            .or_else(|_| Device::wgpu())
+            .map_err(|_| Error::NoDevice { wanted: "any".into(), reason: reason.into() })
     }
 
     /// The CPU (feature `cpu`).
@@ -70,7 +74,11 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] where the feature is off or the machine has no such device.
     pub fn wgpu() -> Result<Device, Error> {
-        let device = find_wgpu("wgpu")?;
+        find_wgpu("wgpu").and_then(Device::of_wgpu)
+    }
+
+    /// `device` of wgpu's, given its kernels in the language that is best for it.
+    fn of_wgpu(device: cubecl::Device) -> Result<Device, Error> {
         #[cfg(feature = "wgpu")]
         if let Some(adapter) = adapter_of(&device).filter(|adapter| adapter.explicit_workgroup_layout == Some(false)) {
             static SAID: std::sync::Once = std::sync::Once::new();
@@ -153,10 +161,9 @@ impl Device {
     }
 
     fn open(name: &str, device: Result<cubecl::Device, DeviceUnavailable>) -> Result<Device, Error> {
-        match device {
-            Ok(device) => Ok(Device::of(name.to_string(), device.client())),
-            Err(unavailable) => Err(Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() }),
-        }
+        device
+            .map(|device| Device::of(name.to_string(), device.client()))
+            .map_err(|unavailable| no_device(name, unavailable))
     }
 
     fn of(name: String, client: Client) -> Device {
@@ -251,14 +258,30 @@ impl Device {
 
 /// The default wgpu device, for a device to be called `name`.
 fn find_wgpu(name: &str) -> Result<cubecl::Device, Error> {
+    find_gpu()
+        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu))
+        .map_err(|unavailable| no_device(name, unavailable))
+}
+
+/// The first GPU that wgpu has.
+fn find_gpu() -> Result<cubecl::Device, DeviceUnavailable> {
     // Before CubeCL makes and drops instances of its own, on whatever thread: see there.
     #[cfg(feature = "wgpu")]
     adapter::find(&WgpuDeviceKind::Cpu);
     cubecl::Device::wgpu(WgpuDeviceKind::DiscreteGpu(0))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::IntegratedGpu(0)))
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
-        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu))
-        .map_err(|unavailable| Error::NoDevice { wanted: name.into(), reason: unavailable.to_string() })
+}
+
+/// Why there is no device of that name.
+fn no_device(name: &str, unavailable: DeviceUnavailable) -> Error {
+    let reason = match unavailable {
+        DeviceUnavailable::NotLinked(runtime) => {
+            format!("turn on purview's feature `{}`", format!("{runtime:?}").to_lowercase())
+        }
+        unavailable @ DeviceUnavailable::NoSuchDevice { .. } => unavailable.to_string(),
+    };
+    Error::NoDevice { wanted: name.into(), reason }
 }
 
 /// What Vulkan says of `device`.

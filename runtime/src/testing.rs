@@ -6,10 +6,10 @@
 //!
 //! ```toml
 //! [dependencies]
-//! purview = "0.1"
+//! purview = { path = "../purview/runtime" }
 //!
 //! [dev-dependencies]
-//! purview = { version = "0.1", features = ["testing"] }
+//! purview = { path = "../purview/runtime", features = ["testing"] }
 //! ```
 //!
 //! and `tests/kernels.rs`:

@@ -36,6 +36,7 @@ fn wgpu_devices() {
     languages_can_be_asked_for();
     wgsl_has_no_bf16();
     planes(&default);
+    a_driver_on_the_cpu_is_not_the_best(&default);
 }
 
 fn language_is_chosen_and_said_once(default: &Device) {
@@ -54,6 +55,13 @@ fn language_is_chosen_and_said_once(default: &Device) {
         // A driver that is not Vulkan's.
         (Some(ShaderLanguage::Wgsl), []) => assert!(Device::wgpu_with(ShaderLanguage::Spirv).is_err()),
         other => panic!("{other:?}"),
+    }
+}
+
+fn a_driver_on_the_cpu_is_not_the_best(default: &Device) {
+    let on_the_cpu = matches!(default.planes(), DevicePlanes::Cheap(_));
+    if on_the_cpu && Device::cuda(0).is_err() && Device::hip(0).is_err() {
+        assert_eq!(Device::best().unwrap().name(), "cpu");
     }
 }
 
