@@ -243,7 +243,7 @@ impl<'a> Checker<'a> {
         let step = match found.kind.as_ref() {
             Some(AccumulatorKind::Softmax(None)) => Some(Step::Softmax(None)),
             Some(AccumulatorKind::Softmax(Some(sink))) => {
-                let value = self.value(sink);
+                let value = self.value_as(sink, Type::Float);
                 Some(Step::Softmax(Some(self.expect(value, Type::Float, sink))))
             }
             Some(AccumulatorKind::Sum) => Some(Step::Sum),
@@ -283,7 +283,10 @@ impl<'a> Checker<'a> {
 
     /// Checks a `let`, and makes its name known.
     pub fn binding(&mut self, binding: &ast::Let) -> Let {
-        let mut value = self.value(&binding.value);
+        let mut value = match binding.ty {
+            Some((ty, _)) => self.value_as(&binding.value, ty),
+            None => self.value(&binding.value),
+        };
         if let Some((ty, _)) = binding.ty {
             value = self.expect(value, ty, &binding.value);
             value.ty = ty;
@@ -295,6 +298,38 @@ impl<'a> Checker<'a> {
     /// Reports that nothing is known by `name`.
     pub fn unknown_name(&self, name: &Ident) {
         self.unknown(name, "u32");
+    }
+
+    /// The value of `expr`, which is wanted of type `ty`: so is a parameter that is missing.
+    pub fn value_as(&mut self, expr: &Expr, ty: Type) -> Value {
+        match &expr.inner().kind {
+            ExprKind::Name(name) if self.is_unknown(expr) => {
+                let ty = match ty {
+                    Type::Float => "f32",
+                    Type::Bool => "bool",
+                    _ => "u32",
+                };
+                self.unknown(name, ty);
+                self.wrong(expr.source)
+            }
+            _ => self.value(expr),
+        }
+    }
+
+    /// The values of both, where an unknown name is taken to be of the other's type.
+    pub fn value_pair(&mut self, a: &Expr, b: &Expr) -> (Value, Value) {
+        if self.is_unknown(a) && !self.is_unknown(b) {
+            let b = self.value(b);
+            return (self.value_as(a, b.ty), b);
+        }
+        let a = self.value(a);
+        let b = self.value_as(b, a.ty);
+        (a, b)
+    }
+
+    /// Whether `expr` is a name that is not known.
+    fn is_unknown(&self, expr: &Expr) -> bool {
+        matches!(&expr.inner().kind, ExprKind::Name(name) if self.scopes.find(name).is_none())
     }
 
     /// Reports that nothing is known by `name`, which may be meant as a parameter of type `ty`.
@@ -314,7 +349,12 @@ impl<'a> Checker<'a> {
         let help = if let Some(nearest) = names::nearest(&text, self.scopes.all().map(|(name, _)| name)) {
             format!("write `{nearest}`")
         } else {
-            format!("add a parameter, such as `{text}: {ty}`")
+            let parameter = format!("add a parameter, such as `{text}: {ty}`");
+            if text.chars().any(char::is_lowercase) {
+                parameter
+            } else {
+                format!("{parameter}; constants of Rust are not visible in the body")
+            }
         };
         self.errors.push(name.span(), message, help);
     }

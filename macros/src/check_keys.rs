@@ -160,7 +160,7 @@ impl Checker<'_> {
             Some(place) => self.join_pair(value, key, place),
             None => self.uncertain = true,
         }
-        let pushed = self.value(score);
+        let pushed = self.value_as(score, Type::Float);
         if pushed.ty == Type::Bool {
             let text = match self.scopes.all().find(|(_, binding)| *binding == Binding::Local(Type::Float, true)) {
                 Some((score, _)) => score.to_string(),

@@ -1,6 +1,6 @@
 //! Checks expressions: what each name stands for, and that every operation gets values of the types it takes.
 
-use crate::ast::{self, Binary, Block, Expr, ExprKind, Kind, Statement, Unary};
+use crate::ast::{self, Binary, Block, Expr, ExprKind, Kind, ParameterKind, Scalar, Statement, Unary};
 use crate::check::Checker;
 use crate::error::Source;
 use crate::names::{self, Builtin, Operands};
@@ -189,7 +189,16 @@ impl Checker<'_> {
     }
 
     fn binary(&mut self, op: Binary, token: Span, (a, b): (&Expr, &Expr), source: Source) -> Value {
-        let (left, right) = (self.value(a), self.value(b));
+        let (left, right) = if matches!(op, Binary::And | Binary::Or) {
+            (self.value_as(a, Type::Bool), self.value_as(b, Type::Bool))
+        } else {
+            self.value_pair(a, b)
+        };
+        if let Some(help) = self.truth_as_number(op, (&left, a), (&right, b)) {
+            let at = if left.ty == Type::Bool { a } else { b };
+            self.errors.push(at.source, "expected integer, found bool", help);
+            return Value { ty: Type::Bool, ..self.wrong(source) };
+        }
         let (operands, ty) = match op {
             Binary::And | Binary::Or => {
                 (vec![self.expect(left, Type::Bool, a), self.expect(right, Type::Bool, b)], Type::Bool)
@@ -220,8 +229,33 @@ impl Checker<'_> {
         value
     }
 
+    /// What to write for a bool that is compared with 0 or 1, as one does with a `u8`.
+    fn truth_as_number(&self, op: Binary, left: (&Value, &Expr), right: (&Value, &Expr)) -> Option<String> {
+        let (truth, number, op) = match (left.0.ty, right.0.ty) {
+            (Type::Bool, Type::Int) => (left.1, right.1, op),
+            (Type::Int, Type::Bool) => match op {
+                Binary::Lt => (right.1, left.1, Binary::Gt),
+                Binary::Eq | Binary::Ne => (right.1, left.1, op),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let is_true = match (op, &number.inner().kind) {
+            (Binary::Ne | Binary::Gt, ExprKind::Int(0)) | (Binary::Eq, ExprKind::Int(1)) => true,
+            (Binary::Eq, ExprKind::Int(0)) | (Binary::Ne, ExprKind::Int(1)) => false,
+            _ => return None,
+        };
+        let text = if is_true { truth.inner().to_string() } else { format!("!{}", truth.operand()) };
+        Some(match &truth.inner().kind {
+            ExprKind::Index(name, _) => {
+                format!("the elements of `{name}`, of `u8` or `bool`, are truth values: write `{text}`")
+            }
+            _ => format!("write `{text}`"),
+        })
+    }
+
     fn branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr, source: Source) -> Value {
-        let test = self.value(condition);
+        let test = self.value_as(condition, Type::Bool);
         let test = self.expect(test, Type::Bool, condition);
         let (first, second) = (self.block(then), self.value(otherwise));
         let (first_tail, second_tail) = (ast::tail(then), otherwise.tail());
@@ -261,7 +295,21 @@ impl Checker<'_> {
             let message = "`mask` hides keys, and belongs in a loop over keys";
             self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
         }
-        let values: Vec<(Value, &Expr)> = arguments.iter().map(|argument| (self.value(argument), argument)).collect();
+        let values: Vec<(Value, &Expr)> = match (operands, arguments) {
+            (Operands::Floats(_), _) => {
+                arguments.iter().map(|argument| (self.value_as(argument, Type::Float), argument)).collect()
+            }
+            (Operands::Mask, [score, visible]) => {
+                vec![(self.value_as(score, Type::Float), score), (self.value_as(visible, Type::Bool), visible)]
+            }
+            (Operands::Numbers(_), [a, b, rest @ ..]) => {
+                let (first, second) = self.value_pair(a, b);
+                let ty = first.ty;
+                let rest: Vec<_> = rest.iter().map(|argument| (self.value_as(argument, ty), argument)).collect();
+                [(first, a), (second, b)].into_iter().chain(rest).collect()
+            }
+            _ => arguments.iter().map(|argument| (self.value(argument), argument)).collect(),
+        };
         if !counted {
             let ty = match operands {
                 Operands::None(ty) => ty,
@@ -355,6 +403,17 @@ impl Checker<'_> {
         self.wrong(value.source)
     }
 
+    /// The scalar parameter that `expr` is, if it is an `f32`.
+    fn float_parameter<'e>(&self, expr: &'e Expr) -> Option<&'e Ident> {
+        match &expr.inner().kind {
+            ExprKind::Name(name) if self.scopes.is_parameter(name) => {
+                let mut floats = self.signature.of_kind(ParameterKind::Scalar(Scalar::F32));
+                floats.any(|parameter| parameter.name == *name).then_some(name)
+            }
+            _ => None,
+        }
+    }
+
     fn expect_number(&self, value: Value, expr: &Expr) -> Value {
         if value.ty != Type::Bool {
             return value;
@@ -375,10 +434,26 @@ impl Checker<'_> {
             _ if has(Type::Unknown) => Type::Unknown,
             _ => Type::Wrong,
         };
+        let exprs: Vec<&Expr> = values.iter().map(|(_, expr)| *expr).collect();
         let mut checked = Vec::new();
         for (place, (value, expr)) in values.into_iter().enumerate() {
-            let enclosed = place == 0 && operator.starts_with('<');
+            // `x as f32 < y` is not Rust.
+            let enclosed = place == 0 && operator == "<";
             checked.push(match (value.ty, has_score) {
+                (Type::Int, _) if ty == Type::Float && exprs.len() == 2 => {
+                    let other = exprs[1 - place];
+                    let mut help = conversion(expr, Type::Int, Type::Float, false);
+                    if !matches!(expr.inner().kind, ExprKind::Int(_)) {
+                        if enclosed {
+                            help = format!("write `({} as f32) < {other}`", expr.operand());
+                        }
+                        if let Some(name) = self.float_parameter(other).filter(|_| !operator.is_empty()) {
+                            help = format!("declare `{name}: u32`, or {help}");
+                        }
+                    }
+                    self.errors.push(expr.source, "expected float, found integer", help);
+                    self.wrong(value.source)
+                }
                 (Type::Bool, Some(score)) if operator.is_empty() => {
                     let message = "expected float, found bool";
                     let help = format!("to hide the keys where it is false, write `mask({score}, {})`", expr.inner());

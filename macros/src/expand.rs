@@ -257,7 +257,7 @@ fn value(value: &Value) -> TokenStream {
             if *located { at(call, value.ty, *token, value.source) } else { call }
         }
         Node::Call(path, arguments, similar) => {
-            let arguments = arguments.iter().map(self::value);
+            let arguments = arguments.iter().map(argument);
             let call = call(path.to_token_stream(), end, quote!(#(#arguments),*));
             match similar {
                 // If there is no such function, rustc finds this one to be similar.
@@ -274,6 +274,23 @@ fn value(value: &Value) -> TokenStream {
         }
         Node::Wrong => unreachable!("what was reported is not expanded"),
     }
+}
+
+/// An argument of a user's function. Where arguments are missing, rustc writes the call anew from the first token to the last
+/// of each that is there, and the first of `a * b` has the span of the operator.
+fn argument(value: &Value) -> TokenStream {
+    let tokens = self::value(value);
+    if !matches!(value.node, Node::Lang { located: false, .. }) {
+        return tokens;
+    }
+    let start = |(place, mut token): (usize, TokenTree)| {
+        // The `::` that the path begins with.
+        if place < 2 {
+            token.set_span(value.source.start);
+        }
+        token
+    };
+    tokens.into_iter().enumerate().map(start).collect()
 }
 
 fn float(number: f32, span: Span) -> TokenStream {
