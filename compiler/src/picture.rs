@@ -20,6 +20,8 @@ pub enum Cell {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
     rows: Vec<Vec<Cell>>,
+    /// How many tiles of queries, and of keys, it is of.
+    tiles: (usize, usize),
 }
 
 impl Picture {
@@ -39,7 +41,8 @@ impl Picture {
             let first = cells.next().copied().unwrap_or(Cell::Skipped);
             if cells.all(|cell| *cell == first) { first } else { Cell::Partial }
         };
-        Picture { rows: (0..rows).map(|row| (0..columns).map(|column| cell(row, column)).collect()).collect() }
+        let rows = (0..rows).map(|row| (0..columns).map(|column| cell(row, column)).collect()).collect();
+        Picture { rows, tiles: self.tiles }
     }
 
     /// The picture in a terminal with so many columns: `█` full, `▒` partial (or of several kinds), `·` skipped. A character is
@@ -50,8 +53,36 @@ impl Picture {
             Cell::Partial => '▒',
             Cell::Full => '█',
         };
-        let scaled = self.scaled((columns / 2).max(1), columns.max(1));
-        scaled.rows.iter().map(|row| row.iter().map(character).collect()).collect()
+        self.in_columns(columns).rows.iter().map(|row| row.iter().map(character).collect()).collect()
+    }
+
+    /// What the characters of [`lines`](Picture::lines) mean, and how many tiles of queries and of keys each is of; `None` where there
+    /// are no lines.
+    pub fn legend(&self, columns: usize) -> Option<String> {
+        let scaled = self.in_columns(columns);
+        let (rows, columns) = (scaled.rows.len(), scaled.rows.first()?.len());
+        if columns == 0 {
+            return None;
+        }
+        let (queries, keys) = self.tiles;
+        let (partial, cell) = if (rows, columns) == self.tiles {
+            ("partial", "a tile".to_string())
+        } else {
+            let counted = (self.rows.len(), self.rows[0].len());
+            let exact = [queries, counted.0].iter().all(|length| length % rows == 0)
+                && [keys, counted.1].iter().all(|length| length % columns == 0);
+            let (high, wide) = (queries as f64 / rows as f64, keys as f64 / columns as f64);
+            let about = if exact { "" } else { "about " };
+            let decimals = |number: f64| if number.fract() == 0.0 { 0 } else { 1 };
+            let cell = format!("{about}{high:.*}×{wide:.*} tiles", decimals(high), decimals(wide));
+            ("partial or mixed", cell)
+        };
+        Some(format!("█ full  ▒ {partial}  · skipped; batch 0, head 0; a cell is {cell}"))
+    }
+
+    /// As in a terminal with so many columns.
+    fn in_columns(&self, columns: usize) -> Picture {
+        self.scaled((columns / 2).max(1), columns.max(1))
     }
 }
 
@@ -99,7 +130,7 @@ impl Counts {
             };
             cells.iter().enumerate().map(cell).collect()
         });
-        Picture { rows: rows.collect() }
+        Picture { rows: rows.collect(), tiles: (self.query_tiles, self.key_tiles) }
     }
 }
 
@@ -143,6 +174,11 @@ mod tests {
         assert_eq!(picture.lines(64), ["▒·······", "██▒·····", "████▒···", "██████▒·"]);
         assert_eq!(picture.lines(4), ["▒▒··", "██▒▒"]);
         assert_eq!(picture.lines(0), ["▒"]);
-        assert_eq!(Counts::new(0, 0).picture().lines(64), Vec::<String>::new());
+        let legend = |columns| picture.legend(columns).unwrap();
+        assert_eq!(legend(64), "█ full  ▒ partial  · skipped; batch 0, head 0; a cell is a tile");
+        assert_eq!(legend(4), "█ full  ▒ partial or mixed  · skipped; batch 0, head 0; a cell is 2×2 tiles");
+        assert!(legend(6).ends_with("; a cell is about 1.3×1.3 tiles"), "{}", legend(6));
+        let none = Counts::new(0, 0).picture();
+        assert_eq!((none.lines(64), none.legend(64)), (Vec::<String>::new(), None));
     }
 }

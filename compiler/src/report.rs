@@ -7,14 +7,14 @@
 use crate::analysis::bounds::undecided;
 use crate::eval::{Environment, EvalError, HostTensor, Value, evaluate};
 use crate::expr::Expr;
-use crate::ir::{Accumulator, KeyLoop, Program};
+use crate::ir::{Accumulator, KeyLoop, Operands, Program};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::needed_tiles::{TileError, needed_tiles};
 use crate::notes::{self, Note};
 use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
-use crate::spec::Spec;
+use crate::spec::{ScalarValue, Spec};
 use crate::tiles::Tiling;
 use crate::visible_pairs::{self, MaskedRows};
 use std::fmt::{self, Display, Formatter};
@@ -38,6 +38,10 @@ pub struct Report {
     pub name: String,
     /// How it is run.
     pub schedule: Schedule,
+    /// The shape, as [text](shape_text).
+    pub shape: String,
+    /// The scalars and their values, in the order of the specification.
+    pub scalars: Vec<(String, ScalarValue)>,
     /// What each key loop does.
     pub loops: Vec<LoopReport>,
     /// The tiles of all loops, heads and batches.
@@ -230,11 +234,14 @@ fn with_tiling(
         .map_err(|error| ReportError::Mask { attention: program.name.clone(), error })?;
     let mut notes = notes::of_program(spec, launch.scalars, program);
     notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
+    let lengths: Vec<usize> = launch.keys.iter().map(|keys| keys.length).collect();
     let flops = 2 * (program.operands.qk_dim + program.operands.v_dim) as u64;
     let tile_pairs = (query_tile * key_tile) as u64;
     Ok(Report {
         name: program.name.clone(),
         schedule,
+        shape: shape_text((launch.batch, launch.heads, launch.kv_heads), launch.queries, &lengths, program.operands),
+        scalars: spec.scalars.iter().map(|param| param.name.clone()).zip(launch.scalars.iter().copied()).collect(),
         loops,
         tiles,
         needed_tiles: needed.map(|needed| needed.iter().sum()),
@@ -387,6 +394,10 @@ impl Display for ReportText<'_> {
         let report = self.report;
         let (queries, keys) = (report.schedule.query_tile(), report.schedule.key_tile());
         writeln!(f, "{}: {} schedule, tiles of {queries} queries by {keys} keys", report.name, report.schedule.name())?;
+        writeln!(f, "  shape      {}", report.shape)?;
+        if let Some(scalars) = scalars_text(report.scalars.iter().map(|(name, value)| (name.as_str(), *value))) {
+            writeln!(f, "  scalars    {scalars}")?;
+        }
         for key_loop in &report.loops {
             key_loop.write(f, self.columns)?;
         }
@@ -404,7 +415,8 @@ impl Display for ReportText<'_> {
             Some(useful) => writeln!(f, ", {:.3e} useful", useful as f64)?,
             None => writeln!(f)?,
         }
-        writeln!(f, "  bytes      {:.3e} moved, {} of summaries for the mask", report.bytes as f64, report.mask_bytes)?;
+        let (moved, of_mask) = (bytes_text(report.bytes), bytes_text(report.mask_bytes));
+        writeln!(f, "  bytes      {moved} moved; memory for the mask: {of_mask}")?;
         report.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
     }
 }
@@ -435,6 +447,79 @@ impl LoopReport {
         if let Some(needed) = self.needed_tiles {
             writeln!(f, "    needed   {needed}, each of which is visited; no full tile hides a pair")?;
         }
-        self.picture.lines(columns).iter().try_for_each(|line| writeln!(f, "      {line}"))
+        self.picture.lines(columns).iter().try_for_each(|line| writeln!(f, "      {line}"))?;
+        self.picture.legend(columns).iter().try_for_each(|legend| writeln!(f, "      {legend}"))
+    }
+}
+
+/// A shape as text: `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`. `keys` has the length of each pair.
+pub fn shape_text(
+    (batch, heads, kv_heads): (usize, usize, usize),
+    queries: usize,
+    keys: &[usize],
+    operands: Operands,
+) -> String {
+    let Operands { element, qk_dim, v_dim } = operands;
+    let on = if kv_heads == heads { String::new() } else { format!(" on {kv_heads}") };
+    let keys = keys.iter().map(usize::to_string).collect::<Vec<_>>().join(" and ");
+    let of_values = if v_dim == qk_dim { String::new() } else { format!(", of values {v_dim}") };
+    format!(
+        "batch {batch}, {heads} heads{on}, {queries} queries, {keys} keys, head dim {qk_dim}{of_values}, {}",
+        element.name()
+    )
+}
+
+/// Scalars and their values as text, `window 256, shift 0`; `None` where there are none.
+pub fn scalars_text<'a>(scalars: impl IntoIterator<Item = (&'a str, ScalarValue)>) -> Option<String> {
+    let text = |(name, value): (&str, ScalarValue)| match value {
+        ScalarValue::I32(value) => format!("{name} {value}"),
+        ScalarValue::U32(value) => format!("{name} {value}"),
+        ScalarValue::F32(value) => format!("{name} {value:?}"),
+        ScalarValue::Bool(value) => format!("{name} {value}"),
+    };
+    let texts: Vec<String> = scalars.into_iter().map(text).collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
+}
+
+/// `512 bytes`, `98.2 MB`: three digits.
+fn bytes_text(bytes: u64) -> String {
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut number = bytes as f64;
+    let mut unit = "bytes";
+    for larger in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+        // What would be printed as 1000 of a unit is 1.00 of the next.
+        if number < 999.5 {
+            break;
+        }
+        (number, unit) = (number / 1000.0, larger);
+    }
+    let decimals = match number {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.decimals$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.00 kB"),
+            (9_995, "10.0 kB"),
+            (98_170_000, "98.2 MB"),
+            (999_400_000, "999 MB"),
+            (999_600_000, "1.00 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(bytes_text(bytes), text);
+        }
     }
 }

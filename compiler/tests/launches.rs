@@ -76,12 +76,12 @@ fn check_with(check: fn(&Spec, &Program, &Launch) -> Result<(), RangeError>, pus
 #[test]
 fn an_index_inside_its_tensor_is_accepted() {
     for push in [
-        "s + bias[head(), j]",
-        "mask(s + bias[head(), i - j], j <= i)",
-        "bias[head(), i - j] + mask(s, i >= j)",
-        "s + bias[head(), if i > j { i - j } else { 0 }]",
-        "s + bias[head(), max(i - j, 0)]",
-        "s + bias[kv_head() * 2 + 1, abs(i - j)]",
+        "s + bias[head()][j]",
+        "mask(s + bias[head()][i - j], j <= i)",
+        "bias[head()][i - j] + mask(s, i >= j)",
+        "s + bias[head()][if i > j { i - j } else { 0 }]",
+        "s + bias[head()][max(i - j, 0)]",
+        "s + bias[kv_head() * 2 + 1][abs(i - j)]",
         "mask(s + table[i - j + w - 1], j - i < w && i - j <= w)",
         "mask(s, j <= i && table[i - j] > 0.0)",
         "if j <= i { s + table[i - j] } else { s + table[j - i] }",
@@ -99,7 +99,7 @@ fn an_index_inside_its_tensor_is_accepted() {
 fn an_index_that_can_leave_its_tensor_is_refused() {
     for (push, message) in [
         (
-            "s + bias[head(), i - j]",
+            "s + bias[head()][i - j]",
             "a.rs:7:20: index `i - j` of `bias` ranges over -192..=192, its dimension 1 has length 193",
         ),
         (
@@ -179,6 +179,8 @@ fn report_text(push: &str, w: i32, lens: &[f64]) -> Result<String, ReportError> 
 fn a_report_counts_and_draws_tiles() {
     let expected = "\
 attention: cpu schedule, tiles of 32 queries by 32 keys
+  shape      batch 2, 4 heads on 2, 200 queries, 256 keys, head dim 8, f32
+  scalars    w 100
   keys `k`
     visible  j <= i && i - j < w
     visited  from i0 - w + 1 to i1 + 1 if w >= 1
@@ -191,9 +193,10 @@ attention: cpu schedule, tiles of 32 queries by 32 keys
       ··▒▒█▒▒·
       ···▒▒█▒▒
       ····▒██▒
+      █ full  ▒ partial  · skipped; batch 0, head 0; a cell is a tile
   pairs      152432 of 409600 visible (37.2 %)
   FLOPs      8.126e6 executed, 4.878e6 useful
-  bytes      6.167e5 moved, 0 of summaries for the mask
+  bytes      617 kB moved; memory for the mask: 0 bytes
 ";
     let text = report_text("mask(s, j <= i && i - j < w)", 100, &[]).unwrap();
     assert_eq!(text, expected, "{text}");

@@ -129,7 +129,7 @@ const PREDICATES: &[(&str, bool)] = &[
     ("j != 0 && j != 3 && j != i", true),
     ("(i - j) % w == 0 && j <= i", false),
     ("kind[i] == kind[j]", false),
-    ("layout[i / 8, j / 8] && j <= i", false),
+    ("layout[i / 8][j / 8] && j <= i", false),
     ("(i * j) % 7 < 3", false),
     ("(i - j) as f32 < 0.5", false),
     // Each condition is decided, and all of them have more alternatives than are taken apart.
@@ -238,7 +238,7 @@ fn costs_are_counted() {
     assert_eq!(found.mask_bytes, 0);
     // Two numbers for the block of 61 elements, and three for each element of 8 by 8, which are read at quotients.
     assert_eq!(reported(&["mask(s, kind[i] == kind[j])"], (20, 0), &twenty).mask_bytes, 8);
-    assert_eq!(reported(&["mask(s, layout[i / 8, j / 8])"], (20, 0), &twenty).mask_bytes, 3 * 4 * 64);
+    assert_eq!(reported(&["mask(s, layout[i / 8][j / 8])"], (20, 0), &twenty).mask_bytes, 3 * 4 * 64);
     assert_eq!(reported(&["mask(s, doc[i] == doc[j])"], (20, 0), &twenty).mask_bytes, 0);
 }
 
@@ -286,9 +286,9 @@ fn notes_on_conditions_without_ranges() {
         ],
     );
     note(
-        "layout[i / 8, j / 8]",
+        "layout[i / 8][j / 8]",
         &[
-            "a.rs:7:2: note: `layout[i / 8, j / 8]` gives no ranges, because `layout` is read at an index that depends on both \
+            "a.rs:7:2: note: `layout[i / 8][j / 8]` gives no ranges, because `layout` is read at an index that depends on both \
          positions: tiles are decided one by one, by the extremes of what they read",
         ],
     );

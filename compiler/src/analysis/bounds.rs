@@ -426,9 +426,9 @@ mod tests {
             ("j <= i || !flag", "to i1 + 1 | all if !flag", "to i0 + 1 | all if !flag"),
             ("i < n && j <= i", "to min(i1 + 1, n) if i0 <= n - 1", "to i0 + 1 if i1 <= n - 1"),
             (
-                "doc[0, i] == doc[0, j] && j <= i",
-                { "from count(doc[0] < doc[0, i0]) to min(count(doc[0] <= doc[0, i1]), i1 + 1)" },
-                "from count(doc[0] < doc[0, i1]) to min(count(doc[0] <= doc[0, i0]), i0 + 1)",
+                "doc[0][i] == doc[0][j] && j <= i",
+                { "from count(doc[0] < doc[0][i0]) to min(count(doc[0] <= doc[0][i1]), i1 + 1)" },
+                "from count(doc[0] < doc[0][i1]) to min(count(doc[0] <= doc[0][i0]), i0 + 1)",
             ),
             ("j > i && j < i", "", ""),
             ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
@@ -450,7 +450,7 @@ mod tests {
         for (predicate, expected) in [
             ("j <= i && i - j < w", "from j0 to j1 + w if w >= 1"),
             ("i / c == j / c", "from c * (j0 / c) to c * (j1 / c + 1)"),
-            ("doc[0, i] == doc[0, j]", "from count(doc[0] < doc[0, j0]) to count(doc[0] <= doc[0, j1])"),
+            ("doc[0][i] == doc[0][j]", "from count(doc[0] < doc[0][j0]) to count(doc[0] <= doc[0][j1])"),
         ] {
             let expr = parse_expr(predicate, program.parameters()).unwrap();
             let found = visiting_queries(&expr, program.parameters());

@@ -321,19 +321,19 @@ mod tests {
             }),
             ("i % 3 == 5", "(i1 - 5) / 3 > (i0 - 6) / 3", "false"),
             (
-                "doc[batch(), i] == doc[batch(), j]",
+                "doc[batch()][i] == doc[batch()][j]",
                 {
-                    "least(doc[batch(), i0 through i1]) <= greatest(doc[batch(), j0 through j1]) && \
-                 least(doc[batch(), j0 through j1]) <= greatest(doc[batch(), i0 through i1])"
+                    "least(doc[batch()][i0 through i1]) <= greatest(doc[batch()][j0 through j1]) && \
+                 least(doc[batch()][j0 through j1]) <= greatest(doc[batch()][i0 through i1])"
                 },
                 {
-                    "greatest(doc[batch(), i0 through i1]) <= least(doc[batch(), j0 through j1]) && \
-                 greatest(doc[batch(), j0 through j1]) <= least(doc[batch(), i0 through i1])"
+                    "greatest(doc[batch()][i0 through i1]) <= least(doc[batch()][j0 through j1]) && \
+                 greatest(doc[batch()][j0 through j1]) <= least(doc[batch()][i0 through i1])"
                 },
             ),
-            ("place[0, j] < 5", "place[0, j0] <= 4", "place[0, j1] <= 4"),
-            ("layout[i / 8, j / 8]", "greatest(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0", {
-                "least(layout[i0 / 8 through i1 / 8, j0 / 8 through j1 / 8]) != 0"
+            ("place[0][j] < 5", "place[0][j0] <= 4", "place[0][j1] <= 4"),
+            ("layout[i / 8][j / 8]", "greatest(layout[i0 / 8 through i1 / 8][j0 / 8 through j1 / 8]) != 0", {
+                "least(layout[i0 / 8 through i1 / 8][j0 / 8 through j1 / 8]) != 0"
             }),
             ("i * i < j as f32 as i32", "true", "false"),
         ] {

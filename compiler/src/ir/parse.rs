@@ -697,8 +697,10 @@ impl Parser {
             return self.fail("a scalar, a captured tensor or an expression");
         }
         let tensor = self.tensor()?;
-        self.sign("[")?;
         let index = self.indices(|parser| parser.expr(Precedence::Or))?;
+        if index.is_empty() {
+            return self.fail("`[`");
+        }
         Ok(Expr::Load { tensor, index })
     }
 
@@ -715,15 +717,12 @@ impl Parser {
         }
     }
 
-    /// What stands between `[`, which has been read, and `]`.
+    /// What stands in brackets, of which each dimension has its own.
     fn indices<T>(&mut self, mut index: impl FnMut(&mut Self) -> Result<T, ParseError>) -> Result<Vec<T>, ParseError> {
         let mut indices = Vec::new();
-        while !self.skip_sign("]") {
+        while self.skip_sign("[") {
             indices.push(index(self)?);
-            if !self.skip_sign(",") {
-                self.sign("]")?;
-                break;
-            }
+            self.sign("]")?;
         }
         Ok(indices)
     }
@@ -749,9 +748,6 @@ impl Parser {
     /// A tensor at a box of indices.
     fn boxed(&mut self) -> Result<(usize, Vec<(Expr, Expr)>), ParseError> {
         let tensor = self.tensor()?;
-        if !self.skip_sign("[") {
-            return Ok((tensor, Vec::new()));
-        }
         let index = self.indices(|parser| {
             let first = parser.expr(Precedence::Or)?;
             let last = if parser.skip_word("through") { parser.expr(Precedence::Or)? } else { first.clone() };
@@ -764,7 +760,7 @@ impl Parser {
     fn count(&mut self) -> Result<Expr, ParseError> {
         self.sign("(")?;
         let tensor = self.tensor()?;
-        let index = if self.skip_sign("[") { self.indices(|parser| parser.expr(Precedence::Or))? } else { Vec::new() };
+        let index = self.indices(|parser| parser.expr(Precedence::Or))?;
         let inclusive = self.skip_sign("<=");
         if !inclusive {
             self.sign("<")?;

@@ -221,21 +221,20 @@ impl Text<'_> {
     /// A tensor at a box of indices.
     fn boxed(&self, f: &mut Formatter, tensor: usize, index: &[(Expr, Expr)]) -> fmt::Result {
         self.tensor(f, tensor)?;
-        for (place, (first, last)) in index.iter().enumerate() {
-            write!(f, "{}{}", if place == 0 { "[" } else { ", " }, self.of(first))?;
+        for (first, last) in index {
+            write!(f, "[{}", self.of(first))?;
             if first != last {
                 write!(f, " through {}", self.of(last))?;
             }
-        }
-        f.write_str(if index.is_empty() { "" } else { "]" })
-    }
-
-    fn list(&self, f: &mut Formatter, exprs: &[Expr]) -> fmt::Result {
-        for (place, expr) in exprs.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", self.of(expr))?;
+            f.write_str("]")?;
         }
         Ok(())
+    }
+
+    /// A tensor at indices.
+    fn at(&self, f: &mut Formatter, tensor: usize, index: &[Expr]) -> fmt::Result {
+        self.tensor(f, tensor)?;
+        index.iter().try_for_each(|index| write!(f, "[{}]", self.of(index)))
     }
 }
 
@@ -263,12 +262,7 @@ impl Display for Text<'_> {
                 Some(scalar) => write!(f, "{}", Name(&scalar.name)),
                 None => write!(f, "scalar#{place}"),
             },
-            Expr::Load { tensor, index } => {
-                self.tensor(f, *tensor)?;
-                f.write_str("[")?;
-                self.list(f, index)?;
-                f.write_str("]")
-            }
+            Expr::Load { tensor, index } => self.at(f, *tensor, index),
             Expr::Extreme { tensor, greatest, index } => {
                 f.write_str(if *greatest { "greatest(" } else { "least(" })?;
                 self.boxed(f, *tensor, index)?;
@@ -281,12 +275,7 @@ impl Display for Text<'_> {
             }
             Expr::Count { tensor, index, value, inclusive } => {
                 f.write_str("count(")?;
-                self.tensor(f, *tensor)?;
-                if !index.is_empty() {
-                    f.write_str("[")?;
-                    self.list(f, index)?;
-                    f.write_str("]")?;
-                }
+                self.at(f, *tensor, index)?;
                 write!(f, " {} {})", if *inclusive { "<=" } else { "<" }, self.of(value))
             }
             Expr::Unary(op @ (UnaryOp::Neg | UnaryOp::Not), a) => {

@@ -285,8 +285,8 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
         refused("map s * 2.0", "map j", "in key loop 0: a map is of type integer, expected float: `j`");
         refused("map s * 2.0", "map s * i", "in key loop 0: a map: operands of types float and integer in `s * i`");
         refused("where j <= i", "where s", "in key loop 0: a mask is of type float, expected bool: `s`");
-        refused("map s * 2.0", "map doc[i, j] as f32", {
-            "in key loop 0: a map: 2 indices into `doc` of rank 1 in `doc[i, j]`"
+        refused("map s * 2.0", "map doc[i][j] as f32", {
+            "in key loop 0: a map: 2 indices into `doc` of rank 1 in `doc[i][j]`"
         });
     }
 

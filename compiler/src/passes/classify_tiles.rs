@@ -14,7 +14,7 @@
 //!   s = mask s where j <= i && doc[i] == doc[j] on partial
 //! ```
 //!
-//! Where the mask requires an element of a captured tensor of truth values (`allowed[i, j]`), the loop also hops over the keys
+//! Where the mask requires an element of a captured tensor of truth values (`allowed[i][j]`), the loop also hops over the keys
 //! that no query of the tile sees:
 //!
 //! ```text

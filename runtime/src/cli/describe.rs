@@ -4,7 +4,7 @@ use super::arguments::{ProgramFlags, ReportFlags, defaults, device_for_text, spe
 use super::{Failure, Gallery, SUCCESS, print_json};
 use crate::attention::AnyAttention;
 use crate::shape::Shape;
-use purview_compiler::report::{LoopReport, PICTURE_COLUMNS, Report, Tiles};
+use purview_compiler::report::{self, LoopReport, PICTURE_COLUMNS, Report, Tiles};
 use purview_compiler::schedule::Schedule;
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::svg::svg;
@@ -111,7 +111,7 @@ pub(super) fn report(
     }
     let report = if flags.verify { attention.report_verified(&shape)? } else { attention.report(&shape)? };
     if let Some(path) = &flags.svg {
-        let drawn = svg(&report, &shape_text(&shape));
+        let drawn = svg(&report, &report.shape);
         std::fs::write(path, drawn).map_err(|error| Failure::File { path: path.clone(), error })?;
     }
     if json {
@@ -120,10 +120,6 @@ pub(super) fn report(
         print_json(out, &value)?;
     } else {
         write!(out, "{}", report.text(columns.saturating_sub(INDENT)))?;
-        writeln!(out, "  shape      {}", shape_text(&shape))?;
-        if let Some(scalars) = scalars_text(&attention) {
-            writeln!(out, "  scalars    {scalars}")?;
-        }
     }
     Ok(SUCCESS)
 }
@@ -176,8 +172,7 @@ fn loop_json(key_loop: &LoopReport) -> Value {
 /// The values that an attention has for its scalars: `window 256, shift 0`.
 pub(super) fn scalars_text(attention: &AnyAttention) -> Option<String> {
     let scalars = attention.spec().scalars.iter().zip(attention.scalars());
-    let texts: Vec<String> = scalars.map(|(param, value)| format!("{} {}", param.name, scalar_json(*value))).collect();
-    (!texts.is_empty()).then(|| texts.join(", "))
+    report::scalars_text(scalars.map(|(param, value)| (param.name.as_str(), *value)))
 }
 
 /// The same as an object in the field `scalars`.
@@ -226,18 +221,7 @@ pub(super) fn shape_json(shape: &Shape) -> Value {
 
 /// `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`.
 pub(super) fn shape_text(shape: &Shape) -> String {
-    let on = if shape.kv_heads == shape.heads { String::new() } else { format!(" on {}", shape.kv_heads) };
-    let keys: Vec<String> = shape.keys.iter().map(usize::to_string).collect();
-    let of_values = if shape.v_dim == shape.qk_dim { String::new() } else { format!(", of values {}", shape.v_dim) };
-    format!(
-        "batch {}, {} heads{on}, {} queries, {} keys, head dim {}{of_values}, {}",
-        shape.batch,
-        shape.heads,
-        shape.queries,
-        keys.join(" and "),
-        shape.qk_dim,
-        shape.element.name()
-    )
+    report::shape_text((shape.batch, shape.heads, shape.kv_heads), shape.queries, &shape.keys, shape.operands())
 }
 
 /// Adds the fields of `more`, an object, to `value`, another.
