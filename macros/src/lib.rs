@@ -18,6 +18,7 @@ mod indices;
 mod names;
 mod notes;
 mod parse;
+mod parse_assignment;
 mod parse_value;
 mod scope;
 mod signature;

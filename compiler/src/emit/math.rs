@@ -39,22 +39,6 @@ fn cuda_uses_llvm() -> bool {
     false
 }
 
-/// The kernel may have as many registers as it wants. CUDA C++, and other targets, have no such words.
-#[cube]
-pub fn take_registers() {
-    intrinsic!(|scope| register_taking(scope))
-}
-
-#[cfg(any(feature = "emit", feature = "cuda"))]
-fn register_taking(scope: &Scope) {
-    if is_nvptx(scope) {
-        scope.register(&super::nvptx::TakeRegistersOp::new(scope.ctx_mut()));
-    }
-}
-
-#[cfg(not(any(feature = "emit", feature = "cuda")))]
-fn register_taking(_: &Scope) {}
-
 /// `op`, one of the functions that this is about, of a float `x`, a scalar or a vector; or to 10 bits where NVIDIA's GPUs have an
 /// instruction for it, if that is enough to `approximate` it.
 pub(super) fn unary(scope: &Scope, op: UnaryOp, x: ExpandValue, approximate: bool) -> ExpandValue {

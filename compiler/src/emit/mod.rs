@@ -39,6 +39,7 @@ pub mod properties;
 #[cfg(feature = "emit")]
 pub mod ptx_launch;
 pub mod query_tile;
+pub mod registers;
 pub mod scores;
 pub mod softmax;
 pub mod summary;
