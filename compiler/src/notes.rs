@@ -10,7 +10,7 @@ use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{KeyLoop, KeyRange, Program, TileClass};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
-use crate::spec::{Location, ScalarValue, Spec, TensorType};
+use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use crate::visible_pairs::MaskedRows;
 use log::Level;
@@ -40,6 +40,14 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
     let Ok(replacements) = scalar_replacements(spec, scalars) else { return Vec::new() };
     let mut notes: Vec<Note> = Vec::new();
     for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
+        let softmax = matches!(spec.accumulator, Accumulator::Softmax { .. });
+        if let Some(choice) = find(&push_loop.push, &gives_no_weight).filter(|_| softmax) {
+            let is_located = |expr: &Expr| spec.origins.iter().any(|origin| origin.expr == *expr);
+            let message = "a score that this makes so small gives its key no weight, but does not hide it, and every tile is visited: \
+                           write `mask(score, condition)`";
+            let location = spec.locate(find(choice, &is_located).unwrap_or(choice)).clone();
+            notes.push(Note { level: Level::Warn, location, message: message.into() });
+        }
         let Some(predicate) = Parts::of(&push_loop.push).hide_by_score(&spec.accumulator).visible else { continue };
         let warning = |message: &str| {
             let location = spec.locate(mask(&push_loop.push)).clone();
@@ -132,6 +140,22 @@ fn compares_positions(expr: &Expr) -> bool {
     op.is_comparison() && !a.any(&mut |a| matches!(a, Expr::Unary(..))) && either(Expr::Query) && either(Expr::Key) && {
         let form = Affine::of(a).zip(Affine::of(b)).and_then(|(a, b)| a.plus(&b, -1));
         form.is_some_and(|form| form.terms.len() == 2 && form.terms.iter().all(|(atom, _)| positions(atom)))
+    }
+}
+
+/// Whether positions decide that a number, a score or a part of one, is below what any weight of a softmax is made of.
+fn gives_no_weight(expr: &Expr) -> bool {
+    let Expr::Select(condition, then, otherwise) = expr else { return false };
+    let tiny = |branch: &Expr| constant(branch).is_some_and(|number| number <= -1e4);
+    (condition.mentions(&Expr::Query) || condition.mentions(&Expr::Key)) && tiny(then) != tiny(otherwise)
+}
+
+/// The number that `expr` is, if it is one as it stands.
+fn constant(expr: &Expr) -> Option<f32> {
+    match expr {
+        Expr::Float(number) => Some(number.value()),
+        Expr::Unary(UnaryOp::Neg, negated) => constant(negated).map(|number| -number),
+        _ => None,
     }
 }
 

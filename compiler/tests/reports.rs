@@ -266,6 +266,18 @@ fn notes_on_masks_that_say_nothing() {
 }
 
 #[test]
+fn notes_on_scores_that_are_to_hide() {
+    let square = [Keys { length: 20, offset: 0 }];
+    let note = |push: &str, expected: &[&str]| notes(&[push], (20, 0), &square, expected);
+    let said = "warning: a score that this makes so small gives its key no weight, but does not hide it, and every tile is visited: write \
+                `mask(score, condition)`";
+    note("if j <= i { s } else { -1e9 }", &[&format!("a.rs:7:1: {said}")]);
+    note("s + if j > i { -10000.0 } else { 0.0 }", &[&format!("a.rs:7:1: {said}")]);
+    note("if j <= i { s } else { s - 1.0 }", &[]);
+    note("if s > 0.0 { s } else { -1e9 }", &[]);
+}
+
+#[test]
 fn notes_on_conditions_without_ranges() {
     let square = [Keys { length: 20, offset: 0 }];
     let note =
