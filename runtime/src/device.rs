@@ -4,7 +4,6 @@
 use crate::adapter::{self, Adapter};
 use crate::error::Error;
 use crate::schedule::DevicePlanes;
-#[cfg(feature = "wgpu")]
 use cubecl::RuntimeId;
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
@@ -50,7 +49,7 @@ impl Device {
         let reason = "turn on one of purview's device features: `cpu`, `wgpu`, `cuda`, `hip`";
         Device::cuda(0)
             .or_else(|_| Device::hip(0))
-            .or_else(|_| find_gpu().map_err(|unavailable| no_device("wgpu", unavailable)).and_then(Device::of_wgpu))
+            .or_else(|_| find_gpu().map_err(|why| unavailable("wgpu", why)).and_then(Device::of_wgpu))
             .or_else(|_| Device::cpu())
             .or_else(|_| Device::wgpu())
             .map_err(|_| Error::NoDevice { wanted: "any".into(), reason: reason.into() })
@@ -161,9 +160,7 @@ impl Device {
     }
 
     fn open(name: &str, device: Result<cubecl::Device, DeviceUnavailable>) -> Result<Device, Error> {
-        device
-            .map(|device| Device::of(name.to_string(), device.client()))
-            .map_err(|unavailable| no_device(name, unavailable))
+        device.map(|device| Device::of(name.to_string(), device.client())).map_err(|why| unavailable(name, why))
     }
 
     fn of(name: String, client: Client) -> Device {
@@ -258,9 +255,7 @@ impl Device {
 
 /// The default wgpu device, for a device to be called `name`.
 fn find_wgpu(name: &str) -> Result<cubecl::Device, Error> {
-    find_gpu()
-        .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu))
-        .map_err(|unavailable| no_device(name, unavailable))
+    find_gpu().or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::Cpu)).map_err(|why| unavailable(name, why))
 }
 
 /// The first GPU that wgpu has.
@@ -273,13 +268,20 @@ fn find_gpu() -> Result<cubecl::Device, DeviceUnavailable> {
         .or_else(|_| cubecl::Device::wgpu(WgpuDeviceKind::VirtualGpu(0)))
 }
 
-/// Why there is no device of that name.
-fn no_device(name: &str, unavailable: DeviceUnavailable) -> Error {
-    let reason = match unavailable {
+/// The error that there is no device of that name, and `why`.
+fn unavailable(name: &str, why: DeviceUnavailable) -> Error {
+    let reason = match why {
         DeviceUnavailable::NotLinked(runtime) => {
-            format!("turn on purview's feature `{}`", format!("{runtime:?}").to_lowercase())
+            let feature = match runtime {
+                RuntimeId::Cpu => "cpu",
+                RuntimeId::Wgpu => "wgpu",
+                RuntimeId::Cuda => "cuda",
+                RuntimeId::Hip => "hip",
+                RuntimeId::Metal => "metal",
+            };
+            format!("turn on purview's feature `{feature}`")
         }
-        unavailable @ DeviceUnavailable::NoSuchDevice { .. } => unavailable.to_string(),
+        DeviceUnavailable::NoSuchDevice { .. } => why.to_string(),
     };
     Error::NoDevice { wanted: name.into(), reason }
 }

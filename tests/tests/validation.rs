@@ -56,6 +56,8 @@ const SMALL: [&[usize]; 3] = [&[1, 2, 5, 8], &[1, 2, 6, 8], &[1, 2, 6, 8]];
 #[test]
 fn no_such_device() {
     refused(Device::named("tpu"), "no device `tpu`: expected cpu, wgpu, wgpu-wgsl, wgpu-spirv, cuda or hip");
+    // No test is built for ROCm.
+    refused(Device::hip(0), "no device `hip`: turn on purview's feature `hip`");
 }
 
 #[test]
