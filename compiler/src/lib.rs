@@ -37,6 +37,7 @@ pub mod interpret;
 pub mod ir;
 pub mod lang;
 pub mod launch;
+pub mod loop_iterations;
 pub mod lower;
 pub mod needed_tiles;
 pub mod notes;

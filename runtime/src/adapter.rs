@@ -18,6 +18,8 @@ pub struct Adapter {
     pub subgroups: bool,
     /// Whether WGSL may use and store f16.
     pub f16: bool,
+    /// The most bytes that a kernel in WGSL may bind as one buffer.
+    pub largest_binding: u64,
 }
 
 /// The Vulkan device that CubeCL means by `kind`, if there is one.
@@ -37,19 +39,22 @@ fn adapters() -> &'static [Adapter] {
     // Vulkan's loader crashes where instances come and go on several threads at once. This one is made first and never goes.
     static FOUND: OnceLock<(Instance, Vec<Adapter>)> = OnceLock::new();
     let (_, adapters) = FOUND.get_or_init(|| {
+        silence_device_select();
         let instance = Instance::new(InstanceDescriptor {
             backends: Backends::VULKAN,
             ..InstanceDescriptor::new_without_display_handle()
         });
         let found = block_on(instance.enumerate_adapters(Backends::VULKAN));
         let adapters = found.iter().map(|adapter| {
-            let (info, features) = (adapter.get_info(), adapter.features());
+            let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
             Adapter {
                 kind: info.device_type,
                 name: format!("{} ({})", info.name, info.driver_info),
                 explicit_workgroup_layout: explicit_workgroup_layout(adapter),
                 subgroups: features.contains(Features::SUBGROUP),
                 f16: features.contains(Features::SHADER_F16),
+                // CubeCL asks for a device with all that the adapter has.
+                largest_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             }
         });
         let adapters = adapters.collect();
@@ -57,6 +62,32 @@ fn adapters() -> &'static [Adapter] {
     });
     adapters
 }
+
+/// Keeps Mesa's layer `VK_LAYER_MESA_device_select` quiet. Whenever a program lists Vulkan's devices, the layer looks for a Wayland
+/// display, since wgpu asks every instance for Wayland's surfaces, also one that never draws. Where XDG_RUNTIME_DIR is not set,
+/// libwayland then prints `error: XDG_RUNTIME_DIR is invalid or not set in the environment.`, which is no error of the program's.
+///
+/// Neither wgpu nor CubeCL has an option for it, so the variable is set, to a directory without a display. A process may change
+/// its environment only while it has one thread. With more, the lines are explained in the log instead.
+#[cfg(target_os = "linux")]
+fn silence_device_select() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_some() {
+        return;
+    }
+    let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    if threads.is_ok_and(|threads| threads == 1) {
+        // SAFETY: there is no other thread that could read or write the environment, and only this one could start one.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", "/tmp") };
+    } else {
+        log::info!(
+            "lines that say `XDG_RUNTIME_DIR is invalid` come from a Vulkan layer of Mesa's, and are no failure: set that \
+             variable to any directory to be rid of them"
+        );
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn silence_device_select() {}
 
 #[cfg(feature = "vulkan")]
 fn explicit_workgroup_layout(adapter: &cubecl::wgpu::wgpu::Adapter) -> Option<bool> {

@@ -16,6 +16,7 @@ use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
+use purview_compiler::loop_iterations::loop_iterations;
 use purview_compiler::lower::lower;
 use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
@@ -323,6 +324,7 @@ impl AnyAttention {
             (schedule, few) = (Schedule::Cpu(for_few), how);
         }
         let program = self.program_for(&operation, schedule)?;
+        self.check_loops(device, &program, &operation)?;
         let (scalars, tensors) = (&self.scalars, &self.tensors);
         let prepared =
             launch::prepare(device, &self.spec, &program, few, &operation, query, pairs, scalars, tensors, counters)?;
@@ -340,6 +342,9 @@ impl AnyAttention {
         if let Err(error) = check_tiles(&self.spec, &program, &described) {
             log::debug!("`{}` visits every tile: {error}", self.spec.name);
             program = compile(false)?;
+        } else if !self.summaries_fit(&program) {
+            log::debug!("`{}` visits every tile: a summary of a captured tensor is too large for the device", self.spec.name);
+            program = compile(false)?;
         }
         validate::sorted(&self.spec, &self.tensors)?;
         if log::log_enabled!(log::Level::Info) {
@@ -348,6 +353,37 @@ impl AnyAttention {
             }
         }
         Ok(program)
+    }
+
+    /// Whether the captured tensors' devices can make the program's summaries of them.
+    fn summaries_fit(&self, program: &Program) -> bool {
+        program.summaries().iter().all(|summary| {
+            let tensor = &self.tensors[summary.tensor];
+            let row = summary.shape(tensor.shape()).last().copied().unwrap_or(0) as u64;
+            // A unit walks along a row to link its blocks, with an iteration before it, one after it, and one that leaves.
+            let walked = !summary.linked || tensor.device().loop_iterations().is_none_or(|limit| row + 3 <= limit);
+            walked && summary.bytes(tensor.shape()) as u64 <= tensor.device().largest_buffer()
+        })
+    }
+
+    /// That the device's driver runs as many iterations of loops as a launch may need.
+    fn check_loops(&self, device: &Device, program: &Program, operation: &Operation) -> Result<(), Error> {
+        let Some(limit) = device.loop_iterations() else { return Ok(()) };
+        let facts: Vec<TensorFacts> =
+            self.tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape().to_vec(), values: None }).collect();
+        let launch = self.compiler_launch(operation, &facts);
+        match loop_iterations(&self.spec, program, &launch, limit) {
+            Some(found) if found.needed > limit && !launch.is_empty() => Err(Error::LoopIterations {
+                attention: self.spec.name.clone(),
+                device: device.name().into(),
+                driver: device.client().properties().identity.name.clone(),
+                limit,
+                needed: found.needed,
+                fitting: found.fitting(limit),
+                given: found.keys,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The sizes of a launch with such operands, which are checked.

@@ -4,6 +4,7 @@
 use crate::adapter::{self, Adapter};
 use crate::error::Error;
 use crate::schedule::DevicePlanes;
+use crate::tensor::DType;
 use cubecl::RuntimeId;
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
@@ -218,6 +219,46 @@ impl Device {
             Element::Bf16 => half::bf16::cube_type(),
         };
         self.client.properties().supports_type(ty)
+    }
+
+    /// The most bytes that a buffer of a kernel's may have.
+    pub(crate) fn largest_buffer(&self) -> u64 {
+        let allocated = self.client.properties().memory.max_page_size;
+        self.largest_binding().map_or(allocated, |bound| bound.min(allocated))
+    }
+
+    /// The most buffers that a kernel may take; `None` where it takes addresses.
+    pub(crate) fn most_buffers(&self) -> Option<usize> {
+        // One of those that CubeCL says there are is a launch's numbers.
+        let there = self.client.properties().hardware.max_bindings as usize;
+        (self.language != Some(ShaderLanguage::Spirv)).then_some(there)
+    }
+
+    /// The iterations after which the device's driver ends the loops of an invocation, all of them together, if it does.
+    ///
+    /// Mesa's llvmpipe counts down from a number at the end of every iteration of whatever loop, and leaves all loops when there is
+    /// nothing left (`LP_MAX_TGSI_LOOP_ITERATIONS`, in version 26 as in 22). It tells nobody.
+    pub(crate) fn loop_iterations(&self) -> Option<u64> {
+        let name = &self.client.properties().identity.name;
+        (self.client.name().starts_with("wgpu") && name.starts_with("llvmpipe")).then_some(65_535)
+    }
+
+    /// The most bytes that a kernel in WGSL may bind as one buffer, of which CubeCL's properties say what they say of SPIR-V where a build
+    /// has both.
+    fn largest_binding(&self) -> Option<u64> {
+        #[cfg(feature = "wgpu")]
+        if self.language == Some(ShaderLanguage::Wgsl) {
+            return wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).map(|adapter| adapter.largest_binding);
+        }
+        None
+    }
+
+    /// Whether the device has elements of `dtype`.
+    pub(crate) fn stores(&self, dtype: DType) -> bool {
+        match dtype.element() {
+            Some(element) => self.supports(element),
+            None => dtype != DType::U8 || self.has_bytes(),
+        }
     }
 
     /// Whether the device stores bytes.

@@ -66,6 +66,69 @@ pub enum Error {
         /// How many elements there are.
         capacity: usize,
     },
+    /// A view that reaches further than kernels address.
+    #[error(
+        "a view of shape {shape:?} and strides {strides:?} from element {start} reaches further than {} elements, \
+         which is as far as kernels read",
+        crate::tensor::MAX_ELEMENTS
+    )]
+    FarView {
+        /// The first element.
+        start: usize,
+        /// The shape.
+        shape: Vec<usize>,
+        /// The strides.
+        strides: Vec<usize>,
+    },
+    /// A buffer that is larger than the device allows.
+    #[error("{what} takes {bytes} bytes, and the device `{device}` has buffers of at most {limit}")]
+    LargeBuffer {
+        /// What it holds.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The device.
+        device: String,
+        /// The most bytes of one.
+        limit: u64,
+    },
+    /// More buffers than the device gives to a kernel.
+    #[error(
+        "`{attention}` takes {needed} buffers (queries, keys, values, results, captured tensors and their summaries), and a \
+         kernel of the device `{device}` has at most {limit}"
+    )]
+    ManyBuffers {
+        /// The attention.
+        attention: String,
+        /// How many it takes.
+        needed: usize,
+        /// The device.
+        device: String,
+        /// The most of them.
+        limit: usize,
+    },
+    /// More iterations of loops than the device's driver runs.
+    #[error(
+        "the driver of `{device}`, {driver}, ends all loops of an invocation after {limit} iterations without a word, and this \
+         launch of `{attention}` may need {needed}: {fitting} keys fit for each query, {given} were given; the device `cpu` has no \
+         such limit"
+    )]
+    LoopIterations {
+        /// The attention.
+        attention: String,
+        /// The device.
+        device: String,
+        /// What its driver calls it.
+        driver: String,
+        /// How many iterations the driver runs.
+        limit: u64,
+        /// How many the launch takes at most.
+        needed: u64,
+        /// The keys of all pairs that a query tile could visit.
+        fitting: u64,
+        /// The keys of all pairs that a query tile of this launch may visit.
+        given: u64,
+    },
     /// A view that a handle of cubecl's cannot express.
     #[error("a view that begins at element {start} of its memory has no handle: only one that begins at 0 has")]
     NotAtStart {

@@ -70,13 +70,13 @@ pub(crate) fn prepare(
     counters: Option<&Tensor>,
 ) -> Result<Prepared, Error> {
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
-    let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim])?;
+    let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
     let rows = match program.accumulator {
         Accumulator::Softmax { .. } => queries,
         Accumulator::Sum | Accumulator::Mean => 0,
     };
-    let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows])?;
-    if batch * heads * queries == 0 {
+    let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
+    if [batch, heads, queries].contains(&0) {
         return Ok(Prepared { output, lse, data: None });
     }
 
@@ -89,8 +89,16 @@ pub(crate) fn prepare(
     let summaries = program.summaries().into_iter().map(|summary| {
         let tensor = &tensors[summary.tensor];
         // Of a tensor without elements nothing that matters is read, but there must be something to bind.
-        if tensor.shape().contains(&0) { tensor.buffer() } else { tensor.summary(&summary) }
+        if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
     });
+    let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
+    let buffers = 3 + 2 * pairs.len() + tensors.len() + summaries.len() + usize::from(counters.is_some());
+    if let Some(limit) = device.most_buffers()
+        && buffers > limit
+    {
+        let (attention, device) = (spec.name.clone(), device.name().into());
+        return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
+    }
     let data = LaunchData {
         query: operand(query),
         pairs: key_values.collect(),
@@ -98,7 +106,7 @@ pub(crate) fn prepare(
         lse: lse.buffer(),
         scalars: runtime_scalars(spec, scalars),
         tensors: tensors.iter().map(Tensor::captured).collect(),
-        summaries: summaries.collect(),
+        summaries,
         counters: counters.map(Tensor::buffer),
         scale: operation.scale,
         batch,
@@ -112,7 +120,7 @@ pub(crate) fn prepare(
 }
 
 fn operand(tensor: &Tensor) -> OperandData {
-    let strides = tensor.strides();
+    let strides = tensor.steps();
     OperandData {
         buffer: tensor.buffer(),
         start: tensor.start(),

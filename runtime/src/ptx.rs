@@ -11,7 +11,7 @@ use crate::tensor::{Tensor, elements_of};
 use crate::validate;
 use half::{bf16, f16};
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::emit::ptx_launch::{self, ptx_launch};
+use purview_compiler::emit::ptx_launch::{self, PtxGrid, ptx_launch};
 use purview_compiler::ir::{Accumulator, Element};
 use purview_compiler::schedule::FewQueries;
 use purview_compiler::target::{KernelText, Target};
@@ -34,9 +34,8 @@ pub struct PtxLaunch {
     output: usize,
     /// The place of the log-sum-exp's.
     lse: usize,
-    /// The last parameter.
-    numbers: Vec<u8>,
-    grid: [u32; 3],
+    /// The grids, with the last parameter of each.
+    grids: Vec<PtxGrid>,
 }
 
 /// What a buffer holds before the launch.
@@ -102,11 +101,10 @@ impl AnyAttention {
             buffers: Vec::new(),
             output: 0,
             lse: 0,
-            numbers: Vec::new(),
-            grid: [0; 3],
+            grids: Vec::new(),
         };
         if let Some(data) = data {
-            let ptx_launch::PtxLaunch { buffers, output, lse, numbers, grid } = ptx_launch(&program, model, &data)?;
+            let ptx_launch::PtxLaunch { buffers, output, lse, grids } = ptx_launch(&program, model, &data)?;
             let contents = buffers.into_iter().enumerate().map(|(place, buffer)| {
                 if place == output || place == lse {
                     return Ok(Contents::Unwritten(buffer.memory.size_in_used() as usize));
@@ -115,7 +113,7 @@ impl AnyAttention {
                 Ok(Contents::Bytes(bytes.to_vec()))
             });
             let buffers = contents.collect::<Result<_, Error>>()?;
-            launch = PtxLaunch { buffers, output, lse, numbers, grid, ..launch };
+            launch = PtxLaunch { buffers, output, lse, grids, ..launch };
         }
         Ok(launch)
     }
@@ -139,15 +137,15 @@ impl PtxLaunch {
         let mut memory = Memory::new();
         let addresses: Vec<u64> = self.buffers.iter().map(|contents| contents.place(&mut memory)).collect();
         let mut counts = Counts::default();
-        if !addresses.is_empty() {
+        for PtxGrid { blocks, numbers } in &self.grids {
             let pointers = addresses.iter().map(|address| address.to_le_bytes().to_vec());
             let launch = Launch {
-                grid: self.grid,
+                grid: *blocks,
                 block: self.kernel.block,
                 dynamic_shared: self.kernel.shared_bytes,
-                parameters: pointers.chain([self.numbers.clone()]).collect(),
+                parameters: pointers.chain([numbers.clone()]).collect(),
             };
-            counts = run(&module, &launch, &mut memory)?;
+            counts += run(&module, &launch, &mut memory)?;
         }
         let results = |place: usize, count: usize, element: Element, what| {
             let Some(&address) = addresses.get(place) else { return Ok(Vec::new()) };

@@ -193,7 +193,7 @@ impl Tensor {
     ///
     /// # Errors
     /// [`Error::Length`] if `data` has not the shape's number of elements, [`Error::TooLarge`] above [`MAX_ELEMENTS`],
-    /// [`Error::UnsupportedType`] where the device lacks the type.
+    /// [`Error::UnsupportedType`] where the device lacks the type, [`Error::LargeBuffer`] where it has no buffers of that size.
     pub fn from_slice<T: TensorElement>(
         device: &Device,
         shape: impl Into<Vec<usize>>,
@@ -205,11 +205,7 @@ impl Tensor {
             return Err(Error::Length { shape, expected: elements, given: data.len() });
         }
         let dtype = T::dtype(device);
-        if let Some(element) = dtype.element()
-            && !device.supports(element)
-        {
-            return Err(Error::UnsupportedType { device: device.name().into(), dtype });
-        }
+        fits(device, dtype, &shape, "a tensor")?;
         let mut bytes = T::bytes(data, dtype);
         // An empty tensor still has a buffer to bind.
         bytes.resize(bytes.len().max(4), 0);
@@ -217,15 +213,17 @@ impl Tensor {
         Ok(Tensor::contiguous(device, memory, dtype, shape))
     }
 
-    /// An uninitialized tensor for a kernel to write.
-    pub(crate) fn empty(device: &Device, dtype: DType, shape: Vec<usize>) -> Result<Tensor, Error> {
+    /// An uninitialized tensor for a kernel to write, called `what` in errors.
+    pub(crate) fn empty(device: &Device, dtype: DType, shape: Vec<usize>, what: &str) -> Result<Tensor, Error> {
+        fits(device, dtype, &shape, what)?;
         let bytes = elements_of(&shape)? * dtype.size();
         Ok(Tensor::contiguous(device, device.client().empty(bytes.max(4)), dtype, shape))
     }
 
     fn contiguous(device: &Device, memory: Handle, dtype: DType, shape: Vec<usize>) -> Tensor {
         let strides = contiguous_strides(&shape);
-        let capacity = shape.iter().product();
+        // No length matters beside a 0.
+        let capacity = if shape.contains(&0) { 0 } else { shape.iter().product() };
         Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, found: Arc::default() }
     }
 
@@ -234,9 +232,9 @@ impl Tensor {
     /// order and extremes) is kept with it. After a write, take a new tensor of the handle.
     ///
     /// # Errors
-    /// [`Error::HandleType`] for an element type that is not one of [`DType`]; [`Error::OtherDevice`] for memory of another
-    /// device; [`Error::OutOfMemory`] where shape and strides
-    /// reach past the handle's memory.
+    /// [`Error::HandleType`] for an element type that is not one of [`DType`], and [`Error::UnsupportedType`] for one that the device
+    /// lacks (truth values are u32 where there are no bytes, as in WGSL); [`Error::OtherDevice`] for memory of another device;
+    /// [`Error::LargeBuffer`] for more memory than a kernel can bind; and as [`Tensor::view`] where shape and strides reach too far.
     pub fn from_handle(device: &Device, handle: TensorHandle) -> Result<Tensor, Error> {
         let Some(dtype) = DType::of(handle.dtype) else {
             return Err(Error::HandleType { given: handle.dtype.to_string() });
@@ -248,6 +246,11 @@ impl Tensor {
                 expected: device.name().into(),
             });
         }
+        if !device.stores(dtype) {
+            return Err(Error::UnsupportedType { device: device.name().into(), dtype });
+        }
+        // A kernel binds all of the memory, also where the view is of a part.
+        has_room(device, handle.handle.size_in_used(), || format!("the memory of a handle of {dtype}"))?;
         let shape: Vec<usize> = handle.shape().iter().copied().collect();
         let strides: Vec<usize> = handle.strides().iter().copied().collect();
         let tensor = Tensor {
@@ -274,10 +277,12 @@ impl Tensor {
         Ok(TensorHandle::new(self.memory, self.shape, self.strides, self.dtype.elem()))
     }
 
-    /// A view of the same memory, beginning at element `start`, with other shape and strides (in elements).
+    /// A view of the same memory, beginning at element `start`, with other shape and strides (in elements). The stride of a dimension
+    /// of length 1 means nothing, and neither does any number of a view without elements.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] where it reaches past the memory, [`Error::Rank`] where there is not a stride per dimension.
+    /// [`Error::OutOfMemory`] where it reaches past the memory, [`Error::FarView`] where it reaches past [`MAX_ELEMENTS`], and
+    /// [`Error::Rank`] where there is not a stride per dimension.
     pub fn view(
         &self,
         start: usize,
@@ -289,13 +294,17 @@ impl Tensor {
             return Err(Error::Rank { name: "strides".into(), expected: shape.len(), shape: strides });
         }
         elements_of(&shape)?;
-        let reach = shape.iter().zip(&strides).try_fold(start, |reach, (&length, &stride)| {
-            length.saturating_sub(1).checked_mul(stride).and_then(|step| reach.checked_add(step))
-        });
-        let empty = shape.contains(&0);
-        match reach {
-            Some(reach) if empty || (reach < self.capacity && reach < MAX_ELEMENTS) => {}
-            _ => return Err(Error::OutOfMemory { start, shape, strides, capacity: self.capacity }),
+        if !shape.contains(&0) {
+            let reach = shape.iter().zip(&strides).try_fold(start, |reach, (&length, &stride)| {
+                length.saturating_sub(1).checked_mul(stride).and_then(|step| reach.checked_add(step))
+            });
+            match reach {
+                Some(reach) if reach >= self.capacity => {
+                    return Err(Error::OutOfMemory { start, shape, strides, capacity: self.capacity });
+                }
+                Some(reach) if reach < MAX_ELEMENTS => {}
+                _ => return Err(Error::FarView { start, shape, strides }),
+            }
         }
         Ok(Tensor { start, shape, strides, found: Arc::default(), ..self.clone() })
     }
@@ -327,7 +336,8 @@ impl Tensor {
         }
         let mut shape = self.shape.clone();
         shape[axis] = length;
-        Ok(Tensor { start: self.start + start * self.strides[axis], shape, found: Arc::default(), ..self.clone() })
+        let start = self.start + if shape.contains(&0) { 0 } else { start * self.strides[axis] };
+        Ok(Tensor { start, shape, found: Arc::default(), ..self.clone() })
     }
 
     /// The device it is on.
@@ -342,7 +352,8 @@ impl Tensor {
 
     /// Whether its rows, along the last dimension, are whole vectors of `lanes` elements and begin at multiples of that.
     pub(crate) fn is_in_vectors(&self, lanes: usize) -> bool {
-        let (Some((1, strides)), Some(row)) = (self.strides.split_last(), self.shape.last()) else { return false };
+        let (strides, Some(row)) = (self.steps(), self.shape.last()) else { return false };
+        let Some((1, strides)) = strides.split_last() else { return false };
         strides.iter().chain([row, &self.start()]).all(|offset| offset.is_multiple_of(lanes))
     }
 
@@ -351,13 +362,25 @@ impl Tensor {
         &self.strides
     }
 
+    /// The strides as kernels are given them, in 32 bits: of a dimension without a second index, 0, or 1 where it is the last. The others
+    /// are inside the memory.
+    pub(crate) fn steps(&self) -> Vec<usize> {
+        let (last, empty) = (self.shape.len().saturating_sub(1), self.shape.contains(&0));
+        let step = |(axis, (&length, &stride))| match length {
+            _ if !empty && length > 1 => stride,
+            _ => usize::from(axis == last),
+        };
+        self.shape.iter().zip(&self.strides).enumerate().map(step).collect()
+    }
+
     /// The type of its elements.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
+    /// The offset of the first element, if there is one.
     pub(crate) fn start(&self) -> usize {
-        self.start
+        if self.shape.contains(&0) { 0 } else { self.start }
     }
 
     pub(crate) fn is_on(&self, client: &Client) -> bool {
@@ -415,8 +438,11 @@ impl Tensor {
         if let Some(range) = self.found.values.get() {
             return Ok(Some(*range));
         }
-        let everything = Summary { tensor: 0, blocked: vec![true; self.shape.len()], linked: false };
-        let extremes = self.read_blocks(&self.summary(&everything))?;
+        // Along two dimensions at most, so that no unit looks at more than a few thousand elements: some drivers end long loops.
+        let rank = self.shape.len();
+        let blocked = (0..rank).map(|dimension| dimension + 2 >= rank).collect();
+        let everything = Summary { tensor: 0, blocked, linked: false };
+        let extremes = self.read_blocks(&self.summary(&everything)?)?;
         let (least, greatest) = extremes.split_at(extremes.len() / 2);
         let least = least.iter().copied().min().map_or(0, i64::from);
         let greatest = greatest.iter().copied().max().map_or(0, i64::from);
@@ -425,23 +451,27 @@ impl Tensor {
 
     /// Whether the integers never decrease along the last dimension, found once, on the device.
     pub(crate) fn is_sorted(&self) -> Result<bool, Error> {
-        if self.shape.is_empty() || self.shape.contains(&0) {
+        if self.shape.last().is_none_or(|length| *length < 2) || self.shape.contains(&0) {
             return Ok(true);
         }
         if let Some(sorted) = self.found.sorted.get() {
             return Ok(*sorted);
         }
+        let numbers = emit::descents_of(&self.shape).shape(&self.shape).iter().product::<usize>() as u64;
+        has_room(&self.device, 4 * numbers, || format!("what is found of the order of {self:?}"))?;
         let descents = emit::find_descents(self.device.client(), self.captured());
         let sorted = self.read_blocks(&descents)?.iter().all(|descent| *descent == 0);
         Ok(*self.found.sorted.get_or_init(|| sorted))
     }
 
     /// Its `summary` (whatever tensor that says it is of), found once, on the device. It must have an element.
-    pub(crate) fn summary(&self, summary: &Summary) -> Buffer {
+    pub(crate) fn summary(&self, summary: &Summary) -> Result<Buffer, Error> {
+        let bytes = summary.bytes(&self.shape) as u64;
+        has_room(&self.device, bytes, || format!("the summary of {self:?}, by which tiles are decided,"))?;
         // A panic elsewhere cannot have left the map half written.
         let mut summaries = self.found.summaries.lock().unwrap_or_else(PoisonError::into_inner);
         let summarise = || emit::summarise(self.device.client(), self.captured(), summary);
-        summaries.entry(Summary { tensor: 0, ..summary.clone() }).or_insert_with(summarise).clone()
+        Ok(summaries.entry(Summary { tensor: 0, ..summary.clone() }).or_insert_with(summarise).clone())
     }
 
     fn read_blocks(&self, found: &Buffer) -> Result<Vec<i32>, Error> {
@@ -459,9 +489,9 @@ impl Tensor {
                 DType::U32 => Storage::U32,
                 DType::F32 | DType::F16 | DType::Bf16 => Storage::F32,
             },
-            start: self.start,
+            start: self.start(),
             shape: self.shape.clone(),
-            strides: self.strides.clone(),
+            strides: self.steps(),
         }
     }
 
@@ -475,6 +505,24 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({}{:?} on {})", self.dtype, self.shape, self.device.name())
     }
+}
+
+/// That `device` has elements of `dtype`, and buffers that hold a dense tensor of `shape`, called `what`.
+fn fits(device: &Device, dtype: DType, shape: &[usize], what: &str) -> Result<(), Error> {
+    if !device.stores(dtype) {
+        return Err(Error::UnsupportedType { device: device.name().into(), dtype });
+    }
+    let bytes = elements_of(shape)? as u64 * dtype.size() as u64;
+    has_room(device, bytes, || format!("{what} of shape {shape:?} in {dtype}"))
+}
+
+/// That `device` has buffers of `bytes`, which hold `what`.
+pub(crate) fn has_room(device: &Device, bytes: u64, what: impl FnOnce() -> String) -> Result<(), Error> {
+    let limit = device.largest_buffer();
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(Error::LargeBuffer { what: what(), bytes, device: device.name().into(), limit })
 }
 
 /// Element `at` of `bytes` as `T`.
@@ -495,9 +543,10 @@ pub(crate) fn elements_of(shape: &[usize]) -> Result<usize, Error> {
 
 /// The strides of a row-major tensor.
 pub(crate) fn contiguous_strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis].max(1);
+        // Of a tensor without elements they mean nothing, and its other lengths may be anything.
+        strides[axis - 1] = strides[axis].saturating_mul(shape[axis].max(1));
     }
     strides
 }

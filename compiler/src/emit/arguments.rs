@@ -184,6 +184,12 @@ pub struct Extent {
     pub queries: usize,
     /// The position of the first query.
     pub query_offset: i32,
+    /// The query tile of the grid's first cube. A launch with more cubes along an axis than the device launches is several grids.
+    pub first_tile: usize,
+    /// Its head; where query heads share tiles, its key head.
+    pub first_head: usize,
+    /// Its batch.
+    pub first_batch: usize,
 }
 
 /// A program as compile-time data of a kernel. Its hash is computed once: a launch hashes every compile-time argument.

@@ -56,8 +56,8 @@ pub struct Unit {
     pub column: usize,
 }
 
-/// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch. Vectors have R lanes over
-/// the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
+/// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch, each from the grid's first
+/// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
     query: &Operand<Vector<E, V>>,
@@ -74,9 +74,9 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     comptime!(count_kernel());
     take_registers();
     let operands = comptime![program.operands];
-    let row0 = CUBE_POS_X as usize * comptime![schedule.queries()];
-    let head = CUBE_POS_Y as usize;
-    let batch = CUBE_POS_Z as usize;
+    let row0 = (extent.first_tile + CUBE_POS_X as usize) * comptime![schedule.queries()];
+    let head = extent.first_head + CUBE_POS_Y as usize;
+    let batch = extent.first_batch + CUBE_POS_Z as usize;
     let kv_head = head / extent.group;
     let unit = Unit {
         row: UNIT_POS as usize / comptime![schedule.unit_columns],

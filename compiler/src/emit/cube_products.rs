@@ -367,7 +367,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
 
 /// How many keys' values a plane holds at once: enough that the sums of a step stay in registers between them, few enough that the
 /// step's code stays small.
-fn keys_per_step(vectors: usize, schedule: CubeSchedule) -> usize {
+pub fn keys_per_step(vectors: usize, schedule: CubeSchedule) -> usize {
     [4, 2].into_iter().find(|step| step * vectors <= 64 && schedule.keys.is_multiple_of(*step)).unwrap_or(1)
 }
 

@@ -37,7 +37,15 @@ fn define_typed<E: Float>(
 ) -> KernelDefinition {
     let bytes = device.supports_type(u8::cube_type());
     let settings = |dim: CubeDim| KernelSettings::new(*dim, ExecutionMode::Unchecked, AddressType::U32);
-    let extent = ExtentCompilationArg { heads: (), group: (), queries: (), query_offset: () };
+    let extent = ExtentCompilationArg {
+        heads: (),
+        group: (),
+        queries: (),
+        query_offset: (),
+        first_tile: (),
+        first_head: (),
+        first_batch: (),
+    };
     let parameters = parameters(program, schedule, bytes);
     let counters = [].into_iter().collect();
     match schedule {

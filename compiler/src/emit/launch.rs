@@ -142,16 +142,6 @@ pub enum LaunchError {
     /// A program without a schedule has no kernel.
     #[error("`{0}` has no schedule")]
     NoSchedule(String),
-    /// More cubes than the device launches at once.
-    #[error("{what} need {given} cubes along one axis, and the device launches {limit}")]
-    TooManyCubes {
-        /// What they are for.
-        what: &'static str,
-        /// How many are needed.
-        given: usize,
-        /// How many there can be.
-        limit: u32,
-    },
     /// Operands that do not lie in memory as a kernel's text has them.
     #[error(
         "{operand} begin at element {start} and have strides {strides:?}, and the kernel's text is for rows without gaps, \
@@ -174,18 +164,29 @@ pub enum LaunchError {
 
 /// Launches `program` on the device of `client`. Errors of the device itself surface when the output is read.
 pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
+    let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
+    let mut grids = grids(cubes(schedule, &data), client.properties().hardware.max_cube_count);
+    let Some(last) = grids.pop() else { return Ok(()) };
+    for grid in grids {
+        launch_grid(client, program, schedule, data.clone(), grid);
+    }
+    launch_grid(client, program, schedule, data, last);
+    Ok(())
+}
+
+fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
     match program.operands.element {
-        Element::F32 => launch_typed::<f32>(client, program, data),
-        Element::F16 => launch_typed::<f16>(client, program, data),
-        Element::Bf16 => launch_typed::<bf16>(client, program, data),
+        Element::F32 => launch_typed::<f32>(client, program, schedule, data, grid),
+        Element::F16 => launch_typed::<f16>(client, program, schedule, data, grid),
+        Element::Bf16 => launch_typed::<bf16>(client, program, schedule, data, grid),
     }
 }
 
-fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
-    let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
+fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
     let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
     let width = data.width(program, schedule);
-    let grid = grid(schedule, &data);
+    let Grid { first, cubes } = grid;
+    let cubes = CubeCount::new_3d(cubes[0], cubes[1], cubes[2]);
     let mut scalars = SequenceArg::new();
     for scalar in data.scalars {
         let (value, truth) = match scalar {
@@ -204,7 +205,15 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
     for tensor in data.tensors {
         tensors.push(captured(tensor));
     }
-    let extent = ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset);
+    let extent = ExtentLaunch::new(
+        data.heads,
+        data.group,
+        data.queries,
+        data.query_offset,
+        first[0],
+        first[1],
+        first[2],
+    );
     let parameters =
         ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY, schedule.approximates());
     let mut counters = SequenceArg::new();
@@ -236,7 +245,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             unsafe {
                 attention_cpu::launch_unchecked::<E>(
                     client,
-                    CubeCount::new_single(),
+                    cubes,
                     CubeDim::new_1d(units),
                     cpu.lanes,
                     operand(data.query, width),
@@ -258,12 +267,11 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             }
         }
         Schedule::Cube(cube) => {
-            let [x, y, z] = check_grid(grid, client.properties().hardware.max_cube_count)?;
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_cube::launch_unchecked::<E>(
                     client,
-                    CubeCount::Static(x, y, z),
+                    cubes,
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
@@ -281,12 +289,11 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             }
         }
         Schedule::Mma(mma) => {
-            let [x, y, z] = check_grid(grid, client.properties().hardware.max_cube_count)?;
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
                 attention_mma::launch_unchecked::<E>(
                     client,
-                    CubeCount::Static(x, y, z),
+                    cubes,
                     CubeDim::new_1d(mma.units() as u32),
                     mma.rows(),
                     width,
@@ -304,7 +311,6 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData)
             }
         }
     }
-    Ok(())
 }
 
 /// Items for a unit, where keys are split: more than one, so that a unit that is late holds the others up less.
@@ -343,11 +349,15 @@ pub fn summarise(client: &Client, tensor: CapturedData, summary: &Summary) -> Bu
 /// For each run of [`SUMMARY_BLOCK`](crate::ir::SUMMARY_BLOCK) elements along the last dimension of `tensor`, which must have an
 /// element: 1 if one of them is greater than its successor, else 0.
 pub fn find_descents(client: &Client, tensor: CapturedData) -> Buffer {
-    let last = tensor.shape.len() - 1;
-    let blocked = (0..=last).map(|dimension| dimension == last).collect();
-    let runs = Summary { tensor: 0, blocked, linked: false };
+    let runs = descents_of(&tensor.shape);
     let length = runs.shape(&tensor.shape).iter().product();
     look_at_blocks(client, tensor, &runs, Find::Descent, length)
+}
+
+/// The runs that [`find_descents`] has a number for, of a tensor of `shape`, as the blocks of a summary.
+pub fn descents_of(shape: &[usize]) -> Summary {
+    let blocked = (1..=shape.len()).map(|dimension| dimension == shape.len()).collect();
+    Summary { tensor: 0, blocked, linked: false }
 }
 
 fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find: Find, length: usize) -> Buffer {
@@ -376,12 +386,12 @@ fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find
     found
 }
 
-/// Cubes for `items` things, of which a unit may do several. On a CPU only the units of a cube run side by side; elsewhere cubes
-/// have a size that every device has.
+/// Cubes for `items` things, of which a unit does several where there are more than units. On a CPU only the units of a cube run side by
+/// side; elsewhere cubes have a size, and there are as many, as every device has.
 fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
     match client.properties().hardware.num_cpu_cores {
         Some(cores) => (CubeCount::new_single(), CubeDim::new_1d(cores)),
-        None => (CubeCount::new_1d(items.div_ceil(64).clamp(1, 1024) as u32), CubeDim::new_1d(64)),
+        None => (CubeCount::new_1d(items.div_ceil(64).clamp(1, 65_535) as u32), CubeDim::new_1d(64)),
     }
 }
 
@@ -402,7 +412,7 @@ pub(super) fn blocks_of(summary: &Summary, shape: &[usize]) -> (i32, Vec<i32>) {
 }
 
 /// The cubes of a launch along each axis. On a GPU: query tiles, query heads (with `pack_gqa` the key heads) and batches.
-pub(super) fn grid(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
+pub(super) fn cubes(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
     match schedule {
         Schedule::Cpu(_) => [1, 1, 1],
         Schedule::Cube(cube) => [data.queries.div_ceil(cube.queries()), data.heads, data.batch],
@@ -413,15 +423,31 @@ pub(super) fn grid(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
     }
 }
 
-/// The grid, where a device that launches at most `limits` cubes along each axis can launch it.
-pub(super) fn check_grid(grid: [usize; 3], limits: (u32, u32, u32)) -> Result<[u32; 3], LaunchError> {
-    let [x, y, z] = grid;
-    for (what, given, limit) in [("query tiles", x, limits.0), ("heads", y, limits.1), ("batches", z, limits.2)] {
-        if given > limit as usize {
-            return Err(LaunchError::TooManyCubes { what, given, limit });
+/// Cubes that a device launches at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    /// The place of the first, along each axis.
+    pub first: [usize; 3],
+    /// How many there are along each.
+    pub cubes: [u32; 3],
+}
+
+/// `cubes` in grids of at most `limits` along each axis, in the order of the axes, the first changing fastest.
+pub(super) fn grids(cubes: [usize; 3], limits: (u32, u32, u32)) -> Vec<Grid> {
+    let along = |count: usize, limit: u32| {
+        let limit = limit.max(1);
+        let firsts = (0..count).step_by(limit as usize);
+        firsts.map(|first| (first, (count - first).min(limit as usize) as u32)).collect::<Vec<_>>()
+    };
+    let mut grids = Vec::new();
+    for (batch, batches) in along(cubes[2], limits.2) {
+        for (head, heads) in along(cubes[1], limits.1) {
+            for (tile, tiles) in along(cubes[0], limits.0) {
+                grids.push(Grid { first: [tile, head, batch], cubes: [tiles, heads, batches] });
+            }
         }
     }
-    Ok([x as u32, y as u32, z as u32])
+    grids
 }
 
 fn buffer(buffer: Buffer) -> BufferArg {
@@ -477,7 +503,19 @@ pub(super) fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, V
 
 #[cfg(test)]
 mod tests {
-    use super::reach;
+    use super::{Grid, grids, reach};
+
+    #[test]
+    fn grids_cover_each_cube_once() {
+        let grid = |first, cubes| Grid { first, cubes };
+        assert_eq!(grids([4, 2, 1], (4, 4, 4)), [grid([0, 0, 0], [4, 2, 1])]);
+        assert_eq!(grids([4, 0, 1], (4, 4, 4)), []);
+        let parts = grids([5, 2, 9], (4, 4, 4));
+        assert_eq!(parts.len(), 2 * 3);
+        assert_eq!(parts[..2], [grid([0, 0, 0], [4, 2, 4]), grid([4, 0, 0], [1, 2, 4])]);
+        assert_eq!(parts[5], grid([4, 0, 8], [1, 2, 1]));
+        assert_eq!(parts.iter().map(|grid| grid.cubes.iter().product::<u32>()).sum::<u32>(), 5 * 2 * 9);
+    }
 
     #[test]
     fn a_tensor_without_elements_is_read_at_its_buffers_start() {

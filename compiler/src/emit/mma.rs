@@ -80,12 +80,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     if comptime![schedule.pack_gqa] {
         together = extent.group;
     }
-    let head = CUBE_POS_Y as usize * together;
+    let head = (extent.first_head + CUBE_POS_Y as usize) * together;
     let total = together * extent.queries;
     // The last tiles first: under causal masks they see most.
-    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
+    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - (extent.first_tile + CUBE_POS_X as usize);
     let rows = Rows {
-        batch: CUBE_POS_Z as usize,
+        batch: extent.first_batch + CUBE_POS_Z as usize,
         head,
         kv_head: head / extent.group,
         first: query_tile * comptime![schedule.queries()],

@@ -7,7 +7,7 @@
 //! the text's last parameter has.
 
 use super::arguments::Compiled;
-use super::launch::{Buffer, LaunchData, LaunchError, OperandData, Storage, blocks_of, check_grid, grid, reach};
+use super::launch::{Buffer, Grid, LaunchData, LaunchError, OperandData, Storage, blocks_of, cubes, grids, reach};
 use super::properties::device_properties;
 use crate::device_model::DeviceModel;
 use crate::schedule::{CubeSchedule, MmaSchedule, Schedule};
@@ -27,17 +27,24 @@ pub struct PtxLaunch {
     pub output: usize,
     /// Which of them is the log-sum-exp.
     pub lse: usize,
+    /// The grids that it takes.
+    pub grids: Vec<PtxGrid>,
+}
+
+/// A grid of blocks. There is more than one where a launch has more blocks along an axis than a device launches.
+#[derive(Clone, Debug)]
+pub struct PtxGrid {
+    /// The blocks along each axis.
+    pub blocks: [u32; 3],
     /// The last parameter: scalars and lengths.
     pub numbers: Vec<u8>,
-    /// The blocks along each axis.
-    pub grid: [u32; 3],
 }
 
 /// What `program`'s PTX for `model` is launched with to compute `data`, on whatever device its buffers are. Tiles are not counted.
 ///
 /// # Errors
 /// [`LaunchError::NoSchedule`] and [`LaunchError::NoPtx`] where there is no such text, [`LaunchError::Layout`] where it is not for
-/// operands that lie so, [`LaunchError::TooManyCubes`] where `model` does not launch so many.
+/// operands that lie so.
 pub fn ptx_launch(program: &Compiled, model: &DeviceModel, data: &LaunchData) -> Result<PtxLaunch, LaunchError> {
     let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
     let width = match schedule {
@@ -46,9 +53,26 @@ pub fn ptx_launch(program: &Compiled, model: &DeviceModel, data: &LaunchData) ->
         Schedule::Mma(_) => MmaSchedule::width_of(&program.operands),
     };
     let limits = device_properties(model, Target::Ptx).hardware.max_cube_count;
-    let grid = check_grid(grid(schedule, data), limits)?;
-
     let vector = width * program.operands.element.size();
+    let mut launch = PtxLaunch { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
+    for Grid { first, cubes: blocks } in grids(cubes(schedule, data), limits) {
+        let (arguments, output, lse) = arguments(program, data, width, vector, first)?;
+        let Arguments { buffers, mut info } = arguments;
+        let numbers = info.finish(ADDRESSES).data.into_iter().flat_map(u64::to_le_bytes).collect();
+        launch.grids.push(PtxGrid { blocks, numbers });
+        launch = PtxLaunch { buffers, output, lse, ..launch };
+    }
+    Ok(launch)
+}
+
+/// The arguments of a grid whose first block is at `first`, and which buffers are the output and the log-sum-exp.
+fn arguments(
+    program: &Compiled,
+    data: &LaunchData,
+    width: usize,
+    vector: usize,
+    first: [usize; 3],
+) -> Result<(Arguments, usize, usize), LaunchError> {
     let mut arguments = Arguments::default();
     arguments.operand("the queries".into(), &data.query, width, vector)?;
     for (place, pair) in data.pairs.iter().enumerate() {
@@ -63,6 +87,7 @@ pub fn ptx_launch(program: &Compiled, model: &DeviceModel, data: &LaunchData) ->
         arguments.size(size);
     }
     arguments.number(data.query_offset);
+    first.into_iter().for_each(|first| arguments.size(first));
     for value in &data.scalars {
         match *value {
             ScalarValue::I32(value) => arguments.number(value),
@@ -87,9 +112,7 @@ pub fn ptx_launch(program: &Compiled, model: &DeviceModel, data: &LaunchData) ->
     }
     arguments.info.scalars.push(data.scale);
     arguments.info.scalars.push(f32::NEG_INFINITY);
-
-    let numbers = arguments.info.finish(ADDRESSES).data.into_iter().flat_map(u64::to_le_bytes).collect();
-    Ok(PtxLaunch { buffers: arguments.buffers, output, lse, numbers, grid })
+    Ok((arguments, output, lse))
 }
 
 /// Kernels count elements in 32 bits.

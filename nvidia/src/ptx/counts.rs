@@ -38,6 +38,22 @@ impl Counts {
     }
 }
 
+/// Another run of the same kernel.
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.warp_instructions += other.warp_instructions;
+        for (opcode, count) in other.by_opcode {
+            *self.by_opcode.entry(opcode).or_default() += count;
+        }
+        for place in other.places {
+            match self.places.iter_mut().find(|known| known.line == place.line) {
+                Some(known) => known.traffic += place.traffic,
+                None => self.places.push(place),
+            }
+        }
+    }
+}
+
 /// Whether an opcode has a beginning of whole parts.
 fn starts_with(opcode: &str, beginning: &str) -> bool {
     opcode.strip_prefix(beginning).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
