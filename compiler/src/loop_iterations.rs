@@ -4,7 +4,7 @@
 //! Only the `cube` schedule's kernels are counted, which are the ones that such a driver runs. A loop whose body runs n times counts n + 1,
 //! because the driver also counts the iteration that leaves it. What is unrolled by `#[unroll]` is no loop; a driver that unrolls more takes
 //! fewer. The numbers follow the loops of `emit/cube.rs`, `cube_products.rs`, `cube_matrices.rs`, `bounds.rs` and of what expressions
-//! read from summaries: whoever adds a loop there adds it here. `tests/tests/loop_iterations.rs` runs launches that just fit.
+//! read from summaries: whoever adds a loop there adds it here. `tests/tests/device_limits.rs` runs launches that just fit.
 
 use crate::analysis::affine::Affine;
 use crate::emit::bounds::occurs;
@@ -76,8 +76,7 @@ impl Counted<'_> {
             let ranges = key_loop.visit.iter().chain(&key_loop.full).flat_map(KeyRange::exprs);
             let once = ranges.map(|expr| self.of_expr(expr, false)).sum::<u64>() + self.invariants(key_loop);
             let class = key_loop.class.iter().flat_map(|class| [&class.some, &class.all]);
-            let class: u64 =
-                if occurs(key_loop, false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
+            let class: u64 = if occurs(key_loop, false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
             let hop = key_loop.hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
             // The loop over tiles looks for the first before it begins, and leaves once.
             found.fixed += once + hop + 1;

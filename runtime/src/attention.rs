@@ -343,7 +343,10 @@ impl AnyAttention {
             log::debug!("`{}` visits every tile: {error}", self.spec.name);
             program = compile(false)?;
         } else if !self.summaries_fit(&program) {
-            log::debug!("`{}` visits every tile: a summary of a captured tensor is too large for the device", self.spec.name);
+            log::debug!(
+                "`{}` visits every tile: a summary of a captured tensor is too large for the device",
+                self.spec.name
+            );
             program = compile(false)?;
         }
         validate::sorted(&self.spec, &self.tensors)?;

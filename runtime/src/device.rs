@@ -248,7 +248,9 @@ impl Device {
     fn largest_binding(&self) -> Option<u64> {
         #[cfg(feature = "wgpu")]
         if self.language == Some(ShaderLanguage::Wgsl) {
-            return wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).map(|adapter| adapter.largest_binding);
+            return wgpu_kind(&self.client)
+                .and_then(|kind| adapter::find(&kind))
+                .map(|adapter| adapter.largest_binding);
         }
         None
     }

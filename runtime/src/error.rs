@@ -162,7 +162,7 @@ pub enum Error {
         given: String,
     },
     /// A type that the device lacks.
-    #[error("the device `{device}` has no {dtype}")]
+    #[error("the device `{device}` has no {dtype}{}", if *dtype == DType::U8 { ": truth values are u32 there" } else { "" })]
     UnsupportedType {
         /// The device.
         device: String,

@@ -70,7 +70,8 @@ pub(crate) fn prepare(
     counters: Option<&Tensor>,
 ) -> Result<Prepared, Error> {
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
-    let output = Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
+    let output =
+        Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
     let rows = match program.accumulator {
         Accumulator::Softmax { .. } => queries,
         Accumulator::Sum | Accumulator::Mean => 0,

@@ -320,18 +320,6 @@ fn schedules_that_do_not_fit() {
     }
 }
 
-#[test]
-fn more_batches_than_cubes() {
-    let Some(device) = devices::wgpu("more_batches_than_cubes") else { return };
-    let limit = device.client().properties().hardware.max_cube_count.2 as usize;
-    if limit >= 1 << 20 {
-        return eprintln!("more_batches_than_cubes: SKIPPED, {} cubes are too many to try", limit);
-    }
-    let tensor = zeros_on(&device, &[limit + 1, 1, 1, 1]);
-    let message = format!("batches need {} cubes along one axis, and the device launches {limit}", limit + 1);
-    refused(full().run(&device, &tensor, &tensor, &tensor), &message);
-}
-
 /// Reads a bias at the distance, which is negative unless the mask holds.
 #[attention]
 fn table(q: Query, k: Key, v: Value, bias: Tensor<f32, 1>, causal: bool) -> Output {

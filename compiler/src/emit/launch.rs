@@ -205,15 +205,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
     for tensor in data.tensors {
         tensors.push(captured(tensor));
     }
-    let extent = ExtentLaunch::new(
-        data.heads,
-        data.group,
-        data.queries,
-        data.query_offset,
-        first[0],
-        first[1],
-        first[2],
-    );
+    let extent =
+        ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset, first[0], first[1], first[2]);
     let parameters =
         ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY, schedule.approximates());
     let mut counters = SequenceArg::new();
