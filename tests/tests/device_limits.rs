@@ -108,7 +108,7 @@ fn numbers_of_a_view_without_elements_mean_nothing() {
         assert_eq!(out.to_vec::<f32>().unwrap(), [0.0; 2], "{device:?}");
         assert_eq!(full().run(device, &none, &some, &some).unwrap().shape(), [1, 1, 0, 1]);
         let wide = some.view(usize::MAX, [0, 5], [1, usize::MAX]).unwrap();
-        assert_eq!(wide.narrow(1, 4, 1).unwrap().to_vec::<f32>().unwrap(), []);
+        assert!(wide.narrow(1, 4, 1).unwrap().to_vec::<f32>().unwrap().is_empty());
         let lengths = [0, 1 << 40, 1 << 40, 8];
         let nothing = Tensor::from_slice::<f32>(device, lengths, &[]).unwrap();
         assert_eq!(full().run(device, &nothing, &nothing, &nothing).unwrap().shape(), lengths);
