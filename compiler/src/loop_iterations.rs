@@ -9,6 +9,7 @@
 use crate::analysis::affine::Affine;
 use crate::emit::bounds::occurs;
 use crate::emit::cube_products::{keys_per_step, vectors_of};
+use crate::eval::{Environment, Value, evaluate};
 use crate::expr::{BinaryOp, Expr};
 use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, Summary};
 use crate::launch::Launch;
@@ -42,14 +43,15 @@ impl LoopIterations {
 /// The iterations of the kernel of `program` at `launch`, if its schedule is `cube`; those within `limit` may be more than there are.
 pub fn loop_iterations(spec: &Spec, program: &Program, launch: &Launch, limit: u64) -> Option<LoopIterations> {
     let Some(Schedule::Cube(schedule)) = program.schedule else { return None };
-    let counted = Counted { program, launch, schedule };
+    let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
+    let counted = Counted { program, launch, schedule, scalars };
     let every_tile = |key_loop: &KeyLoop| launch.keys[key_loop.pair].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
     if found.needed <= limit {
         return Some(found);
     }
-    let fewer = counted.tiles_in_ranges(spec).map(|tiles| counted.with_tiles(&tiles));
+    let fewer = counted.tiles_in_ranges().map(|tiles| counted.with_tiles(&tiles));
     Some(fewer.filter(|fewer| fewer.needed < found.needed).unwrap_or(found))
 }
 
@@ -58,6 +60,7 @@ struct Counted<'a> {
     program: &'a Program,
     launch: &'a Launch<'a>,
     schedule: CubeSchedule,
+    scalars: Vec<Value>,
 }
 
 impl Counted<'_> {
@@ -102,6 +105,8 @@ impl Counted<'_> {
     fn products(&self) -> u64 {
         let (operands, schedule) = (&self.program.operands, &self.schedule);
         let (qk, v) = (vectors_of(operands.qk_dim), vectors_of(operands.v_dim));
+        // Where there are barriers the driver was seen to take a few iterations more than there are, so each loop counts one more.
+        let left = |times: usize| left(times) + 1;
         if let (Some(memory), Products::Matrices { m, n, k, plane }) =
             (schedule.matrix_memory(operands), schedule.products)
         {
@@ -119,11 +124,10 @@ impl Counted<'_> {
             let chunk = schedule.chunk / CubeSchedule::WIDTH;
             let stage = left((schedule.keys * chunk).div_ceil(schedule.units()));
             let chunks = |vectors: usize| vectors.div_ceil(chunk);
-            // The vectors of all chunks, and the iteration that leaves each.
-            let dot = left(chunks(qk)) + chunks(qk) as u64 * (stage + 1) + qk as u64;
+            let dot = left(chunks(qk)) + chunks(qk) as u64 * (stage + left(chunk.min(qk)));
             return dot + chunks(v) as u64 * (stage + left(schedule.keys));
         }
-        left(qk) + left(schedule.keys / keys_per_step(v, *schedule))
+        (qk + 1 + schedule.keys / keys_per_step(v, *schedule) + 1) as u64
     }
 
     /// Copying rows of `dim` elements into the memory of matrices.
@@ -210,7 +214,7 @@ impl Counted<'_> {
         match (first, last) {
             (Expr::Binary(BinaryOp::Div, a, b), Expr::Binary(BinaryOp::Div, c, d)) if b == d => {
                 let whole = self.distance(a, c)?;
-                Some(if let Expr::Int(divisor @ 1..) = **b { whole.div_ceil(divisor as u64) } else { whole })
+                Some(self.number(b).filter(|divisor| *divisor > 0).map_or(whole, |by| whole.div_ceil(by as u64)))
             }
             (Expr::Binary(op @ (BinaryOp::Min | BinaryOp::Max), a, b), Expr::Binary(other, c, d)) if op == other => {
                 Some(self.distance(a, c)?.max(self.distance(b, d)?))
@@ -219,9 +223,21 @@ impl Counted<'_> {
         }
     }
 
+    /// The value of an integer of constants and scalars.
+    fn number(&self, expr: &Expr) -> Option<i64> {
+        let known = |expr: &Expr| {
+            matches!(expr, Expr::Int(_) | Expr::Bool(_) | Expr::Scalar(_) | Expr::Unary(..) | Expr::Binary(..))
+        };
+        if expr.any(&mut |expr| !known(expr)) {
+            return None;
+        }
+        let at = Environment { scalars: &self.scalars, ..Environment::EMPTY };
+        evaluate(expr, &at).ok().flatten().map(Value::int)
+    }
+
     /// The tiles that each loop's ranges have at the query tile at which they are the most; `None` where that depends on what is in
     /// captured tensors.
-    fn tiles_in_ranges(&self, spec: &Spec) -> Option<Vec<u64>> {
+    fn tiles_in_ranges(&self) -> Option<Vec<u64>> {
         let loops: Vec<KeyLoop> = self.program.loops.iter().map(only_ranges).collect();
         let exprs: Vec<&Expr> = loops.iter().flat_map(KeyLoop::tile_exprs).collect();
         let read = |expr: &Expr| {
@@ -230,11 +246,10 @@ impl Counted<'_> {
         if exprs.iter().any(|expr| expr.any(&mut { read })) {
             return None;
         }
-        let scalars: Vec<_> = runtime_scalars(spec, self.launch.scalars).into_iter().map(Into::into).collect();
         let tiling = Tiling {
             program: self.program,
             launch: self.launch,
-            scalars: &scalars,
+            scalars: &self.scalars,
             tensors: &[],
             query_tile: self.schedule.queries(),
             key_tile: self.schedule.keys,
