@@ -379,7 +379,7 @@ fn loops_over_summaries() {
             document_mask(&Tensor::from_slice(&device, [1, keys], &vec![3i32; keys]).unwrap()).into()
         });
         check("blocks", &|keys| {
-            let blocks = keys / 64;
+            let blocks = keys.div_ceil(64);
             let layout = Tensor::from_slice(&device, [1, blocks], &vec![true; blocks]).unwrap();
             block_sparse(&layout.view(0, [blocks, blocks], [0, 1]).unwrap(), 64).into()
         });

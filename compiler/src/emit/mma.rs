@@ -27,7 +27,7 @@ use super::mma_memory::Memory;
 use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::registers::take_registers;
 use super::softmax::{EMPTY, log_sum_exp};
-use super::tensor_core::{commit_copies, exp2, wait_for_copies};
+use super::tensor_core::{commit_copies, computed_here, exp2, wait_for_copies};
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
@@ -82,8 +82,8 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     }
     let head = (extent.first_head + CUBE_POS_Y as usize) * together;
     let total = together * extent.queries;
-    // The last tiles first: under causal masks they see most.
-    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - (extent.first_tile + CUBE_POS_X as usize);
+    // The last tiles first: under causal masks they see most. A CUDA device launches as many along x as there can be.
+    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
     let rows = Rows {
         batch: extent.first_batch + CUBE_POS_Z as usize,
         head,
@@ -174,6 +174,14 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             }
         }
     }
+    // Computed once more: kept until here, they take registers that the loops have no room for.
+    let rows = Rows {
+        batch: computed_here(extent.first_batch as u32) as usize + CUBE_POS_Z as usize,
+        head: (computed_here(extent.first_head as u32) as usize + CUBE_POS_Y as usize) * together,
+        kv_head: rows.kv_head,
+        first: rows.first,
+        total: rows.total,
+    };
     store::<E, R, V>(
         &tile,
         &mut stage,
