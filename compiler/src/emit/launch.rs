@@ -144,8 +144,8 @@ pub enum LaunchError {
     NoSchedule(String),
     /// Operands that do not lie in memory as a kernel's text has them.
     #[error(
-        "{operand} begin at element {start} and have strides {strides:?}, and the kernel's text is for rows without gaps, \
-         of vectors of {width} elements"
+        "{operand} begin at element {start} and have strides {strides:?} (0 where a dimension has one index), and the kernel's text \
+         is for rows without gaps, of vectors of {width} elements"
     )]
     Layout {
         /// The operand.
