@@ -89,6 +89,58 @@ pub trait Value: Clone + sealed::Sealed {
 )]
 pub trait Number: Value {}
 
+/// What a function with `#[mask]` or `#[score]` takes or gives: a [`Value`] or a [`Captured`] tensor.
+pub trait Parameter: sealed::Sealed {}
+
+impl Parameter for Int {}
+impl Parameter for Float {}
+impl Parameter for Bool {}
+impl<T, const RANK: usize> sealed::Sealed for Captured<T, RANK> {}
+impl<T, const RANK: usize> Parameter for Captured<T, RANK> {}
+
+/// A function that can be called in an attention: one with `#[mask]` or `#[score]`. `Signature` is the type of a pointer to it.
+///
+/// Every call goes through [`Function::itself`], so that a plain function of Rust gets this error, and not one for each of its
+/// arguments.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be called here: it has neither `#[mask]` nor `#[score]`",
+    label = "expected a function with `#[mask]` or `#[score]`",
+    note = "write `#[mask]` above a function that gives a `bool`, and `#[score]` above one that gives a score, an `f32`",
+    note = "an integer, such as a distance, has no function: write `let` where it is needed"
+)]
+pub trait Function<Signature> {
+    /// The type of the function.
+    type Itself;
+    /// The function.
+    fn itself(self) -> Self::Itself;
+}
+
+macro_rules! functions {
+    ($($parameter:ident)*) => {
+        // Without it rustc says which of the bounds below fails.
+        #[diagnostic::do_not_recommend]
+        impl<F, Output, $($parameter),*> Function<fn($($parameter),*) -> Output> for F
+        where
+            F: Fn($($parameter),*) -> Output,
+            Output: Value,
+            $($parameter: Parameter,)*
+        {
+            type Itself = F;
+            fn itself(self) -> F {
+                self
+            }
+        }
+    };
+    ($($parameter:ident)*; $next:ident $($rest:ident)*) => {
+        functions!($($parameter)*);
+        functions!($($parameter)* $next; $($rest)*);
+    };
+    ($($parameter:ident)*;) => {
+        functions!($($parameter)*);
+    };
+}
+functions!(; P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 P13 P14 P15 P16 P17 P18 P19 P20);
+
 /// An integer: a position, an integer scalar, an element of a `Tensor<i32, R>`.
 #[derive(Clone, Debug)]
 pub struct Int(Traced);

@@ -258,7 +258,11 @@ fn value(value: &Value) -> TokenStream {
         }
         Node::Call(path, arguments, similar) => {
             let arguments = arguments.iter().map(argument);
-            let call = call(path.to_token_stream(), end, quote!(#(#arguments),*));
+            let Source { start: first, end: last } = Source::of(path);
+            let mut inner = Group::new(Delimiter::Parenthesis, path.to_token_stream());
+            inner.set_span(last);
+            let function = quote_spanned!(first=> ::purview::lang::Function::itself #inner);
+            let call = call(function, end, quote!(#(#arguments),*));
             match similar {
                 // If there is no such function, rustc finds this one to be similar.
                 Some(similar) => {
