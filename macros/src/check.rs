@@ -129,11 +129,12 @@ impl<'a> Checker<'a> {
                     format!("write it in `for j in {}.tiles() {{ … }}`", self.key_name(0)),
                 ),
                 Statement::Value(value, _) if names_accumulator(value, accumulator) => {}
-                Statement::Value(value, _) if !value.is_wrong() => self.errors.push(
-                    value.source,
-                    "the body of an attention is a loop over its queries, and nothing else",
-                    format!("move this into `for i in {query}.tiles() {{ … }}`"),
-                ),
+                Statement::Value(value, _) if !value.is_wrong() => {
+                    self.uncertain = true;
+                    let message = "the body of an attention is a loop over its queries, and nothing else";
+                    let help = format!("move this into `for i in {query}.tiles() {{ … }}`");
+                    self.errors.push(value.source, message, help);
+                }
                 Statement::Value(..) | Statement::Assignment(_) | Statement::Constant(_) => self.uncertain = true,
             }
         }
@@ -171,13 +172,20 @@ impl<'a> Checker<'a> {
             Over::Tiles(name) => self.scopes.find(name),
             Over::Other(..) => None,
         };
-        let inner = outer.body.statements.iter().position(
-            |statement| matches!(statement, Statement::Loop(inner) if over(&inner.head) == Some(Binding::Query)),
-        );
-        let Some(place) = inner else { return Cow::Borrowed(outer) };
+        let holds_queries = |statement: &Statement| match statement {
+            Statement::Loop(inner) => {
+                let mut holds = over(&inner.head) == Some(Binding::Query);
+                inner.body.visit_statements(&mut |statement| {
+                    holds |= matches!(statement, Statement::Loop(inner) if over(&inner.head) == Some(Binding::Query));
+                });
+                holds
+            }
+            _ => false,
+        };
+        let Some(place) = outer.body.statements.iter().position(holds_queries) else { return Cow::Borrowed(outer) };
         let Statement::Loop(inner) = &outer.body.statements[place] else { unreachable!("a loop was found") };
         match over(&outer.head) {
-            Some(Binding::Key(_)) => {
+            Some(Binding::Key(_)) if over(&inner.head) == Some(Binding::Query) => {
                 let mut swapped = outer.clone();
                 let (mut new_outer, mut new_inner) = (inner.head.clone(), outer.head.clone());
                 // What the body takes a tile of queries by is the variable of the loop over them.

@@ -253,7 +253,7 @@ impl Parser<'_> {
             let help = format!("write `let mut o = {first}::{last}(…);` in the loop over the queries");
             return self.wrong(Source::of(path), format!("the accumulator `{first}` is not a value"), help);
         }
-        if path.segments.len() > 1 && is_of_rust(&first) {
+        if path.segments.len() > 1 && is_elsewhere(&first) {
             let texts: Vec<String> = arguments.iter().map(Expr::to_string).collect();
             let help = match names::find(&last).or_else(|| names::nearest_builtin(&last)) {
                 Some(found) => format!("write `{}({})`", found.name, texts.join(", ")),
@@ -372,9 +372,11 @@ fn names_of_methods() -> String {
     names.join(", ")
 }
 
-/// Whether a path that begins with `name` is one of Rust's standard library, or of a framework.
-fn is_of_rust(name: &str) -> bool {
-    const ROOTS: [&str; 9] = ["std", "core", "f32", "f64", "i32", "i64", "u32", "usize", "bool"];
+/// Whether a path that begins with `name` is one of Rust's standard library, or of a framework of Python's.
+fn is_elsewhere(name: &str) -> bool {
+    const ROOTS: [&str; 15] = [
+        "std", "core", "f32", "f64", "i32", "i64", "u32", "usize", "bool", "torch", "tl", "triton", "np", "jnp", "jax",
+    ];
     ROOTS.contains(&name)
 }
 
