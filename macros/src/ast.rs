@@ -296,6 +296,8 @@ pub enum ExprKind {
     Call(syn::Path, Vec<Expr>),
     /// `continue` or `break`, which the language has not.
     Jump(&'static str),
+    /// `return value`, which the language has not, and the word.
+    Return(Span, Option<Box<Expr>>),
     /// Something that was reported.
     Wrong,
 }
@@ -479,7 +481,9 @@ impl Expr {
             ExprKind::Index(_, parts) | ExprKind::Builtin(_, _, parts) | ExprKind::Call(_, parts) => {
                 parts.iter().for_each(|part| part.visit(see));
             }
-            ExprKind::Unary(_, a) | ExprKind::Cast(a, _) | ExprKind::Paren(a) => a.visit(see),
+            ExprKind::Unary(_, a) | ExprKind::Cast(a, _) | ExprKind::Paren(a) | ExprKind::Return(_, Some(a)) => {
+                a.visit(see);
+            }
             ExprKind::Binary(_, _, a, b) => [a, b].iter().for_each(|part| part.visit(see)),
             ExprKind::If(condition, then, otherwise) => {
                 condition.visit(see);
@@ -492,6 +496,7 @@ impl Expr {
             | ExprKind::Bool(_)
             | ExprKind::Name(_)
             | ExprKind::Jump(_)
+            | ExprKind::Return(_, None)
             | ExprKind::Wrong => {}
         }
     }
@@ -613,6 +618,8 @@ impl fmt::Display for Expr {
                 write!(f, "{}({})", path.join("::"), list(arguments))
             }
             ExprKind::Jump(keyword) => f.write_str(keyword),
+            ExprKind::Return(_, None) => f.write_str("return"),
+            ExprKind::Return(_, Some(value)) => write!(f, "return {value}"),
             ExprKind::Wrong => f.write_str("…"),
         }
     }

@@ -56,6 +56,8 @@ pub struct Checker<'a> {
     pub looped: Vec<bool>,
     /// Whether a loop or a push was reported, and with it perhaps the only use of a parameter.
     pub uncertain: bool,
+    /// The variables that are exponentials, and of what.
+    pub exponentials: Vec<(String, Expr)>,
     /// Whether the accumulator is a `Softmax`.
     pub is_softmax: bool,
     /// Whether there is no accumulator, which was reported.
@@ -82,6 +84,7 @@ impl<'a> Checker<'a> {
             values: vec![None; keys],
             looped: vec![false; keys],
             uncertain: false,
+            exponentials: Vec::new(),
             is_softmax: false,
             no_accumulator: false,
             pushed: false,
@@ -161,6 +164,12 @@ impl<'a> Checker<'a> {
         match statement {
             Statement::Assignment(assignment) => Cow::Owned(self.assignment(assignment)),
             Statement::Constant(constant) => Cow::Owned(Statement::Let(self.constant(constant))),
+            Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _) if matches!(&value.inner().kind, ExprKind::Name(name) if self.scopes.find(name) == Some(Binding::Accumulator)) =>
+            {
+                let help = format!("write `{value}` as the last line of the loop over the queries, without `;`");
+                self.errors.push(*keyword, "`return` is not in the language", help);
+                Cow::Owned(Statement::Value((**value).clone(), None))
+            }
             Statement::Value(value, _) => self.conditional(value).map_or(Cow::Borrowed(statement), Cow::Owned),
             _ => Cow::Borrowed(statement),
         }
@@ -252,6 +261,18 @@ impl<'a> Checker<'a> {
         let first_accumulator =
             body.statements.iter().position(|statement| matches!(statement, Statement::Accumulator(_))).unwrap_or(0);
         let accumulator = accumulator.or(outside);
+        if let (None, Some(place)) = (accumulator, self.summed(body)) {
+            let mut meant = query_loop.clone();
+            if let Statement::Let(binding) = &body.statements[place] {
+                let name = binding.name.clone();
+                let message = format!("`{name}` is summed over the keys, and is no accumulator");
+                self.errors.push(name.span(), message, format!("write `let mut {name} = Softmax::new();`"));
+                let kind = Some(AccumulatorKind::Softmax(None));
+                let accumulator = ast::Accumulator { name, mutable: true, kind };
+                meant.body.statements[place] = Statement::Accumulator(accumulator);
+            }
+            return self.query_loop(&meant, None);
+        }
         if accumulator.is_none() {
             self.no_accumulator = true;
             let message = "this loop over the queries has no accumulator";
@@ -263,9 +284,17 @@ impl<'a> Checker<'a> {
         self.query_variable = Some(query_loop.head.variable.clone());
         let mut steps = Vec::new();
         let mut key_loops = 0;
+        let mut returned = false;
         let last = body.statements.len().saturating_sub(1);
         for (place, statement) in body.statements.iter().enumerate() {
-            match &*self.meant_statement(statement) {
+            let statement = self.meant_statement(statement);
+            returned = match &*statement {
+                Statement::Value(value, end) => {
+                    end.is_none() || value.is_wrong() || names_accumulator(value, accumulator)
+                }
+                _ => false,
+            };
+            match &*statement {
                 Statement::Let(binding) => steps.push(Step::Let(self.binding(binding))),
                 Statement::Accumulator(found) => {
                     steps.extend(self.accumulator(found, accumulator, place == first_accumulator))
@@ -300,12 +329,6 @@ impl<'a> Checker<'a> {
         }
         self.scopes.leave();
 
-        let returned = match body.statements.last() {
-            Some(Statement::Value(value, end)) => {
-                end.is_none() || value.is_wrong() || names_accumulator(value, accumulator)
-            }
-            _ => false,
-        };
         if let Some(accumulator) = accumulator {
             let name = &accumulator.name;
             if !returned && !self.returned_early {
@@ -325,6 +348,22 @@ impl<'a> Checker<'a> {
             }
         }
         steps
+    }
+
+    /// The place in `body` of a variable to which products with values are added, as to an accumulator.
+    fn summed(&self, body: &Block) -> Option<usize> {
+        let is_summed = |binding: &ast::Let| {
+            let mut summed = false;
+            body.visit_statements(&mut |statement| {
+                if let Statement::Assignment(assignment) = statement
+                    && assignment.target.to_string() == binding.name.to_string()
+                {
+                    summed |= self.pushed(&binding.name, assignment).is_some();
+                }
+            });
+            summed
+        };
+        body.statements.iter().position(|statement| matches!(statement, Statement::Let(binding) if is_summed(binding)))
     }
 
     fn query_loop_help(&self, query_loop: &ast::Loop) -> String {
@@ -396,7 +435,15 @@ impl<'a> Checker<'a> {
         if let Some(token) = binding.mutable.filter(|_| !self.uses.is_assigned(&binding.name)) {
             self.errors.push(token, "only an accumulator is `mut`", format!("write `let {} = …;`", binding.name));
         }
+        if let ExprKind::Builtin(builtin, _, arguments) = &binding.value.inner().kind
+            && let ("exp", [exponent]) = (builtin.name, &arguments[..])
+        {
+            self.exponentials.push((binding.name.to_string(), exponent.clone()));
+        }
+        let starts_at_infinity = binding.value.is_infinite() && self.uses.is_assigned(&binding.name);
         let mut value = match binding.ty {
+            // What is wrong is the assignment, which is reported.
+            _ if starts_at_infinity => Value { ty: Type::Float, ..self.wrong(binding.value.source) },
             Some((ty, _)) => self.value_as(&binding.value, ty),
             None => self.value(&binding.value),
         };
@@ -413,6 +460,10 @@ impl<'a> Checker<'a> {
         match &expr.inner().kind {
             ExprKind::Name(name) if self.is_unknown(expr) => {
                 self.unknown_value(name, ty);
+                self.wrong(expr.source)
+            }
+            ExprKind::Index(name, index) if self.is_unknown(expr) => {
+                self.unknown_tensor(name, index.len(), ty);
                 self.wrong(expr.source)
             }
             _ => self.value(expr),
@@ -435,6 +486,9 @@ impl<'a> Checker<'a> {
             return;
         }
         self.value(value);
+        if matches!(value.kind, ExprKind::Return(..) | ExprKind::Jump(_)) {
+            return;
+        }
         self.errors.push(value.source, "this value is not used", format!("write `let x = {value};`, or remove it"));
     }
 

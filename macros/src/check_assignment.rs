@@ -22,6 +22,12 @@ impl Checker<'_> {
             return nothing;
         };
         match self.scopes.find(name) {
+            Some(Binding::QueryTile | Binding::KeyTile(_)) => {
+                let value = assigned_value(assignment);
+                let message = format!("the variable `{name}` of a loop does not change");
+                self.errors.push(*operator, message, format!("write `{value}` where it is needed"));
+                return nothing;
+            }
             Some(Binding::Accumulator) => return self.assigned_accumulator(name, assignment),
             None => {
                 self.unknown_value(name, Type::Wrong);
@@ -86,8 +92,23 @@ impl Checker<'_> {
         let tile = self.tile_text(Tile::Values);
         if let Some(push) = self.pushed(name, assignment) {
             let [score, tile] = &push.arguments[..] else { unreachable!("a push of a score and values") };
-            self.errors.push(token, message, format!("write `{name}.push({score}, {tile});`"));
+            let exponent = match &score.kind {
+                ExprKind::Name(score) if self.is_softmax => {
+                    self.exponentials.iter().rev().find(|(known, _)| *known == score.to_string())
+                }
+                _ => None,
+            };
+            let help = match exponent {
+                Some((_, exponent)) => {
+                    format!("`Softmax` takes the exponential itself: write `{name}.push({exponent}, {tile});`")
+                }
+                None => format!("write `{name}.push({score}, {tile});`"),
+            };
+            self.errors.push(token, message, help);
             return Statement::Push(push);
+        }
+        if assignment.value.is_wrong() {
+            return Statement::Value(assignment.value.clone(), None);
         }
         let scaled = match (assignment.compound, &assignment.value.inner().kind) {
             (Some(op), _) => Some(op),

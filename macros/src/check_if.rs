@@ -26,6 +26,15 @@ impl Checker<'_> {
         if let Some((name, operator)) = assigned(branch) {
             return Some(self.conditional_assignment(branch, &name, operator));
         }
+        if let ([Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _)], None) =
+            (&then.statements[..], otherwise)
+        {
+            let help = format!("write `if {condition} {{ {value} }} else {{ … }}`, with what follows in the `else`");
+            self.errors.push(*keyword, "`return` is not in the language", help);
+            self.value(condition);
+            self.value(value);
+            return Some(Statement::Value(Expr { kind: ExprKind::Wrong, source: branch.source }, None));
+        }
         let is_jump = |expr: &Expr| matches!(expr.kind, ExprKind::Jump(_));
         let is_jump = |block: &Block| matches!(&block.statements[..], [Statement::Value(value, _)] if is_jump(value));
         if is_jump(then) && otherwise.is_none() {

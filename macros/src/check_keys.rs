@@ -42,7 +42,11 @@ impl Checker<'_> {
                     let message = "nothing comes after the `push` of a loop";
                     self.errors.push(binding.name.span(), message, "move this line before the `push`, or remove it");
                 }
-                Statement::Let(binding) => lets.push(self.binding(binding)),
+                Statement::Let(binding) => {
+                    // It may be a push that was reported.
+                    uncertain |= binding.value.is_wrong();
+                    lets.push(self.binding(binding));
+                }
                 Statement::Accumulator(accumulator) => {
                     uncertain = true;
                     let message = "the accumulator is made before the loop over the keys";

@@ -15,8 +15,8 @@ enum Wanted<'a> {
     Value(Type),
     /// An argument of this function of the user's.
     Argument(&'a str),
-    /// A captured tensor with so many indices.
-    Tensor(usize),
+    /// A captured tensor with so many indices, and elements of this type where that is known.
+    Tensor(usize, Type),
 }
 
 impl Checker<'_> {
@@ -30,9 +30,9 @@ impl Checker<'_> {
         self.unknown(name, Wanted::Argument(function));
     }
 
-    /// As [`Checker::unknown_value`], of a tensor with so many indices.
-    pub fn unknown_tensor(&self, name: &Ident, rank: usize) {
-        self.unknown(name, Wanted::Tensor(rank));
+    /// As [`Checker::unknown_value`], of a tensor with so many indices and elements of type `ty`.
+    pub fn unknown_tensor(&self, name: &Ident, rank: usize, ty: Type) {
+        self.unknown(name, Wanted::Tensor(rank, ty));
     }
 
     /// Reports that nothing is known by `name`, which stands for all the tiles of `kind`.
@@ -89,7 +89,7 @@ impl Checker<'_> {
             return Some("to hide a key, push `mask(s, visible)`".to_string());
         }
         let fits = |binding: Binding| match (wanted, binding) {
-            (Wanted::Tensor(_), binding) => matches!(binding, Binding::Tensor(..)),
+            (Wanted::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
             (_, Binding::Query | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator) => false,
             _ => true,
         };
@@ -97,7 +97,7 @@ impl Checker<'_> {
         if let Some(nearest) = names::nearest(name, known) {
             return Some(format!("write `{nearest}`"));
         }
-        if matches!(wanted, Wanted::Tensor(_)) {
+        if matches!(wanted, Wanted::Tensor(..)) {
             return None;
         }
         if let Some(place) = names::place(name) {
@@ -128,7 +128,14 @@ impl Checker<'_> {
             Wanted::Value(Type::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),
             Wanted::Value(Type::Bool) => format!("add a parameter, such as `{comptime}{parameter}: bool`"),
             Wanted::Value(_) => format!("add a parameter, such as `{comptime}{parameter}: u32`"),
-            Wanted::Tensor(rank) => format!("add a parameter, such as `{parameter}: Tensor<f32, {rank}>`"),
+            Wanted::Tensor(rank, ty) => {
+                let element = match ty {
+                    Type::Int => "i32",
+                    Type::Bool => "bool",
+                    _ => "f32",
+                };
+                format!("add a parameter, such as `{parameter}: Tensor<{element}, {rank}>`")
+            }
             Wanted::Argument(function) => {
                 format!("add a parameter `{comptime}{parameter}`, of the type that `{function}` takes here")
             }
@@ -144,9 +151,9 @@ impl Checker<'_> {
         format!("constants of Rust are not visible here: {add}{write}, and {caller}")
     }
 
-    /// Whether `expr` is a name that is not known.
+    /// Whether `expr` is a name that is not known, or an element of a tensor that is not.
     pub fn is_unknown(&self, expr: &Expr) -> bool {
-        matches!(&expr.inner().kind, ExprKind::Name(name) if self.scopes.find(name).is_none())
+        matches!(&expr.inner().kind, ExprKind::Name(name) | ExprKind::Index(name, _) if self.scopes.find(name).is_none())
     }
 }
 

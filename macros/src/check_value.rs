@@ -42,6 +42,14 @@ impl Checker<'_> {
             ExprKind::Paren(inner) => Value { source, ..self.value(inner) },
             ExprKind::Builtin(builtin, token, arguments) => self.builtin(*builtin, *token, arguments, source),
             ExprKind::Call(path, arguments) => self.call(path, arguments, source),
+            ExprKind::Return(keyword, value) => {
+                let help = "write the value as the last line of its block, without `;`";
+                self.errors.push(*keyword, "`return` is not in the language", help);
+                if let Some(value) = value {
+                    self.value(value);
+                }
+                self.wrong(source)
+            }
             ExprKind::Jump(keyword) => {
                 let help = "hide the keys: `mask(s, visible)`; hidden tiles are skipped";
                 self.errors.push(source, format!("`{keyword}` is not in the language"), help);
@@ -64,7 +72,7 @@ impl Checker<'_> {
                 Statement::Value(value, None) if number == last => tail = Some(self.value(value)),
                 Statement::Value(value, Some(semicolon)) if number == last => {
                     tail = Some(self.value(value));
-                    if !value.is_wrong() {
+                    if !value.is_wrong() && !matches!(value.kind, ExprKind::Return(..)) {
                         let message = format!("{place} has a value, which its last line gives");
                         self.errors.push(*semicolon, message, format!("remove the `;`: write `{value}`"));
                     }
@@ -142,7 +150,7 @@ impl Checker<'_> {
     fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
         let (element, rank) = match self.scopes.find(name) {
             None => {
-                self.unknown_tensor(name, index.len());
+                self.unknown_tensor(name, index.len(), Type::Wrong);
                 return self.wrong(source);
             }
             Some(Binding::Wrong) => return self.wrong(source),
@@ -428,6 +436,9 @@ impl Checker<'_> {
         let mut similar = None;
         if let Some(name) = path.get_ident() {
             if let Some(binding) = self.scopes.find(name) {
+                if matches!(binding, Binding::Wrong | Binding::Local(Type::Wrong, _)) {
+                    return self.wrong(source);
+                }
                 let message = format!("`{name}` is {}, not a function", binding.description());
                 self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
                 return self.wrong(source);

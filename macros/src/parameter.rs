@@ -88,6 +88,9 @@ impl Reader<'_> {
         };
         let segment = match ty {
             syn::Type::Path(path) if path.qself.is_none() && path.path.segments.len() == 1 => &path.path.segments[0],
+            syn::Type::Reference(reference) if matches!(*reference.elem, syn::Type::Slice(_) | syn::Type::Array(_)) => {
+                return self.unknown_type(name, &reference.elem);
+            }
             syn::Type::Reference(reference) => {
                 return wrong(
                     reference.and_token.span().into(),
@@ -144,7 +147,12 @@ impl Reader<'_> {
             return ParameterKind::Wrong;
         }
         let rank = self.uses.rank(name).unwrap_or(1).clamp(1, 4);
-        let tensor = format!("{name}: Tensor<f32, {rank}>");
+        let element = match ty {
+            syn::Type::Slice(slice) => element_like(&slice.elem),
+            syn::Type::Array(array) => element_like(&array.elem),
+            _ => "f32",
+        };
+        let tensor = format!("{name}: Tensor<{element}, {rank}>");
         let mut known = match kind {
             Kind::Attention => vec!["Query", "Key", "Value"],
             Kind::Mask | Kind::Score => vec!["Pos", "Score"],
@@ -193,7 +201,7 @@ impl Reader<'_> {
         };
         if known.is_none() {
             let likely = match element {
-                GenericArgument::Type(ty) if rust_scalar(&type_text(ty)).is_some_and(|ty| ty != "f32") => "i32",
+                GenericArgument::Type(ty) => element_like(ty),
                 _ => "f32",
             };
             errors.push(
@@ -288,4 +296,15 @@ fn rust_scalar(text: &str) -> Option<&'static str> {
 /// The scalar of the language that is most like the type `text` of Rust.
 pub fn scalar_like(text: &str) -> &'static str {
     rust_scalar(text).or_else(|| Scalar::from_name(text).map(Scalar::name)).unwrap_or("i32")
+}
+
+/// The type of elements of a captured tensor that is most like `ty`.
+fn element_like(ty: &syn::Type) -> &'static str {
+    let text = type_text(ty);
+    match (text.as_str(), rust_scalar(&text)) {
+        ("u8", _) => "u8",
+        ("bool", _) => "bool",
+        ("i32" | "u32", _) | (_, Some("i32" | "u32")) => "i32",
+        _ => "f32",
+    }
 }

@@ -272,12 +272,25 @@ impl Parser<'_> {
     fn method(&self, call: &syn::ExprMethodCall) -> Expr {
         let source = Source::of(call);
         let name = call.method.to_string();
+        if let ("contains", Some((from, to, operator))) = (name.as_str(), range(&call.receiver)) {
+            let value = call.args.first().map_or("j".to_string(), |value| match value {
+                syn::Expr::Reference(reference) => self.expr(&reference.expr).to_string(),
+                value => self.expr(value).to_string(),
+            });
+            let (from, to) = (self.expr(from), self.expr(to));
+            let help = format!("write `{from} <= {value} && {value} {operator} {to}`");
+            return Expr { kind: self.unsupported(Source::of(&call.receiver), "ranges", help), source };
+        }
         let mut arguments = vec![self.expr(&call.receiver)];
         arguments.extend(self.arguments(&call.args));
         let is_method =
             |found: &names::Builtin| matches!(found.operands, names::Operands::Floats(_) | names::Operands::Numbers(_));
         if let Some(found) = names::find(&name).filter(is_method) {
             return Expr { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
+        }
+        // What is called on something that was reported needs no error of its own.
+        if arguments[0].is_wrong() {
+            return Expr { kind: ExprKind::Wrong, source };
         }
         let receiver = arguments[0].operand();
         let rest: Vec<String> = arguments[1..].iter().map(Expr::to_string).collect();
@@ -341,11 +354,10 @@ impl Parser<'_> {
                 return self.unsupported(reference.and_token.span().into(), "references", help);
             }
             syn::Expr::RawAddr(expr) => (expr.and_token.span().into(), "references", "remove it"),
-            syn::Expr::Return(expr) => (
-                expr.return_token.span().into(),
-                "`return`",
-                "write the value as the last line of its block, without `;`",
-            ),
+            syn::Expr::Return(expr) => {
+                let value = expr.expr.as_ref().map(|value| Box::new(self.expr(value)));
+                return ExprKind::Return(expr.return_token.span(), value);
+            }
             syn::Expr::Struct(expr) => (Source::of(&expr.path), "structs", "take each value as a parameter"),
             syn::Expr::Try(expr) => (expr.question_token.span().into(), "`?`", "remove it"),
             syn::Expr::TryBlock(expr) => (expr.try_token.span().into(), "`try`", "remove it"),
@@ -356,6 +368,18 @@ impl Parser<'_> {
             _ => (Source::of(expr), "this expression", "write arithmetic, comparisons, `if … else …` and calls"),
         };
         self.unsupported(source, what, help)
+    }
+}
+
+/// The ends of the range that `expr` is, if it has both, and how its elements compare with the last.
+fn range(expr: &syn::Expr) -> Option<(&syn::Expr, &syn::Expr, &'static str)> {
+    match expr {
+        syn::Expr::Paren(paren) => range(&paren.expr),
+        syn::Expr::Range(range) => {
+            let operator = if matches!(range.limits, syn::RangeLimits::HalfOpen(_)) { "<" } else { "<=" };
+            Some((range.start.as_deref()?, range.end.as_deref()?, operator))
+        }
+        _ => None,
     }
 }
 
