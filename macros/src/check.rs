@@ -215,7 +215,7 @@ impl<'a> Checker<'a> {
                     Over::Other(..) => "…".to_string(),
                 };
                 let help = format!("write {} outside, and {} inside", text(&new_outer), text(&new_inner));
-                let message = "the loops are swapped: the one over the queries is the outer one";
+                let message = "the loops are swapped: the loop over the queries goes outside";
                 self.errors.push(outer.head.keyword, message, help);
                 swapped.head = new_outer;
                 if let Statement::Loop(inner) = &mut swapped.body.statements[place] {

@@ -29,7 +29,12 @@ impl Checker<'_> {
             _ => None,
         };
         let power = literal.filter(|bits| (0..31).contains(bits)).map(|bits| 1 << bits);
+        let shifted = match (op, &a.inner().kind, power) {
+            (Binary::Shl, ExprKind::Int(value), Some(power)) => value.checked_mul(power),
+            _ => None,
+        };
         let help = match (op, literal) {
+            _ if shifted.is_some() => format!("write `{}`", shifted.unwrap_or_default()),
             (Binary::BitAnd, Some(mask @ 1..)) if (mask & mask.wrapping_add(1)) == 0 && mask < i32::MAX => {
                 format!("write `{} % {}`", a.operand(), mask + 1)
             }

@@ -20,7 +20,7 @@ impl Checker<'_> {
                 true => format!("move what comes before it out of the `if`, and write {text}"),
                 false => format!("write {text}"),
             };
-            self.errors.push(push.method, "`push` is not in an `if`: to hide keys is what `mask` is for", help);
+            self.errors.push(push.method, "`push` can't be in an `if`: keys are hidden by `mask`", help);
             return Some(Statement::Push(push));
         }
         if let Some((name, operator)) = assigned(branch) {
