@@ -204,7 +204,7 @@ impl<'a> Checker<'a> {
                         && self.scopes.find(name) == Some(Binding::Query)
                         && let [index] = &index[..]
                     {
-                        taken_by_outer |= index.inner().to_string() == outer.head.variable.to_string();
+                        taken_by_outer |= outer.head.variable == index.inner().to_string();
                     }
                 });
                 if taken_by_outer {
@@ -356,7 +356,7 @@ impl<'a> Checker<'a> {
             let mut summed = false;
             body.visit_statements(&mut |statement| {
                 if let Statement::Assignment(assignment) = statement
-                    && assignment.target.to_string() == binding.name.to_string()
+                    && binding.name == assignment.target.to_string()
                 {
                     summed |= self.pushed(&binding.name, assignment).is_some();
                 }

@@ -94,7 +94,7 @@ impl Checker<'_> {
             let [score, tile] = &push.arguments[..] else { unreachable!("a push of a score and values") };
             let exponent = match &score.kind {
                 ExprKind::Name(score) if self.is_softmax => {
-                    self.exponentials.iter().rev().find(|(known, _)| *known == score.to_string())
+                    self.exponentials.iter().rev().find(|(known, _)| *score == *known)
                 }
                 _ => None,
             };
