@@ -1,7 +1,9 @@
 //! Affine forms: `2*i - j + 3*(window) - 5` as a list of terms and a constant.
 
+use crate::analysis::simplify::simplify;
 use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
+use crate::typing::Parameters;
 
 /// Σ coefficient · atom + constant. Atoms are integer expressions that are not themselves sums or multiples; none occurs
 /// twice and no coefficient is zero.
@@ -87,6 +89,25 @@ impl Affine {
     /// The form with `by` in the place of `atom`.
     pub fn substituted(&self, atom: &Expr, by: &Affine) -> Option<Affine> {
         by.scaled(self.coefficient(atom))?.plus(&self.without(atom), 1)
+    }
+
+    /// The form with what `by` says in the place of operands of its atoms, at any depth; `None` where a coefficient overflows.
+    pub fn replaced(&self, by: &impl Fn(&Expr) -> Option<Expr>) -> Option<Affine> {
+        fn with(expr: &Expr, by: &impl Fn(&Expr) -> Option<Expr>) -> Expr {
+            by(expr).map_or_else(|| expr.map_children(|child| with(child, by)), |other| with(&other, by))
+        }
+        self.map_atoms(|atom| with(atom, by))
+    }
+
+    /// The form with simple atoms; `None` where a coefficient overflows.
+    pub fn simplified(&self, parameters: Parameters) -> Option<Affine> {
+        self.map_atoms(|atom| simplify(atom, parameters))
+    }
+
+    fn map_atoms(&self, change: impl Fn(&Expr) -> Expr) -> Option<Affine> {
+        self.terms.iter().try_fold(Affine::constant(self.constant), |sum, (atom, coefficient)| {
+            sum.plus(&Affine::of(&change(atom))?, *coefficient)
+        })
     }
 
     /// Whether both have the same terms, and `other` each of them `sign` times.
@@ -181,7 +202,6 @@ mod tests {
     use super::*;
     use crate::ir::parse::parse_expr;
     use crate::spec::{ScalarParam, ScalarType};
-    use crate::typing::Parameters;
 
     #[test]
     fn sums_are_collected() {
