@@ -65,6 +65,25 @@ impl Affine {
         self.plus(&Affine::constant(constant), 1)
     }
 
+    /// The form that is at most zero where this is, without a factor that all coefficients have: 2·x - 3 <= 0 is x - 1 <= 0.
+    pub fn reduced(&self) -> Option<Affine> {
+        let divisor = |a: i64, b: i64| {
+            let (mut a, mut b) = (a, b);
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        let factor = self.terms.iter().try_fold(0, |all, (_, coefficient)| Some(divisor(coefficient.checked_abs()?, all)))?;
+        if factor < 2 {
+            return Some(self.clone());
+        }
+        let terms = self.terms.iter().map(|(atom, coefficient)| (atom.clone(), coefficient / factor)).collect();
+        // The greatest multiple that the constant leaves: -⌊-c / f⌋.
+        let constant = floor_div(self.constant.checked_neg()?, factor)?.checked_neg()?;
+        Some(Affine { terms, constant })
+    }
+
     /// How often `atom` is counted.
     pub fn coefficient(&self, atom: &Expr) -> i64 {
         self.terms.iter().find(|(known, _)| known == atom).map_or(0, |(_, coefficient)| *coefficient)

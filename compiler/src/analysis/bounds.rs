@@ -58,6 +58,15 @@ pub fn next_visible_key(predicate: &Expr, parameters: Parameters) -> Option<Expr
     conditions.iter().find_map(|condition| bounds.next_element(condition))
 }
 
+/// The conditions of `predicate`, all of which must hold, that give ranges; of the others, that do not, see [`undecided`].
+pub fn decided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
+    let open = undecided(predicate, parameters);
+    let mut conditions = Vec::new();
+    conjuncts(predicate, &mut conditions);
+    conditions.retain(|condition| !open.contains(condition) && !open.contains(predicate));
+    conditions
+}
+
 /// The conditions of `predicate`, all of which must hold, that give no ranges.
 pub fn undecided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
     let bounds = Bounds { parameters };
@@ -143,20 +152,27 @@ struct Bounds<'a> {
 impl Bounds<'_> {
     fn is_decided(&self, clause: &Clause) -> bool {
         clause.others.iter().all(Expr::is_uniform)
-            && clause.at_most_zero.iter().all(|form| self.limit(form, Queries::Any).is_some())
+            && clause.at_most_zero.iter().all(|form| self.limit(form, Queries::Any, &[]).is_some())
     }
 
     /// The keys for which some query of the tile may satisfy `clause`; `None` if there is none for certain.
     fn visited(&self, clause: &Clause) -> Option<KeyRange> {
         let mut range = KeyRange::ALL;
-        let between = self.without_queries(&clause.at_most_zero);
+        let rows: Vec<Option<Affine>> = clause.at_most_zero.iter().map(|form| self.bound_of_query(form)).collect();
+        let of_query = |(form, row): (&Affine, &Option<Affine>)| row.clone().unwrap_or_else(|| form.clone());
+        let between = self.without_queries(&clause.at_most_zero.iter().zip(&rows).map(of_query).collect::<Vec<_>>());
+        let known: Vec<Affine> = rows.into_iter().flatten().collect();
         for form in clause.at_most_zero.iter().chain(&between) {
             if form.terms.is_empty() && form.constant > 0 {
                 return None;
             }
-            if !self.never_positive(form)
-                && let Some(limit) = self.limit(form, Queries::Any)
-            {
+            if self.never_positive(form) {
+                continue;
+            }
+            // A row's own bounds narrow the others, not the condition that they are.
+            let known = if form.mentions(&Expr::Key) { &known[..] } else { &[] };
+            let limit = self.limit(form, Queries::Any, known).or_else(|| self.limit(form, Queries::Any, &[]));
+            if let Some(limit) = limit {
                 limit.narrow(&mut range);
             }
         }
@@ -170,7 +186,7 @@ impl Bounds<'_> {
     fn full(&self, clause: &Clause) -> Option<KeyRange> {
         let mut range = KeyRange::ALL;
         for form in &clause.at_most_zero {
-            self.limit(form, Queries::All)?.narrow(&mut range);
+            self.limit(form, Queries::All, &[])?.narrow(&mut range);
         }
         for condition in &clause.others {
             if !condition.is_uniform() {
@@ -181,24 +197,50 @@ impl Bounds<'_> {
         (!self.is_empty(&range)).then_some(range)
     }
 
-    /// What must hold so that a query fits between each two of `forms` that bound it from below and from above.
+    /// The form i - u or u - i, with the same u for the whole launch, that is at most zero where `form` is; `None` where the key is
+    /// in it, or the query not in one term that grows with it.
+    fn bound_of_query(&self, form: &Affine) -> Option<Affine> {
+        if form.mentions(&Expr::Key) {
+            return None;
+        }
+        let terms = form.terms.iter().map(|(atom, coefficient)| (transposed(atom), *coefficient)).collect();
+        let (bound, sign) = match self.limit(&Affine { terms, ..form.clone() }, Queries::Any, &[])? {
+            Limit::From(from) => (Affine::of(&from)?, 1),
+            Limit::To(to) => (Affine::of(&to)?.shifted(-1)?, -1),
+            Limit::When(_) => return None,
+        };
+        bound.plus(&Affine::of(&Expr::Query)?, -1)?.scaled(sign)
+    }
+
+    /// What must hold so that a query fits between each two of `forms` that bound it, or one and the same quotient or element of
+    /// it, from below and from above.
     fn without_queries(&self, forms: &[Affine]) -> Vec<Affine> {
         let of_query = |form: &Affine| {
-            let only = form.terms.iter().all(|(atom, _)| *atom == Expr::Query || !atom.mentions(&Expr::Query));
-            if only { form.coefficient(&Expr::Query) } else { 0 }
+            let mut terms = form.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Query));
+            match (terms.next(), terms.next()) {
+                (Some((atom, coefficient)), None) => Some((atom.clone(), *coefficient)),
+                _ => None,
+            }
         };
         let mut between = Vec::new();
-        for below in forms.iter().filter(|form| of_query(form) < 0) {
-            for above in forms.iter().filter(|form| of_query(form) > 0) {
-                let factors = (of_query(above), -of_query(below));
-                between.extend(below.scaled(factors.0).and_then(|form| form.plus(above, factors.1)));
+        for below in forms {
+            let Some((atom, of_below @ ..0)) = of_query(below) else { continue };
+            for above in forms {
+                match of_query(above) {
+                    Some((same, of_above @ 1..)) if same == atom => {
+                        let sum = below.scaled(of_above).and_then(|form| form.plus(above, -of_below));
+                        between.extend(sum.and_then(|form| form.reduced()));
+                    }
+                    _ => {}
+                }
             }
         }
         between
     }
 
-    /// What form <= 0 says of the keys, for some or all queries of the tile; `None` where it says nothing that can be used.
-    fn limit(&self, form: &Affine, queries: Queries) -> Option<Limit> {
+    /// What form <= 0 says of the keys, for some or all queries of the tile, or those of them for which the forms of `known` are at
+    /// most zero; `None` where it says nothing that can be used.
+    fn limit(&self, form: &Affine, queries: Queries, known: &[Affine]) -> Option<Limit> {
         let (mut key, mut rest) = (None, Affine::constant(form.constant));
         let mut of_queries = Affine::constant(0);
         for (atom, coefficient) in &form.terms {
@@ -210,7 +252,7 @@ impl Bounds<'_> {
                 (true, _) => return None,
             }
         }
-        let (least, greatest) = tile::range(&of_queries, self.parameters)?;
+        let (least, greatest) = tile::range(&of_queries, known, self.parameters)?;
         let rest = rest.plus(if queries == Queries::Any { &least } else { &greatest }, 1)?;
         match key {
             None => Some(Limit::When(rest.at_most_zero()?)),
@@ -280,13 +322,13 @@ impl Bounds<'_> {
             return None;
         }
         let index = index.iter().map(|index| {
-            let (first, last) = tile::range(&Affine::of(index)?, self.parameters)?;
+            let (first, last) = tile::range(&Affine::of(index)?, &[], self.parameters)?;
             Some((first.to_expr()?, last.to_expr()?))
         });
         let index = index.collect::<Option<Vec<_>>>()?;
         let varying = index.iter().filter(|(first, last)| first != last).count();
         let form = Affine::of(last)?;
-        let (from, _) = tile::range(&form, self.parameters)?;
+        let (from, _) = tile::range(&form, &[], self.parameters)?;
         let next = Expr::Next { tensor: *tensor, index, from: Box::new(from.to_expr()?) };
         let mut keys = form.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Key));
         let (Some((atom, coefficient)), None, 0..2) = (keys.next(), keys.next(), varying) else { return None };
