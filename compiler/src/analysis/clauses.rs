@@ -218,9 +218,9 @@ impl Alternatives<'_> {
     /// `a` and `b`, of which `expr` is the least or the greatest: also where it is that of what is multiplied or divided.
     fn extreme(&self, expr: &Expr) -> Option<(BinaryOp, Expr, Expr)> {
         let never_negative = |expr: &Expr| never_negative(expr, self.parameters);
-        let of_each = |op: BinaryOp, (extreme, a, b): (BinaryOp, Expr, Expr), other: &Expr| {
-            (extreme, Expr::binary(op, a, other.clone()), Expr::binary(op, b, other.clone()))
-        };
+        // A divisor is not zero.
+        let of = |op, a: Expr, other: &Expr| if a == Expr::Int(0) { a } else { Expr::binary(op, a, other.clone()) };
+        let of_each = |op: BinaryOp, (extreme, a, b), other: &Expr| (extreme, of(op, a, other), of(op, b, other));
         match expr {
             Expr::Unary(UnaryOp::Abs, a) => {
                 Some((BinaryOp::Max, (**a).clone(), Expr::unary(UnaryOp::Neg, (**a).clone())))
