@@ -74,7 +74,8 @@ impl Affine {
             }
             a
         };
-        let factor = self.terms.iter().try_fold(0, |all, (_, coefficient)| Some(divisor(coefficient.checked_abs()?, all)))?;
+        let factor =
+            self.terms.iter().try_fold(0, |all, (_, coefficient)| Some(divisor(coefficient.checked_abs()?, all)))?;
         if factor < 2 {
             return Some(self.clone());
         }

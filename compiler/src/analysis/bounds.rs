@@ -472,6 +472,38 @@ mod tests {
                 { "from count(doc[0] < doc[0][i0]) to min(count(doc[0] <= doc[0][i1]), i1 + 1)" },
                 "from count(doc[0] < doc[0][i1]) to min(count(doc[0] <= doc[0][i0]), i0 + 1)",
             ),
+            ("i < n && j / 8 <= i / 8", "to 8 * (min(i1, n - 1) / 8) + 8 if i0 <= n - 1", {
+                "to 8 * (i0 / 8) + 8 if i1 <= n - 1"
+            }),
+            (
+                "i / 4 >= n && abs(i / c - j / c) <= 2",
+                { "from c * (max(i0, 4 * n) / c - 2) to c * (i1 / c + 3) if 4 * n <= i1" },
+                "from c * (i1 / c - 2) to c * (i0 / c + 3) if 4 * n <= i0",
+            ),
+            (
+                "doc[0][i] < n && j / c <= i / c",
+                { "to c * (min(i1, count(doc[0] <= n - 1) - 1) / c + 1) if doc[0][i0] <= n - 1" },
+                "to c * (i0 / c + 1) if doc[0][i1] <= n - 1",
+            ),
+            ("3 * i < n && j <= 2 * i", "to min(2 * i1 + 1, 2 * ((n + 2) / 3) - 1) if 3 * i0 <= n - 1", {
+                "to 2 * i0 + 1 if 3 * i1 <= n - 1"
+            }),
+            ("abs(i / c - j / c) < n", "from c * (i0 / c - n + 1) to c * (n + i1 / c) if n >= 1", {
+                "from c * (i1 / c - n + 1) to c * (n + i0 / c)"
+            }),
+            ("i < n && j < limit[i]", "to greatest(limit[i0 through min(i1, n - 1)]) if i0 <= n - 1", {
+                "to least(limit[i0 through i1]) if i1 <= n - 1"
+            }),
+            // An index that the bound makes 0 is clamped there anyway.
+            ("i >= n && j < limit[i - n]", "to greatest(limit[i0 - n through i1 - n]) if n <= i1", {
+                "to least(limit[i0 - n through i1 - n]) if n <= i0"
+            }),
+            (
+                "(if i >= 9 { i - 9 } else { i }) / 4 >= j / 4",
+                { "to 4 * ((i1 - 9) / 4) + 4 if i1 >= 9 | to 4 * (min(i1, 8) / 4) + 4 if i0 <= 8" },
+                "to 4 * ((i0 - 9) / 4) + 4 if i0 >= 9 | to 4 * (i0 / 4) + 4 if i1 <= 8",
+            ),
+            ("max(i - w, 0) / 4 <= j", "from max((i0 - w) / 4, 0)", "from max((i1 - w) / 4, 0)"),
             ("j > i && j < i", "", ""),
             ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
             ("j != i", "to i1 | from i0 + 1", "to i0 | from i1 + 1"),
@@ -492,6 +524,7 @@ mod tests {
         for (predicate, expected) in [
             ("j <= i && i - j < w", "from j0 to j1 + w if w >= 1"),
             ("i / c == j / c", "from c * (j0 / c) to c * (j1 / c + 1)"),
+            ("j < n && i / c == j / c", "from c * (j0 / c) to c * (min(j1, n - 1) / c + 1) if j0 <= n - 1"),
             ("doc[0][i] == doc[0][j]", "from count(doc[0] < doc[0][j0]) to count(doc[0] <= doc[0][j1])"),
         ] {
             let expr = parse_expr(predicate, program.parameters()).unwrap();
@@ -514,7 +547,7 @@ mod tests {
             .collect();
         assert_eq!(text, ["(i - j) % 2 == 0", "j < w || i % 3 == j % 3"]);
 
-        let holes = (0..5).map(|n| format!("j != {}", 7 * n)).collect::<Vec<_>>().join(" && ");
+        let holes = (0..5).map(|n| format!("j != {n} * i")).collect::<Vec<_>>().join(" && ");
         let holes = parse_expr(&holes, program.parameters()).unwrap();
         assert_eq!(undecided(&holes, program.parameters()), [holes]);
     }

@@ -169,11 +169,7 @@ impl Alternatives<'_> {
     }
 
     /// What `compare` says of a form with an `if` in it, by cases; `None` where there is no `if`.
-    fn split(
-        &self,
-        form: &Affine,
-        compare: impl Fn(Affine) -> Option<Vec<Clause>>,
-    ) -> Option<Option<Vec<Clause>>> {
+    fn split(&self, form: &Affine, compare: impl Fn(Affine) -> Option<Vec<Clause>>) -> Option<Option<Vec<Clause>>> {
         let choice = form.terms.iter().find_map(|(atom, _)| self.choice(atom))?;
         let (Expr::Select(condition, ..) | Expr::Unary(_, condition)) = choice else { return None };
         let whole = form.terms.iter().any(|(atom, _)| atom == choice);
@@ -394,6 +390,16 @@ mod tests {
                 "j - w + 1, i - 2 * w + j + 1, j - 2 | j - w + 1, i - 2 * w + j + 1, 4 - j",
             ),
             ("i == j", "i - j, j - i"),
+            ("j != 3 && j != 9", "j - 2 | 4 - j, j - 8 | 10 - j"),
+            ("(j <= i || i < 4) && j <= i + 2 && i >= 4", "j - i, 4 - i"),
+            ("(s > 0.0 || j <= i) && !(s > 0.0)", "j - i, !(s > 0.0)"),
+            ("(if i > 2 { i } else { 5 }) / 4 == j", "3 - i, i / 4 - j, j - i / 4 | i - 2, 1 - j, j - 1"),
+            ("max(i - w, 3) / 4 <= j", "(i - w) / 4 - j, 3 / 4 - j"),
+            ("(3 - min(i, j)) / c < w", "c * w * -1 - i + 4, c * w * -1 - j + 4"),
+            (
+                "(if i > 2 { i } else { 5 }) % 4 / 2 == j",
+                "((if i > 2 { i } else { 5 }) % 4) / 2 - j, j - ((if i > 2 { i } else { 5 }) % 4) / 2",
+            ),
             ("j <= i || j < w", "j - i | j - w + 1"),
             ("!(j <= i && (s > 0.0))", "i - j + 1 | !(s > 0.0)"),
             ("j <= i || !true", "j - i"),
@@ -423,7 +429,7 @@ mod tests {
     #[test]
     fn a_part_with_too_many_alternatives_stays_whole() {
         let parameters = Parameters { scalars: &[], tensors: &[] };
-        let differ = |n: i32| format!("j != {n}");
+        let differ = |n: i32| format!("j != {n} * i");
         let text = (0..5).map(differ).collect::<Vec<_>>().join(" && ");
         let found = clauses(&parse_expr(&text, parameters).unwrap(), parameters);
         assert!(found.len() <= MAX_CLAUSES);
