@@ -116,10 +116,6 @@ fn classes() {
         }),
         ("j * w < i", ("min(j0 * w, j1 * w) <= i1 - 1", "max(j0 * w, j1 * w) <= i0 - 1")),
         // What other conditions say narrows what is read.
-        (
-            "i < 9 && lens[i] < j + 3",
-            ("least(lens[i0 through min(i1, 8)]) <= j1 + 2", "i1 <= 8 && greatest(lens[i0 through i1]) <= j0 + 2"),
-        ),
         ("j >= 5 && i - j < w && (i - j) % 4 == 1", {
             (
                 "(min(i1 - max(j0, 5), w - 1) - 1) / 4 > (i0 - j1 - 2) / 4",

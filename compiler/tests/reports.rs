@@ -342,7 +342,7 @@ fn notes_on_choices() {
         found.into_iter().map(|note| note.message).collect::<Vec<_>>()
     };
     assert_eq!(of("(if i >= 9 { i - 9 } else { i }) / w == j / w"), [""; 0]);
-    let found = of(&choices(6));
+    let found = of(&choices(10));
     assert_eq!(found.len(), 1, "{found:?}");
     let why = "because of the choices in it, which have more than 16 cases (write those that occur as conditions of their own, with \
                `||` between them): tiles are decided one by one";
