@@ -2,12 +2,19 @@
 //!
 //! A predicate is taken apart into [`clauses`]. In a clause, each comparison a·i + K(j) + u <= 0 in which K is one term that grows
 //! with j (j itself, `j / c`, an element of a sorted tensor at such an index) gives an end of a range: some i of the tile
-//! satisfies it, and does at the end of the tile where the rest is least; all do where they do at the other end. Two comparisons
-//! that bound i from below and from above give one more, in which i does not occur (Fourier and Motzkin's elimination): for one
-//! key they must leave room for a query between them. A comparison without j says when there is a range at all.
+//! satisfies it, and does at the end of the tile where the rest is least; all do where they do at the other end. A comparison
+//! without j says when there is a range at all.
 //!
-//! The ranges of a clause of comparisons of i and j with coefficients 1 and -1 are therefore exact, as are those of unions of
-//! them. Conditions that give no end are left to [`class`](super::tile::class).
+//! For one key, each comparison bounds the queries that see it from below or from above, and there is such a query in the tile if
+//! every lower bound is at most every upper one. So two comparisons that bound i, or the same quotient of it, from both sides give
+//! one more, in which i does not occur (Fourier and Motzkin's elimination). One that bounds i without j narrows the tile's
+//! rows in the quotients and elements of the others: `i < a && j / b <= i / b` is read at `min(i1, a - 1)` instead of i1.
+//!
+//! The ranges of a clause are therefore exact where i and j have factors 1 and -1, each in one term of a comparison, and of each
+//! two comparisons that bound i from both sides one has no j, or both have the same term of i (i itself, or the same `i / c`)
+//! and leave j in one term. Two in different terms of i leave a condition of j alone that is no range, like that of
+//! `j / c < i / c && i - j < w`, a remainder: it is left out, which visits more. So are unions of exact clauses exact, unless there
+//! are more than [`MAX_RANGES`]. Conditions that give no end are left to [`class`](super::tile::class).
 
 use crate::analysis::affine::Affine;
 use crate::analysis::clauses::{Clause, clauses, never_negative, of_quotient};
