@@ -194,7 +194,8 @@ impl AnyAttention {
     }
 
     /// The same, checked against the specification's own masks on every pair of a query and a key, which also finds the tiles that
-    /// [are needed](Report::needed_tiles). It takes time proportional to queries times keys.
+    /// [are needed](Report::needed_tiles), and the full tiles that
+    /// [were missed](Report::missed_full_tiles). It takes time proportional to queries times keys.
     ///
     /// # Errors
     /// As [`AnyAttention::report`], and [`ReportError::Tile`] if a tile with a visible pair is skipped or a full one hides a pair.
