@@ -22,9 +22,10 @@ pub fn canonical(expr: &Expr, parameters: Parameters) -> Expr {
 /// A form whose atoms are in that form, in order; `None` where a number is too large.
 pub fn canonical_form(form: &Affine, parameters: Parameters) -> Option<Affine> {
     let start = Affine::constant(form.constant);
-    let mut sum = form.terms.iter().try_fold(start, |sum, (atom, factor)| {
-        sum.plus(&Affine::of(&canonical(atom, parameters))?, *factor)
-    })?;
+    let mut sum = form
+        .terms
+        .iter()
+        .try_fold(start, |sum, (atom, factor)| sum.plus(&Affine::of(&canonical(atom, parameters))?, *factor))?;
     sum.terms.sort();
     Some(sum)
 }

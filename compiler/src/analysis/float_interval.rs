@@ -60,9 +60,14 @@ impl FloatInterval {
         FloatInterval::new(value.into(), high)
     }
 
-    /// The numbers `low..=high`, where what is compared with the bounds may be computed once more and rounded otherwise.
-    pub fn guarded(low: f64, high: f64) -> FloatInterval {
-        FloatInterval::rounded(low, high, ROUNDING)
+    /// The numbers up to `bound`, or only those before it; or also those a little beyond it, as far as one may be rounded otherwise
+    /// than when it was compared.
+    pub fn below(bound: f64, strictly: bool, about: bool) -> FloatInterval {
+        if about {
+            return FloatInterval::rounded(f64::NEG_INFINITY, bound, ROUNDING);
+        }
+        let bound = bound as f32;
+        FloatInterval::new(f64::NEG_INFINITY, if strictly { bound.next_down() } else { bound }.into())
     }
 
     /// The integers `low..=high`, each rounded to 32 bits.
@@ -107,8 +112,13 @@ impl FloatInterval {
 
     /// The interval with bounds that a device's rounding may have moved; signs are kept.
     fn rounded(low: f64, high: f64, relative: f64) -> FloatInterval {
-        let moved_down = low - low.abs() * relative;
-        let moved_up = high + high.abs() * relative;
+        // An infinity stays, and a number that is nearly 0 is off by more.
+        let by = |bound: f64| match bound.abs() {
+            size if size.is_infinite() || size == 0.0 => 0.0,
+            size if size < LEAST_NORMAL => LEAST_NORMAL,
+            size => size * relative,
+        };
+        let (moved_down, moved_up) = (low - by(low), high + by(high));
         FloatInterval::new(
             if low >= 0.0 { moved_down.max(0.0) } else { moved_down },
             if high <= 0.0 { moved_up.min(0.0) } else { moved_up },
@@ -117,7 +127,8 @@ impl FloatInterval {
 
     /// The same with an absolute error too, which may change a sign.
     fn approximate(low: f64, high: f64, error: f64) -> FloatInterval {
-        FloatInterval::new(low - low.abs() * error - error, high + high.abs() * error + error)
+        let by = |bound: f64| if bound.is_finite() { bound.abs() * error + error } else { 0.0 };
+        FloatInterval::new(low - by(low), high + by(high))
     }
 
     /// The interval between bounds of which it is known whether they are exact in 64 bits. One that is so in 32 bits stays.
@@ -147,9 +158,7 @@ impl FloatInterval {
                 FloatInterval { low: least, high: low.abs().max(high.abs()), nan }
             }
             UnaryOp::Relu => return self.binary(BinaryOp::Max, FloatInterval::constant(0.0)),
-            UnaryOp::Exp | UnaryOp::Exp2 | UnaryOp::Sigmoid => {
-                FloatInterval::rounded(of(low), of(high), EXPONENTIAL)
-            }
+            UnaryOp::Exp | UnaryOp::Exp2 | UnaryOp::Sigmoid => FloatInterval::rounded(of(low), of(high), EXPONENTIAL),
             UnaryOp::Sqrt if high < 0.0 => FloatInterval::NONE.or_nan(true),
             UnaryOp::Sqrt => FloatInterval::rounded(of(low.max(0.0)), of(high), ROUNDING).or_nan(low < 0.0),
             UnaryOp::Log | UnaryOp::Log2 if high < 0.0 => FloatInterval::NONE.or_nan(true),
@@ -262,7 +271,9 @@ impl FloatInterval {
             (low, high) = (low.min(1.0), high.max(1.0));
         }
         let found = FloatInterval::rounded(low, high, POWER);
-        let found = if nan { found.union(found.unary(UnaryOp::Neg)) } else { found };
+        // A zero may be negative, and its inverse −∞.
+        let signed = nan || self.has(0.0) && other.low < 0.0;
+        let found = if signed { found.union(found.unary(UnaryOp::Neg)) } else { found };
         found.or_nan(nan || undefined)
     }
 
@@ -306,4 +317,139 @@ fn flushed_down(low: f64) -> f64 {
 
 fn flushed_up(high: f64) -> f64 {
     -flushed_down(-high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Floats by operations: what they may be, and one of them, rounded to 32 bits after each operation and, each time, by a little
+    /// more or less.
+    #[derive(Clone, Debug)]
+    struct Computed {
+        text: String,
+        interval: FloatInterval,
+        number: f32,
+        exact: f64,
+    }
+
+    const FUNCTIONS: [UnaryOp; 12] = {
+        use UnaryOp::*;
+        [Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos]
+    };
+    const OPERATIONS: [BinaryOp; 7] = {
+        use BinaryOp::*;
+        [Add, Sub, Mul, Div, Min, Max, Pow]
+    };
+
+    fn bound() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            4 => (-20..20i32).prop_map(|value| value as f32),
+            2 => -4.0..4.0f32,
+            1 => any::<f32>().prop_filter("a number", |x| !x.is_nan()),
+            1 => prop::sample::select(vec![0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-39, -1e-39]),
+        ]
+    }
+
+    fn leaf() -> impl Strategy<Value = Computed> {
+        (bound(), bound(), 0..4u32, 0.0..1.0f32).prop_map(|(a, b, place, share)| {
+            let (low, high) = (a.min(b), a.max(b));
+            let inside = low / 2.0 + share * (high / 2.0 - low / 2.0);
+            let number = match place {
+                0 => low,
+                1 => high,
+                _ if (low..=high).contains(&inside) => inside,
+                _ => low,
+            };
+            let interval = FloatInterval { low: low.into(), high: high.into(), nan: false };
+            Computed {
+                text: format!("{number:?} of {low:?}..={high:?}"),
+                interval: interval.union(FloatInterval::new(low.into(), high.into())),
+                number,
+                exact: number.into(),
+            }
+        })
+    }
+
+    fn nudged(x: f32, by: i32) -> f32 {
+        match by {
+            -1 if x != 0.0 && x.is_finite() => x.next_down(),
+            1 if x != 0.0 && x.is_finite() => x.next_up(),
+            _ => x,
+        }
+    }
+
+    fn of_numbers(op: BinaryOp, a: f64, b: f64) -> f64 {
+        match op {
+            BinaryOp::Add => a + b,
+            BinaryOp::Sub => a - b,
+            BinaryOp::Mul => a * b,
+            BinaryOp::Div => a / b,
+            BinaryOp::Min => a.min(b),
+            BinaryOp::Max => a.max(b),
+            _ => a.powf(b),
+        }
+    }
+
+    fn computed() -> impl Strategy<Value = Computed> {
+        leaf().prop_recursive(4, 16, 2, |part| {
+            let functions = (prop::sample::select(FUNCTIONS.to_vec()), part.clone(), -1..2i32);
+            let operations = (prop::sample::select(OPERATIONS.to_vec()), part.clone(), part, -1..2i32);
+            prop_oneof![
+                functions.prop_map(|(op, a, by)| {
+                    let of = |x: f64| function(op, x).unwrap_or(f64::NAN);
+                    let rounds = !matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu);
+                    let number = of(a.number.into()) as f32;
+                    let number = if rounds && number != 1.0 { nudged(number, by) } else { number };
+                    let text = format!("{op:?}({})", a.text);
+                    Computed { text, interval: a.interval.unary(op), number, exact: of(a.exact) }
+                }),
+                operations.prop_map(|(op, a, b, by)| {
+                    let number = of_numbers(op, a.number.into(), b.number.into()) as f32;
+                    let rounds = matches!(op, BinaryOp::Div | BinaryOp::Pow);
+                    Computed {
+                        text: format!("{op:?}({}, {})", a.text, b.text),
+                        interval: a.interval.binary(op, b.interval),
+                        number: if rounds { nudged(number, by) } else { number },
+                        exact: of_numbers(op, a.exact, b.exact),
+                    }
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_computed_is_inside(computed in computed()) {
+            let Computed { text, interval, number, exact } = computed;
+            let (low, high) = interval.to_integers().unwrap_or((1, 0));
+            for number in [f64::from(number), exact] {
+                let inside = if number.is_nan() { interval.nan } else { interval.has(number) };
+                // Beyond 32 bits the reference has other numbers.
+                let beyond = number.abs() > f32::MAX.into() && interval.has_infinity();
+                prop_assert!(inside || beyond, "{text}: {number} is not in {interval:?}");
+                prop_assert!((low..=high).contains(&i64::from(number as i32)), "{text}: {number} as i32 is not in {low}..={high}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_without_rounding_keep_their_bounds() {
+        let numbers = FloatInterval::of_integers(3, 40);
+        let double = numbers.binary(BinaryOp::Mul, FloatInterval::constant(2.0));
+        assert_eq!(double.to_integers(), Some((6, 80)));
+        let sum = double.binary(BinaryOp::Add, FloatInterval::constant(0.5));
+        assert_eq!((sum.low, sum.high), (6.5, 80.5));
+        let third = numbers.binary(BinaryOp::Div, FloatInterval::constant(3.0));
+        assert_eq!(third.to_integers(), Some((0, 13)));
+        assert_eq!(FloatInterval::ANY.to_integers(), Some((i32::MIN.into(), i32::MAX.into())));
+        let clamped = FloatInterval::ANY
+            .binary(BinaryOp::Max, FloatInterval::constant(8.0))
+            .binary(BinaryOp::Min, FloatInterval::constant(15.0));
+        // What it makes of NaN, a device decides.
+        assert_eq!(clamped.to_integers(), Some((0, 15)));
+    }
 }

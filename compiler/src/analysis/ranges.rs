@@ -343,10 +343,8 @@ impl Facts {
     }
 
     fn narrow_float(&self, expr: &Expr, interval: FloatInterval) -> FloatInterval {
-        match self.floats.iter().find(|(known, _)| known == expr) {
-            Some((_, known)) => interval.intersection(*known),
-            None => interval,
-        }
+        let known = self.floats.iter().filter(|(known, _)| known == expr);
+        known.fold(interval, |interval, (_, known)| interval.intersection(*known))
     }
 }
 
@@ -571,25 +569,29 @@ impl<'a> Checker<'a> {
             self.walk(expr, facts, Checks::NOTHING, pair).map_or(FloatInterval::ANY, |values| values.float())
         };
         let (of_a, of_b) = (range(a), range(b));
-        let (infinite, low, high) = (f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY);
-        let at_most = |bound: f64, nan: bool| FloatInterval { nan, ..FloatInterval::guarded(-infinite, bound) };
-        let at_least = |bound: f64, nan: bool| FloatInterval { nan, ..FloatInterval::guarded(bound, infinite) };
-        let anything = FloatInterval { low, high, nan: true };
+        // What is computed once more may be rounded otherwise, which what is only read is not.
+        let is_read = is_read(a) && is_read(b);
+        let below = |bound: f64, strict: bool| FloatInterval::below(bound, strict && is_read, !is_read);
+        let above =
+            |bound: f64, strict: bool| FloatInterval::below(-bound, strict && is_read, !is_read).unary(UnaryOp::Neg);
+        let or_nan = |interval: FloatInterval, other_is_nan: bool| {
+            if other_is_nan { FloatInterval::ANY } else { FloatInterval { nan: true, ..interval } }
+        };
+        let strict = matches!(op, BinaryOp::Lt | BinaryOp::Gt);
         let (for_a, for_b) = match (op, holds) {
-            (BinaryOp::Lt | BinaryOp::Le, true) => (at_most(of_b.high, false), at_least(of_a.low, false)),
-            (BinaryOp::Gt | BinaryOp::Ge, true) => (at_least(of_b.low, false), at_most(of_a.high, false)),
-            (BinaryOp::Eq, true) => {
-                (FloatInterval::guarded(of_b.low, of_b.high), FloatInterval::guarded(of_a.low, of_a.high))
-            }
+            (BinaryOp::Lt | BinaryOp::Le, true) => (below(of_b.high, strict), above(of_a.low, strict)),
+            (BinaryOp::Gt | BinaryOp::Ge, true) => (above(of_b.low, strict), below(of_a.high, strict)),
+            (BinaryOp::Eq, true) => (
+                below(of_b.high, false).intersection(above(of_b.low, false)),
+                below(of_a.high, false).intersection(above(of_a.low, false)),
+            ),
             // What does not hold is the opposite, or one of the two is NaN.
-            (BinaryOp::Lt | BinaryOp::Le, false) => (
-                if of_b.nan { anything } else { at_least(of_b.low, true) },
-                if of_a.nan { anything } else { at_most(of_a.high, true) },
-            ),
-            (BinaryOp::Gt | BinaryOp::Ge, false) => (
-                if of_b.nan { anything } else { at_most(of_b.high, true) },
-                if of_a.nan { anything } else { at_least(of_a.low, true) },
-            ),
+            (BinaryOp::Lt | BinaryOp::Le, false) => {
+                (or_nan(above(of_b.low, !strict), of_b.nan), or_nan(below(of_a.high, !strict), of_a.nan))
+            }
+            (BinaryOp::Gt | BinaryOp::Ge, false) => {
+                (or_nan(below(of_b.high, !strict), of_b.nan), or_nan(above(of_a.low, !strict), of_a.nan))
+            }
             _ => return,
         };
         self.assume_float(facts, a, of_a.intersection(for_a));
@@ -953,14 +955,7 @@ impl<'a> Checker<'a> {
     }
 
     /// `expr` with its parts that have no bounds held to ±`bound`, and how each is `written`.
-    fn clamp_sources(
-        &self,
-        expr: &Expr,
-        bound: i32,
-        facts: &Facts,
-        pair: usize,
-        written: &mut Vec<String>,
-    ) -> Expr {
+    fn clamp_sources(&self, expr: &Expr, bound: i32, facts: &Facts, pair: usize, written: &mut Vec<String>) -> Expr {
         let clamp = |x: &Expr, low: Expr, high: Expr| {
             Expr::binary(BinaryOp::Min, Expr::binary(BinaryOp::Max, x.clone(), low), high)
         };
@@ -1013,9 +1008,7 @@ impl<'a> Checker<'a> {
                 range = self.narrow_by_differences(index, range, facts, pair);
             }
             if checks.index && !inside.contains(range) {
-                let is_cast = |expr: &Expr| {
-                    matches!(expr, Expr::Unary(UnaryOp::ToInt, x) if self.parameters.assume_type(x) == Type::Float)
-                };
+                let is_cast = |expr: &Expr| matches!(expr, Expr::Unary(UnaryOp::ToInt, x) if self.parameters.assume_type(x) == Type::Float);
                 let text = index.display(self.parameters).to_string();
                 let clamped = || format!("clamp it: write `clamp({text}, 0, {})`", inside.high);
                 let help = (index.any(&mut |expr| is_cast(expr)) && length > 0).then(clamped);
@@ -1064,6 +1057,16 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Whether a float is what somebody else computed, a position, or one of several such: nothing in it is rounded.
+fn is_read(expr: &Expr) -> bool {
+    match expr {
+        Expr::Float(_) | Expr::Scalar(_) | Expr::Load { .. } | Expr::Unary(UnaryOp::ToFloat, _) => true,
+        Expr::Unary(UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu, a) => is_read(a),
+        Expr::Binary(BinaryOp::Min | BinaryOp::Max, a, b) => is_read(a) && is_read(b),
+        _ => false,
+    }
+}
+
 /// What `op` makes of a value.
 fn unary(op: UnaryOp, a: Values) -> Values {
     match (op, a) {
@@ -1071,9 +1074,7 @@ fn unary(op: UnaryOp, a: Values) -> Values {
         (UnaryOp::Not, _) => Values::Truth,
         (UnaryOp::Neg, Values::Int(a)) if a.is_none() => Values::Int(a),
         (UnaryOp::Neg, Values::Int(a)) => Values::Int(a.negated()),
-        (UnaryOp::Abs, Values::Int(a)) => {
-            Values::Int(a.union(a.negated()).intersection(Interval::new(0, i64::MAX)))
-        }
+        (UnaryOp::Abs, Values::Int(a)) => Values::Int(a.union(a.negated()).intersection(Interval::new(0, i64::MAX))),
         (UnaryOp::ToFloat, Values::Int(a)) => Values::Float(FloatInterval::of_integers(a.low, a.high)),
         (UnaryOp::ToFloat, _) => Values::Float(FloatInterval::new(0.0, 1.0)),
         (UnaryOp::ToInt, Values::Float(a)) => {
