@@ -13,6 +13,11 @@ pub fn canonical(expr: &Expr, parameters: Parameters) -> Expr {
     if expr.children().is_empty() {
         return expr.clone();
     }
+    // A constant of floats that is folded is rounded, and a proof knows nothing of that.
+    let has_floats = |expr: &Expr| matches!(expr, Expr::Float(_) | Expr::Unary(UnaryOp::ToFloat, _));
+    if expr.any(&mut |expr| has_floats(expr)) {
+        return in_order(expr, parameters);
+    }
     let ordered = in_order(&simplify(expr, parameters), parameters);
     // What was brought in order may be simple, as a minimum of two equal sums.
     let simpler = simplify(&ordered, parameters);
