@@ -33,7 +33,7 @@ pub enum RangeError {
         /// Where it is written.
         location: Location,
         /// The index, as text.
-        index: String,
+        index: Box<str>,
         /// The tensor's name.
         tensor: String,
         /// The least value that the index can be proved to have.
@@ -45,7 +45,7 @@ pub enum RangeError {
         /// Its length.
         length: usize,
         /// What to write instead, if something is known.
-        help: Option<String>,
+        help: Option<Box<str>>,
     },
     /// An integer that can leave 32 bits.
     #[error("{location}: `{text}` ranges over {low}..={high}, which leaves 32 bits{}", help_line(.help))]
@@ -59,7 +59,7 @@ pub enum RangeError {
         /// The greatest.
         high: i64,
         /// What to write instead, if something is known.
-        help: Option<String>,
+        help: Option<Box<str>>,
     },
     /// An integer divisor that can be zero.
     #[error("{location}: the divisor of `{text}` ranges over {low}..={high}, which includes zero")]
@@ -107,7 +107,7 @@ pub enum RangeError {
     },
 }
 
-fn help_line(help: &Option<String>) -> String {
+fn help_line(help: &Option<Box<str>>) -> String {
     help.as_ref().map_or_else(String::new, |help| format!("\nhelp: {help}"))
 }
 
@@ -904,7 +904,7 @@ impl<'a> Checker<'a> {
             narrowed = self.narrow_by_differences(expr, narrowed, facts, pair);
         }
         if !Interval::I32.contains(narrowed) {
-            let help = self.help_for_overflow(expr, facts, checks, pair);
+            let help = self.help_for_overflow(expr, facts, checks, pair).map(String::into);
             let (text, Interval { low, high }) = (expr.display(self.parameters).to_string(), narrowed);
             return Err(RangeError::Overflow { location: self.locate(&[expr]), text, low, high, help });
         }
@@ -1008,19 +1008,20 @@ impl<'a> Checker<'a> {
                 range = self.narrow_by_differences(index, range, facts, pair);
             }
             if checks.index && !inside.contains(range) {
-                let is_cast = |expr: &Expr| matches!(expr, Expr::Unary(UnaryOp::ToInt, x) if self.parameters.assume_type(x) == Type::Float);
+                let is_float = |expr: &Expr| self.parameters.assume_type(expr) == Type::Float;
+                let is_cast = |expr: &Expr| matches!(expr, Expr::Unary(UnaryOp::ToInt, x) if is_float(x));
                 let text = index.display(self.parameters).to_string();
                 let clamped = || format!("clamp it: write `clamp({text}, 0, {})`", inside.high);
                 let help = (index.any(&mut |expr| is_cast(expr)) && length > 0).then(clamped);
                 return Err(RangeError::Index {
                     location: self.locate(&[load, index]),
-                    index: text,
+                    index: text.into(),
                     tensor: param.name.clone(),
                     low: range.low,
                     high: range.high,
                     dimension,
                     length,
-                    help,
+                    help: help.map(String::into),
                 });
             }
         }
