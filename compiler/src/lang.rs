@@ -41,11 +41,7 @@ impl Traced {
             }
             size += part.size;
             exprs.push(part.expr);
-            for origin in part.origins {
-                if !origins.contains(&origin) {
-                    origins.push(origin);
-                }
-            }
+            add_origins(&mut origins, part.origins);
         }
         Traced { expr: make(exprs), size, origins }
     }
@@ -189,11 +185,31 @@ impl<T: Value, const RANK: usize> Captured<T, RANK> {
 /// `value`, remembered to be written at `line` and `column` (from 1) of `file`.
 pub fn at<T: Value>(value: T, file: &str, line: u32, column: u32) -> T {
     let mut traced = value.traced();
-    let origin = Origin { expr: traced.expr.clone(), location: Location { file: file.to_string(), line, column } };
-    if !traced.origins.contains(&origin) {
-        traced.origins.push(origin);
+    if traced.size > MAX_LOCATED_SIZE {
+        return T::new(traced);
     }
+    let origin = Origin { expr: traced.expr.clone(), location: Location { file: file.to_string(), line, column } };
+    add_origins(&mut traced.origins, vec![origin]);
     T::new(traced)
+}
+
+/// The most nodes of an expression whose place is remembered, since it is kept once more for that. The places of its parts say
+/// where a larger one is.
+const MAX_LOCATED_SIZE: usize = 256;
+
+/// Adds those of `more` that are not known.
+fn add_origins(origins: &mut Vec<Origin>, more: Vec<Origin>) {
+    if origins.is_empty() {
+        *origins = more;
+        return;
+    }
+    for origin in more {
+        // Places differ sooner than expressions.
+        let same = |known: &Origin| known.location == origin.location && known.expr == origin.expr;
+        if !origins.iter().any(same) {
+            origins.push(origin);
+        }
+    }
 }
 
 macro_rules! leaves {
@@ -421,11 +437,7 @@ impl Builder {
 
     fn take(&mut self, value: Float) -> Expr {
         let traced = value.traced();
-        for origin in traced.origins {
-            if !self.spec.origins.contains(&origin) {
-                self.spec.origins.push(origin);
-            }
-        }
+        add_origins(&mut self.spec.origins, traced.origins);
         traced.expr
     }
 }

@@ -207,7 +207,9 @@ impl Checker<'_> {
             Unary::Neg => {
                 let value = self.expect_number(value, operand);
                 let ty = value.ty;
-                lang("neg", source.start, vec![value], ty, source)
+                let mut value = lang("neg", source.start, vec![value], ty, source);
+                locate_integer(&mut value);
+                value
             }
         }
     }
@@ -260,10 +262,10 @@ impl Checker<'_> {
             if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Wrong) { Type::Wrong } else { ty };
         let function = op.function().expect("operations on bits were reported");
         let mut value = lang(function, token, operands, ty, source);
-        let is_division = op == Binary::Rem || (op == Binary::Div && ty != Type::Float);
-        if let Node::Lang { located, .. } = &mut value.node {
-            *located = is_division || op.is_comparison();
+        if op.is_comparison() {
+            locate(&mut value);
         }
+        locate_integer(&mut value);
         value
     }
 
@@ -401,7 +403,9 @@ impl Checker<'_> {
             Operands::Numbers(_) => {
                 let (mut values, ty) = self.same_number(values, "");
                 if name != "clamp" {
-                    return lang(name, token, values, ty, source);
+                    let mut value = lang(name, token, values, ty, source);
+                    locate_integer(&mut value);
+                    return value;
                 }
                 let high = values.pop().expect("three operands");
                 lang("min", token, vec![lang("max", token, values, ty, source), high], ty, source)
@@ -423,9 +427,7 @@ impl Checker<'_> {
                     vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
                 let mut value = lang("mask", token, operands, Type::Float, source);
                 value.score = true;
-                if let Node::Lang { located, .. } = &mut value.node {
-                    *located = true;
-                }
+                locate(&mut value);
                 value
             }
             Operands::Tiles => unreachable!("returned above"),
@@ -569,6 +571,20 @@ fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, sou
     };
     let generic = generic.filter(|ty| ty.is_known());
     Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
+}
+
+/// Has the place of `value`, an operation, remembered for messages.
+fn locate(value: &mut Value) {
+    if let Node::Lang { located, .. } = &mut value.node {
+        *located = true;
+    }
+}
+
+/// The same of an integer, which a launch may find to leave 32 bits.
+fn locate_integer(value: &mut Value) {
+    if matches!(value.ty, Type::Int | Type::Unknown) {
+        locate(value);
+    }
 }
 
 /// The float `expr` as an integer.
