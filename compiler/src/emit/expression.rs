@@ -8,7 +8,6 @@ use super::arguments::{
     BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
 };
 use super::math;
-use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, Summary};
 use cubecl::ir::{
@@ -274,8 +273,9 @@ impl<'a> Evaluator<'a> {
             Expr::Score => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
-            // A constant −∞ is a hidden score, and WGSL has no text for it.
-            Expr::Float(value) => float(constant_float(value.value().max(HIDDEN))),
+            // WGSL has no text for −∞.
+            Expr::Float(value) if value.value() == f32::NEG_INFINITY => float(self.parameters.empty_lse.expand),
+            Expr::Float(value) => float(constant_float(value.value())),
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Load { tensor, index } => self.load(*tensor, index),
