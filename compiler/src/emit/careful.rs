@@ -154,11 +154,7 @@ pub enum Exp2 {
 
 #[cube]
 fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
-    if comptime![by == Exp2::Polynomial] {
-        exp2::<N>(x)
-    } else {
-        exp2_native::<N>(x)
-    }
+    if comptime![by == Exp2::Polynomial] { exp2::<N>(x) } else { exp2_native::<N>(x) }
 }
 
 /// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters.
@@ -172,7 +168,8 @@ pub fn quarter_of_queries(program: &Program) -> f32 {
 pub fn quarter_scores(program: &Program, key_loop: &KeyLoop) -> KeyLoop {
     let mut quartered = key_loop.clone();
     if quarter_of_queries(program) == 1.0 && matches!(program.accumulator, Accumulator::Softmax { .. }) {
-        let last = quartered.body.iter_mut().rev().find_map(|op| if let TileOp::Map(map) = op { Some(map) } else { None });
+        let last =
+            quartered.body.iter_mut().rev().find_map(|op| if let TileOp::Map(map) = op { Some(map) } else { None });
         match last {
             Some(map) => *map = quarter(map),
             None => quartered.body.insert(1, TileOp::Map(quarter(&Expr::Score))),
@@ -185,7 +182,7 @@ pub fn quarter_scores(program: &Program, key_loop: &KeyLoop) -> KeyLoop {
 fn quarter(expr: &Expr) -> Expr {
     let mut product = Product::of(expr);
     product.constant /= f64::from(PARTS);
-    product.to_expr().unwrap_or_else(|_| {
-        Expr::binary(crate::expr::BinaryOp::Mul, expr.clone(), Expr::float(1.0 / PARTS))
-    })
+    product
+        .to_expr()
+        .unwrap_or_else(|_| Expr::binary(crate::expr::BinaryOp::Mul, expr.clone(), Expr::float(1.0 / PARTS)))
 }

@@ -68,8 +68,7 @@ pub fn careful_rows<E: Float, R: Size, V: Size>(
         let tiles = KeyTiles::new::<R>(parameters, place, pair.len, pair.offset, comptime![key_loop.clone()]);
         let key_base = pair.key.start + item.batch * pair.key.batch + item.kv_head * pair.key.head;
         let value_base = pair.value.start + item.batch * pair.value.batch + item.kv_head * pair.value.head;
-        let mut key =
-            tiles.next::<R>(parameters, place, 0, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
+        let mut key = tiles.next::<R>(parameters, place, 0, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
         while key < pair.len {
             let dots = dot_products::<E, R, V>(
                 item,
@@ -106,15 +105,8 @@ pub fn careful_rows<E: Float, R: Size, V: Size>(
                     output[at] = step.add(output[at], Vector::new(value), comptime![accumulator.clone()]);
                 }
             }
-            key = tiles.next::<R>(
-                parameters,
-                place,
-                key + 1,
-                pair.len,
-                pair.offset,
-                1usize,
-                comptime![key_loop.clone()],
-            );
+            key =
+                tiles.next::<R>(parameters, place, key + 1, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
         }
     }
 

@@ -93,7 +93,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                 }
                 let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
                 let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
-                let key_tiles = KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+                let key_tiles =
+                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
                 let spans = StripeSpans::new::<N>(
                     parameters,
                     &place,

@@ -19,8 +19,8 @@
 //! ```
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::careful_rows::{CarefulItem, Columns, careful_rows};
 use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
+use super::careful_rows::{CarefulItem, Columns, careful_rows};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
@@ -187,7 +187,8 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     }
 
     let row = row0 + unit.row * comptime![schedule.rows];
-    let lse_of_rows = divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, unit, comptime![program.clone()], schedule);
+    let lse_of_rows =
+        divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, unit, comptime![program.clone()], schedule);
     let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
     // A loop, though it is left at once: drivers for CPUs go through both sides of a branch.
     let again = RuntimeCell::<bool>::new(is_doubtful::<R>(&tile, comptime![program.clone()], schedule));
@@ -416,11 +417,7 @@ fn divide<E: Float, R: Size>(
 
 /// Whether some of a unit's rows must be computed with [care](super::careful).
 #[cube]
-fn is_doubtful<R: Size>(
-    tile: &UnitTile<R>,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
-) -> bool {
+fn is_doubtful<R: Size>(tile: &UnitTile<R>, #[comptime] program: Compiled, #[comptime] schedule: CubeSchedule) -> bool {
     let mut doubtful = Vector::<u32, R>::new(0u32);
     #[unroll]
     for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {

@@ -5,11 +5,11 @@
 //! time, for queries that are computed again, [with care](super::careful).
 
 use super::arguments::{Compiled, KeyValue, Operand, Parameters};
+use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use super::expression::Place;
 use super::query_tile::QueryTile;
 use super::scores::{apply, operations};
 use super::softmax::{exp2, raised};
-use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -121,7 +121,8 @@ pub fn key_tile<E: Float, N: Size>(
         let keys = comptime![code.schedule.keys];
         let whole = comptime![keys / block.rows * block.rows];
         for at in 0..comptime![block.vectors] {
-            tile.tile_maximum[part.vector + at] = raised::<N>(tile.maximum[part.vector + at], comptime![code.full && code.softmax()]);
+            tile.tile_maximum[part.vector + at] =
+                raised::<N>(tile.maximum[part.vector + at], comptime![code.full && code.softmax()]);
         }
         let mut row = part.from / comptime![block.rows] * comptime![block.rows];
         while row < min(part.to, whole) {
@@ -214,7 +215,8 @@ pub fn careful_tile<E: Float, N: Size>(
             let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
             for x in 0..comptime![code.program.operands.qk_dim] {
                 let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
-                let query = tile.query_element(x, vector, comptime![code.program.operands.qk_dim], code.schedule, code.few);
+                let query =
+                    tile.query_element(x, vector, comptime![code.program.operands.qk_dim], code.schedule, code.few);
                 dots.store(fma(query, Vector::new(element), dots.read()));
             }
             let step = rows.see(

@@ -3,8 +3,8 @@
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
 use super::arguments::{Compiled, Extent, Operand, Parameters, Partials};
-use super::expression::Place;
 use super::careful::{CarefulRows, PARTS};
+use super::expression::Place;
 use super::softmax::{EMPTY, LEAST, exp2, is_finite, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::{CpuSchedule, FewQueries};
