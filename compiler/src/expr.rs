@@ -34,8 +34,8 @@ impl fmt::Display for Type {
     }
 }
 
-/// An f32 that compares and hashes by its bits, so that expressions can be keys.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// An f32 that compares, orders and hashes by its bits, so that expressions can be keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Real(u32);
 
 impl Real {
@@ -57,7 +57,7 @@ impl fmt::Debug for Real {
 }
 
 /// An operation on one value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UnaryOp {
     /// `-a`, of an integer or a float.
     Neg,
@@ -87,12 +87,13 @@ pub enum UnaryOp {
     Cos,
     /// An integer or a truth value as a float.
     ToFloat,
-    /// A float as an integer, rounded towards zero; or a truth value as 0 or 1.
+    /// A float as an integer, rounded towards zero: 0 of NaN, and the nearest of 32 bits where it has none. Or a truth value as 0
+    /// or 1.
     ToInt,
 }
 
 /// An operation on two values of one type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BinaryOp {
     /// `a + b`.
     Add,
@@ -137,7 +138,7 @@ impl BinaryOp {
 }
 
 /// An expression over the positions of one query and one key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Expr {
     /// `i`: the query's absolute position (row r is at `q_offset + r`).
     Query,

@@ -227,10 +227,11 @@ impl Row<'_> {
                 let max = scores.chain(self.sink).fold(f64::NEG_INFINITY, f64::max);
                 let mut sum = self.sink.map_or(0.0, |sink| weigh(sink, max));
                 for (score, value) in &self.weights {
-                    let weight = weigh(*score, max);
-                    if weight != 0.0 {
+                    if *score != f64::NEG_INFINITY {
+                        // Of a key that is seen, however little: what it holds is not lost.
+                        let weight = weigh(*score, max);
                         sum += weight;
-                        add(out, weight, value);
+                        add(out, if weight == 0.0 { f64::MIN_POSITIVE } else { weight }, value);
                     }
                 }
                 if sum != 0.0 {

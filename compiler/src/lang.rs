@@ -41,11 +41,7 @@ impl Traced {
             }
             size += part.size;
             exprs.push(part.expr);
-            for origin in part.origins {
-                if !origins.contains(&origin) {
-                    origins.push(origin);
-                }
-            }
+            add_origins(&mut origins, part.origins);
         }
         Traced { expr: make(exprs), size, origins }
     }
@@ -88,6 +84,58 @@ pub trait Value: Clone + sealed::Sealed {
     note = "`+ - * /`, `min`, `max`, `abs` and the order take two integers or two floats"
 )]
 pub trait Number: Value {}
+
+/// What a function with `#[mask]` or `#[score]` takes or gives: a [`Value`] or a [`Captured`] tensor.
+pub trait Parameter: sealed::Sealed {}
+
+impl Parameter for Int {}
+impl Parameter for Float {}
+impl Parameter for Bool {}
+impl<T, const RANK: usize> sealed::Sealed for Captured<T, RANK> {}
+impl<T, const RANK: usize> Parameter for Captured<T, RANK> {}
+
+/// A function that can be called in an attention: one with `#[mask]` or `#[score]`. `Signature` is the type of a pointer to it.
+///
+/// Every call goes through [`Function::itself`], so that a plain function of Rust gets this error, and not one for each of its
+/// arguments.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be called here: it has neither `#[mask]` nor `#[score]`",
+    label = "expected a function with `#[mask]` or `#[score]`",
+    note = "write `#[mask]` above a function that gives a `bool`, and `#[score]` above one that gives a score, an `f32`",
+    note = "an integer, such as a distance, has no function: write `let` where it is needed"
+)]
+pub trait Function<Signature> {
+    /// The type of the function.
+    type Itself;
+    /// The function.
+    fn itself(self) -> Self::Itself;
+}
+
+macro_rules! functions {
+    ($($parameter:ident)*) => {
+        // Without it rustc says which of the bounds below fails.
+        #[diagnostic::do_not_recommend]
+        impl<F, Output, $($parameter),*> Function<fn($($parameter),*) -> Output> for F
+        where
+            F: Fn($($parameter),*) -> Output,
+            Output: Value,
+            $($parameter: Parameter,)*
+        {
+            type Itself = F;
+            fn itself(self) -> F {
+                self
+            }
+        }
+    };
+    ($($parameter:ident)*; $next:ident $($rest:ident)*) => {
+        functions!($($parameter)*);
+        functions!($($parameter)* $next; $($rest)*);
+    };
+    ($($parameter:ident)*;) => {
+        functions!($($parameter)*);
+    };
+}
+functions!(; P1 P2 P3 P4 P5 P6 P7 P8 P9 P10 P11 P12 P13 P14 P15 P16 P17 P18 P19 P20);
 
 /// An integer: a position, an integer scalar, an element of a `Tensor<i32, R>`.
 #[derive(Clone, Debug)]
@@ -137,11 +185,31 @@ impl<T: Value, const RANK: usize> Captured<T, RANK> {
 /// `value`, remembered to be written at `line` and `column` (from 1) of `file`.
 pub fn at<T: Value>(value: T, file: &str, line: u32, column: u32) -> T {
     let mut traced = value.traced();
-    let origin = Origin { expr: traced.expr.clone(), location: Location { file: file.to_string(), line, column } };
-    if !traced.origins.contains(&origin) {
-        traced.origins.push(origin);
+    if traced.size > MAX_LOCATED_SIZE {
+        return T::new(traced);
     }
+    let origin = Origin { expr: traced.expr.clone(), location: Location { file: file.to_string(), line, column } };
+    add_origins(&mut traced.origins, vec![origin]);
     T::new(traced)
+}
+
+/// The most nodes of an expression whose place is remembered, since it is kept once more for that. The places of its parts say
+/// where a larger one is.
+const MAX_LOCATED_SIZE: usize = 256;
+
+/// Adds those of `more` that are not known.
+fn add_origins(origins: &mut Vec<Origin>, more: Vec<Origin>) {
+    if origins.is_empty() {
+        *origins = more;
+        return;
+    }
+    for origin in more {
+        // Places differ sooner than expressions.
+        let same = |known: &Origin| known.location == origin.location && known.expr == origin.expr;
+        if !origins.iter().any(same) {
+            origins.push(origin);
+        }
+    }
 }
 
 macro_rules! leaves {
@@ -369,11 +437,7 @@ impl Builder {
 
     fn take(&mut self, value: Float) -> Expr {
         let traced = value.traced();
-        for origin in traced.origins {
-            if !self.spec.origins.contains(&origin) {
-                self.spec.origins.push(origin);
-            }
-        }
+        add_origins(&mut self.spec.origins, traced.origins);
         traced.expr
     }
 }

@@ -1,6 +1,9 @@
 //! How many iterations of loops an invocation of a kernel takes, at most. Mesa's driver for CPUs ends all loops of an invocation after
 //! a number of iterations, without a word, so a launch that may need more must not run there.
 //!
+//! What a row needs that is computed a second time, with care (`emit/careful_rows.rs`), is counted too: whether one is depends on what is in
+//! the tensors.
+//!
 //! Only the `cube` schedule's kernels are counted, which are the ones that such a driver runs. A loop whose body runs n times counts n + 1,
 //! because the driver also counts the iteration that leaves it. What is unrolled by `#[unroll]` is no loop; a driver that unrolls more takes
 //! fewer. The numbers follow the loops of `emit/cube.rs`, `cube_products.rs`, `cube_matrices.rs`, `bounds.rs` and of what expressions
@@ -41,10 +44,17 @@ impl LoopIterations {
 }
 
 /// The iterations of the kernel of `program` at `launch`, if its schedule is `cube`; those within `limit` may be more than there are.
-pub fn loop_iterations(spec: &Spec, program: &Program, launch: &Launch, limit: u64) -> Option<LoopIterations> {
+/// Operands are read in vectors of `width` elements.
+pub fn loop_iterations(
+    spec: &Spec,
+    program: &Program,
+    launch: &Launch,
+    width: usize,
+    limit: u64,
+) -> Option<LoopIterations> {
     let Some(Schedule::Cube(schedule)) = program.schedule else { return None };
     let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
-    let counted = Counted { program, launch, schedule, scalars };
+    let counted = Counted { program, launch, schedule, width, scalars };
     let every_tile = |key_loop: &KeyLoop| launch.keys[key_loop.pair].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
@@ -60,6 +70,7 @@ struct Counted<'a> {
     program: &'a Program,
     launch: &'a Launch<'a>,
     schedule: CubeSchedule,
+    width: usize,
     scalars: Vec<Value>,
 }
 
@@ -69,7 +80,8 @@ impl Counted<'_> {
         let products = self.products();
         let mut found = LoopIterations {
             needed: 0,
-            fixed: self.stage_queries(),
+            // The loop around what is done with care is run once, and left.
+            fixed: self.stage_queries() + left(1),
             per_tile: 0,
             tile: self.schedule.keys as u64,
             keys: 0,
@@ -81,9 +93,10 @@ impl Counted<'_> {
             let class = key_loop.class.iter().flat_map(|class| [&class.some, &class.all]);
             let class: u64 = if occurs(key_loop, false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
             let hop = key_loop.hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
-            // The loop over tiles looks for the first before it begins, and leaves once.
-            found.fixed += once + hop + 1;
-            let per_tile = 1 + class + hop + products;
+            // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
+            found.fixed += 2 * (once + hop + 1);
+            let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
+            let per_tile = 1 + class + hop + products + with_care;
             of_tiles = of_tiles.saturating_add(tiles.saturating_mul(per_tile));
             found.per_tile = found.per_tile.max(per_tile);
             found.keys += tiles * self.schedule.keys as u64;
@@ -128,6 +141,11 @@ impl Counted<'_> {
             return dot + chunks(v) as u64 * (stage + left(schedule.keys));
         }
         (qk + 1 + schedule.keys / keys_per_step(v, *schedule) + 1) as u64
+    }
+
+    /// The products of a key and the queries, computed [with care](crate::emit::careful).
+    fn careful_dots(&self) -> u64 {
+        if self.schedule.stages() { left(self.program.operands.qk_dim / self.width) } else { 0 }
     }
 
     /// Copying rows of `dim` elements into the memory of matrices.

@@ -72,18 +72,27 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// How many tiles of each key loop have a visible pair, of all heads and batches.
+/// What was found of a key loop's tiles, of all heads and batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LookedAt {
+    /// Those with a visible pair.
+    pub needed: u64,
+    /// Those of the visited ones whose mask is evaluated, although they have no hidden pair.
+    pub missed_full: u64,
+}
+
+/// What each key loop's tiles are, found by looking.
 ///
 /// # Errors
 /// If a tile that the program skips has a visible pair, or one that it calls full a hidden pair.
-pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<u64>, TileError> {
+pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileError> {
     let lowered = lower(spec, tiling.launch.scalars, tiling.program.operands);
     let lowered = lowered.map_err(|error| TileError::Lower(Box::new(error)))?;
     let loops = 0..tiling.program.loops.len();
     loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible())).collect()
 }
 
-fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Result<u64, TileError> {
+fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Result<LookedAt, TileError> {
     let (program, launch) = (tiling.program, tiling.launch);
     let key_loop = &program.loops[place];
     let keys = launch.keys[key_loop.pair];
@@ -91,7 +100,7 @@ fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Resu
     let everywhere = Expr::Bool(true);
     let visible = visible.unwrap_or(&everywhere);
     let (heads, repeated) = launch.heads_that_differ(key_loop.tile_exprs().chain([visible]));
-    let mut needed = 0;
+    let mut looked_at = LookedAt::default();
     for (batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
             let of =
@@ -104,43 +113,63 @@ fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Resu
                 let full = run.is_some_and(|run| run.full);
                 at.key_first = keys.offset + (key_tile * tiling.key_tile) as i64;
                 at.key_last = keys.offset + ((key_tile + 1) * tiling.key_tile).min(keys.length) as i64 - 1;
+                let wanted = match run {
+                    None => Wanted::Visible,
+                    Some(_) if full => Wanted::Hidden,
+                    Some(_) => Wanted::Both,
+                };
                 let found =
-                    look(visible, &mut at, full).map_err(|error| TileError::Eval { tile: of(key_tile), error })?;
-                let (query, key_position) = (at.query, at.key);
-                match (found, run) {
-                    (Found::Hidden, _) => {
-                        return Err(TileError::FullHasHidden { tile: of(key_tile), query, key_position });
-                    }
-                    (Found::Visible, None) => {
+                    look(visible, &mut at, wanted).map_err(|error| TileError::Eval { tile: of(key_tile), error })?;
+                match (run, found.visible, found.hidden) {
+                    (None, Some((query, key_position)), _) => {
                         return Err(TileError::NeededIsSkipped { tile: of(key_tile), query, key_position });
                     }
-                    (Found::Visible, Some(_)) => needed += 1,
-                    (Found::None, _) => {}
+                    (Some(_), _, Some((query, key_position))) if full => {
+                        return Err(TileError::FullHasHidden { tile: of(key_tile), query, key_position });
+                    }
+                    (_, visible, hidden) => {
+                        looked_at.needed += u64::from(visible.is_some());
+                        looked_at.missed_full += u64::from(!full && visible.is_some() && hidden.is_none());
+                    }
                 }
             }
         }
     }
-    Ok(needed * repeated)
+    Ok(LookedAt { needed: looked_at.needed * repeated, missed_full: looked_at.missed_full * repeated })
 }
 
-enum Found {
-    /// A visible pair: and, where every pair was to be looked at, no hidden one.
+/// Which pairs of a tile are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
     Visible,
-    /// A hidden pair, where every pair was to be looked at.
     Hidden,
-    /// No visible pair.
-    None,
+    Both,
 }
 
-/// Looks at the pairs of a tile until one is visible; at `every` one until one is hidden. Leaves in `at` where it stopped.
-fn look(visible: &Expr, at: &mut Environment, every: bool) -> Result<Found, EvalError> {
+/// The first visible and the first hidden pair of a tile, of those that were looked at.
+#[derive(Default)]
+struct Found {
+    visible: Option<(i64, i64)>,
+    hidden: Option<(i64, i64)>,
+}
+
+/// Looks at the pairs of a tile until what is wanted is found.
+fn look(visible: &Expr, at: &mut Environment, wanted: Wanted) -> Result<Found, EvalError> {
+    let mut found = Found::default();
     for query in at.query_first..=at.query_last {
         for key in at.key_first..=at.key_last {
             (at.query, at.key) = (query, key);
-            if sees(visible, at)? != every {
-                return Ok(if every { Found::Hidden } else { Found::Visible });
+            let place = if sees(visible, at)? { &mut found.visible } else { &mut found.hidden };
+            place.get_or_insert((query, key));
+            let done = match wanted {
+                Wanted::Visible => found.visible.is_some(),
+                Wanted::Hidden => found.hidden.is_some(),
+                Wanted::Both => found.visible.is_some() && found.hidden.is_some(),
+            };
+            if done {
+                return Ok(found);
             }
         }
     }
-    Ok(if every { Found::Visible } else { Found::None })
+    Ok(found)
 }

@@ -10,6 +10,7 @@ use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{KeyLoop, KeyRange, Program, TileClass};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
+use crate::report::shortened;
 use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use crate::visible_pairs::MaskedRows;
@@ -159,6 +160,15 @@ fn constant(expr: &Expr) -> Option<f32> {
     }
 }
 
+/// Whether a number is one of several, by the positions.
+fn chooses(expr: &Expr) -> bool {
+    let choice = matches!(
+        expr,
+        Expr::Select(..) | Expr::Unary(UnaryOp::Abs, _) | Expr::Binary(BinaryOp::Min | BinaryOp::Max, ..)
+    );
+    choice && !expr.is_uniform()
+}
+
 /// The first mask in a push, or all of it.
 fn mask(push: &Expr) -> &Expr {
     find(push, &|expr| matches!(expr, Expr::Mask(..))).unwrap_or(push)
@@ -220,12 +230,22 @@ impl Open<'_> {
             (Expr::Bool(true), _) => "no tile is skipped for it, and which are full is decided one by one".into(),
             _ => "tiles are decided one by one".into(),
         };
-        let text = condition.display(self.spec.parameters());
+        let text = condition.display(self.spec.parameters()).to_string();
         // Not every operation's place is known.
         let known =
             [place, condition].into_iter().map(|expr| self.spec.locate(expr)).find(|at| **at != self.spec.source);
         let location = known.unwrap_or(&self.spec.source).clone();
-        Note { level: Level::Debug, location, message: format!("`{text}` gives no ranges, because {why}: {how}") }
+        Note {
+            level: Level::Debug,
+            location,
+            message: format!("`{}` gives no ranges, because {why}: {how}", shortened(&text)),
+        }
+    }
+
+    /// Whether a condition was not taken apart.
+    fn stays_whole(&self, condition: &Expr) -> bool {
+        let lowered = self.lowered(condition);
+        clauses(&lowered, self.program.parameters()).iter().any(|clause| clause.others.contains(&lowered))
     }
 
     /// Why a condition is not decided, and what is to blame.
@@ -257,6 +277,12 @@ impl Open<'_> {
             (rem, "of its remainder".into())
         } else if matches!(condition, Expr::Binary(BinaryOp::And | BinaryOp::Or, ..) | Expr::Select(..)) {
             (condition, format!("it has more than {MAX_CLAUSES} alternatives"))
+        } else if let Some(choice) = find(condition, &chooses).filter(|_| self.stays_whole(condition)) {
+            let why = format!(
+                "of the choices in it, which have more than {MAX_CLAUSES} cases (write those that occur as conditions of their own, \
+                 with `||` between them)"
+            );
+            (choice, why)
         } else {
             (condition, "it is not linear in the positions".into())
         }

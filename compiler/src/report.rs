@@ -10,13 +10,14 @@ use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, Program};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
-use crate::needed_tiles::{TileError, needed_tiles};
+use crate::needed_tiles::{LookedAt, TileError, needed_tiles};
 use crate::notes::{self, Note};
 use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
 use crate::spec::{ScalarValue, Spec};
 use crate::tiles::Tiling;
 use crate::visible_pairs::{self, MaskedRows};
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
@@ -48,6 +49,8 @@ pub struct Report {
     pub tiles: Tiles,
     /// The tiles with a visible pair, found by looking at every pair; `None` unless that was asked for.
     pub needed_tiles: Option<u64>,
+    /// The visited tiles whose mask is evaluated, although every pair of them is visible; `None` with `needed_tiles`.
+    pub missed_full_tiles: Option<u64>,
     /// The pairs of a query and a key, of all loops, heads and batches.
     pub pairs: u64,
     /// Those that are visible; `None` where more than [`MAX_COUNTED_ROWS`](visible_pairs::MAX_COUNTED_ROWS) or
@@ -89,6 +92,8 @@ pub struct LoopReport {
     pub tiles: Tiles,
     /// Those with a visible pair; `None` unless that was asked for.
     pub needed_tiles: Option<u64>,
+    /// Those whose mask is evaluated, although every pair of them is visible; `None` unless that was asked for.
+    pub missed_full_tiles: Option<u64>,
     /// The first and the last position of the queries.
     pub queries: (i64, i64),
     /// The first and the last position of its keys.
@@ -201,12 +206,12 @@ fn with_tiling(
     program: &Program,
     launch: &Launch,
     tensors: &[HostTensor],
-    needed: impl FnOnce(&Tiling) -> Result<Option<Vec<u64>>, ReportError>,
+    looked_at: impl FnOnce(&Tiling) -> Result<Option<Vec<LookedAt>>, ReportError>,
 ) -> Result<Report, ReportError> {
     let Some(schedule) = program.schedule else { return Err(ReportError::NoSchedule(program.name.clone())) };
     let scalars: Vec<Value> = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let (query_tile, key_tile) = (schedule.query_tile(), schedule.key_tile());
-    let looked_at = Looked {
+    let looked = Looked {
         program,
         launch,
         tiling: Tiling { program, launch, scalars: &scalars, tensors, query_tile, key_tile },
@@ -216,21 +221,22 @@ fn with_tiling(
     let mut tiles = Tiles::default();
     let (mut pairs, mut visited_keys) = (0, 0);
     for key_loop in &program.loops {
-        let (loop_report, keys) = looked_at.report_loop(key_loop)?;
+        let (loop_report, keys) = looked.report_loop(key_loop)?;
         tiles += loop_report.tiles;
         visited_keys += keys;
         loops.push(loop_report);
         let keys = launch.keys[key_loop.pair].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
     }
-    let needed = needed(&looked_at.tiling)?;
-    for (loop_report, needed) in loops.iter_mut().zip(needed.iter().flatten()) {
-        loop_report.needed_tiles = Some(*needed);
+    let looked_at = looked_at(&looked.tiling)?;
+    for (loop_report, found) in loops.iter_mut().zip(looked_at.iter().flatten()) {
+        (loop_report.needed_tiles, loop_report.missed_full_tiles) = (Some(found.needed), Some(found.missed_full));
     }
+    let all = |count: fn(&LookedAt) -> u64| looked_at.as_ref().map(|found| found.iter().map(count).sum());
 
     let masks = program.loops.iter().flat_map(|key_loop| key_loop.visible().into_iter().chain(key_loop.tile_exprs()));
     let (heads, repeated) = launch.heads_that_differ(masks);
-    let visible = visible_pairs::count(&looked_at.tiling, &heads, repeated)
+    let visible = visible_pairs::count(&looked.tiling, &heads, repeated)
         .map_err(|error| ReportError::Mask { attention: program.name.clone(), error })?;
     let mut notes = notes::of_program(spec, launch.scalars, program);
     notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
@@ -244,14 +250,15 @@ fn with_tiling(
         scalars: spec.scalars.iter().map(|param| param.name.clone()).zip(launch.scalars.iter().copied()).collect(),
         loops,
         tiles,
-        needed_tiles: needed.map(|needed| needed.iter().sum()),
+        needed_tiles: all(|found| found.needed),
+        missed_full_tiles: all(|found| found.missed_full),
         pairs,
         visible_pairs: visible.as_ref().map(|visible| visible.pairs),
         executed_flops: tiles.visited.saturating_mul(tile_pairs * flops),
         useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
         masked_rows: visible.map(|visible| visible.masked),
-        bytes: looked_at.bytes(visited_keys),
-        mask_bytes: looked_at.mask_bytes(),
+        bytes: looked.bytes(visited_keys),
+        mask_bytes: looked.mask_bytes(),
         notes,
     })
 }
@@ -314,6 +321,7 @@ impl Looked<'_> {
             undecided: undecided.iter().map(text).collect(),
             tiles,
             needed_tiles: None,
+            missed_full_tiles: None,
             queries: positions(self.launch.query_offset, self.launch.queries),
             keys: positions(keys.offset, keys.length),
             picture: counts.picture(),
@@ -370,7 +378,17 @@ fn somewhere(state: &mut u64, place: usize, parts: usize, length: usize) -> usiz
     (place as usize).min(length - 1)
 }
 
-/// A report as text, with pictures of so many columns at most.
+/// The most characters of a condition, or of a list of ranges, where a report is shown as text.
+pub const SHOWN_CHARACTERS: usize = 240;
+
+/// `text` as a report shows it: the first [`SHOWN_CHARACTERS`] at most, up to a space, and how many there are.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) else { return text.into() };
+    let end = text[..end].rfind(' ').unwrap_or(end);
+    format!("{} … ({} characters)", &text[..end], text.chars().count()).into()
+}
+
+/// A report as text, with pictures of so many columns at most. Long conditions are [shortened].
 pub struct ReportText<'a> {
     report: &'a Report,
     columns: usize,
@@ -417,27 +435,42 @@ impl Display for ReportText<'_> {
         }
         let (moved, of_mask) = (bytes_text(report.bytes), bytes_text(report.mask_bytes));
         writeln!(f, "  bytes      {moved} moved; memory for the mask: {of_mask}")?;
-        report.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
+        report.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))?;
+        if report.loops.iter().any(LoopReport::is_shortened) {
+            writeln!(f, "  What ends in … is cut here. `cargo purview program` and `report --json` print it whole.")?;
+        }
+        Ok(())
     }
 }
 
 impl LoopReport {
+    /// Whether its text leaves something out.
+    fn is_shortened(&self) -> bool {
+        let is_long = |text: &str| text != shortened(text);
+        let class = self.class.iter().flat_map(|(some, all)| [some, all]);
+        self.mask.iter().chain(class).chain(&self.undecided).any(|text| is_long(text))
+            || is_long(&self.visit.join(", "))
+            || is_long(&self.full.join(", "))
+    }
+
     fn write(&self, f: &mut Formatter, columns: usize) -> fmt::Result {
         let Tiles { total, visited, full } = self.tiles;
         let (partial, skipped) = (self.tiles.partial(), self.tiles.skipped());
         let joined = |ranges: &[String], none: &str| if ranges.is_empty() { none.into() } else { ranges.join(", ") };
         writeln!(f, "  keys `{}`", self.key)?;
         if let Some(mask) = &self.mask {
-            writeln!(f, "    visible  {mask}")?;
+            writeln!(f, "    visible  {}", shortened(mask))?;
         }
-        writeln!(f, "    visited  {}", joined(&self.visit, "nowhere"))?;
-        writeln!(f, "    full     {}", joined(&self.full, "not known from ranges"))?;
+        writeln!(f, "    visited  {}", shortened(&joined(&self.visit, "nowhere")))?;
+        writeln!(f, "    full     {}", shortened(&joined(&self.full, "not known from ranges")))?;
         if let Some((some, all)) = &self.class {
-            writeln!(f, "    skipped  unless {some}")?;
-            writeln!(f, "    full     where {all}")?;
+            writeln!(f, "    skipped  unless {}", shortened(some))?;
+            writeln!(f, "    full     where {}", shortened(all))?;
         }
         for condition in &self.undecided {
-            writeln!(f, "    no range {condition}")?;
+            let shown = shortened(condition);
+            let again = self.mask.as_ref() == Some(condition) && shown != *condition;
+            writeln!(f, "    no range {}", if again { "the whole mask" } else { &shown })?;
         }
         let share = 100.0 * self.tiles.share();
         writeln!(
@@ -446,6 +479,9 @@ impl LoopReport {
         )?;
         if let Some(needed) = self.needed_tiles {
             writeln!(f, "    needed   {needed}, each of which is visited; no full tile hides a pair")?;
+        }
+        if let Some(missed) = self.missed_full_tiles.filter(|missed| *missed > 0) {
+            writeln!(f, "    missed   {missed} partial tiles that hide no pair: their mask is evaluated for nothing")?;
         }
         self.picture.lines(columns).iter().try_for_each(|line| writeln!(f, "      {line}"))?;
         self.picture.legend(columns).iter().try_for_each(|legend| writeln!(f, "      {legend}"))

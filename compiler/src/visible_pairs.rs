@@ -61,7 +61,25 @@ pub fn exact_ranges(key_loop: &KeyLoop, parameters: Parameters) -> Option<Vec<Ke
 fn for_one_query(expr: &Expr) -> Expr {
     match expr {
         Expr::QueryFirst | Expr::QueryLast => Expr::Query,
+        Expr::Extreme { tensor, greatest, index } => {
+            let ends = |(first, last): &(Expr, Expr)| {
+                let index = (for_one_query(first), for_one_query(last));
+                // Where bounds of the query narrow what a tile reads, a range is empty for a query outside them.
+                let inside = (for_one_query(&unbounded(first)), for_one_query(&unbounded(last)));
+                if index.0 != index.1 && inside.0 == inside.1 { inside } else { index }
+            };
+            Expr::Extreme { tensor: *tensor, greatest: *greatest, index: index.iter().map(ends).collect() }
+        }
         other => other.map_children(for_one_query),
+    }
+}
+
+/// An end of what a tile of queries reads without the bounds of the query.
+fn unbounded(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Binary(BinaryOp::Max, a, b) if a.mentions(&Expr::QueryFirst) && b.is_uniform() => unbounded(a),
+        Expr::Binary(BinaryOp::Min, a, b) if a.mentions(&Expr::QueryLast) && b.is_uniform() => unbounded(a),
+        other => other.map_children(unbounded),
     }
 }
 

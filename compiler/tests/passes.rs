@@ -115,6 +115,13 @@ fn classes() {
             ("least(lens[j0 through j1]) <= i1 - 1", "j1 <= i0 && greatest(lens[j0 through j1]) <= i0 - 1")
         }),
         ("j * w < i", ("min(j0 * w, j1 * w) <= i1 - 1", "max(j0 * w, j1 * w) <= i0 - 1")),
+        // What other conditions say narrows what is read.
+        ("j >= 5 && i - j < w && (i - j) % 4 == 1", {
+            (
+                "(min(i1 - max(j0, 5), w - 1) - 1) / 4 > (i0 - j1 - 2) / 4",
+                "j0 >= 5 && i1 <= j0 + w - 1 && (i1 - j0 - 1) / 4 - (i0 - j1 - 2) / 4 == i1 - i0 - j0 + j1 + 1",
+            )
+        }),
     ] {
         let (some, all) = class;
         let before = format!("\nmask s where {mask} on all");

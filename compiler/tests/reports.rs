@@ -133,7 +133,11 @@ const PREDICATES: &[(&str, bool)] = &[
     ("(i * j) % 7 < 3", false),
     ("(i - j) as f32 < 0.5", false),
     // Each condition is decided, and all of them have more alternatives than are taken apart.
-    ("j != 0 && j != 7 && j != 13 && j != 21 && j != 32 && j != 47", false),
+    ("j != i && j != i - 7 && j != 2 * i && j != 3 * i && j != 30 - i", false),
+    ("j != 0 && j != 7 && j != 13 && j != 21 && j != 32 && j != 47", true),
+    ("i < 19 && j / w <= i / w", true),
+    ("i < 19 && j < kind[i] * 9 + head()", true),
+    ("(if i >= 29 { i - 29 } else { i }) / w == (if j >= 29 { j - 29 } else { j }) / w", true),
     // More ranges than a kernel compares with.
     ("j == 0 || j == 4 || j == 9 || j == 19 || j == 29 || j == 33 || j == 39 || j == 49 || j == 51", false),
 ];
@@ -317,11 +321,85 @@ fn notes_on_conditions_without_ranges() {
             "a.rs:7:2: note: `i * j < 30` gives no ranges, because it is not linear in the positions: {one_by_one}"
         )],
     );
-    let many = "j != 0 && j != 7 && j != 13 && j != 21 && j != 32";
+    let many = "j != i && j != i - 7 && j != 2 * i && j != 3 * i && j != 30 - i";
     note(
-        &format!("{many} && j != 47"),
+        &format!("{many} && j != 2 * i - 3"),
         &[&format!("a.rs:1:1: note: `{many}` gives no ranges, because it has more than 16 alternatives: {one_by_one}")],
     );
+}
+
+/// `(if i > 3 { i } else { 2 }) / 2 + … < 17`, with so many terms.
+fn choices(terms: usize) -> String {
+    let term = |n: usize| format!("(if {0} > {1} {{ {0} }} else {{ 2 }}) / {n}", ["i", "j"][n % 2], 5 * n);
+    format!("{} < 17", (2..terms + 2).map(term).collect::<Vec<_>>().join(" + "))
+}
+
+#[test]
+fn notes_on_choices() {
+    let square = [Keys { length: 20, offset: 0 }];
+    let of = |predicate: &str| {
+        let found = reported(&[&format!("mask(s, {predicate})")], (20, 0), &square).notes;
+        found.into_iter().map(|note| note.message).collect::<Vec<_>>()
+    };
+    assert_eq!(of("(if i >= 9 { i - 9 } else { i }) / w == j / w"), [""; 0]);
+    let found = of(&choices(10));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let why = "because of the choices in it, which have more than 16 cases (write those that occur as conditions of their own, with \
+               `||` between them): tiles are decided one by one";
+    assert!(found[0].ends_with(why), "{found:?}");
+}
+
+#[test]
+fn long_conditions_are_shown_in_part() {
+    let square = [Keys { length: 20, offset: 0 }];
+    let condition = choices(20);
+    let found = reported(&[&format!("mask(s, {condition})")], (20, 0), &square);
+    assert!(condition.len() > 600);
+    assert_eq!(found.loops[0].undecided[0].len(), condition.len());
+    let text = found.to_string();
+    assert!(text.lines().all(|line| line.chars().count() < 500), "{text}");
+    assert!(text.contains("\n    no range the whole mask\n"), "{text}");
+    assert!(text.contains(&format!(" … ({} characters)\n", condition.len())), "{text}");
+    assert!(text.ends_with("`cargo purview program` and `report --json` print it whole.\n"), "{text}");
+    let short = reported(&["mask(s, j <= i)"], (20, 0), &square).to_string();
+    assert!(!short.contains('…'), "{short}");
+}
+
+#[test]
+fn full_tiles_that_are_missed_are_counted() {
+    let square = [Keys { length: 24, offset: 0 }];
+    // Of a tile of 8, the queries before 4 see by one alternative and the others by the other.
+    for (predicate, full, missed) in
+        [("j <= i", 3, 0), ("i < 4 && j < 8 || i >= 4 && j < 16", 4, 1), ("kind[i] != kind[j] || i + j < 50", 9, 0)]
+    {
+        let found = reported(&[&format!("mask(s, {predicate})")], (24, 0), &square);
+        assert_eq!((found.tiles.full, found.missed_full_tiles), (4 * full, Some(4 * missed)), "{predicate}");
+        assert_eq!(found.loops[0].missed_full_tiles, found.missed_full_tiles);
+        let line = format!(
+            "    missed   {} partial tiles that hide no pair: their mask is evaluated for nothing\n",
+            4 * missed
+        );
+        assert_eq!(found.to_string().contains(&line), missed > 0, "{found}");
+    }
+}
+
+/// Block diffusion as one writes it, over a sequence and its copy: no tile is visited for nothing.
+#[test]
+fn block_diffusion_visits_the_tiles_that_it_needs() {
+    let block = |position: &str| format!("(if {position} >= 250 {{ {position} - 250 }} else {{ {position} }}) / 12");
+    let (i, j) = (block("i"), block("j"));
+    let predicate = format!(
+        "{i} == {j} && (i >= 250) == (j >= 250) || {i} > {j} && j >= 250 && i < 250 || {i} >= {j} && j >= 250 && i >= 250"
+    );
+    let spec = attention(&[&format!("mask(s, {predicate})")]);
+    let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
+    let schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 1, keys: 16, rows: 1 });
+    let program = compile(&spec, &SCALARS, operands, schedule).unwrap();
+    let found = at_launch(&spec, &program, (512, 0), &[Keys { length: 512, offset: 0 }], |launch, tensors| {
+        verified_report(&spec, &program, launch, tensors).unwrap()
+    });
+    assert_eq!((found.tiles.visited, found.needed_tiles), (4 * 348, Some(4 * 348)));
+    assert_eq!(found.notes, []);
 }
 
 #[test]

@@ -18,13 +18,17 @@ impl Checker<'_> {
         self.scopes.enter();
         // A loop over something else is checked as if it were over the first keys.
         let binding = key.map_or(Binding::Wrong, Binding::KeyTile);
-        self.bind_loop(&key_loop.variable, binding);
-        self.current = Some(Current { key: key.unwrap_or(0), variable: key_loop.variable.clone() });
+        self.bind_loop(&key_loop.head.variable, binding);
+        self.current = Some(Current {
+            key: key.unwrap_or(0),
+            variable: key_loop.head.variable.clone(),
+            depth: self.scopes.depth(),
+        });
         let mut lets = Vec::new();
         let mut score = None;
         let mut uncertain = false;
         for statement in &key_loop.body.statements {
-            match statement {
+            match &*self.meant_statement(statement) {
                 Statement::Push(push) if score.is_some() => self.errors.push(
                     push.method,
                     "a loop over keys pushes once",
@@ -38,7 +42,11 @@ impl Checker<'_> {
                     let message = "nothing comes after the `push` of a loop";
                     self.errors.push(binding.name.span(), message, "move this line before the `push`, or remove it");
                 }
-                Statement::Let(binding) => lets.push(self.binding(binding)),
+                Statement::Let(binding) => {
+                    // It may be a push that was reported.
+                    uncertain |= binding.value.is_wrong();
+                    lets.push(self.binding(binding));
+                }
                 Statement::Accumulator(accumulator) => {
                     uncertain = true;
                     let message = "the accumulator is made before the loop over the keys";
@@ -59,6 +67,7 @@ impl Checker<'_> {
                     uncertain |= value.is_wrong();
                     self.unused_value(value);
                 }
+                Statement::Assignment(_) | Statement::Constant(_) => unreachable!("something else was meant"),
             }
         }
         self.pushed |= score.is_some();
@@ -66,9 +75,9 @@ impl Checker<'_> {
             let name = accumulator.map_or("o".to_string(), |accumulator| accumulator.name.to_string());
             let value = self.value_name(key.unwrap_or(0));
             self.errors.push(
-                key_loop.keyword,
+                key_loop.head.keyword,
                 "this loop over keys pushes nothing",
-                format!("write `{name}.push(score, {value}[{}]);` as its last line", key_loop.variable),
+                format!("write `{name}.push(score, {value}[{}]);` as its last line", key_loop.head.variable),
             );
             self.uncertain = true;
         }
@@ -80,8 +89,8 @@ impl Checker<'_> {
 
     /// The place of the key parameter that a loop goes over.
     fn key_of(&self, key_loop: &ast::Loop) -> Option<usize> {
-        let help = |key: &str| format!("write `for {} in {key}.tiles()`", key_loop.variable);
-        match &key_loop.over {
+        let help = |key: &str| format!("write `for {} in {key}.tiles()`", key_loop.head.variable);
+        match &key_loop.head.over {
             Over::Tiles(name) => match self.scopes.find(name) {
                 Some(Binding::Key(key)) => return Some(key),
                 Some(Binding::Query) => {
@@ -98,7 +107,7 @@ impl Checker<'_> {
                 }
                 // A missing `Key` is reported with the signature.
                 None if !self.has(ParameterKind::Key) => {}
-                None => self.unknown_name(name),
+                None => self.unknown_tiles(name, ParameterKind::Key),
             },
             Over::Other(source, name) => {
                 let key = match name.as_ref().and_then(|name| self.scopes.find(name)) {
@@ -112,14 +121,14 @@ impl Checker<'_> {
     }
 
     fn nested(&self, inner: &ast::Loop) {
-        match &inner.over {
+        match &inner.head.over {
             Over::Tiles(name) if self.scopes.find(name) == Some(Binding::Query) => self.errors.push(
-                inner.keyword,
+                inner.head.keyword,
                 "loops over the queries are not nested",
                 "an attention has one loop over its queries, the outermost",
             ),
             _ => self.errors.push(
-                inner.keyword,
+                inner.head.keyword,
                 "loops over keys are not nested",
                 "write them one after another; each pushes into the same accumulator",
             ),
@@ -132,7 +141,7 @@ impl Checker<'_> {
         match self.scopes.find(name) {
             Some(Binding::Accumulator | Binding::Wrong) => {}
             None if self.no_accumulator => {}
-            None => self.unknown_name(name),
+            None => self.unknown_accumulator(name),
             Some(binding) => {
                 let accumulator = self.scopes.all().find(|(_, binding)| *binding == Binding::Accumulator);
                 let accumulator = accumulator.map_or("o", |(name, _)| name);

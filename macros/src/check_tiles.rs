@@ -74,7 +74,7 @@ impl Checker<'_> {
                 };
                 // A missing parameter is reported with the signature.
                 if self.has(kind) {
-                    self.unknown_name(name);
+                    self.unknown_tiles(name, kind);
                 }
                 return None;
             }
@@ -99,7 +99,7 @@ impl Checker<'_> {
         let tiled = match self.scopes.find(variable) {
             Some(tiled) => tiled,
             None => {
-                self.unknown_name(variable);
+                self.unknown_variable(variable, wanted);
                 return None;
             }
         };

@@ -3,6 +3,7 @@
 use crate::ast::{self, Binary, Block, Expr, ExprKind, Kind, ParameterKind, Scalar, Statement, Unary};
 use crate::check::Checker;
 use crate::error::Source;
+use crate::foreign;
 use crate::names::{self, Builtin, Operands};
 use crate::scope::Binding;
 use crate::typed::{Node, Value};
@@ -16,22 +17,44 @@ impl Checker<'_> {
         let constant = |node, ty| Value { node, ty, score: false, source };
         match &expr.kind {
             ExprKind::Int(value) => constant(Node::Int(*value), Type::Int),
+            ExprKind::Float(value) if value.is_infinite() => {
+                let help = "to hide a key, push `mask(s, visible)`";
+                self.errors.push(source, format!("`{expr}` is not in the language"), help);
+                self.wrong(source)
+            }
             ExprKind::Float(value) => constant(Node::Float(*value), Type::Float),
             ExprKind::Bool(value) => constant(Node::Bool(*value), Type::Bool),
             ExprKind::Name(name) => self.name(name, source),
             ExprKind::Index(name, index) => self.load(name, index, source),
             ExprKind::Unary(op, operand) => self.unary(*op, operand, source),
-            ExprKind::Binary(op, token, a, b) => self.binary(*op, *token, (a, b), source),
+            ExprKind::Binary(op, token, a, b) => match self.bits(expr) {
+                Some(meant) => meant,
+                None => self.binary(*op, *token, (a, b), source),
+            },
             ExprKind::Cast(operand, ty) => {
                 let operand = self.value(operand);
                 let function = if *ty == Type::Float { "to_float" } else { "to_int" };
                 lang(function, source.start, vec![operand], *ty, source)
             }
-            ExprKind::If(condition, then, otherwise) => self.branch(condition, then, otherwise, source),
+            ExprKind::If(condition, then, Some(otherwise)) => self.branch(condition, then, otherwise, source),
+            ExprKind::If(condition, then, None) => self.branch_without_else(condition, then, source),
             ExprKind::Block(block) => self.block(block),
             ExprKind::Paren(inner) => Value { source, ..self.value(inner) },
             ExprKind::Builtin(builtin, token, arguments) => self.builtin(*builtin, *token, arguments, source),
             ExprKind::Call(path, arguments) => self.call(path, arguments, source),
+            ExprKind::Return(keyword, value) => {
+                let help = "write the value as the last line of its block, without `;`";
+                self.errors.push(*keyword, "`return` is not in the language", help);
+                if let Some(value) = value {
+                    self.value(value);
+                }
+                self.wrong(source)
+            }
+            ExprKind::Jump(keyword) => {
+                let help = "hide the keys: `mask(s, visible)`; hidden tiles are skipped";
+                self.errors.push(source, format!("`{keyword}` is not in the language"), help);
+                self.wrong(source)
+            }
             ExprKind::Wrong => self.wrong(source),
         }
     }
@@ -44,12 +67,12 @@ impl Checker<'_> {
         let last = block.statements.len().saturating_sub(1);
         let place = if self.signature.kind == Kind::Attention { "this block" } else { "this function" };
         for (number, statement) in block.statements.iter().enumerate() {
-            match statement {
+            match &*self.meant_statement(statement) {
                 Statement::Let(binding) => lets.push(self.binding(binding)),
                 Statement::Value(value, None) if number == last => tail = Some(self.value(value)),
                 Statement::Value(value, Some(semicolon)) if number == last => {
                     tail = Some(self.value(value));
-                    if !value.is_wrong() {
+                    if !value.is_wrong() && !matches!(value.kind, ExprKind::Return(..)) {
                         let message = format!("{place} has a value, which its last line gives");
                         self.errors.push(*semicolon, message, format!("remove the `;`: write `{value}`"));
                     }
@@ -60,11 +83,12 @@ impl Checker<'_> {
                         self.errors.push(value.source, "this value is not used", help);
                     }
                 }
-                Statement::Loop(inner) => self.misplaced(inner.keyword, "a loop", place),
+                Statement::Loop(inner) => self.misplaced(inner.head.keyword, "a loop", place),
                 Statement::Push(push) => self.misplaced(push.method, "`push`", place),
                 Statement::Accumulator(accumulator) => {
                     self.misplaced(accumulator.name.span(), "an accumulator", place);
                 }
+                Statement::Assignment(_) | Statement::Constant(_) => unreachable!("something else was meant"),
             }
         }
         self.scopes.leave();
@@ -99,7 +123,7 @@ impl Checker<'_> {
 
     fn name(&mut self, name: &Ident, source: Source) -> Value {
         let Some(binding) = self.scopes.find(name) else {
-            self.unknown_name(name);
+            self.unknown_value(name, Type::Wrong);
             return self.wrong(source);
         };
         match binding {
@@ -126,7 +150,7 @@ impl Checker<'_> {
     fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
         let (element, rank) = match self.scopes.find(name) {
             None => {
-                self.unknown(name, &format!("Tensor<f32, {}>", index.len()));
+                self.unknown_tensor(name, index.len(), Type::Wrong);
                 return self.wrong(source);
             }
             Some(Binding::Wrong) => return self.wrong(source),
@@ -183,7 +207,9 @@ impl Checker<'_> {
             Unary::Neg => {
                 let value = self.expect_number(value, operand);
                 let ty = value.ty;
-                lang("neg", source.start, vec![value], ty, source)
+                let mut value = lang("neg", source.start, vec![value], ty, source);
+                locate_integer(&mut value);
+                value
             }
         }
     }
@@ -209,6 +235,16 @@ impl Checker<'_> {
                 return self.wrong(source);
             }
             Binary::Rem => (vec![self.expect(left, Type::Int, a), self.expect(right, Type::Int, b)], Type::Int),
+            Binary::Add | Binary::Mul | Binary::Sub if left.ty == Type::Bool && right.ty == Type::Bool => {
+                let meant = match op {
+                    Binary::Add => a.clone().with(Binary::Or, b.clone()),
+                    Binary::Mul => a.clone().with(Binary::And, b.clone()),
+                    _ => a.clone().with(Binary::And, b.negated()),
+                };
+                let message = format!("`{}` takes numbers, found bools", op.symbol());
+                self.errors.push(token, message, format!("write `{meant}`"));
+                return Value { ty: Type::Bool, ..self.wrong(source) };
+            }
             Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => self.same_number(vec![(left, a), (right, b)], ""),
             Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => {
                 (vec![left, right], Type::Bool)
@@ -217,15 +253,19 @@ impl Checker<'_> {
             Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => {
                 (self.same_number(vec![(left, a), (right, b)], op.symbol()).0, Type::Bool)
             }
+            Binary::BitAnd | Binary::BitOr | Binary::BitXor | Binary::Shl | Binary::Shr => {
+                unreachable!("operations on bits were reported")
+            }
         };
         // What an operand that was reported would give is not known, but for bools.
         let ty =
             if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Wrong) { Type::Wrong } else { ty };
-        let mut value = lang(op.function(), token, operands, ty, source);
-        let is_division = op == Binary::Rem || (op == Binary::Div && ty != Type::Float);
-        if let Node::Lang { located, .. } = &mut value.node {
-            *located = is_division || op.is_comparison();
+        let function = op.function().expect("operations on bits were reported");
+        let mut value = lang(function, token, operands, ty, source);
+        if op.is_comparison() {
+            locate(&mut value);
         }
+        locate_integer(&mut value);
         value
     }
 
@@ -254,9 +294,45 @@ impl Checker<'_> {
         })
     }
 
+    fn branch_without_else(&mut self, condition: &Expr, then: &Block, source: Source) -> Value {
+        let test = self.value_as(condition, Type::Bool);
+        self.expect(test, Type::Bool, condition);
+        let value = self.block(then);
+        if let Some(tail) = ast::tail(then) {
+            let help = match value.ty {
+                Type::Float if value.score && self.in_key_loop() => {
+                    format!("to hide the keys where it is false, write `mask({tail}, {condition})`")
+                }
+                Type::Bool => format!("write `{}`", condition.clone().with(Binary::And, tail.clone())),
+                _ => format!("write `if {condition} {then} else {{ … }}`"),
+            };
+            self.errors.push(source.start, "an `if` is a value, and needs an `else`", help);
+        }
+        self.wrong(source)
+    }
+
+    /// Reports a branch that hides keys by `continue`, or by an infinite score; the value of the other.
+    fn hiding_branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr) -> Option<Value> {
+        let hides = |tail: &Expr| matches!(tail.kind, ExprKind::Jump(_)) || tail.is_infinite();
+        let (first, second) = (ast::tail(then)?, otherwise.tail()?);
+        let (hidden, score, visible) = match (hides(first), hides(second)) {
+            (false, true) => (second, first, condition.clone()),
+            (true, false) => (first, second, condition.negated()),
+            _ => return None,
+        };
+        let value = self.value(score);
+        let message = format!("`{hidden}` is not in the language");
+        let help = format!("to hide keys, write `mask({score}, {visible})` instead of the `if`");
+        self.errors.push(hidden.source, message, help);
+        Some(value)
+    }
+
     fn branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr, source: Source) -> Value {
         let test = self.value_as(condition, Type::Bool);
         let test = self.expect(test, Type::Bool, condition);
+        if let Some(value) = self.hiding_branch(condition, then, otherwise) {
+            return value;
+        }
         let (first, second) = (self.block(then), self.value(otherwise));
         let (first_tail, second_tail) = (ast::tail(then), otherwise.tail());
         let (first, second, ty) = match (first_tail, second_tail) {
@@ -327,7 +403,9 @@ impl Checker<'_> {
             Operands::Numbers(_) => {
                 let (mut values, ty) = self.same_number(values, "");
                 if name != "clamp" {
-                    return lang(name, token, values, ty, source);
+                    let mut value = lang(name, token, values, ty, source);
+                    locate_integer(&mut value);
+                    return value;
                 }
                 let high = values.pop().expect("three operands");
                 lang("min", token, vec![lang("max", token, values, ty, source), high], ty, source)
@@ -349,9 +427,7 @@ impl Checker<'_> {
                     vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
                 let mut value = lang("mask", token, operands, Type::Float, source);
                 value.score = true;
-                if let Node::Lang { located, .. } = &mut value.node {
-                    *located = true;
-                }
+                locate(&mut value);
                 value
             }
             Operands::Tiles => unreachable!("returned above"),
@@ -362,6 +438,9 @@ impl Checker<'_> {
         let mut similar = None;
         if let Some(name) = path.get_ident() {
             if let Some(binding) = self.scopes.find(name) {
+                if matches!(binding, Binding::Wrong | Binding::Local(Type::Wrong, _)) {
+                    return self.wrong(source);
+                }
                 let message = format!("`{name}` is {}, not a function", binding.description());
                 self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
                 return self.wrong(source);
@@ -371,16 +450,27 @@ impl Checker<'_> {
                 self.errors.push(name.span(), message, "write the value without the call");
                 return self.wrong(source);
             }
+            if let Some(help) = foreign::help(&name.to_string(), arguments) {
+                let values: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, name)).collect();
+                self.errors.push(name.span(), format!("the language has no function `{name}`"), help);
+                let score = values.iter().any(|value| value.score);
+                return Value { score, ..self.wrong(source) };
+            }
             similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
         }
-        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument)).collect();
+        let function = &path.segments.last().expect("a path has a segment").ident;
+        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, function)).collect();
         let score = arguments.iter().any(|argument| argument.score);
         Value { node: Node::Call(path.clone(), arguments, similar), ty: Type::Unknown, score, source }
     }
 
-    /// An argument of a user's function: a value, or a captured tensor.
-    fn argument(&mut self, expr: &Expr) -> Value {
+    /// An argument of the user's `function`: a value, or a captured tensor.
+    fn argument(&mut self, expr: &Expr, function: &Ident) -> Value {
         match &expr.kind {
+            ExprKind::Name(name) if self.is_unknown(expr) => {
+                self.unknown_argument(name, &function.to_string());
+                self.wrong(expr.source)
+            }
             ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
                 Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
             }
@@ -481,6 +571,20 @@ fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, sou
     };
     let generic = generic.filter(|ty| ty.is_known());
     Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
+}
+
+/// Has the place of `value`, an operation, remembered for messages.
+fn locate(value: &mut Value) {
+    if let Node::Lang { located, .. } = &mut value.node {
+        *located = true;
+    }
+}
+
+/// The same of an integer, which a launch may find to leave 32 bits.
+fn locate_integer(value: &mut Value) {
+    if matches!(value.ty, Type::Int | Type::Unknown) {
+        locate(value);
+    }
 }
 
 /// The float `expr` as an integer.

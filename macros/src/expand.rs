@@ -57,8 +57,10 @@ pub fn stub(signature: &Signature) -> TokenStream {
         Kind::Attention => (attention_parameters(signature), attention_output(signature)),
         kind => (value_parameters(signature), value_output(*kind)),
     };
+    let how_to_run = how_to_run(signature);
     quote! {
         #(#attributes)*
+        #how_to_run
         #[allow(unused, clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
         #visibility fn #name(#(#parameters),*) -> #output {
             ::core::unreachable!("the function has errors")
@@ -87,8 +89,10 @@ fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> Tok
     let declarations = declarations(signature, body, &builder);
     let quiet = quiet();
     let steps = body.steps.iter().map(|step| self::step(step, &builder));
+    let how_to_run = how_to_run(signature);
     quote! {
         #(#attributes)*
+        #how_to_run
         #[allow(clippy::too_many_arguments)]
         #visibility fn #name(#(#parameters),*) -> #output {
             #quiet
@@ -110,6 +114,37 @@ fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> Tok
             )
         }
     }
+}
+
+/// A last paragraph for the documentation of an attention: that tensors are given where it is run, which its parameters as
+/// Rust has them don't show. A public function without documentation gets none, so that `missing_docs` finds it.
+fn how_to_run(signature: &Signature) -> TokenStream {
+    let is_documented = signature.attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
+    let is_private = matches!(signature.visibility, syn::Visibility::Inherited);
+    if signature.kind != Kind::Attention || !is_documented && !is_private {
+        return TokenStream::new();
+    }
+    let names = |kind| signature.of_kind(kind).map(|parameter| format!("&{}", parameter.name)).collect::<Vec<_>>();
+    let arguments = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+        ParameterKind::Scalar(_) => Some(name.to_string()),
+        ParameterKind::Tensor(..) => Some(format!("&{name}")),
+        _ => None,
+    });
+    let call = format!("{}({})", signature.name, arguments.collect::<Vec<_>>().join(", "));
+    let query = names(ParameterKind::Query).concat();
+    let (keys, values) = (names(ParameterKind::Key), names(ParameterKind::Value));
+    let run = match (&keys[..], &values[..]) {
+        ([key], [value]) => format!("run(&device, {query}, {key}, {value})"),
+        _ => {
+            let pairs = keys.iter().zip(&values).map(|(key, value)| format!("({key}, {value})"));
+            format!("run_pairs(&device, {query}, [{}])", pairs.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let text =
+        format!(" Run by `{call}.{run}?`: queries, keys and values are given to `run`, the other parameters here.");
+    // An empty line, where there is something before it.
+    let gap = is_documented.then(|| quote!(#[doc = ""]));
+    quote!(#gap #[doc = #text])
 }
 
 /// Declares the parameters to the builder.
@@ -258,7 +293,11 @@ fn value(value: &Value) -> TokenStream {
         }
         Node::Call(path, arguments, similar) => {
             let arguments = arguments.iter().map(argument);
-            let call = call(path.to_token_stream(), end, quote!(#(#arguments),*));
+            let Source { start: first, end: last } = Source::of(path);
+            let mut inner = Group::new(Delimiter::Parenthesis, path.to_token_stream());
+            inner.set_span(last);
+            let function = quote_spanned!(first=> ::purview::lang::Function::itself #inner);
+            let call = call(function, end, quote!(#(#arguments),*));
             match similar {
                 // If there is no such function, rustc finds this one to be similar.
                 Some(similar) => {

@@ -84,19 +84,71 @@ pub fn nearest_builtin(name: &str) -> Option<Builtin> {
     synonym.or_else(|| nearest(name, BUILTINS.iter().map(|builtin| builtin.name))).and_then(find)
 }
 
+/// What programs of other frameworks, FlexAttention and Triton among them, call a place of this language.
+const PLACES: &[(&str, &str)] = &[
+    ("b", "batch()"),
+    ("b_idx", "batch()"),
+    ("batch_idx", "batch()"),
+    ("batch_index", "batch()"),
+    ("h", "head()"),
+    ("h_idx", "head()"),
+    ("head_idx", "head()"),
+    ("head_index", "head()"),
+    ("kv_h", "kv_head()"),
+    ("kv_head_idx", "kv_head()"),
+    ("sm_scale", "scale()"),
+    ("softmax_scale", "scale()"),
+    ("qk_scale", "scale()"),
+    ("scaling", "scale()"),
+];
+
+/// What programs of other frameworks call the positions of the query and of the key.
+const POSITIONS: [&[&str]; 2] = [
+    &["i", "q_idx", "q_index", "query_idx", "q_pos", "query_pos", "row", "offs_m"],
+    &["j", "kv_idx", "k_idx", "kv_index", "key_idx", "k_pos", "key_pos", "col", "offs_n"],
+];
+
+/// The place of the language that `name` may be meant for, as it is called.
+pub fn place(name: &str) -> Option<&'static str> {
+    PLACES.iter().find(|(other, _)| *other == name).map(|(_, place)| *place)
+}
+
+/// Whose position `name` may be meant for: the query's, or the key's.
+pub fn position(name: &str) -> Option<Position> {
+    let [queries, keys] = POSITIONS;
+    if queries.contains(&name) {
+        return Some(Position::Query);
+    }
+    keys.contains(&name).then_some(Position::Key)
+}
+
+/// Whose position a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    Query,
+    Key,
+}
+
+/// The name of a parameter that takes the constant `name` of Rust: a parameter can't have the constant's own.
+pub fn parameter_name(name: &str) -> String {
+    let lower = name.to_lowercase();
+    if is_reserved(&lower) { format!("{lower}_value") } else { lower }
+}
+
 /// Whether a parameter or variable can't be named `name`.
 pub fn is_reserved(name: &str) -> bool {
     find(name).is_some() || ACCUMULATORS.contains(&name)
 }
 
-/// The one of `known` that `name` is likely a misspelling of: at most a third of its letters differ.
+/// The one of `known` that `name` is likely a misspelling of: at most a third of its letters differ, so that names of one or
+/// two letters are like none but themselves.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let furthest = name.chars().count().max(3) / 3;
     let lower = name.to_lowercase();
+    let length = |name: &str| name.chars().count();
     known
         .into_iter()
         .map(|other| (strsim::damerau_levenshtein(&lower, &other.to_lowercase()), other))
-        .filter(|(distance, other)| *distance <= furthest && *other != name && *other != "_")
+        .filter(|(distance, other)| *distance <= length(name).min(length(other)) / 3 && *other != name)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
 }
@@ -108,7 +160,9 @@ mod tests {
     #[test]
     fn near_names() {
         assert_eq!(nearest("windw", ["k", "window"]), Some("window"));
-        assert_eq!(nearest("kl", ["k", "window"]), Some("k"));
+        assert_eq!(nearest("D", ["s", "d"]), Some("d"));
+        assert_eq!(nearest("kl", ["k", "window"]), None);
+        assert_eq!(nearest("W", ["j", "k"]), None);
         assert_eq!(nearest("softmax", ["Softmax"]), Some("Softmax"));
         assert_eq!(nearest("slope", ["window"]), None);
         assert_eq!(nearest_builtin("tahn").map(|builtin| builtin.name), Some("tanh"));

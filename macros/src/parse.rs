@@ -1,13 +1,15 @@
 //! Reads a function into the tree of [`crate::ast`], and reports every construct of Rust that the language has not.
 
-use crate::ast::{Accumulator, AccumulatorKind, Block, ExprKind, Function, Kind, Let, Loop, Over, Push, Statement};
+use crate::ast::{
+    Accumulator, AccumulatorKind, Block, ExprKind, Function, Kind, Let, Loop, LoopHead, Over, Push, Statement,
+};
 use crate::error::{Errors, Source};
 use crate::indices::join_indices;
 use crate::names;
-use crate::parse_assignment::assigned_in;
-use crate::parse_value::nearest_scalar;
+use crate::parameter::scalar_like;
 use crate::signature;
 use crate::types::Type;
+use crate::uses::Uses;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
@@ -37,13 +39,16 @@ pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &
             return None;
         }
     };
-    let signature = signature::read(kind, &item, errors);
-    let body = Parser { errors }.block(&item.block);
-    Some(Function { signature, body })
+    let body = Parser { errors, kind }.block(&item.block);
+    let uses = Uses::of(&body);
+    let signature = signature::read(kind, &item, &uses, errors);
+    Some(Function { signature, body, uses })
 }
 
 pub struct Parser<'a> {
     pub errors: &'a Errors,
+    /// The macro of the function.
+    pub kind: Kind,
 }
 
 impl Parser<'_> {
@@ -51,50 +56,41 @@ impl Parser<'_> {
         Block { statements: self.statements(&block.stmts), close: block.brace_token.span.close() }
     }
 
-    pub fn statements(&self, statements: &[Stmt]) -> Vec<Statement> {
-        let statement = |(place, statement)| self.statement(statement, &statements[place + 1..]);
-        statements.iter().enumerate().filter_map(statement).collect()
+    fn statements(&self, statements: &[Stmt]) -> Vec<Statement> {
+        statements.iter().filter_map(|statement| self.statement(statement)).collect()
     }
 
-    /// The statement that `statement` is, before `rest` of its block.
-    fn statement(&self, statement: &Stmt, rest: &[Stmt]) -> Option<Statement> {
+    fn statement(&self, statement: &Stmt) -> Option<Statement> {
         match statement {
-            Stmt::Local(local) => self.local(local, rest),
-            Stmt::Expr(syn::Expr::If(branch), _) if let Some(assignment) = assigned_in(branch) => {
-                Some(self.conditional_assignment(branch, &assignment))
-            }
-            Stmt::Item(item) => {
-                self.unsupported(first(item), "items inside a function", "move it out of the function");
-                None
-            }
+            Stmt::Local(local) => self.local(local),
+            Stmt::Item(item) => self.item(item),
             Stmt::Macro(call) => {
-                self.unsupported(Source::of(&call.mac.path), "macros", "write what it expands to");
+                self.macro_call(&call.mac);
                 None
             }
             Stmt::Expr(syn::Expr::ForLoop(for_loop), _) => self.for_loop(for_loop),
-            Stmt::Expr(syn::Expr::MethodCall(call), semicolon) if call.method == "push" => {
-                if let syn::Expr::Path(path) = &*call.receiver
-                    && let Some(accumulator) = path.path.get_ident()
-                {
-                    let arguments = call.args.iter().map(|argument| self.expr(argument)).collect();
-                    return Some(Statement::Push(Push {
-                        accumulator: accumulator.clone(),
-                        method: call.method.span(),
-                        arguments,
-                    }));
-                }
-                Some(Statement::Value(
-                    self.expr(&syn::Expr::MethodCall(call.clone())),
-                    semicolon.map(|semicolon| semicolon.span()),
-                ))
-            }
             Stmt::Expr(expr, semicolon) => {
+                if let Some(push) = self.push(expr) {
+                    return Some(Statement::Push(push));
+                }
+                if let Some(assignment) = self.assignment(expr) {
+                    return Some(Statement::Assignment(assignment));
+                }
                 Some(Statement::Value(self.expr(expr), semicolon.map(|semicolon| semicolon.span())))
             }
         }
     }
 
-    fn local(&self, local: &syn::Local, rest: &[Stmt]) -> Option<Statement> {
+    /// The push that `expr` is, if it is one.
+    fn push(&self, expr: &syn::Expr) -> Option<Push> {
+        let syn::Expr::MethodCall(call) = expr else { return None };
+        let syn::Expr::Path(path) = &*call.receiver else { return None };
+        let accumulator = path.path.get_ident().filter(|_| call.method == "push")?.clone();
+        let arguments = call.args.iter().map(|argument| self.expr(argument)).collect();
+        Some(Push { accumulator, method: call.method.span(), arguments })
+    }
+
+    fn local(&self, local: &syn::Local) -> Option<Statement> {
         self.attributes(&local.attrs);
         let (pattern, ty) = match &local.pat {
             Pat::Type(typed) => (&*typed.pat, self.annotation(&typed.ty)),
@@ -121,21 +117,8 @@ impl Parser<'_> {
         if let Some(accumulator) = self.accumulator(name, &init.expr) {
             return Some(Statement::Accumulator(accumulator));
         }
-        let is_assigned = |statement: &Stmt| match statement {
-            Stmt::Expr(syn::Expr::If(branch), _) => {
-                assigned_in(branch).is_some_and(|assignment| *assignment.name == name.ident)
-            }
-            _ => false,
-        };
-        // An assignment in an `if` is reported where it is.
-        if let Some(token) = name.mutability.as_ref().filter(|_| !rest.iter().any(is_assigned)) {
-            self.unsupported(
-                token.span().into(),
-                "variables that change",
-                format!("write `let {} = …;`; a second `let` of the name gives it a new value", name.ident),
-            );
-        }
-        Some(Statement::Let(Let { name: name.ident.clone(), ty, value: self.expr(&init.expr) }))
+        let mutable = name.mutability.as_ref().map(|token| token.span());
+        Some(Statement::Let(Let { name: name.ident.clone(), mutable, ty, value: self.expr(&init.expr) }))
     }
 
     /// The accumulator that `value` makes, if it does: `Softmax::new()`, or a path that looks like it.
@@ -192,7 +175,7 @@ impl Parser<'_> {
         Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), kind })
     }
 
-    fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
+    pub fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
         let text = ty.to_token_stream().to_string();
         let known = match text.as_str() {
             "i32" | "u32" | "Pos" => Type::Int,
@@ -202,7 +185,7 @@ impl Parser<'_> {
                 self.errors.push(
                     Source::of(ty),
                     format!("unknown type `{text}` of a variable"),
-                    format!("write `{}`, or leave the type out", nearest_scalar(&text)),
+                    format!("write `{}`, or leave the type out", scalar_like(&text)),
                 );
                 return None;
             }
@@ -244,7 +227,8 @@ impl Parser<'_> {
         };
         let over = over.unwrap_or_else(|| Over::Other(Source::of(&for_loop.expr), None));
         let keyword = for_loop.for_token.span();
-        Some(Statement::Loop(Loop { keyword, variable, over, body: self.block(&for_loop.body) }))
+        let head = LoopHead { keyword, variable, over };
+        Some(Statement::Loop(Loop { head, body: self.block(&for_loop.body) }))
     }
 
     fn attributes(&self, attributes: &[syn::Attribute]) {
@@ -272,9 +256,4 @@ impl Parser<'_> {
         self.errors.push(source, message, help);
         ExprKind::Wrong
     }
-}
-
-/// The first token of `item`.
-fn first(item: &impl ToTokens) -> Source {
-    Source::from(Source::of(item).start)
 }

@@ -2,7 +2,9 @@
 
 use crate::ast::{Binary, Expr, ExprKind, Unary};
 use crate::error::Source;
+use crate::foreign;
 use crate::names;
+use crate::parameter::scalar_like;
 use crate::parse::Parser;
 use crate::types::Type;
 use quote::ToTokens;
@@ -16,18 +18,7 @@ impl Parser<'_> {
             syn::Expr::Lit(literal) => self.literal(literal, false),
             syn::Expr::Path(path) => match path.path.get_ident() {
                 Some(name) if path.qself.is_none() => ExprKind::Name(name.clone()),
-                _ => {
-                    self.errors.push(
-                        Source::of(path),
-                        format!("expected a variable, found the path `{}`", path_text(&path.path)),
-                        if path_text(&path.path).ends_with("NEG_INFINITY") {
-                            "to hide a key, push `mask(s, visible)`"
-                        } else {
-                            "take the value as a parameter of the function"
-                        },
-                    );
-                    ExprKind::Wrong
-                }
+                _ => self.path(path),
             },
             syn::Expr::Paren(paren) => ExprKind::Paren(Box::new(self.expr(&paren.expr))),
             syn::Expr::Group(group) => return self.expr(&group.expr),
@@ -42,6 +33,39 @@ impl Parser<'_> {
             other => self.unsupported_expr(other),
         };
         Expr { kind, source: Source::of(expr) }
+    }
+
+    /// A path of more than one name: a number of Rust's standard library, or a constant.
+    fn path(&self, path: &syn::ExprPath) -> ExprKind {
+        let text = path_text(&path.path);
+        let last = path.path.segments.last().map_or(String::new(), |segment| segment.ident.to_string());
+        let number = match (text.trim_start_matches("std::").trim_start_matches("core::"), last.as_str()) {
+            (text, "INFINITY") if text.starts_with("f") => return ExprKind::Float(f32::INFINITY),
+            (text, "NEG_INFINITY") if text.starts_with("f") => return ExprKind::Float(f32::NEG_INFINITY),
+            (text, _) if text.contains("f32::consts") || text.contains("f64::consts") => match last.as_str() {
+                "PI" => Some(format!("{:?}", std::f32::consts::PI)),
+                "TAU" => Some(format!("{:?}", std::f32::consts::TAU)),
+                "E" => Some(format!("{:?}", std::f32::consts::E)),
+                "LN_2" => Some(format!("{:?}", std::f32::consts::LN_2)),
+                "LOG2_E" => Some(format!("{:?}", std::f32::consts::LOG2_E)),
+                "SQRT_2" => Some(format!("{:?}", std::f32::consts::SQRT_2)),
+                _ => None,
+            },
+            ("f32::MAX" | "f64::MAX", _) => Some(format!("{:?}", f32::MAX)),
+            ("f32::MIN" | "f64::MIN", _) => Some(format!("{:?}", f32::MIN)),
+            ("f32::EPSILON", _) => Some(format!("{:?}", f32::EPSILON)),
+            ("i32::MAX" | "u32::MAX" | "usize::MAX" | "i64::MAX" | "u64::MAX", _) => Some(i32::MAX.to_string()),
+            ("i32::MIN" | "i64::MIN", _) => Some(i32::MIN.to_string()),
+            _ => None,
+        };
+        let help = match number {
+            Some(number) => format!("write `{number}`"),
+            None => {
+                let parameter = names::parameter_name(&last);
+                format!("add a parameter, such as `{parameter}: f32` or `{parameter}: u32`, and give it `{text}`")
+            }
+        };
+        self.wrong(Source::of(path), format!("expected a variable, found the path `{text}`"), help)
     }
 
     fn literal(&self, literal: &syn::ExprLit, negative: bool) -> ExprKind {
@@ -115,22 +139,15 @@ impl Parser<'_> {
             BinOp::Ne(_) => Binary::Ne,
             BinOp::And(_) => Binary::And,
             BinOp::Or(_) => Binary::Or,
-            // Checked on as what was likely meant.
-            BinOp::BitAnd(_) => {
-                self.unsupported(source, "`&`", format!("write `{a} && {b}`"));
-                Binary::And
-            }
-            BinOp::BitOr(_) => {
-                self.unsupported(source, "`|`", format!("write `{a} || {b}`"));
-                Binary::Or
-            }
-            BinOp::BitXor(_) => return self.unsupported(source, "`^`", format!("of bools, write `{a} != {b}`")),
-            BinOp::Shl(_) => return self.unsupported(source, "`<<`", "multiply by a power of two: `a * 8`"),
-            BinOp::Shr(_) => return self.unsupported(source, "`>>`", "divide by a power of two: `a / 8` rounds down"),
-            // The rest are `+=` and the like.
+            BinOp::BitAnd(_) => Binary::BitAnd,
+            BinOp::BitOr(_) => Binary::BitOr,
+            BinOp::BitXor(_) => Binary::BitXor,
+            BinOp::Shl(_) => Binary::Shl,
+            BinOp::Shr(_) => Binary::Shr,
+            // The rest are `+=` and the like, in an expression.
             op => {
                 let text = op.to_token_stream().to_string();
-                let help = format!("write `let {a} = {a} {} …;`", text.trim_end_matches('='));
+                let help = "an assignment has no value: write a `let` before this line";
                 return self.unsupported(source, &format!("the assignment `{text}`"), help);
             }
         };
@@ -151,7 +168,7 @@ impl Parser<'_> {
             _ => self.wrong(
                 Source::of(&cast.ty),
                 "a cast gives an `f32` or an `i32`",
-                format!("write `{} as {}`", operand.operand(), nearest_scalar(&text).replace("u32", "i32")),
+                format!("write `{} as {}`", operand.operand(), scalar_like(&text).replace("u32", "i32")),
             ),
         }
     }
@@ -208,14 +225,8 @@ impl Parser<'_> {
         }
         let condition = Box::new(self.expr(&branch.cond));
         let then = self.block(&branch.then_branch);
-        match &branch.else_branch {
-            Some((_, otherwise)) => ExprKind::If(condition, then, Box::new(self.expr(otherwise))),
-            None => self.wrong(
-                branch.if_token.span(),
-                "an `if` is a value, and needs an `else`",
-                format!("write `if {condition} {then} else {{ … }}`"),
-            ),
-        }
+        let otherwise = branch.else_branch.as_ref().map(|(_, otherwise)| Box::new(self.expr(otherwise)));
+        ExprKind::If(condition, then, otherwise)
     }
 
     fn arguments(&self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) -> Vec<Expr> {
@@ -242,13 +253,16 @@ impl Parser<'_> {
             let help = format!("write `let mut o = {first}::{last}(…);` in the loop over the queries");
             return self.wrong(Source::of(path), format!("the accumulator `{first}` is not a value"), help);
         }
-        if path.segments.len() == 2 && matches!(first.as_str(), "f32" | "i32" | "u32" | "f64" | "bool") {
-            let arguments =
-                Expr { kind: ExprKind::Call(path.clone(), arguments), source: Source::of(call) }.to_string();
-            let function = names::find(&last).or_else(|| names::nearest_builtin(&last)).map_or("", |found| found.name);
-            let help = match arguments.split_once('(') {
-                Some((_, arguments)) if !function.is_empty() => format!("write `{function}({arguments}`"),
-                _ => format!("the functions are {}", names_of_functions()),
+        if path.segments.len() > 1 && is_elsewhere(&first) {
+            let texts: Vec<String> = arguments.iter().map(Expr::to_string).collect();
+            let help = match names::find(&last).or_else(|| names::nearest_builtin(&last)) {
+                Some(found) => format!("write `{}({})`", found.name, texts.join(", ")),
+                None if last == "from" || last == "try_from" => match (&arguments[..], first.as_str()) {
+                    ([argument], "f32" | "f64") => format!("write `{} as f32`", argument.operand()),
+                    ([argument], _) => format!("write `{} as i32`", argument.operand()),
+                    _ => foreign::functions(),
+                },
+                None => foreign::help(&last, &arguments).unwrap_or_else(foreign::functions),
             };
             return self.wrong(Source::of(path), format!("the language has no `{}`", path_text(path)), help);
         }
@@ -258,12 +272,25 @@ impl Parser<'_> {
     fn method(&self, call: &syn::ExprMethodCall) -> Expr {
         let source = Source::of(call);
         let name = call.method.to_string();
+        if let ("contains", Some((from, to, operator))) = (name.as_str(), range(&call.receiver)) {
+            let value = call.args.first().map_or("j".to_string(), |value| match value {
+                syn::Expr::Reference(reference) => self.expr(&reference.expr).to_string(),
+                value => self.expr(value).to_string(),
+            });
+            let (from, to) = (self.expr(from), self.expr(to));
+            let help = format!("write `{from} <= {value} && {value} {operator} {to}`");
+            return Expr { kind: self.unsupported(Source::of(&call.receiver), "ranges", help), source };
+        }
         let mut arguments = vec![self.expr(&call.receiver)];
         arguments.extend(self.arguments(&call.args));
         let is_method =
             |found: &names::Builtin| matches!(found.operands, names::Operands::Floats(_) | names::Operands::Numbers(_));
         if let Some(found) = names::find(&name).filter(is_method) {
             return Expr { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
+        }
+        // What is called on something that was reported needs no error of its own.
+        if arguments[0].is_wrong() {
+            return Expr { kind: ExprKind::Wrong, source };
         }
         let receiver = arguments[0].operand();
         let rest: Vec<String> = arguments[1..].iter().map(Expr::to_string).collect();
@@ -280,7 +307,10 @@ impl Parser<'_> {
             }
             _ => match names::nearest_builtin(&name).filter(is_method) {
                 Some(found) => (unknown_method(&name), format!("write `{receiver}.{}({rest})`", found.name)),
-                None => (unknown_method(&name), format!("the methods are {}", names_of_methods())),
+                None => {
+                    let help = foreign::help(&name, &arguments);
+                    (unknown_method(&name), help.unwrap_or_else(|| format!("the methods are {}", names_of_methods())))
+                }
             },
         };
         let kind = self.wrong(call.method.span(), message, help);
@@ -293,26 +323,18 @@ impl Parser<'_> {
                 (Source::of(expr), "arrays", "take a `Tensor` as a parameter")
             }
             syn::Expr::Assign(assign) => {
-                let help = format!("write `let {} = …;`", self.expr(&assign.left));
+                let help = "an assignment has no value: write a `let` before this line";
                 return self.unsupported(assign.eq_token.span().into(), "assignments", help);
             }
             syn::Expr::Async(expr) => (expr.async_token.span().into(), "`async`", "remove it"),
             syn::Expr::Await(expr) => (expr.await_token.span().into(), "`await`", "remove it"),
             syn::Expr::Block(expr) => (Source::of(&expr.label), "labels", "remove it"),
-            syn::Expr::Break(expr) => (
-                expr.break_token.span().into(),
-                "`break`",
-                "hide the keys: `mask(s, visible)`; hidden tiles are skipped",
-            ),
+            syn::Expr::Break(_) => return ExprKind::Jump("break"),
             syn::Expr::Closure(expr) => {
                 (expr.or1_token.span().into(), "closures", "write a function with `#[mask]` or `#[score]`")
             }
             syn::Expr::Const(expr) => (expr.const_token.span().into(), "`const` blocks", "write the value itself"),
-            syn::Expr::Continue(expr) => (
-                expr.continue_token.span().into(),
-                "`continue`",
-                "hide the keys: `mask(s, visible)`; hidden tiles are skipped",
-            ),
+            syn::Expr::Continue(_) => return ExprKind::Jump("continue"),
             syn::Expr::Field(expr) => (Source::of(&expr.member), "fields", "take the value as a parameter"),
             syn::Expr::ForLoop(expr) => (
                 expr.for_token.span().into(),
@@ -321,7 +343,10 @@ impl Parser<'_> {
             ),
             syn::Expr::Let(expr) => (expr.let_token.span().into(), "`let` conditions", "write a comparison"),
             syn::Expr::Loop(expr) => (expr.loop_token.span().into(), "`loop`", "write `for j in k.tiles() { … }`"),
-            syn::Expr::Macro(expr) => (Source::of(&expr.mac.path), "macros", "write what it expands to"),
+            syn::Expr::Macro(expr) => {
+                self.macro_call(&expr.mac);
+                return ExprKind::Wrong;
+            }
             syn::Expr::Match(expr) => (expr.match_token.span().into(), "`match`", "write `if … { … } else { … }`"),
             syn::Expr::Range(expr) => (Source::of(&expr.limits), "ranges", "write comparisons: `a <= j && j < b`"),
             syn::Expr::Reference(reference) => {
@@ -329,11 +354,10 @@ impl Parser<'_> {
                 return self.unsupported(reference.and_token.span().into(), "references", help);
             }
             syn::Expr::RawAddr(expr) => (expr.and_token.span().into(), "references", "remove it"),
-            syn::Expr::Return(expr) => (
-                expr.return_token.span().into(),
-                "`return`",
-                "write the value as the last line of its block, without `;`",
-            ),
+            syn::Expr::Return(expr) => {
+                let value = expr.expr.as_ref().map(|value| Box::new(self.expr(value)));
+                return ExprKind::Return(expr.return_token.span(), value);
+            }
             syn::Expr::Struct(expr) => (Source::of(&expr.path), "structs", "take each value as a parameter"),
             syn::Expr::Try(expr) => (expr.question_token.span().into(), "`?`", "remove it"),
             syn::Expr::TryBlock(expr) => (expr.try_token.span().into(), "`try`", "remove it"),
@@ -347,13 +371,20 @@ impl Parser<'_> {
     }
 }
 
-fn unknown_method(name: &str) -> String {
-    format!("the language has no method `{name}`")
+/// The ends of the range that `expr` is, if it has both, and how its elements compare with the last.
+fn range(expr: &syn::Expr) -> Option<(&syn::Expr, &syn::Expr, &'static str)> {
+    match expr {
+        syn::Expr::Paren(paren) => range(&paren.expr),
+        syn::Expr::Range(range) => {
+            let operator = if matches!(range.limits, syn::RangeLimits::HalfOpen(_)) { "<" } else { "<=" };
+            Some((range.start.as_deref()?, range.end.as_deref()?, operator))
+        }
+        _ => None,
+    }
 }
 
-fn names_of_functions() -> String {
-    let names: Vec<String> = names::BUILTINS.iter().map(|builtin| format!("`{}`", builtin.name)).collect();
-    names.join(", ")
+fn unknown_method(name: &str) -> String {
+    format!("the language has no method `{name}`")
 }
 
 fn names_of_methods() -> String {
@@ -365,15 +396,14 @@ fn names_of_methods() -> String {
     names.join(", ")
 }
 
-fn path_text(path: &syn::Path) -> String {
-    path.to_token_stream().to_string().replace(' ', "")
+/// Whether a path that begins with `name` is one of Rust's standard library, or of a framework of Python's.
+fn is_elsewhere(name: &str) -> bool {
+    const ROOTS: [&str; 15] = [
+        "std", "core", "f32", "f64", "i32", "i64", "u32", "usize", "bool", "torch", "tl", "triton", "np", "jnp", "jax",
+    ];
+    ROOTS.contains(&name)
 }
 
-/// The scalar type that is most like the type `text` of Rust.
-pub fn nearest_scalar(text: &str) -> &'static str {
-    match text {
-        "usize" | "u64" | "u16" | "u8" => "u32",
-        "f64" | "f16" | "bf16" => "f32",
-        _ => "i32",
-    }
+fn path_text(path: &syn::Path) -> String {
+    path.to_token_stream().to_string().replace(' ', "")
 }

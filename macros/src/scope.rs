@@ -20,7 +20,7 @@ pub enum Binding {
     /// The variable of a loop over the key parameter at this place among the keys.
     KeyTile(usize),
     Accumulator,
-    /// A parameter that was reported.
+    /// Something that was reported.
     Wrong,
 }
 
@@ -63,7 +63,20 @@ impl Scopes {
             ParameterKind::Wrong => Binding::Wrong,
         };
         let names = signature.parameters.iter().map(|parameter| parameter.name.to_string());
-        Scopes(vec![names.zip(signature.parameters.iter().map(|parameter| parameter.kind).map(bind)).collect()])
+        let generics = signature.generics.iter().map(|name| (name.to_string(), Binding::Wrong));
+        let parameters = names.zip(signature.parameters.iter().map(|parameter| parameter.kind).map(bind));
+        Scopes(vec![generics.chain(parameters).collect()])
+    }
+
+    /// How many blocks are around what is bound next, with that of the parameters.
+    pub fn depth(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Which block `name` is bound in, from 1 for the parameters'.
+    pub fn depth_of(&self, name: &impl ToString) -> Option<usize> {
+        let name = name.to_string();
+        self.0.iter().rposition(|scope| scope.iter().any(|(known, _)| *known == name)).map(|place| place + 1)
     }
 
     /// Begins a block.

@@ -287,3 +287,16 @@ fn a_mistake_is_reported_without_notes() {
     assert_eq!(texts(expansion.clone(), "compile_error").len(), 1);
     assert_eq!(texts(expansion, "deprecated"), [""; 0]);
 }
+
+#[test]
+fn the_documentation_of_an_attention_shows_how_it_is_run() {
+    let docs = |visibility: &str| {
+        let loops = "for j in k.tiles() { o.push(dot(q[i], k[j]), v[j]); }";
+        let body = format!("for i in q.tiles() {{ let mut o = Sum::new(); {loops} o }}");
+        let parameters = "q: Query, k: Key, v: Value, n: u32, w: Tensor<f32, 1>";
+        expanded(Kind::Attention, &format!("{visibility} fn f({parameters}) -> Output {{ {body} }}")).to_string()
+    };
+    assert!(docs("/// Doc.\npub").contains("Run by `f(n, &w).run(&device, &q, &k, &v)?`"));
+    assert!(docs("").contains("Run by `f(n, &w)"));
+    assert!(!docs("pub").contains("Run by"), "`missing_docs` must find it");
+}

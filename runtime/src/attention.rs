@@ -21,7 +21,7 @@ use purview_compiler::lower::lower;
 use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
-use purview_compiler::schedule::{FewQueries, MmaSchedule, Schedule};
+use purview_compiler::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::target::{KernelText, Target};
 use std::sync::Arc;
@@ -195,7 +195,8 @@ impl AnyAttention {
     }
 
     /// The same, checked against the specification's own masks on every pair of a query and a key, which also finds the tiles that
-    /// [are needed](Report::needed_tiles). It takes time proportional to queries times keys.
+    /// [are needed](Report::needed_tiles), and the full tiles that
+    /// [were missed](Report::missed_full_tiles). It takes time proportional to queries times keys.
     ///
     /// # Errors
     /// As [`AnyAttention::report`], and [`ReportError::Tile`] if a tile with a visible pair is skipped or a full one hides a pair.
@@ -324,7 +325,7 @@ impl AnyAttention {
             (schedule, few) = (Schedule::Cpu(for_few), how);
         }
         let program = self.program_for(&operation, schedule)?;
-        self.check_loops(device, &program, &operation)?;
+        self.check_loops(device, &program, &operation, query, pairs)?;
         let (scalars, tensors) = (&self.scalars, &self.tensors);
         let prepared =
             launch::prepare(device, &self.spec, &program, few, &operation, query, pairs, scalars, tensors, counters)?;
@@ -370,12 +371,22 @@ impl AnyAttention {
     }
 
     /// That the device's driver runs as many iterations of loops as a launch may need.
-    fn check_loops(&self, device: &Device, program: &Program, operation: &Operation) -> Result<(), Error> {
+    fn check_loops(
+        &self,
+        device: &Device,
+        program: &Program,
+        operation: &Operation,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<(), Error> {
         let Some(limit) = device.loop_iterations() else { return Ok(()) };
+        let width = CubeSchedule::width_of(&operation.operands);
+        let mut tensors = pairs.iter().flat_map(|(key, value)| [*key, *value]).chain([query]);
+        let width = if tensors.all(|tensor| tensor.is_in_vectors(width)) { width } else { 1 };
         let facts: Vec<TensorFacts> =
             self.tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape().to_vec(), values: None }).collect();
         let launch = self.compiler_launch(operation, &facts);
-        match loop_iterations(&self.spec, program, &launch, limit) {
+        match loop_iterations(&self.spec, program, &launch, width, limit) {
             Some(found) if found.needed > limit && !launch.is_empty() => Err(Error::LoopIterations {
                 attention: self.spec.name.clone(),
                 device: device.name().into(),

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::launch::Operation;
 use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
-use purview_compiler::expr::{Expr, Type};
+use purview_compiler::expr::{Expr, Type, UnaryOp};
 use purview_compiler::ir::{Accumulator as ProgramAccumulator, MAX_HEAD_DIM, Operands, Program, TileOp};
 use purview_compiler::launch::Keys;
 use purview_compiler::spec::{Accumulator, Order, ScalarValue, Spec, TensorType};
@@ -208,8 +208,8 @@ pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
     }
 }
 
-/// The captured tensors of integers whose values take part in integer arithmetic or in an index, so that their range matters.
-/// A comparison needs none.
+/// The captured tensors of integers whose values take part in integer arithmetic, in an index or in a float that is cast to an
+/// integer, so that their range matters. A comparison needs none.
 pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
     let mut needed = HashSet::new();
     let mut visit = |expr: &Expr| {
@@ -222,12 +222,26 @@ pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
                 Expr::Unary(..) | Expr::Binary(..) if parameters.assume_type(expr) == Type::Int => expr.children(),
                 _ => Vec::new(),
             };
-            for operand in operands {
+            let mut insert = |operand: &Expr| {
                 if let Expr::Load { tensor, .. } | Expr::Extreme { tensor, .. } = operand
                     && program.tensors[*tensor].ty == TensorType::I32
                 {
                     needed.insert(*tensor);
                 }
+                false
+            };
+            for mut operand in operands {
+                // Whichever branch it is, its value is the operand.
+                while let Expr::Select(_, a, b) = operand {
+                    a.any(&mut insert);
+                    operand = b;
+                }
+                insert(operand);
+            }
+            if let Expr::Unary(UnaryOp::ToInt, a) = expr
+                && parameters.assume_type(a) == Type::Float
+            {
+                a.any(&mut insert);
             }
             false
         });

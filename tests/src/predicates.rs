@@ -65,6 +65,40 @@ pub const EXACT: &[(&str, &str)] = &[
     ("late keys only", "j >= n && j <= i"),
     ("sorted documents", "i >= 0 && doc[batch()][i] == doc[batch()][j] && j <= i"),
     ("limit of each query", "i >= 0 && j < rising[i]"),
+    ("early queries in blocks", "i < 21 && j / 6 <= i / 6"),
+    ("early queries of their block", "i < 11 && i / c == j / c"),
+    ("late queries of their block", "i >= 9 && i / c == j / c && j < 20"),
+    ("some queries, neighbouring blocks", "i >= 7 && i <= 19 && abs(i / c - j / c) <= 1"),
+    ("early queries, larger blocks", "3 * i < 31 && j / 8 <= i / 8"),
+    ("queries of one block", "i / c == 2 && j / 4 <= i / 4"),
+    ("queries by a sorted tensor", "i >= 0 && rising[i] < 20 && j / c <= i / c"),
+    ("early queries, from the start of the block", "i < 11 && j >= i - i % c"),
+    ("late queries, from the start of the block", "i >= 7 && j >= i - i % c && j < 20"),
+    ("early queries, to the end of the block", "i < 15 && j < i - i % 8 + 8 && j >= 3"),
+    ("early queries, twice as fast", "3 * i < 31 && j <= 2 * i"),
+    ("early queries, window and block", "i - j < w && i / c == j / c && i < 20"),
+    ("late keys of earlier blocks", "j / c < i / c && i < 20 && j >= 5"),
+    ("early keys, from the start of their block", "j < 20 && j - j % c <= i"),
+    ("keys of one block", "j / c == 1 && j / 4 <= i / 4 && i <= 25"),
+    ("no neighbouring block", "abs(i / c - j / c) < zero"),
+    ("a window in blocks of nothing", "j / c <= i / c && i / c - j / c < zero"),
+    ("a distance in blocks", "abs(i - j) / c <= 1"),
+    ("a quotient that is not negative", "max(i - 5, 0) / c == j / c"),
+    (
+        "blocks that start in the middle",
+        "(if i >= 17 { i - 17 } else { i }) / c == (if j >= 17 { j - 17 } else { j }) / c",
+    ),
+    ("block diffusion of a copy", {
+        "(if i >= 17 { i - 17 } else { i }) / c == (if j >= 17 { j - 17 } else { j }) / c && (i >= 17) == (j >= 17) \
+         || (if i >= 17 { i - 17 } else { i }) / c > (if j >= 17 { j - 17 } else { j }) / c && j >= 17 && i < 17 \
+         || (if i >= 17 { i - 17 } else { i }) / c >= (if j >= 17 { j - 17 } else { j }) / c && j >= 17 && i >= 17"
+    }),
+    ("a diagonal that turns", "j == (if i < 12 { i } else { 24 - i })"),
+    ("a stride in a window", "j <= i && i - j < w && (i - j) % c == 0"),
+    ("an offset stride in a window", "j <= i && i - j < 2 * w && (i - j) % 4 == 1"),
+    ("a stride of early keys", "j < 11 && (i - j) % c == 0"),
+    ("a stride of some queries", "i >= 3 && i < 17 && (i - j) % c == 2"),
+    ("holes", "j != 3 && j != 9 && j != 15 && j != 21 && j != 27 && j != 33"),
 ];
 
 /// Of which some visited tiles may have no visible pair.
@@ -114,7 +148,16 @@ pub const SOUND: &[(&str, &str)] = &[
     ("by a table of floats", "slope[head()] > 0.5 && j <= i"),
     ("far apart or in a block", "abs(i - j) > 3 * w || (j - j % 4 == i - i % 4)"),
     ("an index of an index", "i >= 0 && tag[0][min(max(tag[1][i], 0), 59)] <= tag[0][j]"),
-    ("many holes", "j != 3 && j != 9 && j != 15 && j != 21 && j != 27 && j != 33"),
+    ("keys before the query of later blocks", "j / c < i / c && i - j < w"),
+    ("keys after the query in its block", "j > i && i / c == j / c"),
+    ("queries by a remainder", "i % c < 2 && j <= i"),
+    ("some queries, column of the grid", "i < 14 && i % c == j % c && j >= 9"),
+    ("a stride of early queries in their block", "i < 11 && i / c == j / c && (i - j) % 4 == 1"),
+    ("remainder of a choice", "(if i >= 17 { i - 17 } else { i }) % c == j % c"),
+    ("many choices", {
+        "(if i > 3 { i } else { 2 }) / 2 + (if j > 5 { j } else { 1 }) / 3 + (if i > 9 { i } else { 5 }) / 4 \
+         + (if j > 12 { j } else { 4 }) / 5 + (if i > 15 { i } else { 8 }) / 6 < 17"
+    }),
     (
         "many points",
         "j == 1 || j == 5 || j == 9 || j == 13 || j == 17 || j == 21 || j == 25 || j == 29 || j == 33 || j == 37",

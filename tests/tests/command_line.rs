@@ -240,6 +240,11 @@ fn report_verifies_the_tiles() {
         let got = json(&format!("{line} --verify --json"));
         assert_eq!(got["needed_tiles"], got["visited_tiles"], "{line}");
         assert_eq!(got["loops"][0]["needed_tiles"], got["loops"][0]["visited_tiles"], "{line}");
+        assert_eq!(
+            (&got["missed_full_tiles"], &got["loops"][0]["missed_full_tiles"]),
+            (&json!(0), &json!(0)),
+            "{line}"
+        );
     }
     let printed = text("report causal --q 128 --heads 2 --verify");
     assert!(printed.contains("\n    needed   6, each of which is visited; no full tile hides a pair\n"), "{printed}");
@@ -424,6 +429,7 @@ fn help_describes_the_json() {
                 "partial_tiles",
                 "skipped_tiles",
                 "needed_tiles",
+                "missed_full_tiles",
                 "density",
                 "bytes",
                 "mask_bytes",

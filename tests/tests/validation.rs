@@ -11,6 +11,7 @@ use purview::schedule::{CpuSchedule, CubeSchedule, Planes, SMALL_CUBE, Schedule}
 use purview::spec::{ScalarValue, Spec};
 use purview::{AnyAttention, Arguments, Attention, DType, Device, Error, Shape, Target, Tensor, attention, cubecl};
 use purview_tests::attentions::{captured, full, memory, sink, sum, window};
+use purview_tests::compare::{compare, tolerance};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
 use std::sync::Arc;
@@ -354,10 +355,77 @@ fn integers_out_of_range() {
 
     run(arithmetic(1000, 3), SMALL).unwrap();
     let message = "`factor * i` ranges over 1000000000..=5000000000, which leaves 32 bits";
-    // Only indices and divisions have places of their own.
-    refused_at(run(arithmetic(1_000_000_000, 3), SMALL), "arithmetic", message);
+    refused_at(run(arithmetic(1_000_000_000, 3), SMALL), "* i", message);
     let message = "the divisor of `j / chunk` ranges over 0..=0, which includes zero";
     refused_at(run(arithmetic(1, 0), SMALL), "/ chunk", message);
+}
+
+/// A bias at a captured number, which is cut to an integer.
+#[attention]
+fn at_a_number(q: Query, k: Key, v: Value, x: Tensor<f32, 1>, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) + bias[clamp((x[j] as i32) + 3, 0, 6)], v[j]);
+        }
+        o
+    }
+}
+
+/// The same, as the help says.
+#[attention]
+fn at_a_clamped_number(q: Query, k: Key, v: Value, x: Tensor<f32, 1>, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) + bias[clamp(clamp(x[j], -1000000.0, 1000000.0) as i32 + 3, 0, 6)], v[j]);
+        }
+        o
+    }
+}
+
+/// The same without a sum.
+#[attention]
+fn at_a_number_alone(q: Query, k: Key, v: Value, x: Tensor<f32, 1>, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) + bias[(x[j] * 2.0) as i32], v[j]);
+        }
+        o
+    }
+}
+
+/// The same, as the help says.
+#[attention]
+fn at_a_clamped_index(q: Query, k: Key, v: Value, x: Tensor<f32, 1>, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) + bias[clamp((x[j] * 2.0) as i32, 0, 6)], v[j]);
+        }
+        o
+    }
+}
+
+#[test]
+fn numbers_that_are_cut_to_integers_without_bounds() {
+    let cpu = devices::cpu();
+    let numbers = [0.0, -2.9, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e9];
+    let x = Tensor::from_slice(&cpu, [6], &numbers).unwrap();
+    let bias = Tensor::from_slice(&cpu, [7], &[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+    let message = "`x[j] as i32 + 3` ranges over -2147483645..=2147483650, which leaves 32 bits\n\
+                   help: clamp before you add: write `clamp(x[j], -1000000.0, 1000000.0) as i32`";
+    refused_at(run(at_a_number(&x, &bias), SMALL), "+ 3, 0, 6", message);
+    let message = "index `(x[j] * 2.0) as i32` of `bias` ranges over -2147483648..=2147483647, its dimension 0 has length 7\n\
+                   help: clamp it: write `clamp((x[j] * 2.0) as i32, 0, 6)`";
+    refused_at(run(at_a_number_alone(&x, &bias), SMALL), "bias[(x[j]", message);
+    for attention in [at_a_clamped_number(&x, &bias), at_a_clamped_index(&x, &bias)] {
+        let mut numbers = Numbers::new(3);
+        let [q, k, v] = SMALL.map(|shape| numbers.tensor(&cpu, Element::F32, shape).unwrap());
+        let errors = compare(&attention.into(), &cpu, &q, &[(&k, &v)]).unwrap();
+        assert!(errors.within(&tolerance(Element::F32)), "{errors}");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Affine forms: `2*i - j + 3*(window) - 5` as a list of terms and a constant.
 
+use crate::analysis::simplify::simplify;
 use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
+use crate::typing::Parameters;
 
 /// Σ coefficient · atom + constant. Atoms are integer expressions that are not themselves sums or multiples; none occurs
 /// twice and no coefficient is zero.
@@ -63,6 +65,26 @@ impl Affine {
         self.plus(&Affine::constant(constant), 1)
     }
 
+    /// The form that is at most zero where this is, without a factor that all coefficients have: 2·x - 3 <= 0 is x - 1 <= 0.
+    pub fn reduced(&self) -> Option<Affine> {
+        let divisor = |a: i64, b: i64| {
+            let (mut a, mut b) = (a, b);
+            while b != 0 {
+                (a, b) = (b, a % b);
+            }
+            a
+        };
+        let factor =
+            self.terms.iter().try_fold(0, |all, (_, coefficient)| Some(divisor(coefficient.checked_abs()?, all)))?;
+        if factor < 2 {
+            return Some(self.clone());
+        }
+        let terms = self.terms.iter().map(|(atom, coefficient)| (atom.clone(), coefficient / factor)).collect();
+        // The greatest multiple that the constant leaves: -⌊-c / f⌋.
+        let constant = floor_div(self.constant.checked_neg()?, factor)?.checked_neg()?;
+        Some(Affine { terms, constant })
+    }
+
     /// How often `atom` is counted.
     pub fn coefficient(&self, atom: &Expr) -> i64 {
         self.terms.iter().find(|(known, _)| known == atom).map_or(0, |(_, coefficient)| *coefficient)
@@ -87,6 +109,25 @@ impl Affine {
     /// The form with `by` in the place of `atom`.
     pub fn substituted(&self, atom: &Expr, by: &Affine) -> Option<Affine> {
         by.scaled(self.coefficient(atom))?.plus(&self.without(atom), 1)
+    }
+
+    /// The form with what `by` says in the place of operands of its atoms, at any depth; `None` where a coefficient overflows.
+    pub fn replaced(&self, by: &impl Fn(&Expr) -> Option<Expr>) -> Option<Affine> {
+        fn with(expr: &Expr, by: &impl Fn(&Expr) -> Option<Expr>) -> Expr {
+            by(expr).map_or_else(|| expr.map_children(|child| with(child, by)), |other| with(&other, by))
+        }
+        self.map_atoms(|atom| with(atom, by))
+    }
+
+    /// The form with simple atoms; `None` where a coefficient overflows.
+    pub fn simplified(&self, parameters: Parameters) -> Option<Affine> {
+        self.map_atoms(|atom| simplify(atom, parameters))
+    }
+
+    fn map_atoms(&self, change: impl Fn(&Expr) -> Expr) -> Option<Affine> {
+        self.terms.iter().try_fold(Affine::constant(self.constant), |sum, (atom, coefficient)| {
+            sum.plus(&Affine::of(&change(atom))?, *coefficient)
+        })
     }
 
     /// Whether both have the same terms, and `other` each of them `sign` times.
@@ -181,7 +222,6 @@ mod tests {
     use super::*;
     use crate::ir::parse::parse_expr;
     use crate::spec::{ScalarParam, ScalarType};
-    use crate::typing::Parameters;
 
     #[test]
     fn sums_are_collected() {

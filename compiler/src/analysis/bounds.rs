@@ -2,12 +2,19 @@
 //!
 //! A predicate is taken apart into [`clauses`]. In a clause, each comparison a·i + K(j) + u <= 0 in which K is one term that grows
 //! with j (j itself, `j / c`, an element of a sorted tensor at such an index) gives an end of a range: some i of the tile
-//! satisfies it, and does at the end of the tile where the rest is least; all do where they do at the other end. Two comparisons
-//! that bound i from below and from above give one more, in which i does not occur (Fourier and Motzkin's elimination): for one
-//! key they must leave room for a query between them. A comparison without j says when there is a range at all.
+//! satisfies it, and does at the end of the tile where the rest is least; all do where they do at the other end. A comparison
+//! without j says when there is a range at all.
 //!
-//! The ranges of a clause of comparisons of i and j with coefficients 1 and -1 are therefore exact, as are those of unions of
-//! them. Conditions that give no end are left to [`class`](super::tile::class).
+//! For one key, each comparison bounds the queries that see it from below or from above, and there is such a query in the tile if
+//! every lower bound is at most every upper one. So two comparisons that bound i, or the same quotient of it, from both sides give
+//! one more, in which i does not occur (Fourier and Motzkin's elimination). One that bounds i without j narrows the tile's
+//! rows in the quotients and elements of the others: `i < a && j / b <= i / b` is read at `min(i1, a - 1)` instead of i1.
+//!
+//! The ranges of a clause are therefore exact where i and j have factors 1 and -1, each in one term of a comparison, and of each
+//! two comparisons that bound i from both sides one has no j, or both have the same term of i (i itself, or the same `i / c`)
+//! and leave j in one term. Two in different terms of i leave a condition of j alone that is no range, like that of
+//! `j / c < i / c && i - j < w`, a remainder: it is left out, which visits more. So are unions of exact clauses exact, unless there
+//! are more than [`MAX_RANGES`]. Conditions that give no end are left to [`class`](super::tile::class).
 
 use crate::analysis::affine::Affine;
 use crate::analysis::clauses::{Clause, clauses, never_negative, of_quotient};
@@ -56,6 +63,15 @@ pub fn next_visible_key(predicate: &Expr, parameters: Parameters) -> Option<Expr
     let mut conditions = Vec::new();
     conjuncts(predicate, &mut conditions);
     conditions.iter().find_map(|condition| bounds.next_element(condition))
+}
+
+/// The conditions of `predicate`, all of which must hold, that give ranges; of the others, that do not, see [`undecided`].
+pub fn decided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
+    let open = undecided(predicate, parameters);
+    let mut conditions = Vec::new();
+    conjuncts(predicate, &mut conditions);
+    conditions.retain(|condition| !open.contains(condition) && !open.contains(predicate));
+    conditions
 }
 
 /// The conditions of `predicate`, all of which must hold, that give no ranges.
@@ -143,20 +159,27 @@ struct Bounds<'a> {
 impl Bounds<'_> {
     fn is_decided(&self, clause: &Clause) -> bool {
         clause.others.iter().all(Expr::is_uniform)
-            && clause.at_most_zero.iter().all(|form| self.limit(form, Queries::Any).is_some())
+            && clause.at_most_zero.iter().all(|form| self.limit(form, Queries::Any, &[]).is_some())
     }
 
     /// The keys for which some query of the tile may satisfy `clause`; `None` if there is none for certain.
     fn visited(&self, clause: &Clause) -> Option<KeyRange> {
         let mut range = KeyRange::ALL;
-        let between = self.without_queries(&clause.at_most_zero);
+        let rows: Vec<Option<Affine>> = clause.at_most_zero.iter().map(|form| self.bound_of_query(form)).collect();
+        let of_query = |(form, row): (&Affine, &Option<Affine>)| row.clone().unwrap_or_else(|| form.clone());
+        let between = self.without_queries(&clause.at_most_zero.iter().zip(&rows).map(of_query).collect::<Vec<_>>());
+        let known: Vec<Affine> = rows.into_iter().flatten().collect();
         for form in clause.at_most_zero.iter().chain(&between) {
             if form.terms.is_empty() && form.constant > 0 {
                 return None;
             }
-            if !self.never_positive(form)
-                && let Some(limit) = self.limit(form, Queries::Any)
-            {
+            if self.never_positive(form) {
+                continue;
+            }
+            // A row's own bounds narrow the others, not the condition that they are.
+            let known = if form.mentions(&Expr::Key) { &known[..] } else { &[] };
+            let limit = self.limit(form, Queries::Any, known).or_else(|| self.limit(form, Queries::Any, &[]));
+            if let Some(limit) = limit {
                 limit.narrow(&mut range);
             }
         }
@@ -170,7 +193,7 @@ impl Bounds<'_> {
     fn full(&self, clause: &Clause) -> Option<KeyRange> {
         let mut range = KeyRange::ALL;
         for form in &clause.at_most_zero {
-            self.limit(form, Queries::All)?.narrow(&mut range);
+            self.limit(form, Queries::All, &[])?.narrow(&mut range);
         }
         for condition in &clause.others {
             if !condition.is_uniform() {
@@ -181,24 +204,50 @@ impl Bounds<'_> {
         (!self.is_empty(&range)).then_some(range)
     }
 
-    /// What must hold so that a query fits between each two of `forms` that bound it from below and from above.
+    /// The form i - u or u - i, with the same u for the whole launch, that is at most zero where `form` is; `None` where the key is
+    /// in it, or the query not in one term that grows with it.
+    fn bound_of_query(&self, form: &Affine) -> Option<Affine> {
+        if form.mentions(&Expr::Key) {
+            return None;
+        }
+        let terms = form.terms.iter().map(|(atom, coefficient)| (transposed(atom), *coefficient)).collect();
+        let (bound, sign) = match self.limit(&Affine { terms, ..form.clone() }, Queries::Any, &[])? {
+            Limit::From(from) => (Affine::of(&from)?, 1),
+            Limit::To(to) => (Affine::of(&to)?.shifted(-1)?, -1),
+            Limit::When(_) => return None,
+        };
+        bound.plus(&Affine::of(&Expr::Query)?, -1)?.scaled(sign)
+    }
+
+    /// What must hold so that a query fits between each two of `forms` that bound it, or one and the same quotient or element of
+    /// it, from below and from above.
     fn without_queries(&self, forms: &[Affine]) -> Vec<Affine> {
         let of_query = |form: &Affine| {
-            let only = form.terms.iter().all(|(atom, _)| *atom == Expr::Query || !atom.mentions(&Expr::Query));
-            if only { form.coefficient(&Expr::Query) } else { 0 }
+            let mut terms = form.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Query));
+            match (terms.next(), terms.next()) {
+                (Some((atom, coefficient)), None) => Some((atom.clone(), *coefficient)),
+                _ => None,
+            }
         };
         let mut between = Vec::new();
-        for below in forms.iter().filter(|form| of_query(form) < 0) {
-            for above in forms.iter().filter(|form| of_query(form) > 0) {
-                let factors = (of_query(above), -of_query(below));
-                between.extend(below.scaled(factors.0).and_then(|form| form.plus(above, factors.1)));
+        for below in forms {
+            let Some((atom, of_below @ ..0)) = of_query(below) else { continue };
+            for above in forms {
+                match of_query(above) {
+                    Some((same, of_above @ 1..)) if same == atom => {
+                        let sum = below.scaled(of_above).and_then(|form| form.plus(above, -of_below));
+                        between.extend(sum.and_then(|form| form.reduced()));
+                    }
+                    _ => {}
+                }
             }
         }
         between
     }
 
-    /// What form <= 0 says of the keys, for some or all queries of the tile; `None` where it says nothing that can be used.
-    fn limit(&self, form: &Affine, queries: Queries) -> Option<Limit> {
+    /// What form <= 0 says of the keys, for some or all queries of the tile, or those of them for which the forms of `known` are at
+    /// most zero; `None` where it says nothing that can be used.
+    fn limit(&self, form: &Affine, queries: Queries, known: &[Affine]) -> Option<Limit> {
         let (mut key, mut rest) = (None, Affine::constant(form.constant));
         let mut of_queries = Affine::constant(0);
         for (atom, coefficient) in &form.terms {
@@ -210,7 +259,7 @@ impl Bounds<'_> {
                 (true, _) => return None,
             }
         }
-        let (least, greatest) = tile::range(&of_queries, self.parameters)?;
+        let (least, greatest) = tile::range(&of_queries, known, self.parameters)?;
         let rest = rest.plus(if queries == Queries::Any { &least } else { &greatest }, 1)?;
         match key {
             None => Some(Limit::When(rest.at_most_zero()?)),
@@ -280,13 +329,13 @@ impl Bounds<'_> {
             return None;
         }
         let index = index.iter().map(|index| {
-            let (first, last) = tile::range(&Affine::of(index)?, self.parameters)?;
+            let (first, last) = tile::range(&Affine::of(index)?, &[], self.parameters)?;
             Some((first.to_expr()?, last.to_expr()?))
         });
         let index = index.collect::<Option<Vec<_>>>()?;
         let varying = index.iter().filter(|(first, last)| first != last).count();
         let form = Affine::of(last)?;
-        let (from, _) = tile::range(&form, self.parameters)?;
+        let (from, _) = tile::range(&form, &[], self.parameters)?;
         let next = Expr::Next { tensor: *tensor, index, from: Box::new(from.to_expr()?) };
         let mut keys = form.terms.iter().filter(|(atom, _)| atom.mentions(&Expr::Key));
         let (Some((atom, coefficient)), None, 0..2) = (keys.next(), keys.next(), varying) else { return None };
@@ -430,6 +479,38 @@ mod tests {
                 { "from count(doc[0] < doc[0][i0]) to min(count(doc[0] <= doc[0][i1]), i1 + 1)" },
                 "from count(doc[0] < doc[0][i1]) to min(count(doc[0] <= doc[0][i0]), i0 + 1)",
             ),
+            ("i < n && j / 8 <= i / 8", "to 8 * (min(i1, n - 1) / 8) + 8 if i0 <= n - 1", {
+                "to 8 * (i0 / 8) + 8 if i1 <= n - 1"
+            }),
+            (
+                "i / 4 >= n && abs(i / c - j / c) <= 2",
+                { "from c * (max(i0, 4 * n) / c - 2) to c * (i1 / c + 3) if 4 * n <= i1" },
+                "from c * (i1 / c - 2) to c * (i0 / c + 3) if 4 * n <= i0",
+            ),
+            (
+                "doc[0][i] < n && j / c <= i / c",
+                { "to c * (min(i1, count(doc[0] <= n - 1) - 1) / c + 1) if doc[0][i0] <= n - 1" },
+                "to c * (i0 / c + 1) if doc[0][i1] <= n - 1",
+            ),
+            ("3 * i < n && j <= 2 * i", "to min(2 * i1 + 1, 2 * ((n + 2) / 3) - 1) if 3 * i0 <= n - 1", {
+                "to 2 * i0 + 1 if 3 * i1 <= n - 1"
+            }),
+            ("abs(i / c - j / c) < n", "from c * (i0 / c - n + 1) to c * (n + i1 / c) if n >= 1", {
+                "from c * (i1 / c - n + 1) to c * (n + i0 / c)"
+            }),
+            ("i < n && j < limit[i]", "to greatest(limit[i0 through min(i1, n - 1)]) if i0 <= n - 1", {
+                "to least(limit[i0 through i1]) if i1 <= n - 1"
+            }),
+            // An index that the bound makes 0 is clamped there anyway.
+            ("i >= n && j < limit[i - n]", "to greatest(limit[i0 - n through i1 - n]) if n <= i1", {
+                "to least(limit[i0 - n through i1 - n]) if n <= i0"
+            }),
+            (
+                "(if i >= 9 { i - 9 } else { i }) / 4 >= j / 4",
+                { "to 4 * ((i1 - 9) / 4) + 4 if i1 >= 9 | to 4 * (min(i1, 8) / 4) + 4 if i0 <= 8" },
+                "to 4 * ((i0 - 9) / 4) + 4 if i0 >= 9 | to 4 * (i0 / 4) + 4 if i1 <= 8",
+            ),
+            ("max(i - w, 0) / 4 <= j", "from max((i0 - w) / 4, 0)", "from max((i1 - w) / 4, 0)"),
             ("j > i && j < i", "", ""),
             ("j == i", "from i0 to i1 + 1", "from i1 to i0 + 1"),
             ("j != i", "to i1 | from i0 + 1", "to i0 | from i1 + 1"),
@@ -450,6 +531,7 @@ mod tests {
         for (predicate, expected) in [
             ("j <= i && i - j < w", "from j0 to j1 + w if w >= 1"),
             ("i / c == j / c", "from c * (j0 / c) to c * (j1 / c + 1)"),
+            ("j < n && i / c == j / c", "from c * (j0 / c) to c * (min(j1, n - 1) / c + 1) if j0 <= n - 1"),
             ("doc[0][i] == doc[0][j]", "from count(doc[0] < doc[0][j0]) to count(doc[0] <= doc[0][j1])"),
         ] {
             let expr = parse_expr(predicate, program.parameters()).unwrap();
@@ -472,7 +554,7 @@ mod tests {
             .collect();
         assert_eq!(text, ["(i - j) % 2 == 0", "j < w || i % 3 == j % 3"]);
 
-        let holes = (0..5).map(|n| format!("j != {}", 7 * n)).collect::<Vec<_>>().join(" && ");
+        let holes = (0..5).map(|n| format!("j != {n} * i")).collect::<Vec<_>>().join(" && ");
         let holes = parse_expr(&holes, program.parameters()).unwrap();
         assert_eq!(undecided(&holes, program.parameters()), [holes]);
     }

@@ -2,7 +2,9 @@
 
 pub mod affine;
 pub mod bounds;
+pub mod canonical;
 pub mod clauses;
+pub mod float_interval;
 pub mod product;
 pub mod ranges;
 pub mod separable;

@@ -1,12 +1,16 @@
 //! The ranges of integer expressions at a launch: whether they fit their tensors and 32 bits.
 //!
 //! Everything is known but which pair is looked at: positions, heads and batch have ranges, scalars have values, captured
-//! tensors have lengths and maybe a range of elements. Interval arithmetic gives the range of every integer in between. It is
+//! tensors have lengths and maybe a range of elements. Interval arithmetic gives the range of every integer in between, and of
+//! the floats that are cast to integers. It is
 //! narrowed by what must hold for the expression to matter: under `mask(…, j <= i)`, in `if j <= i { … }` and after
-//! `j <= i &&` the difference `i - j` is not negative.
+//! `j <= i &&` the difference `i - j` is not negative. Such facts are kept in [canonical form](crate::analysis::canonical), with
+//! the values of scalars, so that they are found however an expression is written.
 
 use crate::analysis::affine::Affine;
-use crate::analysis::clauses::required;
+use crate::analysis::canonical::{canonical, canonical_form};
+use crate::analysis::clauses::{Clause, clauses};
+use crate::analysis::float_interval::FloatInterval;
 use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::Program;
@@ -14,6 +18,7 @@ use crate::launch::Launch;
 use crate::lower::{Parts, runtime_scalars};
 use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
+use std::cell::Cell;
 use thiserror::Error;
 
 /// Why a launch is refused.
@@ -21,13 +26,14 @@ use thiserror::Error;
 pub enum RangeError {
     /// An index that can leave its tensor.
     #[error(
-        "{location}: index `{index}` of `{tensor}` ranges over {low}..={high}, its dimension {dimension} has length {length}"
+        "{location}: index `{index}` of `{tensor}` ranges over {low}..={high}, its dimension {dimension} has length {length}{}",
+        help_line(.help)
     )]
     Index {
         /// Where it is written.
         location: Location,
         /// The index, as text.
-        index: String,
+        index: Box<str>,
         /// The tensor's name.
         tensor: String,
         /// The least value that the index can be proved to have.
@@ -38,9 +44,11 @@ pub enum RangeError {
         dimension: usize,
         /// Its length.
         length: usize,
+        /// What to write instead, if something is known.
+        help: Option<Box<str>>,
     },
     /// An integer that can leave 32 bits.
-    #[error("{location}: `{text}` ranges over {low}..={high}, which leaves 32 bits")]
+    #[error("{location}: `{text}` ranges over {low}..={high}, which leaves 32 bits{}", help_line(.help))]
     Overflow {
         /// Where it is written.
         location: Location,
@@ -50,6 +58,8 @@ pub enum RangeError {
         low: i64,
         /// The greatest.
         high: i64,
+        /// What to write instead, if something is known.
+        help: Option<Box<str>>,
     },
     /// An integer divisor that can be zero.
     #[error("{location}: the divisor of `{text}` ranges over {low}..={high}, which includes zero")]
@@ -97,6 +107,10 @@ pub enum RangeError {
     },
 }
 
+fn help_line(help: &Option<Box<str>>) -> String {
+    help.as_ref().map_or_else(String::new, |help| format!("\nhelp: {help}"))
+}
+
 /// Refuses a launch of `program`, compiled from `spec`, in which an index could leave its captured tensor, an integer 32
 /// bits, or a divisor be zero.
 ///
@@ -123,8 +137,8 @@ pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(
         asked.check_everywhere(&push_loop.push, pair)?;
         let visible = Parts::of(&push_loop.push).visible.unwrap_or(Expr::Bool(true));
         asked.walk(&visible, &Facts::none(), Checks::VALUES, pair)?;
-        let facts = asked.assume(&Facts::none(), &visible, true, pair);
-        asked.walk(&push_loop.push, &facts, Checks::VALUES, pair)?;
+        let push = |facts: &Facts| asked.walk(&push_loop.push, facts, Checks::VALUES, pair);
+        asked.under(&Facts::none(), &visible, true, pair, &push)?;
     }
     Ok(())
 }
@@ -271,28 +285,128 @@ fn remainder(a: Interval, b: Interval) -> Interval {
     if a.low >= 0 { whole.intersection(Interval::new(0, a.high)) } else { whole }
 }
 
-/// What is assumed to hold.
+/// What an expression can be.
+#[derive(Clone, Copy, Debug)]
+enum Values {
+    /// Nothing, because it does not matter.
+    None,
+    Int(Interval),
+    Float(FloatInterval),
+    Truth,
+}
+
+impl Values {
+    /// The integers that it can be.
+    fn int(self) -> Interval {
+        if let Values::Int(interval) = self { interval } else { Interval::NONE }
+    }
+
+    /// The floats that it can be.
+    fn float(self) -> FloatInterval {
+        if let Values::Float(interval) = self { interval } else { FloatInterval::NONE }
+    }
+
+    fn union(self, other: Values) -> Values {
+        match (self, other) {
+            (Values::None, other) => other,
+            (Values::Int(a), Values::Int(b)) => Values::Int(a.union(b)),
+            (Values::Float(a), Values::Float(b)) => Values::Float(a.union(b)),
+            (found, _) => found,
+        }
+    }
+}
+
+/// What is assumed to hold, in canonical form.
 #[derive(Clone, Debug)]
 struct Facts {
     /// Forms that are at most zero, with scalars replaced by their values.
     at_most_zero: Vec<Affine>,
     /// What follows for single atoms.
     narrowed: Vec<(Expr, Interval)>,
+    /// What is known of floats.
+    floats: Vec<(Expr, FloatInterval)>,
     /// Whether the facts contradict each other: nothing that assumes them matters.
     unreachable: bool,
 }
 
 impl Facts {
     fn none() -> Facts {
-        Facts { at_most_zero: Vec::new(), narrowed: Vec::new(), unreachable: false }
+        Facts { at_most_zero: Vec::new(), narrowed: Vec::new(), floats: Vec::new(), unreachable: false }
     }
 
+    /// `interval`, narrowed by what is known of an atom.
     fn narrow(&self, atom: &Expr, interval: Interval) -> Interval {
         match self.narrowed.iter().find(|(known, _)| known == atom) {
             Some((_, known)) => interval.intersection(*known),
             None => interval,
         }
     }
+
+    fn narrow_float(&self, expr: &Expr, interval: FloatInterval) -> FloatInterval {
+        let known = self.floats.iter().filter(|(known, _)| known == expr);
+        known.fold(interval, |interval, (_, known)| interval.intersection(*known))
+    }
+}
+
+/// The form divided by what its factors have in common; it is at most zero where `form` is.
+fn reduced(form: &Affine) -> Affine {
+    let common = common_factor(form);
+    if common <= 1 {
+        return form.clone();
+    }
+    let terms = form.terms.iter().map(|(atom, factor)| (atom.clone(), factor / common)).collect();
+    let constant = floor_div(form.constant.saturating_neg(), common).map_or(form.constant, i64::saturating_neg);
+    Affine { terms, constant }
+}
+
+/// The greatest number that divides all factors of a form; 0 if it has none.
+fn common_factor(form: &Affine) -> i64 {
+    let divisor = |mut a: i64, mut b: i64| {
+        while b != 0 {
+            (a, b) = (b, a.checked_rem(b).unwrap_or(0));
+        }
+        a.saturating_abs()
+    };
+    form.terms.iter().fold(0, |common, (_, factor)| divisor(common, *factor))
+}
+
+/// What holds in every one of `clauses`, of which there is one: of two bounds of the same sum the weaker one.
+fn joined(clauses: &[Clause]) -> Option<Clause> {
+    let (first, others) = clauses.split_first()?;
+    let weakest = |form: &Affine| {
+        others.iter().try_fold(form.clone(), |form, clause| {
+            let same = clause.at_most_zero.iter().filter(|other| form.same_terms(other, 1));
+            let constant = same.map(|other| other.constant).max()?.min(form.constant);
+            Some(Affine { constant, ..form })
+        })
+    };
+    Some(Clause {
+        at_most_zero: first.at_most_zero.iter().filter_map(weakest).collect(),
+        others: first
+            .others
+            .iter()
+            .filter(|condition| others.iter().all(|clause| clause.others.contains(condition)))
+            .cloned()
+            .collect(),
+    })
+}
+
+/// Whether facts of `a` can be of `b`, as far as a glance tells.
+fn alike(a: &Expr, b: &Expr) -> bool {
+    match (a, b) {
+        (Expr::Load { tensor: a, .. }, Expr::Load { tensor: b, .. }) => a == b,
+        (Expr::Unary(a, _), Expr::Unary(b, _)) => a == b,
+        (Expr::Binary(a, ..), Expr::Binary(b, ..)) => a == b,
+        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+    }
+}
+
+/// The most facts of which two are taken from a sum at once.
+const MAX_FACTS_IN_PAIRS: usize = 12;
+
+/// Whether an integer is a sum, a difference or a product.
+fn is_sum(expr: &Expr) -> bool {
+    matches!(expr, Expr::Binary(BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul, ..) | Expr::Unary(UnaryOp::Neg, _))
 }
 
 /// What is refused.
@@ -323,7 +437,12 @@ struct Checker<'a> {
     padding: (i64, i64),
     /// Whether positions include those.
     padded: bool,
+    /// How often alternatives may still be looked at one by one.
+    splits: Cell<u32>,
 }
+
+/// How often alternatives are looked at one by one before a launch is refused.
+const MAX_SPLITS: u32 = 64;
 
 impl<'a> Checker<'a> {
     fn new(
@@ -333,7 +452,13 @@ impl<'a> Checker<'a> {
         scalars: Vec<ScalarValue>,
         padding: (i64, i64),
     ) -> Self {
-        Checker { spec, launch, parameters, scalars, padding, padded: false }
+        Checker { spec, launch, parameters, scalars, padding, padded: false, splits: Cell::new(MAX_SPLITS) }
+    }
+
+    /// The same with the positions that only fill a tile.
+    fn padded(&self, scalars: Vec<ScalarValue>) -> Checker<'a> {
+        let Checker { spec, launch, parameters, padding, .. } = *self;
+        Checker { padded: true, ..Checker::new(spec, launch, parameters, scalars, padding) }
     }
 
     fn queries(&self) -> Interval {
@@ -352,7 +477,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_positions(&self) -> Result<(), RangeError> {
-        let padded = Checker { padded: true, scalars: Vec::new(), ..*self };
+        let padded = self.padded(Vec::new());
         let keys = self.spec.pairs.iter().enumerate();
         let keys = keys.map(|(pair, names)| (format!("the positions of `{}`", names.key), padded.keys(pair)));
         let queries = (format!("the positions of `{}`", self.spec.query), padded.queries());
@@ -366,20 +491,64 @@ impl<'a> Checker<'a> {
 
     /// Checks what must hold for every pair that a kernel computes, whether or not it matters.
     fn check_everywhere(&self, expr: &Expr, pair: usize) -> Result<(), RangeError> {
-        let padded = Checker { padded: true, scalars: self.scalars.clone(), ..*self };
+        let padded = self.padded(self.scalars.clone());
         padded.walk(expr, &Facts::none(), Checks::DIVISION, pair).map(drop)
     }
 
-    /// The facts, and that `predicate`, which has been checked, holds (or does not).
-    fn assume(&self, facts: &Facts, predicate: &Expr, holds: bool, pair: usize) -> Facts {
-        let mut predicate = self.with_scalars(predicate);
+    /// What `walk` finds where `predicate`, which has been checked, holds (or does not). Where what all of its alternatives have in
+    /// common does not do, they are looked at one by one.
+    fn under(
+        &self,
+        facts: &Facts,
+        predicate: &Expr,
+        holds: bool,
+        pair: usize,
+        walk: &dyn Fn(&Facts) -> Result<Values, RangeError>,
+    ) -> Result<Values, RangeError> {
+        if facts.unreachable {
+            return Ok(Values::None);
+        }
+        let clauses = self.clauses(predicate, holds);
+        let Some(common) = joined(&clauses) else { return Ok(Values::None) };
+        let found = walk(&self.assume(facts, &common, pair));
+        if found.is_ok() || clauses.len() < 2 || self.splits.get() == 0 {
+            return found;
+        }
+        self.splits.set(self.splits.get() - 1);
+        let each = clauses.iter().map(|clause| walk(&self.assume(facts, clause, pair)));
+        match each.collect::<Result<Vec<_>, _>>() {
+            Ok(values) => Ok(values.into_iter().fold(Values::None, Values::union)),
+            Err(_) => found,
+        }
+    }
+
+    /// The alternatives in which `predicate` holds (or does not), in canonical form; none if there is none.
+    fn clauses(&self, predicate: &Expr, holds: bool) -> Vec<Clause> {
+        let mut predicate = self.with_values(predicate);
         if !holds {
             predicate = Expr::unary(UnaryOp::Not, predicate);
         }
+        let mut clauses = clauses(&predicate, self.parameters);
+        for clause in &mut clauses {
+            let forms = clause.at_most_zero.iter().filter_map(|form| canonical_form(form, self.parameters));
+            clause.at_most_zero = forms.map(|form| reduced(&form)).collect();
+        }
+        clauses
+    }
+
+    /// The facts, and that all conditions of `clause` hold.
+    fn assume(&self, facts: &Facts, clause: &Clause, pair: usize) -> Facts {
         let mut facts = facts.clone();
-        match required(&predicate, self.parameters) {
-            None => facts.unreachable = true,
-            Some(forms) => facts.at_most_zero.extend(forms),
+        for form in &clause.at_most_zero {
+            if !facts.at_most_zero.contains(form) {
+                facts.at_most_zero.push(form.clone());
+            }
+        }
+        for condition in &clause.others {
+            match condition {
+                Expr::Unary(UnaryOp::Not, condition) => self.assume_order(&mut facts, condition, false, pair),
+                condition => self.assume_order(&mut facts, condition, true, pair),
+            }
         }
         // Twice, so that a fact that narrows one atom helps another.
         for _ in 0..2 {
@@ -388,6 +557,85 @@ impl<'a> Checker<'a> {
             }
         }
         facts
+    }
+
+    /// Notes what a comparison of floats that holds, or does not, says of them. Neither is NaN where one holds.
+    fn assume_order(&self, facts: &mut Facts, condition: &Expr, holds: bool, pair: usize) {
+        let Expr::Binary(op, a, b) = condition else { return };
+        if !op.is_comparison() || self.parameters.assume_type(a) != Type::Float {
+            return;
+        }
+        let range = |expr: &Expr| {
+            self.walk(expr, facts, Checks::NOTHING, pair).map_or(FloatInterval::ANY, |values| values.float())
+        };
+        let (of_a, of_b) = (range(a), range(b));
+        // What is computed once more may be rounded otherwise, which what is only read is not.
+        let is_read = is_read(a) && is_read(b);
+        let below = |bound: f64, strict: bool| FloatInterval::below(bound, strict && is_read, !is_read);
+        let above =
+            |bound: f64, strict: bool| FloatInterval::below(-bound, strict && is_read, !is_read).unary(UnaryOp::Neg);
+        let or_nan = |interval: FloatInterval, other_is_nan: bool| {
+            if other_is_nan { FloatInterval::ANY } else { FloatInterval { nan: true, ..interval } }
+        };
+        let strict = matches!(op, BinaryOp::Lt | BinaryOp::Gt);
+        let (for_a, for_b) = match (op, holds) {
+            (BinaryOp::Lt | BinaryOp::Le, true) => (below(of_b.high, strict), above(of_a.low, strict)),
+            (BinaryOp::Gt | BinaryOp::Ge, true) => (above(of_b.low, strict), below(of_a.high, strict)),
+            (BinaryOp::Eq, true) => (
+                below(of_b.high, false).intersection(above(of_b.low, false)),
+                below(of_a.high, false).intersection(above(of_a.low, false)),
+            ),
+            // What does not hold is the opposite, or one of the two is NaN.
+            (BinaryOp::Lt | BinaryOp::Le, false) => {
+                (or_nan(above(of_b.low, !strict), of_b.nan), or_nan(below(of_a.high, !strict), of_a.nan))
+            }
+            (BinaryOp::Gt | BinaryOp::Ge, false) => {
+                (or_nan(below(of_b.high, !strict), of_b.nan), or_nan(above(of_a.low, !strict), of_a.nan))
+            }
+            _ => return,
+        };
+        self.assume_float(facts, a, of_a.intersection(for_a));
+        self.assume_float(facts, b, of_b.intersection(for_b));
+    }
+
+    /// Notes that a float is in `interval`, and what that says of what it is made of.
+    fn assume_float(&self, facts: &mut Facts, expr: &Expr, interval: FloatInterval) {
+        facts.unreachable |= interval.is_none();
+        match expr {
+            Expr::Unary(UnaryOp::ToFloat, a) if self.parameters.assume_type(a) == Type::Int && !interval.is_none() => {
+                // Beyond 2²⁴ the integer was rounded.
+                let exact = |bound: f64| bound.abs() < 16_777_216.0;
+                let room = |bound: f64| if exact(bound) { 0.0 } else { 1.0 + bound.abs() / 4_194_304.0 };
+                let most = (interval.high + room(interval.high)).floor() as i64;
+                let least = (interval.low - room(interval.low)).ceil() as i64;
+                let Some(form) = Affine::of(a).and_then(|form| canonical_form(&form, self.parameters)) else { return };
+                let below = (interval.high < 1e10).then(|| form.shifted(most.saturating_neg()));
+                let above = (interval.low > -1e10).then(|| form.scaled(-1).and_then(|form| form.shifted(least)));
+                facts.at_most_zero.extend(below.flatten().map(|form| reduced(&form)));
+                facts.at_most_zero.extend(above.flatten().map(|form| reduced(&form)));
+            }
+            Expr::Unary(UnaryOp::Neg, a) => return self.assume_float(facts, a, interval.unary(UnaryOp::Neg)),
+            Expr::Binary(op @ (BinaryOp::Mul | BinaryOp::Div), a, b) => {
+                let inverse = if *op == BinaryOp::Mul { BinaryOp::Div } else { BinaryOp::Mul };
+                let by = |factor: &Expr| match factor {
+                    Expr::Float(value) if value.value().is_normal() => {
+                        Some(interval.binary(inverse, FloatInterval::constant(value.value())))
+                    }
+                    _ => None,
+                };
+                match (by(a), by(b)) {
+                    (_, Some(of_a)) => self.assume_float(facts, a, FloatInterval { nan: interval.nan, ..of_a }),
+                    (Some(of_b), None) if *op == BinaryOp::Mul => {
+                        self.assume_float(facts, b, FloatInterval { nan: interval.nan, ..of_b });
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        if !expr.children().is_empty() {
+            facts.floats.push((canonical(expr, self.parameters), interval));
+        }
     }
 
     /// From Σ c·x + d <= 0: a bound of each x from the ranges of the others.
@@ -420,8 +668,12 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The expression with the values of its integer scalars.
-    fn with_scalars(&self, expr: &Expr) -> Expr {
+    /// The expression with the values of its scalars that are no floats, and of positions, heads and batches that have one value.
+    fn with_values(&self, expr: &Expr) -> Expr {
+        let single = |Interval { low, high }: Interval| {
+            if low == high { i32::try_from(low).map_or_else(|_| expr.clone(), Expr::Int) } else { expr.clone() }
+        };
+        let count = |length: usize| Interval::new(0, length as i64 - 1);
         match expr {
             Expr::Scalar(place) => match self.scalars[*place] {
                 ScalarValue::I32(value) => Expr::Int(value),
@@ -429,17 +681,28 @@ impl<'a> Checker<'a> {
                 ScalarValue::Bool(value) => Expr::Bool(value),
                 ScalarValue::F32(_) => expr.clone(),
             },
-            other => other.map_children(|child| self.with_scalars(child)),
+            Expr::Query => single(self.queries()),
+            Expr::Batch => single(count(self.launch.batch)),
+            Expr::Head => single(count(self.launch.heads)),
+            Expr::KvHead if self.launch.heads == self.launch.kv_heads => self.with_values(&Expr::Head),
+            Expr::KvHead => single(count(self.launch.kv_heads)),
+            other => other.map_children(|child| self.with_values(child)),
         }
     }
 
-    fn scalar(&self, place: usize) -> Interval {
-        let value = match self.scalars[place] {
-            ScalarValue::I32(value) => value.into(),
-            ScalarValue::U32(value) => value.into(),
-            ScalarValue::F32(_) | ScalarValue::Bool(_) => 0,
-        };
-        Interval::new(value, value)
+    /// The sum that `expr` is, in canonical form.
+    fn form_of(&self, expr: &Expr) -> Option<Affine> {
+        canonical_form(&Affine::of(&self.with_values(expr))?, self.parameters)
+    }
+
+    fn scalar(&self, place: usize) -> Values {
+        let single = |value: i64| Values::Int(Interval::new(value, value));
+        match self.scalars[place] {
+            ScalarValue::I32(value) => single(value.into()),
+            ScalarValue::U32(value) => single(value.into()),
+            ScalarValue::F32(value) => Values::Float(FloatInterval::constant(value)),
+            ScalarValue::Bool(_) => Values::Truth,
+        }
     }
 
     fn evaluate_form(&self, form: &Affine, facts: &Facts, pair: usize) -> Interval {
@@ -450,146 +713,282 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// `found`, narrowed by what the facts say of the sum that `expr` is.
-    fn narrow_sum(&self, expr: &Expr, found: Interval, facts: &Facts, pair: usize) -> Interval {
-        let sum = matches!(
-            expr,
-            Expr::Binary(BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul, ..) | Expr::Unary(UnaryOp::Neg, _)
-        );
-        if !sum || found.is_none() {
+    /// `found`, narrowed by what the facts say of `expr`, or of what it is a constant away from.
+    fn narrow_atom(&self, expr: &Expr, found: Interval, facts: &Facts) -> Interval {
+        let known = |(known, _): &(Expr, Interval)| expr == known || alike(known, &self.with_values_of_leaf(expr));
+        if found.is_none() || !facts.narrowed.iter().any(known) {
             return found;
         }
-        let Some(form) = Affine::of(&self.with_scalars(expr)) else { return found };
+        match self.form_of(expr).as_ref().map(|form| (form.terms.as_slice(), form.constant)) {
+            Some(([(atom, 1)], constant)) => {
+                let shift = |Interval { low, high }: Interval, by: i64| {
+                    Interval::new(low.saturating_add(by), high.saturating_add(by))
+                };
+                shift(facts.narrow(atom, shift(found, constant.saturating_neg())), constant)
+            }
+            _ => found,
+        }
+    }
+
+    fn with_values_of_leaf(&self, expr: &Expr) -> Expr {
+        if matches!(expr, Expr::KvHead) { self.with_values(expr) } else { expr.clone() }
+    }
+
+    /// `found`, narrowed by what the facts say of the sum that `expr` is.
+    fn narrow_sum(&self, expr: &Expr, found: Interval, facts: &Facts, pair: usize) -> Interval {
+        if !is_sum(expr) || found.is_none() {
+            return found;
+        }
+        let Some(form) = self.form_of(expr) else { return found };
         let mut narrowed = found;
         // Of other atoms the range is known already, and finding it again would double the work at every level.
         if form.terms.iter().all(|(atom, _)| atom.children().is_empty()) {
             narrowed = narrowed.intersection(self.evaluate_form(&form, facts, pair));
         }
-        for fact in &facts.at_most_zero {
-            let bound = if form.same_terms(fact, 1) {
-                Interval::new(i64::MIN, form.constant.saturating_sub(fact.constant))
-            } else if form.same_terms(fact, -1) {
-                Interval::new(form.constant.saturating_add(fact.constant), i64::MAX)
-            } else {
-                continue;
-            };
-            narrowed = narrowed.intersection(bound);
+        narrowed.intersection(bounds_of_form(&form, facts))
+    }
+
+    /// `found`, narrowed by more work: each fact is taken from the sum that `expr` is, and what is left has a range, too.
+    fn narrow_by_differences(&self, expr: &Expr, found: Interval, facts: &Facts, pair: usize) -> Interval {
+        let Some(form) = self.form_of(expr) else { return found };
+        let few = facts.at_most_zero.len() <= MAX_FACTS_IN_PAIRS;
+        found.intersection(self.bounds_by_differences(&form, facts, pair, if few { 2 } else { 1 }))
+    }
+
+    fn bounds_by_differences(&self, form: &Affine, facts: &Facts, pair: usize, depth: u32) -> Interval {
+        let mut found = bounds_of_form(form, facts).intersection(self.evaluate_form(form, facts, pair));
+        if depth == 0 || found.is_none() {
+            return found;
         }
-        narrowed
+        for fact in &facts.at_most_zero {
+            let shared = fact.terms.iter().map(|(atom, factor)| (form.coefficient(atom), *factor));
+            let Some((in_form, in_fact)) = shared.into_iter().find(|(in_form, _)| *in_form != 0) else { continue };
+            // A multiple of the fact that has as much of the atom as the form: what is at most zero bounds one side.
+            let times = in_form / in_fact;
+            if times == 0 {
+                continue;
+            }
+            let Some(rest) = form.plus(fact, times.saturating_neg()) else { continue };
+            if rest.terms.len() > form.terms.len() {
+                continue;
+            }
+            let rest = self.bounds_by_differences(&rest, facts, pair, depth - 1);
+            let bound = if times > 0 { Interval::new(i64::MIN, rest.high) } else { Interval::new(rest.low, i64::MAX) };
+            if !rest.is_none() {
+                found = found.intersection(bound);
+            }
+        }
+        found
     }
 
     /// The range of an atom of a form; nothing is refused.
     fn range_of_atom(&self, expr: &Expr, facts: &Facts, pair: usize) -> Interval {
-        self.walk_parts(expr, facts, Checks::NOTHING, pair).unwrap_or(Interval::I32)
+        self.walk_parts(expr, facts, Checks::NOTHING, pair).map_or(Interval::I32, Values::int)
     }
 
-    /// The range of an expression (of an integer; another's means nothing), refusing what `checks` says in all of its parts.
-    fn walk(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Interval, RangeError> {
-        let found = self.walk_parts(expr, facts, checks, pair)?;
-        Ok(self.narrow_sum(expr, found, facts, pair))
+    /// What an expression can be, refusing what `checks` says in all of its parts.
+    fn walk(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Values, RangeError> {
+        Ok(match self.walk_parts(expr, facts, checks, pair)? {
+            Values::Int(found) => Values::Int(self.narrow_sum(expr, found, facts, pair)),
+            other => other,
+        })
     }
 
     /// As [`walk`](Self::walk), where `expr` may be part of a sum.
-    fn walk_parts(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Interval, RangeError> {
+    fn walk_parts(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Values, RangeError> {
         if facts.unreachable {
-            return Ok(Interval::NONE);
+            return Ok(Values::None);
         }
+        let count = |length: usize| Values::Int(Interval::new(0, length as i64 - 1));
         let found = match expr {
-            Expr::Query => self.queries(),
-            Expr::Key => self.keys(pair),
-            Expr::Batch => Interval::new(0, self.launch.batch as i64 - 1),
-            Expr::Head => Interval::new(0, self.launch.heads as i64 - 1),
-            Expr::KvHead => Interval::new(0, self.launch.kv_heads as i64 - 1),
-            Expr::QueryFirst => self.queries(),
+            Expr::Query => Values::Int(self.queries()),
+            Expr::Key => Values::Int(self.keys(pair)),
+            Expr::Batch => count(self.launch.batch),
+            Expr::Head => count(self.launch.heads),
+            Expr::KvHead => count(self.launch.kv_heads),
+            Expr::QueryFirst => Values::Int(self.queries()),
             Expr::QueryLast => {
                 let queries = self.queries();
-                Interval::new(queries.low, queries.high + (self.padding.0 - 1).max(0))
+                Values::Int(Interval::new(queries.low, queries.high + (self.padding.0 - 1).max(0)))
             }
-            Expr::KeyFirst | Expr::KeyLast => self.keys(pair),
+            Expr::KeyFirst | Expr::KeyLast => Values::Int(self.keys(pair)),
             Expr::Extreme { tensor, .. } => {
                 for index in expr.children() {
                     self.walk(index, facts, checks, pair)?;
                 }
-                self.range_of_elements(*tensor)
+                Values::Int(self.range_of_elements(*tensor))
             }
             Expr::Count { tensor, .. } | Expr::Next { tensor, .. } => {
                 for operand in expr.children() {
                     self.walk(operand, facts, checks, pair)?;
                 }
-                Interval::new(0, *self.launch.tensors[*tensor].shape.last().unwrap_or(&0) as i64)
+                Values::Int(Interval::new(0, *self.launch.tensors[*tensor].shape.last().unwrap_or(&0) as i64))
             }
-            Expr::Int(value) => Interval::new((*value).into(), (*value).into()),
+            Expr::Int(value) => Values::Int(Interval::new((*value).into(), (*value).into())),
             Expr::Scalar(place) => self.scalar(*place),
-            Expr::Score | Expr::Scale | Expr::Float(_) | Expr::Bool(_) => Interval::NONE,
+            Expr::Score => Values::Float(FloatInterval::ANY),
+            Expr::Scale => Values::Float(FloatInterval::FINITE),
+            Expr::Float(value) => Values::Float(FloatInterval::constant(value.value())),
+            Expr::Bool(_) => Values::Truth,
             Expr::Load { tensor, index } => self.walk_load(expr, *tensor, index, facts, checks, pair)?,
             Expr::Unary(op, a) => {
                 let of = if *op == UnaryOp::Neg { Self::walk_parts } else { Self::walk };
-                let a_range = of(self, a, facts, checks, pair)?;
-                match op {
-                    UnaryOp::Neg if a_range.is_none() => Interval::NONE,
-                    UnaryOp::Neg => a_range.negated(),
-                    UnaryOp::Abs => a_range.union(a_range.negated()).intersection(Interval::new(0, i64::MAX)),
-                    UnaryOp::ToInt if self.parameters.assume_type(a) == Type::Bool => Interval::new(0, 1),
-                    UnaryOp::ToInt => Interval::I32,
-                    _ => Interval::NONE,
-                }
+                unary(*op, of(self, a, facts, checks, pair)?)
             }
             Expr::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b) if checks.conditional() => {
                 // Where the first operand decides, the second does not matter.
                 self.walk(a, facts, checks, pair)?;
-                let with_a = self.assume(facts, a, *op == BinaryOp::And, pair);
-                self.walk(b, &with_a, checks, pair)?;
-                Interval::NONE
+                let second = |facts: &Facts| self.walk(b, facts, checks, pair);
+                self.under(facts, a, *op == BinaryOp::And, pair, &second)?;
+                Values::Truth
             }
             Expr::Binary(op, a, b) => {
                 let sum = matches!(op, BinaryOp::Add | BinaryOp::Sub);
                 let of = if sum { Self::walk_parts } else { Self::walk };
-                let (a_range, b_range) = (of(self, a, facts, checks, pair)?, of(self, b, facts, checks, pair)?);
-                let divides =
-                    matches!(op, BinaryOp::Div | BinaryOp::Rem) && self.parameters.assume_type(a) == Type::Int;
-                if divides && checks.division && !b_range.is_none() && b_range.low <= 0 && b_range.high >= 0 {
-                    let text = expr.display(self.parameters).to_string();
-                    let Interval { low, high } = b_range;
-                    return Err(RangeError::Division { location: self.locate(&[expr]), text, low, high });
+                let (of_a, of_b) = (of(self, a, facts, checks, pair)?, of(self, b, facts, checks, pair)?);
+                match (of_a, of_b) {
+                    _ if op.is_comparison() || matches!(op, BinaryOp::And | BinaryOp::Or) => Values::Truth,
+                    (Values::Float(a), Values::Float(b)) => Values::Float(a.binary(*op, b)),
+                    _ => {
+                        let (a_range, b_range) = (of_a.int(), of_b.int());
+                        if checks.division && matches!(op, BinaryOp::Div | BinaryOp::Rem) {
+                            self.check_division(expr, (a, a_range), (b, b_range))?;
+                        }
+                        Values::Int(Interval::binary(*op, a_range, b_range))
+                    }
                 }
-                Interval::binary(*op, a_range, b_range)
             }
             Expr::Select(condition, then, otherwise) => {
                 self.walk(condition, facts, checks, pair)?;
-                let assume = |holds, branch| {
+                let branch = |holds: bool, branch: &Expr| {
+                    let inside = |facts: &Facts| self.walk(branch, facts, checks, pair);
                     if !checks.conditional() {
-                        return facts.clone();
+                        return inside(facts);
                     }
-                    let facts = self.assume(facts, condition, holds, pair);
-                    // What a branch's own masks hide does not matter in any part of it.
-                    match Parts::of(branch).visible {
-                        Some(visible) => self.assume(&facts, &visible, true, pair),
-                        None => facts,
-                    }
+                    self.under(facts, condition, holds, pair, &|facts| {
+                        // What a branch's own masks hide does not matter in any part of it.
+                        match Parts::of(branch).visible {
+                            Some(visible) => self.under(facts, &visible, true, pair, &inside),
+                            None => inside(facts),
+                        }
+                    })
                 };
-                let (yes, no) = (assume(true, then), assume(false, otherwise));
-                let then = self.walk(then, &yes, checks, pair)?;
-                then.union(self.walk(otherwise, &no, checks, pair)?)
+                branch(true, then)?.union(branch(false, otherwise)?)
             }
             Expr::Mask(score, visible) => {
                 // The predicate has been looked at, with all others, before it was assumed.
                 if checks.division {
                     self.walk(visible, facts, checks, pair)?;
                 }
-                let facts = self.assume(facts, visible, true, pair);
-                self.walk(score, &facts, checks, pair)?
+                self.under(facts, visible, true, pair, &|facts| self.walk(score, facts, checks, pair))?
             }
         };
-        let found = facts.narrow(expr, found);
-        if checks.overflow && !Interval::I32.contains(found) {
-            let found = self.narrow_sum(expr, found, facts, pair);
-            if !Interval::I32.contains(found) {
-                let (text, Interval { low, high }) = (expr.display(self.parameters).to_string(), found);
-                return Err(RangeError::Overflow { location: self.locate(&[expr]), text, low, high });
+        let found = match found {
+            Values::Int(found) if is_sum(expr) => found,
+            Values::Int(found) => self.narrow_atom(expr, found, facts),
+            Values::Float(found) if facts.floats.iter().any(|(known, _)| alike(known, expr)) => {
+                let known = canonical(&self.with_values(expr), self.parameters);
+                return Ok(Values::Float(facts.narrow_float(&known, found)));
             }
-            return Ok(found);
+            other => return Ok(other),
+        };
+        if Interval::I32.contains(found) {
+            return Ok(Values::Int(found));
         }
-        Ok(found)
+        // What a kernel computes where it does not matter wraps around.
+        if !checks.overflow {
+            return Ok(Values::Int(if checks.division { Interval::I32 } else { found }));
+        }
+        let mut narrowed = self.narrow_sum(expr, found, facts, pair);
+        if !Interval::I32.contains(narrowed) {
+            narrowed = self.narrow_by_differences(expr, narrowed, facts, pair);
+        }
+        if !Interval::I32.contains(narrowed) {
+            let help = self.help_for_overflow(expr, facts, checks, pair).map(String::into);
+            let (text, Interval { low, high }) = (expr.display(self.parameters).to_string(), narrowed);
+            return Err(RangeError::Overflow { location: self.locate(&[expr]), text, low, high, help });
+        }
+        Ok(Values::Int(narrowed))
+    }
+
+    /// Refuses a division by what may be zero, or of −2³¹ by −1, which has no 32 bits.
+    fn check_division(
+        &self,
+        expr: &Expr,
+        (a, a_range): (&Expr, Interval),
+        (b, b_range): (&Expr, Interval),
+    ) -> Result<(), RangeError> {
+        let has = |range: Interval, number: i64| range.contains(Interval::new(number, number));
+        if has(b_range, 0) {
+            let text = expr.display(self.parameters).to_string();
+            let Interval { low, high } = b_range;
+            return Err(RangeError::Division { location: self.locate(&[expr]), text, low, high });
+        }
+        if has(b_range, -1) && has(a_range, i32::MIN.into()) {
+            let quotient = Expr::binary(BinaryOp::Div, a.clone(), b.clone());
+            let text = quotient.display(self.parameters).to_string();
+            let Interval { low, high } = Interval::binary(BinaryOp::Div, a_range, b_range);
+            return Err(RangeError::Overflow { location: self.locate(&[expr]), text, low, high, help: None });
+        }
+        Ok(())
+    }
+
+    /// What to write for an integer of which a part has no bounds: a float that is cast, or an element of a captured tensor. It has
+    /// been tried.
+    fn help_for_overflow(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Option<String> {
+        let verb = match expr {
+            Expr::Binary(BinaryOp::Add, ..) => "add",
+            Expr::Binary(BinaryOp::Sub, ..) => "subtract",
+            Expr::Binary(BinaryOp::Mul, ..) => "multiply",
+            Expr::Unary(UnaryOp::Neg, _) => "negate",
+            Expr::Unary(UnaryOp::Abs, _) => "take its size",
+            _ => return None,
+        };
+        [1_000_000, 1_000].into_iter().find_map(|bound| {
+            let mut written = Vec::new();
+            let changed = self.clamp_sources(expr, bound, facts, pair, &mut written);
+            if written.is_empty() || self.walk(&changed, facts, checks, pair).is_err() {
+                return None;
+            }
+            Some(format!("clamp before you {verb}: write {}", written.join(" and ")))
+        })
+    }
+
+    /// `expr` with its parts that have no bounds held to ±`bound`, and how each is `written`.
+    fn clamp_sources(&self, expr: &Expr, bound: i32, facts: &Facts, pair: usize, written: &mut Vec<String>) -> Expr {
+        let clamp = |x: &Expr, low: Expr, high: Expr| {
+            Expr::binary(BinaryOp::Min, Expr::binary(BinaryOp::Max, x.clone(), low), high)
+        };
+        let is_wide = |expr: &Expr| {
+            let range = self.range_of_atom(expr, facts, pair);
+            range.low < -i64::from(bound) || range.high > i64::from(bound)
+        };
+        let mut note = |text: String| {
+            if !written.contains(&text) {
+                written.push(text);
+            }
+        };
+        match expr {
+            Expr::Unary(UnaryOp::ToInt, x) if self.parameters.assume_type(x) == Type::Float => {
+                if !is_wide(expr) {
+                    return expr.clone();
+                }
+                let text = x.display(self.parameters);
+                note(format!("`clamp({text}, -{bound}.0, {bound}.0) as i32`"));
+                let size = bound as f32;
+                Expr::unary(UnaryOp::ToInt, clamp(x, Expr::float(-size), Expr::float(size)))
+            }
+            Expr::Load { .. } if is_wide(expr) => {
+                note(format!("`clamp({}, -{bound}, {bound})`", expr.display(self.parameters)));
+                clamp(expr, Expr::Int(-bound), Expr::Int(bound))
+            }
+            Expr::Load { .. } | Expr::Unary(UnaryOp::ToFloat, _) => expr.clone(),
+            Expr::Select(condition, a, b) => {
+                let a = self.clamp_sources(a, bound, facts, pair, written);
+                Expr::select((**condition).clone(), a, self.clamp_sources(b, bound, facts, pair, written))
+            }
+            other => other.map_children(|child| self.clamp_sources(child, bound, facts, pair, written)),
+        }
     }
 
     fn walk_load(
@@ -600,23 +999,37 @@ impl<'a> Checker<'a> {
         facts: &Facts,
         checks: Checks,
         pair: usize,
-    ) -> Result<Interval, RangeError> {
+    ) -> Result<Values, RangeError> {
         let (param, known) = (&self.parameters.tensors[tensor], &self.launch.tensors[tensor]);
         for (dimension, (index, &length)) in index.iter().zip(&known.shape).enumerate() {
-            let range = self.walk(index, facts, checks, pair)?;
-            if checks.index && !Interval::new(0, length as i64 - 1).contains(range) {
+            let inside = Interval::new(0, length as i64 - 1);
+            let mut range = self.walk(index, facts, checks, pair)?.int();
+            if checks.index && !inside.contains(range) {
+                range = self.narrow_by_differences(index, range, facts, pair);
+            }
+            if checks.index && !inside.contains(range) {
+                let is_float = |expr: &Expr| self.parameters.assume_type(expr) == Type::Float;
+                let is_cast = |expr: &Expr| matches!(expr, Expr::Unary(UnaryOp::ToInt, x) if is_float(x));
+                let text = index.display(self.parameters).to_string();
+                let clamped = || format!("clamp it: write `clamp({text}, 0, {})`", inside.high);
+                let help = (index.any(&mut |expr| is_cast(expr)) && length > 0).then(clamped);
                 return Err(RangeError::Index {
-                    location: self.locate(&[index, load]),
-                    index: index.display(self.parameters).to_string(),
+                    location: self.locate(&[load, index]),
+                    index: text.into(),
                     tensor: param.name.clone(),
                     low: range.low,
                     high: range.high,
                     dimension,
                     length,
+                    help: help.map(String::into),
                 });
             }
         }
-        Ok(if param.ty == TensorType::I32 { self.range_of_elements(tensor) } else { Interval::NONE })
+        Ok(match param.ty {
+            TensorType::I32 => Values::Int(self.range_of_elements(tensor)),
+            TensorType::F32 => Values::Float(FloatInterval::ANY),
+            TensorType::Bool => Values::Truth,
+        })
     }
 
     /// The range of the elements of a tensor of integers or truth values.
@@ -628,9 +1041,73 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Where the first of `exprs` is written of which that is known.
+    /// Where the first of `exprs` is written of which that is known, or else a part of one.
     fn locate(&self, exprs: &[&Expr]) -> Location {
-        let places = exprs.iter().map(|expr| self.spec.locate(expr));
-        places.into_iter().find(|place| **place != self.spec.source).unwrap_or(&self.spec.source).clone()
+        let place = |expr: &Expr| Some(self.spec.locate(expr)).filter(|place| **place != self.spec.source);
+        let whole = exprs.iter().find_map(|expr| place(expr));
+        let mut part = None;
+        if whole.is_none() {
+            exprs.iter().any(|expr| {
+                expr.any(&mut |expr| {
+                    part = place(expr);
+                    part.is_some()
+                })
+            });
+        }
+        whole.or(part).unwrap_or(&self.spec.source).clone()
     }
+}
+
+/// Whether a float is what somebody else computed, a position, or one of several such: nothing in it is rounded.
+fn is_read(expr: &Expr) -> bool {
+    match expr {
+        Expr::Float(_) | Expr::Scalar(_) | Expr::Load { .. } | Expr::Unary(UnaryOp::ToFloat, _) => true,
+        Expr::Unary(UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu, a) => is_read(a),
+        Expr::Binary(BinaryOp::Min | BinaryOp::Max, a, b) => is_read(a) && is_read(b),
+        _ => false,
+    }
+}
+
+/// What `op` makes of a value.
+fn unary(op: UnaryOp, a: Values) -> Values {
+    match (op, a) {
+        (_, Values::None) => Values::None,
+        (UnaryOp::Not, _) => Values::Truth,
+        (UnaryOp::Neg, Values::Int(a)) if a.is_none() => Values::Int(a),
+        (UnaryOp::Neg, Values::Int(a)) => Values::Int(a.negated()),
+        (UnaryOp::Abs, Values::Int(a)) => Values::Int(a.union(a.negated()).intersection(Interval::new(0, i64::MAX))),
+        (UnaryOp::ToFloat, Values::Int(a)) => Values::Float(FloatInterval::of_integers(a.low, a.high)),
+        (UnaryOp::ToFloat, _) => Values::Float(FloatInterval::new(0.0, 1.0)),
+        (UnaryOp::ToInt, Values::Float(a)) => {
+            Values::Int(a.to_integers().map_or(Interval::NONE, |(low, high)| Interval::new(low, high)))
+        }
+        (UnaryOp::ToInt, _) => Values::Int(Interval::new(0, 1)),
+        (op, a) => Values::Float(a.float().unary(op)),
+    }
+}
+
+/// What the facts say of a form with the same terms as one of theirs, or with a multiple of them.
+fn bounds_of_form(form: &Affine, facts: &Facts) -> Interval {
+    let anything = Interval::new(i64::MIN, i64::MAX);
+    let times = common_factor(form);
+    if times == 0 {
+        return anything;
+    }
+    let terms = form.terms.iter().map(|(atom, factor)| (atom.clone(), factor / times)).collect();
+    let part = Affine { terms, constant: 0 };
+    let mut found = anything;
+    if let [(atom, sign)] = part.terms.as_slice() {
+        let known = facts.narrow(atom, anything);
+        found = if *sign > 0 { known } else { known.negated() };
+    }
+    for fact in &facts.at_most_zero {
+        if part.same_terms(fact, 1) {
+            found = found.intersection(Interval::new(i64::MIN, fact.constant.saturating_neg()));
+        } else if part.same_terms(fact, -1) {
+            found = found.intersection(Interval::new(fact.constant, i64::MAX));
+        }
+    }
+    let of = |bound: i64| bound.saturating_mul(times).saturating_add(form.constant);
+    let of = |bound: i64| if bound == i64::MIN || bound == i64::MAX { bound } else { of(bound) };
+    if found.is_none() { found } else { Interval::new(of(found.low), of(found.high)) }
 }

@@ -8,7 +8,7 @@
 //! extremes of its elements over the indices that the tile reads.
 
 use crate::analysis::affine::Affine;
-use crate::analysis::clauses::never_negative;
+use crate::analysis::clauses::{never_negative, required};
 use crate::analysis::simplify::simplify;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::TileClass;
@@ -23,7 +23,12 @@ const MAX_VARYING: usize = 2;
 
 /// What `predicate` is on a tile.
 pub fn class(predicate: &Expr, parameters: Parameters) -> TileClass {
-    let Truth { some, all } = Tile { parameters }.truth(predicate);
+    class_where(predicate, &[], parameters)
+}
+
+/// What `predicate` is on those pairs of a tile for which the forms of `known` are at most zero.
+pub fn class_where(predicate: &Expr, known: &[Affine], parameters: Parameters) -> TileClass {
+    let Truth { some, all } = Tile { parameters, known }.truth(predicate);
     let simple = |expr: Expr, otherwise| {
         let expr = if expr.size() > MAX_SIZE { Expr::Bool(otherwise) } else { expr };
         simplify(&expr, parameters)
@@ -31,9 +36,10 @@ pub fn class(predicate: &Expr, parameters: Parameters) -> TileClass {
     TileClass { some: simple(some, true), all: simple(all, false) }
 }
 
-/// The least and the greatest value of `form` on a tile, or bounds of them; `None` where nothing is known.
-pub fn range(form: &Affine, parameters: Parameters) -> Option<(Affine, Affine)> {
-    let (low, high) = Tile { parameters }.form(form)?;
+/// The least and the greatest value of `form`, or bounds of them, on those pairs of a tile for which the forms of `known` are at
+/// most zero; `None` where nothing is known. What they say of the form itself is not in it, only what they say of its operands.
+pub fn range(form: &Affine, known: &[Affine], parameters: Parameters) -> Option<(Affine, Affine)> {
+    let (low, high) = Tile { parameters, known }.form(form)?;
     (low.size().max(high.size()) <= MAX_SIZE).then_some((low, high))
 }
 
@@ -74,6 +80,8 @@ type Interval = (Expr, Expr);
 
 struct Tile<'a> {
     parameters: Parameters<'a>,
+    /// Forms that are at most zero for the pairs that are looked at.
+    known: &'a [Affine],
 }
 
 impl Tile<'_> {
@@ -88,7 +96,11 @@ impl Tile<'_> {
         }
         match predicate {
             Expr::Unary(UnaryOp::Not, a) => self.truth(a).not(),
-            Expr::Binary(BinaryOp::And, a, b) => self.truth(a).and(self.truth(b)),
+            Expr::Binary(BinaryOp::And, a, b) => {
+                let Truth { all, .. } = self.truth(a).and(self.truth(b));
+                let some = Expr::binary(BinaryOp::And, self.some_where(a, b), self.some_where(b, a));
+                Truth { some, all }
+            }
             Expr::Binary(BinaryOp::Or, a, b) => self.truth(a).or(self.truth(b)),
             Expr::Binary(op, a, b) if op.is_comparison() => match self.parameters.assume_type(a) {
                 Type::Int => self.compare(*op, a, b).unwrap_or(Truth::UNKNOWN),
@@ -113,6 +125,17 @@ impl Tile<'_> {
                 }
             }
             _ => Truth::UNKNOWN,
+        }
+    }
+
+    /// Whether some pair may satisfy a predicate, of those that satisfy `other`.
+    fn some_where(&self, predicate: &Expr, other: &Expr) -> Expr {
+        match required(other, self.parameters) {
+            Some(forms) if !forms.is_empty() => {
+                let known: Vec<Affine> = self.known.iter().cloned().chain(forms).collect();
+                Tile { parameters: self.parameters, known: &known }.truth(predicate).some
+            }
+            _ => self.truth(predicate).some,
         }
     }
 
@@ -150,7 +173,7 @@ impl Tile<'_> {
             return None;
         }
         let remainder = rest.scaled(-coefficient)?;
-        let (low, high) = self.form(&Affine::of(x)?)?;
+        let (low, high) = self.operand(x, Some(&remainder))?;
         let multiples_to = |form: Affine| Some(Expr::binary(BinaryOp::Div, form.to_expr()?, (**divisor).clone()));
         let below = multiples_to(low.plus(&remainder, -1)?.shifted(-1)?)?;
         let upto = multiples_to(high.plus(&remainder, -1)?)?;
@@ -178,8 +201,42 @@ impl Tile<'_> {
     }
 
     fn interval(&self, expr: &Expr) -> Option<Interval> {
-        let (low, high) = self.form(&Affine::of(expr)?)?;
+        let (low, high) = self.operand(expr, None)?;
         Some((low.to_expr()?, high.to_expr()?))
+    }
+
+    /// The least and the greatest value of an operand of something, narrowed by what is known of it and of its terms; but not by
+    /// the bound `idle`.
+    fn operand(&self, expr: &Expr, idle: Option<&Affine>) -> Option<(Affine, Affine)> {
+        let form = Affine::of(expr)?;
+        let varying = form.terms.iter().filter(|(atom, _)| !atom.is_uniform()).count();
+        let constant = Affine::constant(form.constant);
+        let range = form.terms.iter().try_fold((constant.clone(), constant), |(low, high), (atom, coefficient)| {
+            let (least, greatest) = self.atom(atom)?;
+            let mut range = (Affine::of(&least)?, Affine::of(&greatest)?);
+            if varying > 1 {
+                range = self.narrowed(&Affine { terms: vec![(atom.clone(), 1)], constant: 0 }, range, None);
+            }
+            let (least, greatest) = if *coefficient > 0 { range } else { (range.1, range.0) };
+            Some((low.plus(&least, *coefficient)?, high.plus(&greatest, *coefficient)?))
+        })?;
+        Some(self.narrowed(&form, range, idle))
+    }
+
+    /// `range`, which `form` has, narrowed by what is known of the form.
+    fn narrowed(&self, form: &Affine, range: (Affine, Affine), idle: Option<&Affine>) -> (Affine, Affine) {
+        let (mut low, mut high) = range;
+        for known in self.known {
+            let Some((below, bound)) = bound_of(form, known) else { continue };
+            if idle == Some(&bound) {
+                continue;
+            }
+            let (end, op) = if below { (&mut high, BinaryOp::Min) } else { (&mut low, BinaryOp::Max) };
+            if let Some(narrower) = nearer(op, end, &bound) {
+                *end = narrower;
+            }
+        }
+        (low, high)
     }
 
     /// The interval of an integer that is no sum; `None` also where it would be too large an expression.
@@ -249,13 +306,31 @@ impl Tile<'_> {
         }
     }
 
+    /// The value of a least index where the bounds in it are what decides.
+    fn at_bound(&self, expr: &Expr) -> Expr {
+        fn bounds(expr: &Expr) -> Expr {
+            match expr {
+                Expr::Binary(BinaryOp::Max, a, b) if !a.is_uniform() && b.is_uniform() => (**b).clone(),
+                other => other.map_children(bounds),
+            }
+        }
+        simplify(&bounds(expr), self.parameters)
+    }
+
     /// The least and the greatest element that a tile reads; truth values are 0 and 1.
     fn load(&self, tensor: usize, index: &[Expr]) -> Option<Interval> {
         let param = &self.parameters.tensors[tensor];
         if param.ty == TensorType::F32 {
             return None;
         }
-        let index = index.iter().map(|index| self.interval(index)).collect::<Option<Vec<_>>>()?;
+        let ends = |index: &Expr| {
+            let (first, last) = self.interval(index)?;
+            // An index that is narrowed to the tensor's first is read there anyway.
+            let idle = matches!(self.at_bound(&first), Expr::Int(..=0));
+            let everywhere = Tile { parameters: self.parameters, known: &[] };
+            Some((if idle { everywhere.interval(index)?.0 } else { first }, last))
+        };
+        let index = index.iter().map(ends).collect::<Option<Vec<_>>>()?;
         let varying: Vec<usize> = (0..index.len()).filter(|&at| index[at].0 != index[at].1).collect();
         if param.order.is_sorted() && varying == [index.len() - 1] {
             let element =
@@ -268,6 +343,30 @@ impl Tile<'_> {
         let extreme = |greatest| Expr::Extreme { tensor, greatest, index: index.clone() };
         Some((extreme(false), extreme(true)))
     }
+}
+
+/// What `known`, a form that is at most zero, says of `form`: that it is at most the same for a whole tile, or at least that.
+fn bound_of(form: &Affine, known: &Affine) -> Option<(bool, Affine)> {
+    let varying = |form: &Affine| {
+        let (varying, uniform) = form.terms.iter().cloned().partition(|(atom, _)| !atom.is_uniform());
+        (Affine { terms: varying, constant: 0 }, Affine { terms: uniform, constant: form.constant })
+    };
+    let ((of_form, rest), (of_known, bound)) = (varying(form), varying(known));
+    let (atom, coefficient) = of_known.terms.first()?;
+    let factor = of_form.coefficient(atom).checked_div(*coefficient)?;
+    // known = v + u <= 0 and form = f·v + r, so f·v <= -f·u or >= -f·u.
+    (factor != 0 && of_known.same_terms(&of_form, factor)).then_some(())?;
+    Some((factor > 0, rest.plus(&bound, factor.checked_neg()?)?))
+}
+
+/// The least or the greatest of two forms; `None` where that is `a`.
+fn nearer(op: BinaryOp, a: &Affine, b: &Affine) -> Option<Affine> {
+    let difference = a.plus(b, -1)?;
+    if difference.terms.is_empty() {
+        let nearer = if op == BinaryOp::Min { difference.constant > 0 } else { difference.constant < 0 };
+        return nearer.then(|| b.clone());
+    }
+    Affine::of(&Expr::binary(op, a.to_expr()?, b.to_expr()?))
 }
 
 fn min(a: Expr, b: Expr) -> Expr {

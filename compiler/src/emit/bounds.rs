@@ -104,6 +104,28 @@ impl KeyTiles {
         next
     }
 
+    /// The rows between the first and the last that a range has, of the `count` from row `at`, where ranges leave something out. What
+    /// the values of others hold must not matter.
+    pub fn seen(&self, at: usize, count: usize, #[comptime] key_loop: KeyLoop) -> Span {
+        let mut from = at;
+        let mut to = at + count;
+        if comptime![trims(&key_loop)] {
+            from = at + count - 1;
+            to = at + 1;
+            #[unroll]
+            for range in 0..comptime![key_loop.visit.len()] {
+                let span = &self.visit[range];
+                let first = max(span.from, at);
+                let last = min(span.to, at + count);
+                if first < last {
+                    from = min(from, first);
+                    to = max(to, last);
+                }
+            }
+        }
+        Span { from, to }
+    }
+
     /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
     pub fn class<N: Size>(
         &self,
@@ -220,8 +242,7 @@ impl StripeSpans {
             }
         }
         let block = comptime![Block::narrow(&schedule)];
-        let from = first / comptime![block.rows] * comptime![block.rows];
-        Part { vector: stripe * comptime![block.vectors], from, to: last }
+        Part { vector: stripe * comptime![block.vectors], from: first, to: last }
     }
 }
 

@@ -11,6 +11,7 @@
 //!     map, mask, maximum; rescale Oᵀ where it moved
 //!     P = 2^(S − m), running sum
 //!     Oᵀ = Oᵀ + Vᵀ·P               register blocks
+//! once more, with care, if Oᵀ is not finite    key_tile
 //! O = Oᵀ / l, transposed                       query_tile
 //! ```
 //!
@@ -21,9 +22,9 @@
 //! and splits the keys, so that all cores have work.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters, Partials};
-use super::bounds::{FULL, KeyTiles, PARTIAL, StripeSpans, count_tile, occurs};
+use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, StripeSpans, count_tile, occurs};
 use super::count_kernel;
-use super::key_tile::{Block, Part, TileCode, key_tile};
+use super::key_tile::{Block, Part, TileCode, careful_tile, key_tile};
 use super::query_tile::{QueryTile, Rows};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -68,56 +69,68 @@ pub fn attention_cpu<E: Float, N: Size>(
         let rows = Rows::new(extent, at, schedule, few);
         let place = rows.place::<N>(extent, few);
         tile.pack::<E>(query, extent, &rows, &place, parameters, comptime![program.clone()], schedule, few);
-        tile.begin(&place, parameters, split == 0, comptime![program.clone()], schedule);
-
-        #[unroll]
-        for at in 0..comptime![program.loops.len()] {
-            let key_loop = comptime![program.loops[at].clone()];
-            let pair = &pairs[comptime![key_loop.pair]];
-            let keys = comptime![schedule.keys];
-            let mut from = 0usize;
-            let mut to = pair.len;
-            if comptime![few.split_kv] {
-                let run = pair.len.div_ceil(keys).div_ceil(splits) * keys;
-                from = split * run;
-                to = min(pair.len, from + run);
+        // Computed once, and a second time with care if the first shows that it must be.
+        let careful = RuntimeCell::<bool>::new(false.runtime());
+        let again = RuntimeCell::<bool>::new(true.runtime());
+        while again.read() {
+            if careful.read() {
+                tile.begin_careful(&place, parameters, split == 0, comptime![program.clone()], schedule);
+            } else {
+                tile.begin(&place, parameters, split == 0, comptime![program.clone()], schedule);
             }
-            let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
-            let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
-            let key_tiles = KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
-            let spans = StripeSpans::new::<N>(
-                parameters,
-                &place,
-                rows.count,
-                pair.len,
-                pair.offset,
-                comptime![key_loop.clone()],
-                schedule,
-                few,
-            );
-            let mut key0 = from;
-            loop {
-                key0 = key_tiles.next::<N>(
+
+            #[unroll]
+            for at in 0..comptime![program.loops.len()] {
+                let key_loop = comptime![program.loops[at].clone()];
+                let pair = &pairs[comptime![key_loop.pair]];
+                let keys = comptime![schedule.keys];
+                let mut from = 0usize;
+                let mut to = pair.len;
+                if comptime![few.split_kv] {
+                    let run = pair.len.div_ceil(keys).div_ceil(splits) * keys;
+                    from = split * run;
+                    to = min(pair.len, from + run);
+                }
+                let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
+                let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
+                let key_tiles =
+                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+                let spans = StripeSpans::new::<N>(
                     parameters,
                     &place,
-                    key0,
+                    rows.count,
                     pair.len,
                     pair.offset,
-                    keys,
                     comptime![key_loop.clone()],
+                    schedule,
+                    few,
                 );
-                if key0 >= to {
-                    break;
-                }
-                let count = min(keys, pair.len - key0);
-                let class =
-                    key_tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
-                if counting {
-                    count_tile(&counters[0], class, at);
-                }
-                if comptime![occurs(&key_loop, true)] {
-                    if class == FULL {
-                        key_tile::<E, N>(
+                let mut key0 = from;
+                loop {
+                    key0 = key_tiles.next::<N>(
+                        parameters,
+                        &place,
+                        key0,
+                        pair.len,
+                        pair.offset,
+                        keys,
+                        comptime![key_loop.clone()],
+                    );
+                    if key0 >= to {
+                        break;
+                    }
+                    let count = min(keys, pair.len - key0);
+                    let mut class =
+                        key_tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+                    if counting {
+                        if !careful.read() {
+                            count_tile(&counters[0], class, at);
+                        }
+                    }
+                    if careful.read() && class != SKIPPED {
+                        // Here keys are hidden one by one.
+                        class = SKIPPED.runtime();
+                        careful_tile::<E, N>(
                             &mut tile,
                             pair,
                             &place,
@@ -125,50 +138,80 @@ pub fn attention_cpu<E: Float, N: Size>(
                             key_base,
                             value_base,
                             key0,
-                            Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
+                            count,
+                            rows.count,
                             comptime![TileCode {
                                 program: program.clone(),
                                 key_loop: key_loop.clone(),
                                 schedule,
                                 few,
-                                full: true,
+                                full: false,
                             }],
                         );
                     }
-                }
-                if comptime![occurs(&key_loop, false)] {
-                    if class == PARTIAL {
-                        // A stripe of queries at a time, with only the keys that it sees some of.
-                        let narrow = comptime![Block::narrow(&schedule)];
-                        for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
-                            let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
-                            if part.from < part.to {
-                                key_tile::<E, N>(
-                                    &mut tile,
-                                    pair,
-                                    &place,
-                                    parameters,
-                                    key_base,
-                                    value_base,
-                                    key0,
-                                    part,
-                                    comptime![TileCode {
-                                        program: program.clone(),
-                                        key_loop: key_loop.clone(),
-                                        schedule,
-                                        few,
-                                        full: false,
-                                    }],
-                                );
+                    if comptime![occurs(&key_loop, true)] {
+                        if class == FULL {
+                            key_tile::<E, N>(
+                                &mut tile,
+                                pair,
+                                &place,
+                                parameters,
+                                key_base,
+                                value_base,
+                                key0,
+                                Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
+                                comptime![TileCode {
+                                    program: program.clone(),
+                                    key_loop: key_loop.clone(),
+                                    schedule,
+                                    few,
+                                    full: true,
+                                }],
+                            );
+                        }
+                    }
+                    if comptime![occurs(&key_loop, false)] {
+                        if class == PARTIAL {
+                            // A stripe of queries at a time, with only the keys that it sees some of.
+                            let narrow = comptime![Block::narrow(&schedule)];
+                            for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
+                                let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
+                                if part.from < part.to {
+                                    key_tile::<E, N>(
+                                        &mut tile,
+                                        pair,
+                                        &place,
+                                        parameters,
+                                        key_base,
+                                        value_base,
+                                        key0,
+                                        part,
+                                        comptime![TileCode {
+                                            program: program.clone(),
+                                            key_loop: key_loop.clone(),
+                                            schedule,
+                                            few,
+                                            full: false,
+                                        }],
+                                    );
+                                }
                             }
                         }
                     }
+                    key0 += keys;
                 }
-                key0 += keys;
+            }
+            again.store(false.runtime());
+            if !careful.read() {
+                if tile.is_doubtful(rows.count, comptime![program.clone()], schedule, few) {
+                    careful.store(true.runtime());
+                    again.store(true.runtime());
+                }
             }
         }
+        tile.close(careful.read(), comptime![program.clone()], schedule);
         if comptime![few.split_kv] {
-            tile.store_partial(&mut partials[0], item, comptime![program.clone()], schedule);
+            tile.store_partial(&mut partials[0], item, comptime![program.clone()], schedule, few);
         } else {
             tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
         }

@@ -15,23 +15,22 @@
 //!     Oᵀ += Vᵀ·Pᵀ
 //! l = sums over the units of a row
 //! O = O / l
+//! O once more, with care, in units where it is not finite
 //! ```
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
+use super::careful_rows::{CarefulItem, Columns, careful_rows};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
 use super::math::exp2_native;
 use super::registers::take_registers;
 use super::scores::apply;
-use super::softmax::{EMPTY, hidden, log_sum_exp};
+use super::softmax::{EMPTY, LEAST, hidden, is_finite, log_sum_exp, raise};
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
-
-/// One lane: what is the same for all of a unit's queries, or of one of them.
-type One = Const<1>;
 
 /// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.
 #[derive(CubeType)]
@@ -129,11 +128,13 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             }
             let visited = if comptime![skips(&key_loop)] { class != SKIPPED } else { true.runtime() };
             if visited {
+                let seen = tiles.seen(key0, count, comptime![key_loop.clone()]);
                 let keys = Keys {
                     key_base: pair.key.start + batch * pair.key.batch + kv_head * pair.key.head,
                     value_base: pair.value.start + batch * pair.value.batch + kv_head * pair.value.head,
                     first: key0,
                     last: pair.len - 1,
+                    seen,
                 };
                 if comptime![schedule.products == Products::Units] {
                     dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
@@ -161,6 +162,10 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                         }
                     }
                 }
+                if comptime![occurs(&key_loop, true) && matches!(program.accumulator, Accumulator::Softmax { .. })] {
+                    let least = select(has_code(key0, class, pair.len, size, true), LEAST, EMPTY);
+                    tile.maximum = max(tile.maximum, Vector::new(least));
+                }
                 weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.accumulator.clone()], operands, schedule);
                 if comptime![schedule.products == Products::Units] {
                     accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
@@ -181,15 +186,45 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         }
     }
 
+    let row = row0 + unit.row * comptime![schedule.rows];
+    let lse_of_rows =
+        divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, unit, comptime![program.clone()], schedule);
+    let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
+    // A loop, though it is left at once: drivers for CPUs go through both sides of a branch.
+    let again = RuntimeCell::<bool>::new(is_doubtful::<R>(&tile, comptime![program.clone()], schedule));
+    while again.read() {
+        let mut queries = Sequence::<usize>::new();
+        #[unroll]
+        for lane in 0..comptime![schedule.rows] {
+            queries.push(query_base + min(row + lane, last_row) * query.row);
+        }
+        let first = place.query.extract(0usize);
+        let last = place.query.extract(comptime![schedule.rows - 1]);
+        lse_of_rows.store(careful_rows::<E, R, V>(
+            &CarefulItem { queries, batch, kv_head, vector: unit.column },
+            query,
+            pairs,
+            parameters,
+            &place.of_query_tile(first, last),
+            &mut tile.output,
+            comptime![Columns {
+                count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
+                step: schedule.unit_columns,
+                width: CubeSchedule::WIDTH,
+            }],
+            comptime![program.clone()],
+            comptime![!schedule.stages()],
+        ));
+        again.store(false.runtime());
+    }
     store::<E, R, V>(
         &tile,
-        &mut stage,
+        lse_of_rows.read(),
         output,
         lse,
         (batch * extent.heads + head) * extent.queries,
-        row0 + unit.row * comptime![schedule.rows],
+        row,
         extent.queries,
-        parameters.empty_lse,
         unit,
         comptime![program.clone()],
         schedule,
@@ -230,9 +265,9 @@ fn begin<R: Size>(
     let mut sum = Vector::<f32, R>::new(0.0);
     if comptime![sink.is_some()] {
         let logit = parameters.float::<R>(place, sum, comptime![sink.clone().unwrap()]);
-        maximum = max(logit, maximum);
+        maximum = raise::<R>(logit);
         if unit.column == 0 {
-            sum = exp2_native::<R>(logit - maximum);
+            sum = Vector::new(1.0);
         }
     }
     UnitTile::<R> { scores: Array::new(comptime![schedule.columns()]), output, maximum, sum }
@@ -354,18 +389,62 @@ fn over_row<E: Float, R: Size>(
     found
 }
 
+/// Divides a unit's part of the output by the sum, where the accumulator does. Returns the log-sum-exp of its queries.
+#[cube]
+fn divide<E: Float, R: Size>(
+    tile: &mut UnitTile<R>,
+    stage: &mut Stage<E, R>,
+    empty_lse: f32,
+    unit: Unit,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: CubeSchedule,
+) -> Vector<f32, R> {
+    let mut lse = Vector::<f32, R>::new(0.0);
+    if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+        let sum = over_row::<E, R>(tile.sum, stage, unit, schedule, false);
+        let empty = sum.equal(&Vector::new(0.0));
+        let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
+        #[unroll]
+        for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {
+            tile.output[at] *= factor;
+        }
+        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+            lse = log_sum_exp::<R>(tile.maximum, sum, empty_lse, 1.0);
+        }
+    }
+    lse
+}
+
+/// Whether some of a unit's rows must be computed with [care](super::careful).
+#[cube]
+fn is_doubtful<R: Size>(tile: &UnitTile<R>, #[comptime] program: Compiled, #[comptime] schedule: CubeSchedule) -> bool {
+    let mut doubtful = Vector::<u32, R>::new(0u32);
+    #[unroll]
+    for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {
+        doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
+    }
+    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        doubtful = select_many(tile.maximum.equal(&Vector::new(LEAST)), Vector::new(1u32), doubtful);
+    }
+    let mut found = 0u32;
+    #[unroll]
+    for lane in 0..comptime![schedule.rows] {
+        found += doubtful.extract(lane);
+    }
+    found != 0
+}
+
 /// Writes a unit's part of the output, and the log-sum-exp of its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
     tile: &UnitTile<R>,
-    stage: &mut Stage<E, R>,
+    lse_of_rows: Vector<f32, R>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     base: usize,
     row: usize,
     queries: usize,
-    empty_lse: f32,
     unit: Unit,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
@@ -375,13 +454,6 @@ fn store<E: Float, R: Size, V: Size>(
     let vectors = comptime![vectors_of(v_dim)];
     let columns = comptime![schedule.unit_columns];
     let lanes = V::value();
-    let mut factor = Vector::<f32, R>::new(1.0);
-    let mut sum = tile.sum;
-    if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
-        sum = over_row::<E, R>(sum, stage, unit, schedule, false);
-        let empty = sum.equal(&Vector::new(0.0));
-        factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
-    }
     #[unroll]
     for lane in 0..comptime![schedule.rows] {
         if row + lane < queries {
@@ -392,8 +464,7 @@ fn store<E: Float, R: Size, V: Size>(
                     let mut elements = Vector::<f32, W>::empty();
                     #[unroll]
                     for element in 0..width {
-                        elements
-                            .insert(element, tile.output[at * width + element].extract(lane) * factor.extract(lane));
+                        elements.insert(element, tile.output[at * width + element].extract(lane));
                     }
                     let elements = Vector::<E, W>::cast_from(elements);
                     if comptime![lanes == width] {
@@ -410,9 +481,7 @@ fn store<E: Float, R: Size, V: Size>(
                 }
             }
             if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] && unit.column == 0 {
-                let maximum = Vector::<f32, One>::new(tile.maximum.extract(lane));
-                let sum = Vector::<f32, One>::new(sum.extract(lane));
-                lse[base + row + lane] = log_sum_exp::<One>(maximum, sum, empty_lse).extract(0usize);
+                lse[base + row + lane] = lse_of_rows.extract(lane);
             }
         }
     }

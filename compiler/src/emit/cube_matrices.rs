@@ -11,6 +11,7 @@
 //! ```
 
 use super::arguments::Operand;
+use super::bounds::Span;
 use super::cube::{Unit, UnitTile};
 use super::cube_products::{Keys, W, read, vectors_of};
 use crate::ir::Operands;
@@ -57,7 +58,8 @@ impl<E: Float> MatrixStage<E> {
     ) {
         let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
         let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.query_pitch }];
-        stage_rows::<E, V>(&mut self.query, query, base, row0, last, comptime![schedule.queries()], dims, schedule);
+        let rows = comptime![schedule.queries()];
+        stage_rows::<E, V>(&mut self.query, query, base, row0, Span { from: row0, to: last + 1 }, rows, dims, schedule);
         sync_cube();
     }
 
@@ -76,8 +78,8 @@ impl<E: Float> MatrixStage<E> {
         let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
         let rows = comptime![schedule.keys];
         let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.key_pitch }];
-        let (first, last) = (keys.first, keys.last);
-        stage_rows::<E, V>(&mut self.key_value, key, keys.key_base, first, last, rows, dims, schedule);
+        let all = Span { from: keys.first, to: keys.last + 1 };
+        stage_rows::<E, V>(&mut self.key_value, key, keys.key_base, keys.first, all, rows, dims, schedule);
         sync_cube();
         multiply::<E>(
             &self.key_value,
@@ -146,8 +148,8 @@ impl<E: Float> MatrixStage<E> {
         let dim = comptime![operands.v_dim];
         let rows = comptime![schedule.keys];
         let dims = comptime![Dims { dim, padded: memory.v_dim, pitch: memory.key_pitch }];
-        let (first, last) = (keys.first, keys.last);
-        stage_rows::<E, V>(&mut self.key_value, value, keys.value_base, first, last, rows, dims, schedule);
+        let (memory_rows, first, seen) = (&mut self.key_value, keys.first, keys.seen);
+        stage_rows::<E, V>(memory_rows, value, keys.value_base, first, seen, rows, dims, schedule);
         // Also for the weights, and for the scores, in whose place the products go.
         sync_cube();
         multiply::<E>(
@@ -249,7 +251,7 @@ struct Dims {
     pitch: usize,
 }
 
-/// Copies `rows` rows from `row0` into shared memory; rows past `last` repeat it.
+/// Copies `rows` rows from `row0` into shared memory; for rows outside `within`, the nearest inside.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_rows<E: Float, V: Size>(
@@ -257,7 +259,7 @@ fn stage_rows<E: Float, V: Size>(
     operand: &Operand<Vector<E, V>>,
     base: usize,
     row0: usize,
-    last: usize,
+    within: Span,
     #[comptime] rows: usize,
     #[comptime] dims: Dims,
     #[comptime] schedule: CubeSchedule,
@@ -270,7 +272,8 @@ fn stage_rows<E: Float, V: Size>(
         let x = at % vectors;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
         if x < comptime![vectors_of(dims.dim)] {
-            elements = read::<E, V>(operand, base + min(row0 + row, last) * operand.row, x, dims.dim);
+            let from = clamp(row0 + row, within.from, within.to - 1);
+            elements = read::<E, V>(operand, base + from * operand.row, x, dims.dim);
         }
         #[unroll]
         for element in 0..width {

@@ -6,6 +6,7 @@
 //! pays where reading memory costs far more than a shuffle, as in drivers that run on a CPU.
 
 use super::arguments::Operand;
+use super::bounds::Span;
 use super::cube::{Unit, UnitTile};
 use super::cube_matrices::MatrixStage;
 use crate::ir::Operands;
@@ -72,6 +73,21 @@ pub struct Keys {
     pub first: usize,
     /// The head's last key.
     pub last: usize,
+    /// The rows whose values may be read: a key outside is seen by no query, and what its value holds must not matter.
+    pub seen: Span,
+}
+
+#[cube]
+impl Keys {
+    /// The row of the tile's key number `at`; past the last, the last.
+    pub fn key(&self, at: usize) -> usize {
+        min(self.first + at, self.last)
+    }
+
+    /// The row of whose value the tile's key number `at` takes: its own, or the nearest that is seen. It then weighs nothing.
+    pub fn value(&self, at: usize) -> usize {
+        clamp(self.first + at, self.seen.from, self.seen.to - 1)
+    }
 }
 
 /// `vector`, whose lanes are as many as M says.
@@ -148,7 +164,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
     }
 }
 
-/// Copies vectors `x0..x0 + chunk` of the tile's rows into shared memory; rows past the last repeat it, vectors past the dim are 0.
+/// Copies vectors `x0..x0 + chunk` of the tile's keys, or of their `values`, into shared memory; vectors past the dim are 0.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_chunk<E: Float, R: Size, V: Size>(
@@ -157,6 +173,7 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
     base: usize,
     keys: Keys,
     x0: usize,
+    #[comptime] values: bool,
     #[comptime] dim: usize,
     #[comptime] schedule: CubeSchedule,
 ) {
@@ -168,7 +185,8 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
         let x = at % chunk;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
         if x0 + x < comptime![vectors_of(dim)] {
-            let start = base + min(keys.first + row, keys.last) * operand.row;
+            let from = if values { keys.value(row) } else { keys.key(row) };
+            let start = base + from * operand.row;
             elements = read::<E, V>(operand, start, x0 + x, dim);
         }
         memory[row * comptime![schedule.chunk_pitch()] + x] = elements;
@@ -198,7 +216,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
         let mut x0 = 0usize;
         while x0 < vectors {
             // What was in the stage before has been read: a barrier ends every use of it.
-            stage_chunk::<E, R, V>(stage, key, keys.key_base, keys, x0, operands.qk_dim, schedule);
+            stage_chunk::<E, R, V>(stage, key, keys.key_base, keys, x0, false, operands.qk_dim, schedule);
             sync_cube();
             for x in 0..min(chunk, vectors - x0) {
                 let queries = queries_at::<E, R>(stage, unit, x0 + x, schedule);
@@ -219,7 +237,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
             let mut held = Sequence::<Vector<f32, W>>::new();
             #[unroll]
             for part in 0..comptime![columns.div_ceil(size)] {
-                let row = min(keys.first + part * size + UNIT_POS_PLANE as usize, keys.last);
+                let row = keys.key(part * size + UNIT_POS_PLANE as usize);
                 held.push(Vector::cast_from(read::<E, V>(key, keys.key_base + row * key.row, x, operands.qk_dim)));
             }
             #[unroll]
@@ -310,6 +328,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                 keys.value_base,
                 keys,
                 comptime![at * chunk],
+                true,
                 operands.v_dim,
                 schedule,
             );
@@ -337,7 +356,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
             #[unroll]
             for part in 0..comptime![(step * vectors).div_ceil(size)] {
                 let at = part * size + UNIT_POS_PLANE as usize;
-                let from = min(keys.first + row + at / vectors, keys.last);
+                let from = keys.value(row + at / vectors);
                 held.push(Vector::cast_from(read::<E, V>(
                     value,
                     keys.value_base + from * value.row,

@@ -8,7 +8,6 @@ use super::arguments::{
     BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
 };
 use super::math;
-use super::softmax::HIDDEN;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, Summary};
 use cubecl::ir::{
@@ -274,8 +273,9 @@ impl<'a> Evaluator<'a> {
             Expr::Score => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
-            // A constant −∞ is a hidden score, and WGSL has no text for it.
-            Expr::Float(value) => float(constant_float(value.value().max(HIDDEN))),
+            // WGSL has no text for −∞.
+            Expr::Float(value) if value.value() == f32::NEG_INFINITY => float(self.parameters.empty_lse.expand),
+            Expr::Float(value) => float(constant_float(value.value())),
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
             Expr::Load { tensor, index } => self.load(*tensor, index),
@@ -496,8 +496,23 @@ impl<'a> Evaluator<'a> {
             (UnaryOp::ToFloat, Type::Bool) => self.select(a, float(constant_float(1.0)), float(constant_float(0.0))),
             (UnaryOp::ToFloat, _) => float(self.cast(x, f32::__expand_as_type(scope))),
             (UnaryOp::ToInt, Type::Bool) => self.select(a, int(constant_int(1)), int(constant_int(0))),
-            (UnaryOp::ToInt, _) => int(self.cast(x, i32::__expand_as_type(scope))),
+            (UnaryOp::ToInt, _) => self.cut(a),
         }
+    }
+
+    /// A float as an integer. What a device's cast makes of NaN and of numbers without 32 bits is its own affair, and nothing at
+    /// all in LLVM and SPIR-V: here NaN gives 0, and they the nearest that has, as in Rust.
+    fn cut(&self, a: Typed) -> Typed {
+        let scope = self.scope;
+        let beyond = constant_float(2_147_483_648.0);
+        let is_nan = truth(f32::__expand_is_nan(scope, a.value.into()).expand);
+        let number = self.select(is_nan, float(constant_float(0.0)), a).value;
+        let is_large = truth(f32::__expand_native_ge(scope, number, beyond));
+        // The greatest float below 2³¹.
+        let number = f32::__expand_native_min(scope, number, constant_float(2_147_483_520.0));
+        let number = f32::__expand_native_max(scope, number, constant_float(-2_147_483_648.0));
+        let cut = int(self.cast(number, i32::__expand_as_type(scope)));
+        self.select(is_large, int(constant_int(i32::MAX)), cut)
     }
 
     fn is_vector(&self, value: Typed) -> bool {

@@ -1,13 +1,15 @@
 //! A tile of keys in the `cpu` schedule: scores, their map and mask, and the push into the accumulator.
 //!
 //! Where every query sees every key and maps are a few operations, they are done on the scores in registers, with the maximum; else in
-//! a pass of their own, a loop over the keys, which is less code than for all of a register block.
+//! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`] does it all a key at a
+//! time, for queries that are computed again, [with care](super::careful).
 
 use super::arguments::{Compiled, KeyValue, Operand, Parameters};
+use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use super::expression::Place;
 use super::query_tile::QueryTile;
 use super::scores::{apply, operations};
-use super::softmax::exp2;
+use super::softmax::{exp2, raised};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -92,7 +94,7 @@ impl TileCode {
 pub struct Part {
     /// The first vector.
     pub vector: usize,
-    /// The first key, at which a block begins: a multiple of its rows.
+    /// The first key.
     pub from: usize,
     /// The key after the last.
     pub to: usize,
@@ -119,9 +121,10 @@ pub fn key_tile<E: Float, N: Size>(
         let keys = comptime![code.schedule.keys];
         let whole = comptime![keys / block.rows * block.rows];
         for at in 0..comptime![block.vectors] {
-            tile.tile_maximum[part.vector + at] = tile.maximum[part.vector + at];
+            tile.tile_maximum[part.vector + at] =
+                raised::<N>(tile.maximum[part.vector + at], comptime![code.full && code.softmax()]);
         }
-        let mut row = part.from;
+        let mut row = part.from / comptime![block.rows] * comptime![block.rows];
         while row < min(part.to, whole) {
             score_rows::<E, N>(
                 tile,
@@ -187,6 +190,57 @@ pub fn key_tile<E: Float, N: Size>(
     }
 }
 
+/// The keys `from..to` of the tile at row `key0` of `pair`, for `rows` rows that are computed [with care](super::careful).
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+pub fn careful_tile<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    pair: &KeyValue<E>,
+    place: &Place<N>,
+    parameters: &Parameters,
+    key_base: usize,
+    value_base: usize,
+    key0: usize,
+    count: usize,
+    rows: usize,
+    #[comptime] code: TileCode,
+) {
+    let accumulator = comptime![code.program.accumulator.clone()];
+    let quarter = comptime![quarter_of_queries(&code.program)];
+    for vector in 0..rows.div_ceil(comptime![code.schedule.lanes]) {
+        let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
+        let rows = CarefulRows::<N>::resume(tile.maximum[vector], tile.sum[vector]);
+        for key in 0..count {
+            let start = key_base + (key0 + key) * pair.key.row;
+            let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
+            for x in 0..comptime![code.program.operands.qk_dim] {
+                let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
+                let query =
+                    tile.query_element(x, vector, comptime![code.program.operands.qk_dim], code.schedule, code.few);
+                dots.store(fma(query, Vector::new(element), dots.read()));
+            }
+            let step = rows.see(
+                dots.read(),
+                &here.of_key(pair.offset + (key0 + key) as i32),
+                parameters,
+                comptime![quarter_scores(&code.program, &code.key_loop)],
+                comptime![accumulator.clone()],
+                Exp2::Polynomial,
+            );
+            let start = value_base + (key0 + key) * pair.value.row;
+            let v_dim = comptime![code.program.operands.v_dim];
+            for column in 0..v_dim {
+                let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
+                let output = tile.output_element(column, vector, v_dim, code.schedule, code.few);
+                let output = step.add(output, value, comptime![accumulator.clone()]);
+                tile.put_output_element(output, column, vector, v_dim, code.schedule, code.few);
+            }
+        }
+        tile.maximum[vector] = rows.maximum.read();
+        tile.sum[vector] = rows.sum.read();
+    }
+}
+
 /// The scores of the part's keys in `vector` after maps and mask, and the maximum, or for a mean the sum, with them.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
@@ -202,7 +256,7 @@ fn map_and_mask<E: Float, N: Size>(
 ) {
     let vectors = comptime![code.schedule.vectors];
     let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
-    let mut maximum = tile.maximum[vector];
+    let mut maximum = raised::<N>(tile.maximum[vector], comptime![code.full && code.softmax()]);
     let mut sum = tile.sum[vector];
     for key in part.from..part.to {
         let here = here.of_key(pair.offset + (key0 + key) as i32);

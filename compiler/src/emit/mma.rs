@@ -13,21 +13,23 @@
 //!     map, mask; m = maxima of rows; P = 2^(S − m); l = l·2^(m_old − m) + sums; O = O·2^(m_old − m)
 //!     O += P·V
 //! O = O / l, through shared memory
+//! O once more, with care, where it is not finite
 //! ```
 //!
 //! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
 //! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs};
+use super::bounds::{KeyTiles, SKIPPED, Span, count_tile, has_code, occurs};
+use super::careful_rows::{CarefulItem, Columns, careful_rows};
 use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
-use super::mma_memory::Memory;
+use super::mma_memory::{Lane, Memory};
 use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::registers::take_registers;
-use super::softmax::{EMPTY, log_sum_exp};
-use super::tensor_core::{commit_copies, computed_here, exp2, wait_for_copies};
+use super::softmax::{LEAST, log_sum_exp, raise};
+use super::tensor_core::{commit_copies, computed_here, wait_for_copies};
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
@@ -47,6 +49,9 @@ pub struct Rows {
     /// How many rows there are from `head` on, in this tile and others.
     pub total: usize,
 }
+
+/// One row.
+type One = Const<1>;
 
 /// Whether output and scores take up to half of the registers that a unit can have. Then `ptxas` tries for a third block on a
 /// multiprocessor, and spills for it, unless it is [told not to](take_registers); with more it does not try, and told, it was seen to
@@ -138,7 +143,13 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
                     while next.read() < pair.len && has_code(next.read(), next_class.read(), pair.len, size, full) {
                         let first = next.read();
-                        let keys = Keys { key_base, value_base, first, last: pair.len - 1 };
+                        let count = min(size, pair.len - first);
+                        let seen = if comptime![full] {
+                            Span { from: first, to: first + count }
+                        } else {
+                            tiles.seen(first, count, comptime![key_loop.clone()])
+                        };
+                        let keys = Keys { key_base, value_base, first, last: pair.len - 1, seen };
                         if counting {
                             if UNIT_POS == 0 {
                                 count_tile(&counters[0], next_class.read(), at);
@@ -146,7 +157,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         }
                         wait_for_copies();
                         sync_cube();
-                        stage.copy_values::<V>(&pair.value, value_base, first, pair.len, operands, schedule);
+                        stage.copy_values::<V>(&pair.value, value_base, first, seen, full, operands, schedule);
                         commit_copies();
                         tile.dot_products::<E>(&stage, comptime![code.clone()]);
                         wait_for_copies();
@@ -182,17 +193,122 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         first: rows.first,
         total: rows.total,
     };
+    let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     store::<E, R, V>(
         &tile,
         &mut stage,
         output,
         lse,
         rows,
-        (rows.batch * extent.heads + rows.head) * extent.queries,
+        base,
         parameters.empty_lse,
         comptime![program.clone()],
         schedule,
     );
+    mend::<E, V>(
+        &stage,
+        query,
+        pairs,
+        output,
+        lse,
+        extent,
+        parameters,
+        rows,
+        base,
+        comptime![program.clone()],
+        schedule,
+    );
+}
+
+/// Computes with [care](super::careful) the chunks of the output that this unit has stored and that are not finite.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn mend<E: Float, V: Size>(
+    stage: &Memory<E>,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    output: &mut [Vector<E, V>],
+    lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
+    rows: Rows,
+    base: usize,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: MmaSchedule,
+) {
+    let memory = comptime![schedule.memory(&program.operands).output];
+    let v_dim = comptime![program.operands.v_dim];
+    let lane = Lane::new(memory);
+    let per_pass = comptime![memory.rows_per_pass(schedule.units())];
+    let width = comptime![MmaSchedule::WIDTH];
+    for pass in 0..comptime![memory.passes(schedule.units())] {
+        let in_tile = lane.row + pass * per_pass;
+        let row = rows.first + in_tile;
+        if row < rows.total && in_tile < comptime![memory.rows] {
+            for part in 0..comptime![memory.chunks / memory.lanes_per_row()] {
+                let chunk = lane.chunk + part * comptime![memory.lanes_per_row()];
+                if chunk < comptime![v_dim.div_ceil(MmaSchedule::WIDTH)] && stage.is_doubtful(in_tile, chunk, memory) {
+                    let mut head = rows.head;
+                    let mut at = row;
+                    if comptime![schedule.pack_gqa] {
+                        head += row / extent.queries;
+                        at = row % extent.queries;
+                    }
+                    let position = extent.query_offset + at as i32;
+                    let place = Place::<One> {
+                        query: Vector::new(position),
+                        key: 0i32,
+                        batch: rows.batch as i32,
+                        head: head as i32,
+                        heads: Vector::new(head as i32),
+                        kv_head: rows.kv_head as i32,
+                        query_first: position,
+                        query_last: position,
+                        key_first: 0i32,
+                        key_last: 0i32,
+                        heads_differ: false,
+                    };
+                    let mut queries = Sequence::<usize>::new();
+                    queries.push(query.start + rows.batch * query.batch + head * query.head + at * query.row);
+                    let mut elements = Array::<Vector<f32, One>>::new(width);
+                    let row_lse = careful_rows::<E, One, V>(
+                        &CarefulItem { queries, batch: rows.batch, kv_head: rows.kv_head, vector: chunk },
+                        query,
+                        pairs,
+                        parameters,
+                        &place,
+                        &mut elements,
+                        comptime![Columns { count: 1, step: 1, width }],
+                        comptime![program.clone()],
+                        false,
+                    );
+                    let lanes = V::value();
+                    if comptime![lanes == width] {
+                        let mut vector = Vector::<E, V>::empty();
+                        #[unroll]
+                        for element in 0..width {
+                            vector.insert(element, E::cast_from(elements[element].extract(0usize)));
+                        }
+                        output[(base + row) * comptime![v_dim / width] + chunk] = vector;
+                    } else {
+                        #[unroll]
+                        for element in 0..width {
+                            let x = chunk * width + element;
+                            if x < v_dim {
+                                output[(base + row) * v_dim + x] =
+                                    Vector::new(E::cast_from(elements[element].extract(0usize)));
+                            }
+                        }
+                    }
+                    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+                        if chunk == 0 {
+                            lse[base + row] = row_lse.extract(0usize);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// A tile of keys that is visited.
@@ -292,10 +408,9 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>,
     if comptime![sink.is_some()] {
         let zero = Vector::<f32, R>::new(0.0);
         let logit = parameters.float::<R>(place, zero, comptime![sink.clone().unwrap()]);
-        let maximum = max(logit, Vector::new(EMPTY));
-        tile.maximum.store(maximum);
+        tile.maximum.store(raise::<R>(logit));
         if place_in_row() == 0 {
-            tile.sum.store(exp2::<R>(logit - maximum));
+            tile.sum.store(Vector::new(1.0));
         }
     }
 }
@@ -321,7 +436,13 @@ fn store<E: Float, R: Size, V: Size>(
         sum += plane_shuffle_xor(sum, 1u32);
         sum += plane_shuffle_xor(sum, 2u32);
         let empty = sum.equal(&Vector::new(0.0));
-        let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
+        let mut factor =
+            select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
+        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+            // A row that met only scores that overflow is to be seen in what is stored.
+            let infinity = Vector::new(empty_lse);
+            factor = select_many(tile.maximum.read().equal(&Vector::new(LEAST)), infinity, factor);
+        }
         tile.rescale(factor, comptime![program.operands], schedule);
     }
     // The output takes the queries' place: all warps have read them, and copies that no tile has waited for are there.
@@ -337,10 +458,8 @@ fn store<E: Float, R: Size, V: Size>(
             stage.put_output(row, column, place_in_row() * 2, first, second, memory);
         }
     }
-    sync_cube();
-    stage.store_output::<V>(output, base, rows, memory, schedule);
     if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-        let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse);
+        let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse, 1.0);
         #[unroll]
         for at in 0..comptime![schedule.rows()] {
             let row = rows.first + row_of(at, schedule);
@@ -349,4 +468,6 @@ fn store<E: Float, R: Size, V: Size>(
             }
         }
     }
+    sync_cube();
+    stage.store_output::<V>(output, base, rows, memory, schedule);
 }

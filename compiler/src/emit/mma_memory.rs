@@ -5,7 +5,9 @@
 //! eight chunks that follow each other, which is how they are written. Nothing is padded.
 
 use super::arguments::Operand;
+use super::bounds::Span;
 use super::mma::Rows;
+use super::softmax::is_finite;
 use super::tensor_core::{copy_async, shared_address};
 use crate::ir::Operands;
 use crate::schedule::{MmaSchedule, MmaTile};
@@ -68,20 +70,23 @@ impl<E: Float> Memory<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
     ) {
-        self.copy_tile::<V>(key, base, first, count, comptime![schedule.memory(&operands).key], schedule);
+        let exist = Span { from: 0usize.runtime(), to: count };
+        self.copy_tile::<V>(key, base, first, exist, false, comptime![schedule.memory(&operands).key], schedule);
     }
 
-    /// Likewise the values.
+    /// Begins to copy the values of the keys from row `first` of the head that begins at `base`. Rows that are not `seen` by any query are
+    /// zeros; with `all_seen` there are none.
     pub fn copy_values<V: Size>(
         &mut self,
         value: &Operand<Vector<E, V>>,
         base: usize,
         first: usize,
-        count: usize,
+        seen: Span,
+        #[comptime] all_seen: bool,
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
     ) {
-        self.copy_tile::<V>(value, base, first, count, comptime![schedule.memory(&operands).value], schedule);
+        self.copy_tile::<V>(value, base, first, seen, all_seen, comptime![schedule.memory(&operands).value], schedule);
     }
 
     fn copy_tile<V: Size>(
@@ -89,7 +94,8 @@ impl<E: Float> Memory<E> {
         operand: &Operand<Vector<E, V>>,
         base: usize,
         first: usize,
-        count: usize,
+        within: Span,
+        #[comptime] all_within: bool,
         #[comptime] tile: MmaTile,
         #[comptime] schedule: MmaSchedule,
     ) {
@@ -97,8 +103,13 @@ impl<E: Float> Memory<E> {
         #[unroll]
         for pass in 0..comptime![tile.passes(schedule.units())] {
             let row = first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
-            let start = base + min(row, count - 1) * operand.row;
-            self.copy_row::<V>(operand, start, row < count, lane, pass, tile, schedule);
+            let mut from = row;
+            let mut exists = true.runtime();
+            if comptime![!all_within] {
+                from = min(row, within.to - 1);
+                exists = row >= within.from && row < within.to;
+            }
+            self.copy_row::<V>(operand, base + from * operand.row, exists, lane, pass, tile, schedule);
         }
     }
 
@@ -228,6 +239,21 @@ impl<E: Float> Memory<E> {
     }
 }
 
+#[cube]
+impl<E: Float> Memory<E> {
+    /// Whether an element of chunk `chunk` of the output's row `row` is not finite.
+    pub fn is_doubtful(&self, row: usize, chunk: usize, #[comptime] tile: MmaTile) -> bool {
+        let from = (row * comptime![tile.chunks] + swizzle(row, chunk, tile)) * WIDTH;
+        let mut found = false.runtime();
+        #[unroll]
+        for element in 0..comptime![WIDTH] {
+            let value = Vector::<f32, Const<1>>::new(f32::cast_from(self.elements[from + element]));
+            found = found || !is_finite::<Const<1>>(value).extract(0usize);
+        }
+        found
+    }
+}
+
 /// Where in its row, in chunks, chunk `chunk` of row `row` lies.
 ///
 /// With 2ᵗ the greatest power of two that divides a row's chunks, at most 8, rows r, r + 1, … begin at 2ᵗ·odd·r modulo 8: 8/2ᵗ different
@@ -242,16 +268,17 @@ pub fn swizzle(row: usize, chunk: usize, #[comptime] tile: MmaTile) -> usize {
 /// What a unit copies: some chunks of some rows.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-struct Lane {
+pub struct Lane {
     /// The first row.
-    row: usize,
+    pub row: usize,
     /// The first chunk.
-    chunk: usize,
+    pub chunk: usize,
 }
 
 #[cube]
 impl Lane {
-    fn new(#[comptime] tile: MmaTile) -> Lane {
+    /// What this unit copies of `tile`.
+    pub fn new(#[comptime] tile: MmaTile) -> Lane {
         let lanes = comptime![tile.lanes_per_row()];
         Lane { row: UNIT_POS as usize / lanes, chunk: UNIT_POS as usize % lanes }
     }

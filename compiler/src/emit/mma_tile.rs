@@ -6,7 +6,7 @@ use super::expression::Place;
 use super::mma::place_in_row;
 use super::mma_memory::{CHUNK, Memory, swizzle};
 use super::scores::apply;
-use super::softmax::{EMPTY, hidden};
+use super::softmax::{EMPTY, LEAST, hidden};
 use super::tensor_core::{Four, Half, computed_here, exp2, load_matrices, multiply, pack};
 use crate::analysis::separable::Separable;
 use crate::expr::Expr;
@@ -249,6 +249,9 @@ impl<R: Size> WarpTile<R> {
                     greatest *= factor;
                 }
                 greatest += of_row.extract(row);
+                if comptime![code.full] {
+                    greatest = max(greatest, LEAST);
+                }
                 maximum.insert(row, max(before.extract(row), greatest));
             }
             let rescale = exp2::<R>(before - maximum);

@@ -3,8 +3,9 @@
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
 use super::arguments::{Compiled, Extent, Operand, Parameters, Partials};
+use super::careful::{CarefulRows, PARTS};
 use super::expression::Place;
-use super::softmax::{EMPTY, exp2, log_sum_exp};
+use super::softmax::{EMPTY, LEAST, exp2, is_finite, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -93,12 +94,14 @@ pub struct QueryTile<N: Size> {
     pub positions: Array<Vector<i32, N>>,
     /// The query heads; written only where they differ.
     pub heads: Array<Vector<i32, N>>,
-    /// The running maximum m.
+    /// The running maximum m; when all keys have passed, in quarters.
     pub maximum: Array<Vector<f32, N>>,
     /// The maximum with the current tile of keys.
     pub tile_maximum: Array<Vector<f32, N>>,
     /// The running sum l.
     pub sum: Array<Vector<f32, N>>,
+    /// When all keys have passed, what makes the output of what was accumulated.
+    pub factor: Array<Vector<f32, N>>,
 }
 
 #[cube]
@@ -115,6 +118,7 @@ impl<N: Size> QueryTile<N> {
             maximum: Array::new(vectors),
             tile_maximum: Array::new(vectors),
             sum: Array::new(vectors),
+            factor: Array::new(vectors),
         }
     }
 
@@ -184,9 +188,8 @@ impl<N: Size> QueryTile<N> {
                 if sinks {
                     let here = place.of_rows(self.positions[vector], self.heads[vector]);
                     let logit = parameters.float::<N>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]);
-                    let maximum = max(logit, Vector::new(EMPTY));
-                    self.maximum[vector] = maximum;
-                    self.sum[vector] = exp2::<N>(logit - maximum);
+                    self.maximum[vector] = raise::<N>(logit);
+                    self.sum[vector] = Vector::new(1.0);
                 }
             }
         }
@@ -224,7 +227,124 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Divides by the sum where the accumulator does, transposes, and stores `rows`.
+    /// The accumulator of a [careful](super::careful) row before any key.
+    pub fn begin_careful(
+        &mut self,
+        place: &Place<N>,
+        parameters: &Parameters,
+        sinks: bool,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        self.clear(comptime![program.operands.v_dim * schedule.vectors]);
+        for vector in 0..comptime![schedule.vectors] {
+            let here = place.of_rows(self.positions[vector], self.heads[vector]);
+            let rows = CarefulRows::<N>::new(&here, parameters, sinks, comptime![program.accumulator.clone()]);
+            self.maximum[vector] = rows.maximum.read();
+            self.sum[vector] = rows.sum.read();
+        }
+    }
+
+    /// Element `x` of the queries of `vector`, of `dim`.
+    pub fn query_element(
+        &self,
+        x: usize,
+        vector: usize,
+        #[comptime] dim: usize,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) -> Vector<f32, N> {
+        of_rows::<N>(&self.query, x, vector, dim, schedule, few)
+    }
+
+    /// Element `x` of the output of `vector`, of `dim`.
+    pub fn output_element(
+        &self,
+        x: usize,
+        vector: usize,
+        #[comptime] dim: usize,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) -> Vector<f32, N> {
+        of_rows::<N>(&self.output, x, vector, dim, schedule, few)
+    }
+
+    /// Makes that element `output`.
+    pub fn put_output_element(
+        &mut self,
+        output: Vector<f32, N>,
+        x: usize,
+        vector: usize,
+        #[comptime] dim: usize,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) {
+        if comptime![few.along_head_dim > 0] {
+            let elements = self.output.with_vector_size_mut::<One>();
+            #[unroll]
+            for row in 0..comptime![few.along_head_dim] {
+                elements[row * dim + x] = Vector::new(output.extract(row));
+            }
+        } else {
+            self.output[x * comptime![schedule.vectors] + vector] = output;
+        }
+    }
+
+    /// Whether the first `rows` rows must be computed with [care](super::careful).
+    pub fn is_doubtful(
+        &self,
+        rows: usize,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) -> bool {
+        let v_dim = comptime![program.operands.v_dim];
+        let vectors = comptime![if few.along_head_dim > 0 {
+            few.along_head_dim * v_dim / schedule.lanes
+        } else {
+            v_dim * schedule.vectors
+        }];
+        let mut doubtful = Vector::<u32, N>::new(0u32);
+        for at in 0..vectors {
+            doubtful = select_many(is_finite::<N>(self.output[at]), doubtful, Vector::new(1u32));
+        }
+        let mut found = doubtful.vector_sum() != 0;
+        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+            let maxima = self.maximum.with_vector_size::<One>();
+            for row in 0..rows {
+                if maxima[row].extract(0usize) == LEAST {
+                    found = true;
+                }
+            }
+        }
+        found
+    }
+
+    /// Says what makes the output of what was accumulated, when all keys have passed, and what the maximum is in quarters. A careful softmax
+    /// has both already.
+    pub fn close(&mut self, careful: bool, #[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) {
+        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
+        for vector in 0..comptime![schedule.vectors] {
+            let sum = self.sum[vector];
+            let mut factor = Vector::<f32, N>::new(1.0);
+            if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+                let zero = Vector::<f32, N>::new(0.0);
+                let one = Vector::<f32, N>::new(1.0);
+                let empty = sum.equal(&zero);
+                factor = select_many(empty, zero, one / select_many(empty, one, sum));
+                if softmax {
+                    if careful {
+                        factor = one;
+                    } else {
+                        self.maximum[vector] *= Vector::new(comptime![1.0 / PARTS]);
+                    }
+                }
+            }
+            self.factor[vector] = factor;
+        }
+    }
+
+    /// Transposes the output and stores `rows`.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn finish<E: Float>(
         &mut self,
@@ -238,24 +358,9 @@ impl<N: Size> QueryTile<N> {
     ) {
         let v_dim = comptime![program.operands.v_dim];
         let strides = comptime![element_strides(v_dim, &schedule, few)];
-        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
-        for vector in 0..comptime![schedule.vectors] {
-            let sum = self.sum[vector];
-            if softmax {
-                self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], sum, empty_lse);
-            }
-            let mut factor = Vector::<f32, N>::new(1.0);
-            if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
-                let zero = Vector::<f32, N>::new(0.0);
-                let one = Vector::<f32, N>::new(1.0);
-                let empty = sum.equal(&zero);
-                factor = select_many(empty, zero, one / select_many(empty, one, sum));
-            }
-            self.sum[vector] = factor;
-        }
         let first = rows.base + rows.first;
         let elements = self.output.with_vector_size::<One>();
-        let factors = self.sum.with_vector_size::<One>();
+        let factors = self.factor.with_vector_size::<One>();
         for row in 0..rows.count {
             let factor = factors[row].extract(0usize);
             let start = (first + row) * v_dim;
@@ -265,7 +370,10 @@ impl<N: Size> QueryTile<N> {
                 );
             }
         }
-        if softmax {
+        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+            for vector in 0..comptime![schedule.vectors] {
+                self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], self.sum[vector], empty_lse, PARTS);
+            }
             let logs = self.maximum.with_vector_size::<One>();
             for row in 0..rows.count {
                 lse[first + row] = logs[row].extract(0usize);
@@ -273,19 +381,41 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Stores the accumulator as number `item` of `partials`: Oᵀ, m, l.
+    /// Stores the accumulator as number `item` of `partials`: Oᵀ, of a softmax already divided by the sum, m and l.
     pub fn store_partial(
         &self,
         partials: &mut Partials<N>,
         item: usize,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
     ) {
         let vectors = comptime![schedule.vectors];
         let columns = comptime![program.operands.v_dim * schedule.vectors];
         let base = item * comptime![partial_vectors(&program.operands, &schedule)];
-        for at in 0..columns {
-            partials.vectors[base + at] = self.output[at];
+        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+            for vector in 0..vectors {
+                let factor = self.factor[vector];
+                if comptime![few.along_head_dim > 0] {
+                    let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
+                    #[unroll]
+                    for row in 0..comptime![few.along_head_dim] {
+                        let factor = Vector::<f32, N>::new(factor.extract(row));
+                        for at in row * row_vectors..(row + 1) * row_vectors {
+                            partials.vectors[base + at] = self.output[at] * factor;
+                        }
+                    }
+                } else {
+                    for column in 0..comptime![program.operands.v_dim] {
+                        let at = column * vectors + vector;
+                        partials.vectors[base + at] = self.output[at] * factor;
+                    }
+                }
+            }
+        } else {
+            for at in 0..columns {
+                partials.vectors[base + at] = self.output[at];
+            }
         }
         for vector in 0..vectors {
             partials.vectors[base + columns + vector] = self.maximum[vector];
@@ -306,37 +436,97 @@ impl<N: Size> QueryTile<N> {
         let vectors = comptime![schedule.vectors];
         let columns = comptime![program.operands.v_dim * vectors];
         let size = comptime![partial_vectors(&program.operands, &schedule)];
+        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
         self.clear(columns);
         for vector in 0..vectors {
-            let mut maximum = Vector::<f32, N>::new(EMPTY);
+            let mut maximum = Vector::<f32, N>::new(EMPTY / PARTS);
             for partial in first..first + count {
                 maximum = max(maximum, partials.vectors[partial * size + columns + vector]);
             }
             let mut sum = Vector::<f32, N>::new(0.0);
             for partial in first..first + count {
+                sum += partial_weight::<N>(partials, partial * size + columns + vector, maximum, vectors, softmax);
+            }
+            self.maximum[vector] = maximum;
+            self.sum[vector] = sum;
+            let zero = Vector::<f32, N>::new(0.0);
+            let one = Vector::<f32, N>::new(1.0);
+            let divisor = select_many(sum.equal(&zero), one, sum);
+            for partial in first..first + count {
                 let base = partial * size;
-                let factor = exp2::<N>(partials.vectors[base + columns + vector] - maximum);
-                sum = fma(partials.vectors[base + comptime![columns + vectors] + vector], factor, sum);
+                let mut factor = one;
+                if softmax {
+                    let weight = partial_weight::<N>(partials, base + columns + vector, maximum, vectors, softmax);
+                    factor = weight / divisor;
+                }
                 if comptime![few.along_head_dim > 0] {
                     let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
                     #[unroll]
                     for row in 0..comptime![few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
-                            self.output[at] = fma(partials.vectors[base + at], factor, self.output[at]);
+                            self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
                         }
                     }
                 } else {
                     for column in 0..comptime![program.operands.v_dim] {
                         let at = column * vectors + vector;
-                        self.output[at] = fma(partials.vectors[base + at], factor, self.output[at]);
+                        self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
                     }
                 }
             }
-            self.maximum[vector] = maximum;
-            self.sum[vector] = sum;
+            self.factor[vector] = one;
+            if comptime![matches!(program.accumulator, Accumulator::Mean)] {
+                self.factor[vector] = select_many(sum.equal(&zero), zero, one / divisor);
+            }
         }
     }
+}
+
+/// Element `x`, of `dim`, of the rows of `vector`, in Qᵀ or Oᵀ, or where vectors run along the head dim in Q or O.
+#[cube]
+fn of_rows<N: Size>(
+    elements: &Array<Vector<f32, N>>,
+    x: usize,
+    vector: usize,
+    #[comptime] dim: usize,
+    #[comptime] schedule: CpuSchedule,
+    #[comptime] few: FewQueries,
+) -> Vector<f32, N> {
+    if comptime![few.along_head_dim > 0] {
+        let elements = elements.with_vector_size::<One>();
+        let mut found = Vector::<f32, N>::new(0.0);
+        #[unroll]
+        for row in 0..comptime![few.along_head_dim] {
+            found.insert(row, elements[row * dim + x].extract(0usize));
+        }
+        found
+    } else {
+        elements[x * comptime![schedule.vectors] + vector]
+    }
+}
+
+/// The sum of the partial whose maximum is vector `at`, and whose sum lies `vectors` further: of a softmax, in units of 2 to the
+/// power of `maximum`.
+#[cube]
+fn partial_weight<N: Size>(
+    partials: &Partials<N>,
+    at: usize,
+    maximum: Vector<f32, N>,
+    #[comptime] vectors: usize,
+    #[comptime] softmax: bool,
+) -> Vector<f32, N> {
+    let mut weight = partials.vectors[at + vectors];
+    if softmax {
+        weight *= exp2::<N>((partials.vectors[at] - maximum) * Vector::new(PARTS));
+    }
+    weight
+}
+
+/// `output` and `factor` times that of a partial. One that is not finite counts as it is: its keys have been seen.
+#[cube]
+fn merged<N: Size>(output: Vector<f32, N>, partial: Vector<f32, N>, factor: Vector<f32, N>) -> Vector<f32, N> {
+    select_many(is_finite::<N>(partial), fma(partial, factor, output), output + partial)
 }
 
 /// From an element of Qᵀ or Oᵀ to the next row's, and to the next one of the same row, of `dim`.

@@ -2,12 +2,13 @@
 
 use super::arguments::Parameters;
 use super::expression::Place;
-use super::softmax::hidden;
+use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{KeyLoop, MaskedTiles, TileOp};
 use cubecl::prelude::*;
 
-/// The scores at `place` after the loop's maps and its mask; `full` says that the tile is inside the loop's full range.
+/// The scores at `place` after the loop's maps and its mask; `full` says that the tile is inside the loop's full range. In other tiles a softmax's
+/// score of a key that is seen is [raised](raise()), so that it is told from those of hidden ones.
 #[cube]
 pub fn apply<N: Size>(
     score: Vector<f32, N>,
@@ -18,6 +19,8 @@ pub fn apply<N: Size>(
     #[comptime] full: bool,
 ) -> Vector<f32, N> {
     let mut score = score;
+    let raises = comptime![softmax && !full];
+    let masks = comptime![key_loop.visible().is_some()];
     #[unroll]
     for at in 0..comptime![key_loop.body.len()] {
         let op = comptime![key_loop.body[at].clone()];
@@ -32,8 +35,14 @@ pub fn apply<N: Size>(
         if comptime![mask.is_some()] {
             let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
             let nothing = comptime![hidden(softmax)];
+            if raises {
+                score = raise::<N>(score);
+            }
             score = select_many(visible, score, Vector::new(nothing));
         }
+    }
+    if comptime![raises && !masks] {
+        score = raise::<N>(score);
     }
     score
 }

@@ -1,19 +1,59 @@
 //! The arithmetic of the online softmax in base 2.
+//!
+//! A hidden key's score is [`HIDDEN`], the maximum of a row that has seen no key is [`EMPTY`], and that of a row that has seen one is at
+//! least [`LEAST`]. All three are finite, since WGSL has no constant for −∞, and so far from each other that 2 to the power of a
+//! difference is exactly 0. A finite score may be lower than `LEAST`, since to base 2 it may overflow: a row whose maximum is
+//! still `LEAST` at its end is computed again, [with care](super::careful).
 
 use super::math::ln;
 use cubecl::prelude::*;
 
-/// The score of a hidden key, finite because WGSL has no constant for −∞: so far below [`EMPTY`] that it weighs exactly 0.
-pub const HIDDEN: f32 = -3.0e38;
+/// The score of a hidden key.
+pub const HIDDEN: f32 = f32::MIN;
+
+/// The running maximum of a row that has seen no key.
+pub const EMPTY: f32 = -3.40e38;
+
+/// The least running maximum of a row that has seen a key.
+pub const LEAST: f32 = -3.39e38;
+
+/// The bits of −∞.
+const NEGATIVE_INFINITY: u32 = f32::NEG_INFINITY.to_bits();
 
 /// What a hidden key's score or weight becomes.
 pub fn hidden(softmax: bool) -> f32 {
     if softmax { HIDDEN } else { 0.0 }
 }
 
-/// The running maximum of a row that has seen no key. A score below it would count as hidden; no finite f32 product of a
-/// query and a key that matters comes near.
-pub const EMPTY: f32 = -1.0e38;
+/// The score of a key that is seen, raised to [`LEAST`] if it is lower; NaN stays NaN. By integers: compilers for GPUs make `max`, which
+/// drops a NaN, of a comparison of floats and a select.
+#[cube]
+pub fn raise<N: Size>(score: Vector<f32, N>) -> Vector<f32, N> {
+    let least = comptime![LEAST.to_bits()];
+    let beyond = Vector::<u32, N>::reinterpret(score) - Vector::new(least);
+    let is_lower = beyond.less_equal(&Vector::new(comptime![NEGATIVE_INFINITY - least]));
+    select_many(is_lower, Vector::new(LEAST), score)
+}
+
+/// The running maximum that rows have at least with a tile in which each of them `sees` a key.
+#[cube]
+pub fn raised<N: Size>(maximum: Vector<f32, N>, #[comptime] sees: bool) -> Vector<f32, N> {
+    if sees { max(maximum, Vector::new(LEAST)) } else { maximum }
+}
+
+/// Whether each number is finite. By its bits, since compilers for GPUs may assume that all are.
+#[cube]
+pub fn is_finite<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
+    let infinity = comptime![f32::INFINITY.to_bits()];
+    let exponent = Vector::<u32, N>::reinterpret(x) & Vector::new(infinity);
+    exponent.not_equal(&Vector::new(infinity))
+}
+
+/// Whether each number is −∞, likewise.
+#[cube]
+pub fn is_negative_infinity<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
+    Vector::<u32, N>::reinterpret(x).equal(&Vector::new(NEGATIVE_INFINITY))
+}
 
 /// 2 to the x, for x ≤ 0: within 2 ulp, and exactly 0 below −126.
 ///
@@ -37,12 +77,18 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     select_many(vanishes, Vector::new(0.0), power)
 }
 
-/// The natural logarithm of the row's sum of exponentials, from its maximum m and sum l in base 2: (m + log₂ l)·ln 2, and
-/// `empty` where l is 0.
+/// The natural logarithm of the row's sum of exponentials, from its maximum m, in units of 1/`parts` to base 2, and its sum l:
+/// `parts`·m·ln 2 + ln l, and `empty` where l is 0. Where the sum overflows, the least finite number.
 #[cube]
-pub fn log_sum_exp<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>, empty: f32) -> Vector<f32, N> {
+pub fn log_sum_exp<N: Size>(
+    maximum: Vector<f32, N>,
+    sum: Vector<f32, N>,
+    empty: f32,
+    #[comptime] parts: f32,
+) -> Vector<f32, N> {
     let is_empty = sum.equal(&Vector::new(0.0));
     let sum = select_many(is_empty, Vector::new(1.0), sum);
-    let lse = fma(maximum, Vector::new(std::f32::consts::LN_2), ln::<N>(sum));
+    let lse = fma(maximum, Vector::new(comptime![parts * std::f32::consts::LN_2]), ln::<N>(sum));
+    let lse = select_many(is_negative_infinity::<N>(lse), Vector::new(f32::MIN), lse);
     select_many(is_empty, Vector::new(empty), lse)
 }

@@ -24,8 +24,10 @@
 //! Where every condition of the mask gives ranges there is nothing to decide, and no such line. [`tile`](crate::analysis::tile)
 //! says how the conditions are found.
 
-use crate::analysis::bounds::{next_visible_key, undecided};
-use crate::analysis::tile::class;
+use crate::analysis::affine::Affine;
+use crate::analysis::bounds::{decided, next_visible_key, undecided};
+use crate::analysis::clauses::required;
+use crate::analysis::tile::{class, class_where};
 use crate::expr::{BinaryOp, Expr};
 use crate::ir::{MaskedTiles, Program, TileClass, TileOp};
 use crate::typing::Parameters;
@@ -38,7 +40,13 @@ pub fn classify_tiles(program: &mut Program) {
             let TileOp::Mask { visible, tiles } = op else { continue };
             let open = undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b));
             let Some(open) = open else { continue };
-            let decides = TileClass { some: class(&open, parameters).some, all: class(visible, parameters).all };
+            // What gives ranges is looked at again only where it narrows what is read for the rest.
+            let known: Vec<Affine> = decided(visible, parameters)
+                .iter()
+                .flat_map(|condition| required(condition, parameters).unwrap_or_default())
+                .collect();
+            let some = class_where(&open, &known, parameters).some;
+            let decides = TileClass { some, all: class(visible, parameters).all };
             let nothing = TileClass { some: Expr::Bool(true), all: Expr::Bool(false) };
             if decides != nothing {
                 key_loop.class = Some(decides);

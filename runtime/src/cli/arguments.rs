@@ -45,6 +45,7 @@ JSON:
   shape: {batch, heads, kv_heads, q, kv (a list: of each pair), dim, v_dim, dtype},
   total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles: of all loops, heads and batches,
   needed_tiles: those with a visible pair, null without --verify,
+  missed_full_tiles: partial ones in which every pair is visible, null without --verify,
   pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
   masked_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
   executed_flops (of visited tiles, as if each were whole), useful_flops (of visible pairs, null with them),
@@ -57,6 +58,7 @@ JSON:
     class: {some, all}, as text: which of the tiles outside full ranges are visited, and full; null if ranges say it,
     undecided: a list of the mask's conditions that give no ranges,
     total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles, needed_tiles,
+    missed_full_tiles,
     picture: a list of lines";
 
 const EMIT_JSON: &str = "\

@@ -138,6 +138,7 @@ fn report_json(name: &str, report: &Report, shape: &Shape) -> Value {
         "variant": name,
         "shape": shape_json(shape),
         "needed_tiles": report.needed_tiles,
+        "missed_full_tiles": report.missed_full_tiles,
         "pairs": report.pairs,
         "visible_pairs": report.visible_pairs,
         "density": report.density(),
@@ -163,6 +164,7 @@ fn loop_json(key_loop: &LoopReport) -> Value {
         "class": key_loop.class.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),
         "undecided": key_loop.undecided,
         "needed_tiles": key_loop.needed_tiles,
+        "missed_full_tiles": key_loop.missed_full_tiles,
         "picture": key_loop.picture.lines(PICTURE_COLUMNS),
     });
     extend(&mut value, tiles_json(key_loop.tiles));

@@ -1,0 +1,188 @@
+//! A row computed again, with care, where the quick way gave what is not finite or met only scores that overflow.
+//!
+//! The quick way multiplies every value in a tile by a weight, that of a hidden key by 0; but 0·NaN is NaN, and 0·∞ too. And its
+//! scores are to base 2, 1.44 times what was asked for, so that a finite score may overflow. It is right whenever its output
+//! is finite and its maximum is above [`LEAST`](super::softmax::LEAST), and else a schedule computes the row again by what is here:
+//!
+//! - A hidden key adds nothing. Hidden are the keys that the mask hides, and for a softmax those whose score is −∞.
+//! - A value that is not finite and is seen is added as it is: a softmax's weight is positive, even if it is less than any f32.
+//! - Scores are in quarters ([`quarter_scores`]), so that none overflows to base 2.
+//! - A softmax's output is a mean at every step, and overflows only where a value does.
+//!
+//! It costs a few times what the quick way does, and nothing where it is not needed but the look at each tile's output.
+
+use super::arguments::Parameters;
+use super::expression::Place;
+use super::math::exp2_native;
+use super::softmax::{exp2, is_finite, is_negative_infinity};
+use crate::analysis::product::Product;
+use crate::expr::Expr;
+use crate::ir::{Accumulator, KeyLoop, Program, TileOp};
+use cubecl::prelude::*;
+
+/// The scores of a careful row are in units of a quarter.
+pub const PARTS: f32 = 4.0;
+
+/// A row that is computed with care, on each lane.
+#[derive(CubeType)]
+pub struct CarefulRows<N: Size> {
+    /// The running maximum, in quarters.
+    pub maximum: RuntimeCell<Vector<f32, N>>,
+    /// The running sum of weights.
+    pub sum: RuntimeCell<Vector<f32, N>>,
+}
+
+/// What a key does to a row's output.
+#[derive(CubeType)]
+pub struct Step<N: Size> {
+    /// The factor of what was accumulated.
+    keep: Vector<f32, N>,
+    /// The factor of the key's value.
+    weight: Vector<f32, N>,
+    /// Whether the key is hidden from the row.
+    hidden: Vector<bool, N>,
+}
+
+#[cube]
+impl<N: Size> CarefulRows<N> {
+    /// Rows at `place` that have seen no key; with a softmax's sink, where there is one and `sinks`.
+    pub fn new(
+        place: &Place<N>,
+        parameters: &Parameters,
+        sinks: bool,
+        #[comptime] accumulator: Accumulator,
+    ) -> CarefulRows<N> {
+        let maximum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(f32::MIN));
+        let sum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
+        let sink = comptime![match &accumulator {
+            Accumulator::Softmax { sink, .. } => sink.as_ref().map(quarter),
+            _ => None,
+        }];
+        if comptime![sink.is_some()] {
+            if sinks {
+                let logit = parameters.float::<N>(place, Vector::new(0.0), comptime![sink.clone().unwrap()]);
+                let is_none = is_negative_infinity::<N>(logit);
+                maximum.store(select_many(is_none, Vector::new(f32::MIN), logit));
+                sum.store(select_many(is_none, Vector::new(0.0), Vector::new(1.0)));
+            }
+        }
+        CarefulRows::<N> { maximum, sum }
+    }
+
+    /// Rows that are at such a maximum and sum.
+    pub fn resume(maximum: Vector<f32, N>, sum: Vector<f32, N>) -> CarefulRows<N> {
+        CarefulRows::<N> { maximum: RuntimeCell::new(maximum), sum: RuntimeCell::new(sum) }
+    }
+
+    /// The key at `place`, whose products with the rows' queries are `dots`.
+    pub fn see(
+        &self,
+        dots: Vector<f32, N>,
+        place: &Place<N>,
+        parameters: &Parameters,
+        #[comptime] key_loop: KeyLoop,
+        #[comptime] accumulator: Accumulator,
+        #[comptime] by: Exp2,
+    ) -> Step<N> {
+        let mut score = dots;
+        #[unroll]
+        for at in 0..comptime![key_loop.body.len()] {
+            let map = comptime![match &key_loop.body[at] {
+                TileOp::Map(expr) => Some(expr.clone()),
+                _ => None,
+            }];
+            if comptime![map.is_some()] {
+                score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
+            }
+        }
+        let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
+        let zero = Vector::<f32, N>::new(0.0);
+        let one = Vector::<f32, N>::new(1.0);
+        if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+            let least = parameters.empty_lse;
+            let score = select_many(visible, score, Vector::new(least));
+            let hides = is_negative_infinity::<N>(score);
+            let before = self.maximum.read();
+            let maximum = select_many(hides, before, max(before, score));
+            let parts = Vector::<f32, N>::new(PARTS);
+            let kept = self.sum.read() * power::<N>((before - maximum) * parts, by);
+            // A NaN is carried by itself: a device's exponential may lose it.
+            let weight = select_many(is_finite::<N>(score), power::<N>((score - maximum) * parts, by), score);
+            let weight = select_many(hides, zero, weight);
+            let sum = kept + weight;
+            self.maximum.store(maximum);
+            self.sum.store(sum);
+            let divisor = select_many(sum.equal(&zero), one, sum);
+            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides }
+        } else {
+            self.sum.store(self.sum.read() + select_many(visible, score, zero));
+            let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
+            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)) }
+        }
+    }
+}
+
+#[cube]
+impl<N: Size> Step<N> {
+    /// The output's element that was `output`, with the key's `value`.
+    pub fn add(
+        &self,
+        output: Vector<f32, N>,
+        value: Vector<f32, N>,
+        #[comptime] accumulator: Accumulator,
+    ) -> Vector<f32, N> {
+        let mut kept = output;
+        let mut added = self.weight * value;
+        if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+            kept = select_many(is_finite::<N>(output), output * self.keep, output);
+            let counts = is_finite::<N>(self.weight);
+            let as_it_is = select_many(counts, value, added);
+            added = select_many(is_finite::<N>(value), added, as_it_is);
+        }
+        select_many(self.hidden, output, kept + added)
+    }
+}
+
+/// How 2 to a power is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exp2 {
+    /// By [a polynomial](super::softmax::exp2()).
+    Polynomial,
+    /// By [the device](super::math::exp2_native()).
+    Device,
+}
+
+#[cube]
+fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
+    if comptime![by == Exp2::Polynomial] { exp2::<N>(x) } else { exp2_native::<N>(x) }
+}
+
+/// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters.
+pub fn quarter_of_queries(program: &Program) -> f32 {
+    let softmax = matches!(program.accumulator, Accumulator::Softmax { .. });
+    if softmax && program.query_scale.is_some() { 1.0 / PARTS } else { 1.0 }
+}
+
+/// A loop of `program` whose scores are a quarter of what they were, if they are a softmax's. Where the queries are scaled, what is left of
+/// the maps is proportional to the score, so that [the queries](quarter_of_queries) are what is made less.
+pub fn quarter_scores(program: &Program, key_loop: &KeyLoop) -> KeyLoop {
+    let mut quartered = key_loop.clone();
+    if quarter_of_queries(program) == 1.0 && matches!(program.accumulator, Accumulator::Softmax { .. }) {
+        let last =
+            quartered.body.iter_mut().rev().find_map(|op| if let TileOp::Map(map) = op { Some(map) } else { None });
+        match last {
+            Some(map) => *map = quarter(map),
+            None => quartered.body.insert(1, TileOp::Map(quarter(&Expr::Score))),
+        }
+    }
+    quartered
+}
+
+/// A quarter of `expr`, in which a constant factor takes it up: what overflows in `expr` need not here.
+fn quarter(expr: &Expr) -> Expr {
+    let mut product = Product::of(expr);
+    product.constant /= f64::from(PARTS);
+    product
+        .to_expr()
+        .unwrap_or_else(|_| Expr::binary(crate::expr::BinaryOp::Mul, expr.clone(), Expr::float(1.0 / PARTS)))
+}

@@ -1,0 +1,107 @@
+//! Functions that other languages have and this one has not, and what to write instead.
+//!
+//! A function of the user's may have any name. One with a name of this table is called by a path, such as `self::floor(x)`,
+//! since a bare `floor(x)` is nearly always meant for what the user knows from PyTorch, Triton or Rust.
+
+use crate::ast::{Binary, Expr, ExprKind};
+use crate::names::BUILTINS;
+
+/// What to write for `name(arguments)`, if `name` is a function of another language.
+pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
+    let text = |place: usize| arguments.get(place).map_or("x".to_string(), |argument| argument.inner().to_string());
+    let operand = |place: usize| arguments.get(place).map_or("x".to_string(), Expr::operand);
+    let factor = |place: usize| match arguments.get(place) {
+        Some(argument) => argument.operand(),
+        None => ["a", "b"][place.min(1)].to_string(),
+    };
+    let division = |place: usize| match &arguments.get(place)?.inner().kind {
+        ExprKind::Binary(Binary::Div, _, a, b) => Some((a.operand(), b.operand())),
+        _ => None,
+    };
+    let cast = |ty: &str| format!("write `{} as {ty}`", operand(0));
+    let help = match name {
+        "softmax" | "log_softmax" | "_softmax" => format!(
+            "the accumulator is the softmax: write `let mut o = Softmax::new();`, and push the score, `o.push({}, v[j]);`",
+            arguments.first().map_or("s".to_string(), |argument| argument.inner().to_string())
+        ),
+        "sum" | "mean" | "logsumexp" => format!(
+            "only an accumulator adds up over keys: `{}::new()`, which is pushed to",
+            match name {
+                "sum" => "Sum",
+                "mean" => "Mean",
+                _ => "Softmax",
+            }
+        ),
+        "matmul" | "mm" | "bmm" | "einsum" => "a product of queries and keys is `dot(q[i], k[j])`".to_string(),
+        "where" | "select" | "where_" | "ifelse" | "if_else" if arguments.len() == 3 => {
+            format!("write `if {} {{ {} }} else {{ {} }}`", text(0), text(1), text(2))
+        }
+        "masked_fill" if arguments.len() >= 2 => format!("write `mask({}, {})`", text(0), arguments[1].negated()),
+        "causal_mask" | "tril" => "write `j <= i`".to_string(),
+        "triu" => "write `j >= i`".to_string(),
+        "and" | "logical_and" | "and_masks" | "bitwise_and" => format!("write `{} && {}`", factor(0), factor(1)),
+        "or" | "logical_or" | "or_masks" | "bitwise_or" => format!("write `{} || {}`", factor(0), factor(1)),
+        "not" | "logical_not" | "bitwise_not" => format!("write `!{}`", factor(0)),
+        "xor" | "logical_xor" => format!("of bools, write `{} != {}`", factor(0), factor(1)),
+        "float" | "to_float" | "f32" | "to_f32" => cast("f32"),
+        "int" | "to_int" | "trunc" | "i32" | "to_i32" => cast("i32"),
+        "floor" => match division(0) {
+            Some((a, b)) => format!("write `{a} / {b}`: of integers, it rounds down"),
+            None => format!("a cast rounds towards zero: write `{} as i32`; `/` of integers rounds down", operand(0)),
+        },
+        "ceil" => match division(0) {
+            Some((a, b)) => format!("of integers, write `({a} + {b} - 1) / {b}`"),
+            None => {
+                format!("a cast rounds towards zero: `{} as i32`; of integers, write `(a + b - 1) / b`", operand(0))
+            }
+        },
+        "round" => format!("for `x >= 0.0`, write `({} + 0.5) as i32`", operand(0)),
+        "floor_div" | "floordiv" | "floor_divide" | "div_floor" | "div_euclid" => {
+            format!("write `{} / {}`, which rounds down", factor(0), factor(1))
+        }
+        "cdiv" | "ceil_div" | "div_ceil" => format!("write `({0} + {1} - 1) / {1}`", factor(0), factor(1)),
+        "mod" | "fmod" | "remainder" | "modulo" | "rem" | "rem_euclid" => {
+            format!("write `{} % {}`, the remainder of floor division", factor(0), factor(1))
+        }
+        "rsqrt" => format!("write `1.0 / sqrt({})`", text(0)),
+        "square" => format!("write `{0} * {0}`", operand(0)),
+        "cube" => format!("write `{0} * {0} * {0}`", operand(0)),
+        "recip" | "reciprocal" => format!("write `1.0 / {}`", operand(0)),
+        "expm1" | "exp_m1" => format!("write `exp({}) - 1.0`", text(0)),
+        "log1p" | "ln_1p" => format!("write `log(1.0 + {})`", operand(0)),
+        "tan" => format!("write `sin({0}) / cos({0})`", text(0)),
+        "sinh" | "cosh" => "write it by `exp`".to_string(),
+        "sign" | "signum" => format!("write `if {0} > 0.0 {{ 1.0 }} else {{ -1.0 }}`", operand(0)),
+        "len" | "seq_len" | "seqlen" | "q_len" | "kv_len" | "k_len" | "query_len" | "key_len" | "num_queries"
+        | "num_keys" | "num_heads" | "n_heads" | "heads" | "num_kv_heads" | "batch_size" | "batches" | "head_dim"
+        | "dim" | "size" | "shape" => format!(
+            "lengths and numbers of heads are not known to the language: take it as a parameter, `{}: u32`; {}",
+            if matches!(name, "len" | "size" | "shape" | "dim") { "kv_len" } else { name },
+            PLACES
+        ),
+        "program_id" | "thread_idx" | "block_idx" | "arange" | "position" | "pos" | "query_position"
+        | "key_position" | "q_idx" | "kv_idx" => {
+            format!("the variables of the loops, `i` and `j`, are the positions; {PLACES}")
+        }
+        "load" | "store" => {
+            "a tensor is read by its indices, `bias[head()][i - j]`, and the output is what is pushed".into()
+        }
+        "tiles" => "write `for j in k.tiles() { … }`".to_string(),
+        "push" => "write `o.push(score, v[j]);`".to_string(),
+        "dropout" | "rand" | "random" => {
+            "the language has no random numbers: take them as a captured tensor".to_string()
+        }
+        "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot" | "cbrt" | "isnan" | "is_nan" | "isinf"
+        | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma" | "mul_add" => functions(),
+        _ => return None,
+    };
+    Some(help)
+}
+
+const PLACES: &str = "the places are `batch()`, `head()` and `kv_head()`";
+
+/// Every function of the language.
+pub fn functions() -> String {
+    let names: Vec<String> = BUILTINS.iter().map(|builtin| format!("`{}`", builtin.name)).collect();
+    format!("the functions are {}", names.join(", "))
+}

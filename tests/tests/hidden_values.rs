@@ -1,0 +1,266 @@
+//! What K or V of a hidden key holds reaches no row that does not see it, and every finite score is a score.
+
+use purview::ir::Element;
+use purview::prelude::*;
+use purview::{AnyAttention, Device};
+use purview_tests::devices;
+use purview_tests::numbers::floats_of;
+
+#[attention]
+fn lengths(q: Query, k: Key, v: Value, len: Tensor<i32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j < len[batch()]), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn padded_left(q: Query, k: Key, v: Value, pad: Tensor<i32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j >= pad[batch()]), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn tokens(q: Query, k: Key, v: Value, token: Tensor<bool, 2>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), token[batch()][j]), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn causal(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn causal_sum(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Sum::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn causal_mean(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Mean::new();
+        for j in k.tiles() {
+            o.push(mask(exp(dot(q[i], k[j]) * scale()), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn positive_scores(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]);
+            o.push(mask(s, s > 0.0), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn biased(q: Query, k: Key, v: Value, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) + bias[j], v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn biased_causal(q: Query, k: Key, v: Value, bias: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) + bias[j], j <= i), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn plain(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn only_a_sink(q: Query, k: Key, v: Value, sink: f32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::with_sink(sink);
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]), j < 0), v[j]);
+        }
+        o
+    }
+}
+
+fn all_devices(test: &str) -> Vec<(Device, String)> {
+    let mut all = vec![(devices::cpu(), "cpu".to_string())];
+    all.extend(devices::wgpu_all(test).into_iter().map(|described| (described.device, described.what)));
+    all
+}
+
+fn close(got: f32, want: f64) -> bool {
+    if want.is_finite() {
+        (f64::from(got) - want).abs() <= 2e-3 * want.abs().max(1.0)
+    } else {
+        got as f64 == want || got.is_nan() && want.is_nan()
+    }
+}
+
+/// Compares with the reference, NaN and infinities included.
+fn as_the_reference(what: &str, attention: &AnyAttention, device: &Device, q: &Tensor, k: &Tensor, v: &Tensor) {
+    let got = attention.run(device, q, &[(k, v)]).unwrap().to_vec::<f32>().unwrap();
+    let want = attention.reference(q, &[(k, v)]).unwrap().out.data;
+    for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert!(close(*got, *want), "{what}, {}: element {at} is {got}, expected {want}", attention.spec().name);
+    }
+}
+
+/// Head dim 1, one head.
+fn small(device: &Device, attention: Attention<1>, queries: usize, k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let tensor = |values: &[f32]| Tensor::from_slice(device, [1, 1, values.len(), 1], values).unwrap();
+    let q = tensor(&vec![1.0; queries]);
+    let (out, lse) = attention.with_lse().run(device, &q, &tensor(k), &tensor(v)).unwrap();
+    (out.to_vec().unwrap(), lse.to_vec().unwrap())
+}
+
+#[test]
+fn what_a_hidden_key_holds() {
+    const NAN: f32 = f32::NAN;
+    const INF: f32 = f32::INFINITY;
+    for (device, what) in all_devices("what_a_hidden_key_holds") {
+        let one = Tensor::from_slice(&device, [1], &[1i32]).unwrap();
+        for bad in [NAN, INF, -INF] {
+            for bad_key in [0.0, bad] {
+                let (out, _) = small(&device, lengths(&one), 1, &[0.0, bad_key], &[1.0, bad]);
+                assert_eq!(out, [1.0], "{what}: padding on the right");
+                let (out, _) = small(&device, padded_left(&one), 1, &[bad_key, 0.0], &[bad, 1.0]);
+                assert_eq!(out, [1.0], "{what}: padding on the left");
+                let token = Tensor::from_slice(&device, [1, 2], &[false, true]).unwrap();
+                let (out, _) = small(&device, tokens(&token), 1, &[bad_key, 0.0], &[bad, 1.0]);
+                assert_eq!(out, [1.0], "{what}: padding anywhere");
+                let (out, lse) = small(&device, causal(), 2, &[0.0, bad_key], &[1.0, bad]);
+                assert_eq!((out[0], lse[0]), (1.0, 0.0), "{what}: the first row");
+                assert!(!out[1].is_finite(), "{what}: a row that sees {bad} is {}", out[1]);
+            }
+        }
+        let (out, _) = small(&device, causal(), 2, &[0.0, 0.0], &[1.0, INF]);
+        assert_eq!(out, [1.0, INF], "{what}");
+    }
+}
+
+/// Many keys and queries, on which tiles of all kinds occur, in every type.
+#[test]
+fn what_hidden_keys_of_tiles_hold() {
+    for (device, what) in all_devices("what_hidden_keys_of_tiles_hold") {
+        for element in [Element::F32, Element::F16] {
+            if !device.supports(element) {
+                continue;
+            }
+            for (queries, keys, dim) in [(70, 70, 16), (1, 300, 16), (3, 600, 24), (40, 200, 7)] {
+                let (heads, kv_heads) = (4, 2);
+                let mut numbers = purview_tests::numbers::Numbers::new(11);
+                let q = numbers.tensor(&device, element, &[1, heads, queries, dim]).unwrap();
+                let mut key = numbers.eighths(kv_heads * keys * dim);
+                let mut value = numbers.eighths(kv_heads * keys * dim);
+                let hidden = [keys - 1, keys - 7, keys / 2];
+                for head in 0..kv_heads {
+                    for (bad, at) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().zip(hidden) {
+                        let row = (head * keys + at) * dim;
+                        value[row + 1] = bad;
+                        value[row + dim - 1] = bad;
+                        key[row] = if head == 0 { bad } else { key[row] };
+                    }
+                }
+                let k = floats_of(&device, element, &[1, kv_heads, keys, dim], &key).unwrap();
+                let v = floats_of(&device, element, &[1, kv_heads, keys, dim], &value).unwrap();
+                let token: Vec<bool> = (0..keys).map(|at| !hidden.contains(&at)).collect();
+                let token = Tensor::from_slice(&device, [1, keys], &token).unwrap();
+                let len = Tensor::from_slice(&device, [1], &[keys as i32 / 2]).unwrap();
+                let pad = Tensor::from_slice(&device, [1], &[keys as i32 - 6]).unwrap();
+                let of_positive = if element == Element::F32 { Some(positive_scores().into()) } else { None };
+                let attentions: [AnyAttention; 6] = [
+                    tokens(&token).into(),
+                    lengths(&len).into(),
+                    padded_left(&pad).into(),
+                    causal().into(),
+                    causal_sum().into(),
+                    causal_mean().into(),
+                ];
+                for attention in attentions.into_iter().chain(of_positive) {
+                    as_the_reference(
+                        &format!("{what} {element:?} {queries}×{keys}×{dim}"),
+                        &attention,
+                        &device,
+                        &q,
+                        &k,
+                        &v,
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn scores_that_are_very_low() {
+    for (device, what) in all_devices("scores_that_are_very_low") {
+        let tensor = |values: &[f32]| Tensor::from_slice(&device, [values.len()], values).unwrap();
+        for low in [f32::MIN, -3e38, -2.5e38, -7e37, -1e38, -1e30] {
+            for attention in [biased(&tensor(&[low; 2])), biased_causal(&tensor(&[low; 2])).with_query_offset(1)] {
+                let (out, lse) = small(&device, attention, 1, &[0.0; 2], &[1.0, 3.0]);
+                assert_eq!(out, [2.0], "{what}: two scores of {low}");
+                assert!((lse[0] - low).abs() <= 1e-6 * low.abs(), "{what}: {} for {low}", lse[0]);
+            }
+            let (out, lse) = small(&device, plain(), 1, &[low; 2], &[1.0, 3.0]);
+            assert_eq!(out, [2.0], "{what}: two products of {low}");
+            assert!((lse[0] - low).abs() <= 1e-6 * low.abs(), "{what}: {} for {low}", lse[0]);
+            let (out, lse) = small(&device, only_a_sink(low), 1, &[0.0], &[1.0]);
+            assert_eq!(out, [0.0], "{what}: a sink of {low}");
+            assert!((lse[0] - low).abs() <= 1e-6 * low.abs(), "{what}: {} for {low}", lse[0]);
+        }
+        let (out, _) = small(&device, biased(&tensor(&[-3e38, -2.5e38])), 1, &[0.0; 2], &[1.0, 3.0]);
+        assert_eq!(out, [3.0], "{what}: the greater of two");
+        let (out, lse) = small(&device, biased(&tensor(&[f32::MAX, f32::MAX])), 1, &[0.0; 2], &[1.0, 3.0]);
+        assert_eq!((out[0], lse[0]), (2.0, f32::MAX), "{what}: the greatest");
+        let (out, lse) = small(&device, biased(&tensor(&[f32::NEG_INFINITY; 2])), 1, &[0.0; 2], &[1.0, 3.0]);
+        assert_eq!((out[0], lse[0]), (0.0, f32::NEG_INFINITY), "{what}: scores of −∞ are hidden");
+        let (out, _) = small(&device, biased(&tensor(&[0.0; 2])), 1, &[0.0; 2], &[3e38, 3e38]);
+        assert_eq!(out, [3e38], "{what}: a mean of great values");
+    }
+}

@@ -1,0 +1,17 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            let m = j <= i;
+            let n = (m | i - j < 8) & !m;
+            o.push(mask(s, m & n & i - j < 8), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}

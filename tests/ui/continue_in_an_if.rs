@@ -1,0 +1,18 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            if j > i && i > 3 {
+                continue;
+            }
+            o.push(s, v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}
