@@ -336,7 +336,9 @@ impl<N: Size> QueryTile<N> {
                     if careful {
                         factor = one;
                     } else {
-                        self.maximum[vector] *= Vector::new(comptime![1.0 / PARTS]);
+                        // A row that has seen nothing must not have a greater one than a careful row of a partial.
+                        let quarter = self.maximum[vector] * Vector::new(comptime![1.0 / PARTS]);
+                        self.maximum[vector] = select_many(empty, Vector::new(f32::MIN), quarter);
                     }
                 }
             }
@@ -439,7 +441,7 @@ impl<N: Size> QueryTile<N> {
         let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
         self.clear(columns);
         for vector in 0..vectors {
-            let mut maximum = Vector::<f32, N>::new(EMPTY / PARTS);
+            let mut maximum = Vector::<f32, N>::new(f32::MIN);
             for partial in first..first + count {
                 maximum = max(maximum, partials.vectors[partial * size + columns + vector]);
             }
