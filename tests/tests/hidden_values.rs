@@ -259,7 +259,8 @@ fn scores_that_are_very_low() {
         let (out, _) = small(&device, biased(&tensor(&[-3e38, -2.5e38])), 1, &[0.0; 2], &[1.0, 3.0]);
         assert_eq!(out, [3.0], "{what}: the greater of two");
         let (out, lse) = small(&device, biased(&tensor(&[f32::MAX, f32::MAX])), 1, &[0.0; 2], &[1.0, 3.0]);
-        assert_eq!((out[0], lse[0]), (2.0, f32::MAX), "{what}: the greatest");
+        assert_eq!(out, [2.0], "{what}: the greatest");
+        assert!((lse[0] - f32::MAX).abs() <= 1e-6 * f32::MAX, "{what}: {}", lse[0]);
         let (out, lse) = small(&device, biased(&tensor(&[f32::NEG_INFINITY; 2])), 1, &[0.0; 2], &[1.0, 3.0]);
         assert_eq!((out[0], lse[0]), (0.0, f32::NEG_INFINITY), "{what}: scores of −∞ are hidden");
         let (out, _) = small(&device, biased(&tensor(&[0.0; 2])), 1, &[0.0; 2], &[3e38, 3e38]);
