@@ -1,8 +1,8 @@
 //! How many iterations of loops an invocation of a kernel takes, at most. Mesa's driver for CPUs ends all loops of an invocation after
 //! a number of iterations, without a word, so a launch that may need more must not run there.
 //!
-//! What a row needs that is computed a second time, with care (`emit/careful_rows.rs`), is counted too: whether one is depends on what is in
-//! the tensors.
+//! What a row needs that is computed a second time, with care (`emit/careful_rows.rs`), is counted apart: whether one is depends on what is
+//! in the tensors, and a launch for which it is too much can do without.
 //!
 //! Only the `cube` schedule's kernels are counted, which are the ones that such a driver runs. A loop whose body runs n times counts n + 1,
 //! because the driver also counts the iteration that leaves it. What is unrolled by `#[unroll]` is no loop; a driver that unrolls more takes
@@ -24,8 +24,10 @@ use crate::tiles::{Run, Tiling};
 /// The iterations of a launch's loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoopIterations {
-    /// All of them, at most, of the invocation that takes the most.
+    /// All of them, at most, of the invocation that takes the most, if no row is computed again.
     pub needed: u64,
+    /// Those that it takes besides where its rows are computed [again, with care](crate::emit::careful).
+    pub careful: u64,
     /// Those of them that are there without a key.
     pub fixed: u64,
     /// The most that a tile of keys takes.
@@ -58,7 +60,7 @@ pub fn loop_iterations(
     let every_tile = |key_loop: &KeyLoop| launch.keys[key_loop.pair].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
-    if found.needed <= limit {
+    if found.needed.saturating_add(found.careful) <= limit {
         return Some(found);
     }
     let fewer = counted.tiles_in_ranges().map(|tiles| counted.with_tiles(&tiles));
@@ -80,8 +82,9 @@ impl Counted<'_> {
         let products = self.products();
         let mut found = LoopIterations {
             needed: 0,
-            // The loop around what is done with care is run once, and left.
-            fixed: self.stage_queries() + left(1),
+            careful: left(1),
+            // The loop around what is done with care is left at once.
+            fixed: self.stage_queries() + left(0),
             per_tile: 0,
             tile: self.schedule.keys as u64,
             keys: 0,
@@ -94,9 +97,10 @@ impl Counted<'_> {
             let class: u64 = if occurs(key_loop, false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
             let hop = key_loop.hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
             // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
-            found.fixed += 2 * (once + hop + 1);
+            found.fixed += once + hop + 1;
             let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
-            let per_tile = 1 + class + hop + products + with_care;
+            found.careful = found.careful.saturating_add(once + hop + 1 + tiles.saturating_mul(with_care));
+            let per_tile = 1 + class + hop + products;
             of_tiles = of_tiles.saturating_add(tiles.saturating_mul(per_tile));
             found.per_tile = found.per_tile.max(per_tile);
             found.keys += tiles * self.schedule.keys as u64;

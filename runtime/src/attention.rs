@@ -325,10 +325,13 @@ impl AnyAttention {
             (schedule, few) = (Schedule::Cpu(for_few), how);
         }
         let program = self.program_for(&operation, schedule)?;
-        self.check_loops(device, &program, &operation, query, pairs)?;
+        let careful = self.check_loops(device, &program, &operation, query, pairs)?;
         let (scalars, tensors) = (&self.scalars, &self.tensors);
-        let prepared =
+        let mut prepared =
             launch::prepare(device, &self.spec, &program, few, &operation, query, pairs, scalars, tensors, counters)?;
+        if let Some(data) = &mut prepared.data {
+            data.careful = careful;
+        }
         prepared.launch(device, &program)
     }
 
@@ -370,7 +373,8 @@ impl AnyAttention {
         })
     }
 
-    /// That the device's driver runs as many iterations of loops as a launch may need.
+    /// That the device's driver runs as many iterations of loops as a launch may need. Returns whether it also runs those of rows that are
+    /// computed again because their output is not finite.
     fn check_loops(
         &self,
         device: &Device,
@@ -378,16 +382,17 @@ impl AnyAttention {
         operation: &Operation,
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
-    ) -> Result<(), Error> {
-        let Some(limit) = device.loop_iterations() else { return Ok(()) };
+    ) -> Result<bool, Error> {
+        let Some(limit) = device.loop_iterations() else { return Ok(true) };
         let width = CubeSchedule::width_of(&operation.operands);
         let mut tensors = pairs.iter().flat_map(|(key, value)| [*key, *value]).chain([query]);
         let width = if tensors.all(|tensor| tensor.is_in_vectors(width)) { width } else { 1 };
         let facts: Vec<TensorFacts> =
             self.tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape().to_vec(), values: None }).collect();
         let launch = self.compiler_launch(operation, &facts);
-        match loop_iterations(&self.spec, program, &launch, width, limit) {
-            Some(found) if found.needed > limit && !launch.is_empty() => Err(Error::LoopIterations {
+        let Some(found) = loop_iterations(&self.spec, program, &launch, width, limit) else { return Ok(true) };
+        if found.needed > limit && !launch.is_empty() {
+            return Err(Error::LoopIterations {
                 attention: self.spec.name.clone(),
                 device: device.name().into(),
                 driver: device.client().properties().identity.name.clone(),
@@ -395,9 +400,16 @@ impl AnyAttention {
                 needed: found.needed,
                 fitting: found.fitting(limit),
                 given: found.keys,
-            }),
-            _ => Ok(()),
+            });
         }
+        let careful = found.needed.saturating_add(found.careful) <= limit;
+        if !careful {
+            log::debug!(
+                "`{}`: rows whose output is not finite are not computed again, which takes more loops than the driver runs",
+                self.spec.name
+            );
+        }
+        Ok(careful)
     }
 
     /// The sizes of a launch with such operands, which are checked.

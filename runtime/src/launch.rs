@@ -115,6 +115,7 @@ pub(crate) fn prepare(
         group: heads / kv_heads,
         queries,
         query_offset: operation.query_offset as i32,
+        careful: true,
         few,
     };
     Ok(Prepared { output, lse, data: Some(data) })

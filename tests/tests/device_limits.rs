@@ -349,14 +349,20 @@ fn loops_of_rows_that_are_computed_again() {
             let zero = floats(&device, [1], &[0.0]);
             let (q, many) = (repeated(&zero, [1, 1, 1, dim]), repeated(&zero, [1, 1, 1 << 20, dim]));
             let fitting = fitting(all_but(5).run(&device, &q, &many, &many).expect_err("a million keys"));
-            let mut values = vec![0.0; fitting * dim];
-            values[fitting / 2 * dim..].fill(1.0);
-            values[5 * dim..6 * dim].fill(f32::NAN);
-            let (k, v) = (repeated(&zero, [1, 1, fitting, dim]), floats(&device, [1, 1, fitting, dim], &values));
-            let out = all_but(5).run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
-            println!("{what}: {dim}: {fitting} keys fit, {}", out[0]);
-            let want = fitting as f32 / 2.0 / (fitting - 1) as f32;
-            assert!(out.iter().all(|x| (x - want).abs() < 1e-3), "{what}: {dim}: {}", out[0]);
+            for keys in [512, fitting] {
+                let mut values = vec![0.0; keys * dim];
+                let k = floats(&device, [1, 1, keys, dim], &values);
+                values[keys / 2 * dim..].fill(1.0);
+                values[5 * dim..6 * dim].fill(f32::NAN);
+                let v = floats(&device, [1, 1, keys, dim], &values);
+                let out = all_but(5).run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
+                println!("{what}: {dim}: {keys} keys: {}", out[0]);
+                let want = keys as f32 / 2.0 / (keys - 1) as f32;
+                let right = out.iter().all(|x| (x - want).abs() < 1e-3);
+                // With as many keys as fit, there is no room to compute it again, and a NaN says so.
+                let unknown = keys == fitting && out.iter().all(|x| x.is_nan());
+                assert!(right || unknown, "{what}: {dim}: {keys} keys: {}", out[0]);
+            }
         }
     }
 }

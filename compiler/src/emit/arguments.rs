@@ -190,6 +190,9 @@ pub struct Extent {
     pub first_head: usize,
     /// Its batch.
     pub first_batch: usize,
+    /// Whether rows may be computed [again, with care](super::careful), as 1 or 0: not where a driver would end the loops of that. Of the
+    /// `cube` schedule only.
+    pub careful: i32,
 }
 
 /// A program as compile-time data of a kernel. Its hash is computed once: a launch hashes every compile-time argument.

@@ -191,7 +191,8 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, unit, comptime![program.clone()], schedule);
     let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
     // A loop, though it is left at once: drivers for CPUs go through both sides of a branch.
-    let again = RuntimeCell::<bool>::new(is_doubtful::<R>(&tile, comptime![program.clone()], schedule));
+    let doubtful = is_doubtful::<R>(&tile, comptime![program.clone()], schedule);
+    let again = RuntimeCell::<bool>::new(doubtful && extent.careful != 0);
     while again.read() {
         let mut queries = Sequence::<usize>::new();
         #[unroll]

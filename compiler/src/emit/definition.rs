@@ -45,6 +45,7 @@ fn define_typed<E: Float>(
         first_tile: (),
         first_head: (),
         first_batch: (),
+        careful: (),
     };
     let parameters = parameters(program, schedule, bytes);
     let counters = [].into_iter().collect();

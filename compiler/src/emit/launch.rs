@@ -111,6 +111,9 @@ pub struct LaunchData {
     pub queries: usize,
     /// The position of the first query.
     pub query_offset: i32,
+    /// Whether the `cube` schedule computes rows again whose output is not finite. Where it does not, what a key that a row does not see
+    /// holds can make the row's output a NaN.
+    pub careful: bool,
     /// What the `cpu` schedule does about few queries. Heads may be packed only where [`Program::heads_alike`] is true.
     ///
     /// [`Program::heads_alike`]: crate::ir::Program::heads_alike
@@ -205,8 +208,16 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
     for tensor in data.tensors {
         tensors.push(captured(tensor));
     }
-    let extent =
-        ExtentLaunch::new(data.heads, data.group, data.queries, data.query_offset, first[0], first[1], first[2]);
+    let extent = ExtentLaunch::new(
+        data.heads,
+        data.group,
+        data.queries,
+        data.query_offset,
+        first[0],
+        first[1],
+        first[2],
+        data.careful.into(),
+    );
     let parameters =
         ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY, schedule.approximates());
     let mut counters = SequenceArg::new();

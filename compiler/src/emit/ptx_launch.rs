@@ -88,6 +88,7 @@ fn arguments(
     }
     arguments.number(data.query_offset);
     first.into_iter().for_each(|first| arguments.size(first));
+    arguments.number(data.careful.into());
     for value in &data.scalars {
         match *value {
             ScalarValue::I32(value) => arguments.number(value),
