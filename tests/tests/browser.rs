@@ -117,12 +117,16 @@ fn arguments(shape: &Shape, buffer_lengths: Vec<u32>) -> BTreeMap<&'static str, 
     sizes.extend(operand(shape.kv_heads, keys, qk_dim));
     sizes.extend(operand(shape.kv_heads, keys, v_dim));
     sizes.push(keys);
+    // The first tile, head and batch.
+    let first = [0; 3];
     sizes.extend([heads, heads / shape.kv_heads, queries]);
+    sizes.extend(first);
     let (key_offset, query_offset) = (0i32, keys as i32 - queries as i32);
+    let careful = 1;
     let (scale, empty_lse) = (1.0 / (qk_dim as f32).sqrt(), f32::NEG_INFINITY);
     BTreeMap::from([
         ("scalars_usize", sizes.into_iter().map(|size| size as u32).collect()),
-        ("scalars_i32", vec![key_offset.cast_unsigned(), query_offset.cast_unsigned()]),
+        ("scalars_i32", vec![key_offset.cast_unsigned(), query_offset.cast_unsigned(), careful]),
         ("scalars_f32", vec![scale.to_bits(), empty_lse.to_bits()]),
         ("static_meta", buffer_lengths),
     ])

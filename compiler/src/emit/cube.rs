@@ -28,6 +28,7 @@ use super::math::exp2_native;
 use super::registers::take_registers;
 use super::scores::apply;
 use super::softmax::{EMPTY, LEAST, hidden, is_finite, log_sum_exp, raise};
+use super::tensor_core::computed_here;
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
@@ -55,6 +56,54 @@ pub struct Unit {
     pub column: usize,
 }
 
+/// What a unit computes.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Item {
+    /// The batch.
+    batch: usize,
+    /// The query head.
+    head: usize,
+    /// The key and value head.
+    kv_head: usize,
+    /// The first query of the cube.
+    row0: usize,
+    /// The unit's place in the cube.
+    unit: Unit,
+}
+
+#[cube]
+impl Item {
+    /// That of this unit. Where `afresh`, it is computed from the unit's number anew: kept from the beginning to the end of a kernel, it
+    /// takes registers that the loops between have no room for.
+    fn new(extent: &Extent, #[comptime] schedule: CubeSchedule, #[comptime] afresh: bool) -> Item {
+        let mut at = UNIT_POS;
+        let (mut tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
+        if comptime![afresh] {
+            at = computed_here(at);
+            tile = computed_here(tile);
+            head = computed_here(head);
+            batch = computed_here(batch);
+        }
+        let head = extent.first_head + head as usize;
+        Item {
+            batch: extent.first_batch + batch as usize,
+            head,
+            kv_head: head / extent.group,
+            row0: (extent.first_tile + tile as usize) * comptime![schedule.queries()],
+            unit: Unit {
+                row: at as usize / comptime![schedule.unit_columns],
+                column: at as usize % comptime![schedule.unit_columns],
+            },
+        }
+    }
+
+    /// The first of the unit's queries.
+    fn row(&self, #[comptime] schedule: CubeSchedule) -> usize {
+        self.row0 + self.unit.row * comptime![schedule.rows]
+    }
+}
+
 /// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch, each from the grid's first
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
@@ -73,29 +122,9 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     comptime!(count_kernel());
     take_registers();
     let operands = comptime![program.operands];
-    let row0 = (extent.first_tile + CUBE_POS_X as usize) * comptime![schedule.queries()];
-    let head = extent.first_head + CUBE_POS_Y as usize;
-    let batch = extent.first_batch + CUBE_POS_Z as usize;
-    let kv_head = head / extent.group;
-    let unit = Unit {
-        row: UNIT_POS as usize / comptime![schedule.unit_columns],
-        column: UNIT_POS as usize % comptime![schedule.unit_columns],
-    };
-    let first = extent.query_offset + row0 as i32;
+    let Item { batch, head, kv_head, row0, unit } = Item::new(extent, schedule, false);
     let last_row = extent.queries - 1;
-    let place = Place::<R> {
-        query: positions::<R>(extent, row0 + unit.row * comptime![schedule.rows], comptime![schedule.rows]),
-        key: 0i32,
-        batch: batch as i32,
-        head: head as i32,
-        heads: Vector::new(head as i32),
-        kv_head: kv_head as i32,
-        query_first: first,
-        query_last: extent.query_offset + min(row0 + comptime![schedule.queries() - 1], last_row) as i32,
-        key_first: 0i32,
-        key_last: 0i32,
-        heads_differ: false,
-    };
+    let place = place_of::<R>(extent, Item { batch, head, kv_head, row0, unit }, schedule);
 
     let mut stage = Stage::<E, R>::new(operands, schedule);
     let mut factor = Vector::<f32, R>::new(1.0);
@@ -186,23 +215,25 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         }
     }
 
-    let row = row0 + unit.row * comptime![schedule.rows];
+    let item = Item::new(extent, schedule, true);
     let lse_of_rows =
-        divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, unit, comptime![program.clone()], schedule);
+        divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, item.unit, comptime![program.clone()], schedule);
     let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
     // A loop, though it is left at once: drivers for CPUs go through both sides of a branch.
     let doubtful = is_doubtful::<R>(&tile, comptime![program.clone()], schedule);
     let again = RuntimeCell::<bool>::new(doubtful && extent.careful != 0);
     while again.read() {
+        let query_base = query.start + item.batch * query.batch + item.head * query.head;
         let mut queries = Sequence::<usize>::new();
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
-            queries.push(query_base + min(row + lane, last_row) * query.row);
+            queries.push(query_base + min(item.row(schedule) + lane, extent.queries - 1) * query.row);
         }
+        let place = place_of::<R>(extent, item, schedule);
         let first = place.query.extract(0usize);
         let last = place.query.extract(comptime![schedule.rows - 1]);
         lse_of_rows.store(careful_rows::<E, R, V>(
-            &CarefulItem { queries, batch, kv_head, vector: unit.column },
+            &CarefulItem { queries, batch: item.batch, kv_head: item.kv_head, vector: item.unit.column },
             query,
             pairs,
             parameters,
@@ -218,18 +249,38 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         ));
         again.store(false.runtime());
     }
+    let item = Item::new(extent, schedule, true);
     store::<E, R, V>(
         &tile,
         lse_of_rows.read(),
         output,
         lse,
-        (batch * extent.heads + head) * extent.queries,
-        row,
+        (item.batch * extent.heads + item.head) * extent.queries,
+        item.row(schedule),
         extent.queries,
-        unit,
+        item.unit,
         comptime![program.clone()],
         schedule,
     );
+}
+
+/// The place of a tile: the positions of a unit's queries, the tile's first and last, and no key. Past the last query, the last.
+#[cube]
+fn place_of<R: Size>(extent: &Extent, item: Item, #[comptime] schedule: CubeSchedule) -> Place<R> {
+    let last = extent.queries - 1;
+    Place::<R> {
+        query: positions::<R>(extent, item.row(schedule), comptime![schedule.rows]),
+        key: 0i32,
+        batch: item.batch as i32,
+        head: item.head as i32,
+        heads: Vector::new(item.head as i32),
+        kv_head: item.kv_head as i32,
+        query_first: extent.query_offset + item.row0 as i32,
+        query_last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
+        key_first: 0i32,
+        key_last: 0i32,
+        heads_differ: false,
+    }
 }
 
 /// The positions of a unit's queries, the first of which is in row `row`; past the last query, the last.

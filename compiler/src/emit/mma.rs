@@ -50,6 +50,35 @@ pub struct Rows {
     pub total: usize,
 }
 
+#[cube]
+impl Rows {
+    /// Those of this cube. Where `afresh`, they are computed from the cube's number anew: kept from the beginning to the end of a kernel,
+    /// they take registers that the loops between have no room for.
+    fn new(extent: &Extent, #[comptime] schedule: MmaSchedule, #[comptime] afresh: bool) -> Rows {
+        let (mut tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
+        if comptime![afresh] {
+            tile = computed_here(tile);
+            head = computed_here(head);
+            batch = computed_here(batch);
+        }
+        let mut together = 1usize;
+        if comptime![schedule.pack_gqa] {
+            together = extent.group;
+        }
+        let head = (extent.first_head + head as usize) * together;
+        let total = together * extent.queries;
+        // The last tiles first: under causal masks they see most. A CUDA device launches as many along x as there can be.
+        let tile = total.div_ceil(comptime![schedule.queries()]) - 1 - tile as usize;
+        Rows {
+            batch: extent.first_batch + batch as usize,
+            head,
+            kv_head: head / extent.group,
+            first: tile * comptime![schedule.queries()],
+            total,
+        }
+    }
+}
+
 /// One row.
 type One = Const<1>;
 
@@ -81,21 +110,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     if comptime![takes_few(schedule, operands)] {
         take_registers();
     }
-    let mut together = 1usize;
-    if comptime![schedule.pack_gqa] {
-        together = extent.group;
-    }
-    let head = (extent.first_head + CUBE_POS_Y as usize) * together;
-    let total = together * extent.queries;
-    // The last tiles first: under causal masks they see most. A CUDA device launches as many along x as there can be.
-    let query_tile = total.div_ceil(comptime![schedule.queries()]) - 1 - CUBE_POS_X as usize;
-    let rows = Rows {
-        batch: extent.first_batch + CUBE_POS_Z as usize,
-        head,
-        kv_head: head / extent.group,
-        first: query_tile * comptime![schedule.queries()],
-        total,
-    };
+    let rows = Rows::new(extent, schedule, false);
     let place = place::<R>(extent, rows, schedule);
 
     let mut stage = Memory::<E>::new(operands, schedule);
@@ -185,14 +200,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             }
         }
     }
-    // Computed once more: kept until here, they take registers that the loops have no room for.
-    let rows = Rows {
-        batch: computed_here(extent.first_batch as u32) as usize + CUBE_POS_Z as usize,
-        head: (computed_here(extent.first_head as u32) as usize + CUBE_POS_Y as usize) * together,
-        kv_head: rows.kv_head,
-        first: rows.first,
-        total: rows.total,
-    };
+    let rows = Rows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     store::<E, R, V>(
         &tile,
