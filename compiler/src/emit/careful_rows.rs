@@ -6,6 +6,7 @@ use super::bounds::KeyTiles;
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::expression::Place;
 use super::softmax::log_sum_exp;
+use super::tensor_core::keep_rolled;
 use crate::ir::Accumulator;
 use cubecl::prelude::*;
 
@@ -144,6 +145,9 @@ fn dot_products<E: Float, R: Size, V: Size>(
     }
     #[unroll(unrolled)]
     for x in 0..comptime![dim / lanes] {
+        if comptime![!unrolled] {
+            keep_rolled();
+        }
         let elements = key.data[key.at(start, x)];
         #[unroll]
         for row in 0..rows {

@@ -232,6 +232,12 @@ impl ToLLVMDialect for InstructionOp {
                 let op = llvm::InlineAsmOp::new(llvm.ctx, word, vec![operands[0]], "mov.b32 $0, $1;", "=r,r", true);
                 Some(llvm.value(&op))
             }
+            Instruction::KeepRolled => {
+                let none = VoidType::get(llvm.ctx).into();
+                let op = llvm::InlineAsmOp::new(llvm.ctx, none, vec![], ".pragma \"nounroll\";", "", true);
+                llvm.rewriter.insert_op(llvm.ctx, &op);
+                None
+            }
             Instruction::Commit => {
                 llvm.run("llvm.nvvm.cp.async.commit.group", vec![]);
                 None

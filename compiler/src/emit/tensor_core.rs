@@ -53,6 +53,8 @@ pub(super) enum Instruction {
     Wait,
     /// A number as it is, of which the compiler is to believe that it is another each time.
     Opaque,
+    /// At the beginning of a loop's body: `ptxas` is not to compute several rounds of it at once, `.pragma "nounroll"`.
+    KeepRolled,
 }
 
 /// A type of 16 bits.
@@ -312,6 +314,7 @@ impl Instruction {
             Instruction::Commit,
             Instruction::Wait,
             Instruction::Opaque,
+            Instruction::KeepRolled,
         ];
         let packs = halves.map(|element| Instruction::Pack { element });
         products.chain(others).chain(packs).find(|instruction| instruction.name() == name)
@@ -335,6 +338,16 @@ pub fn computed_here(number: u32) -> u32 {
             value(scope, Instruction::Opaque, vec![number.read_value(scope)], word).into()
         } else {
             number
+        }
+    })
+}
+
+/// At the beginning of a loop's body: it stays a loop, which takes few registers.
+#[cube]
+pub fn keep_rolled() {
+    intrinsic!(|scope| {
+        if is_nvptx(scope) {
+            run(scope, Instruction::KeepRolled, vec![], None);
         }
     })
 }
