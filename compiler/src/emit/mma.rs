@@ -52,12 +52,11 @@ pub struct Rows {
 
 #[cube]
 impl Rows {
-    /// Those of this cube. Where `afresh`, they are computed from the cube's number anew: kept from the beginning to the end of a kernel,
-    /// they take registers that the loops between have no room for.
+    /// Those of this cube. Where `afresh`, head and batch are computed from the cube's number anew: kept from the beginning to the end of
+    /// a kernel, they take registers that the loops between have no room for. (With the first row computed anew too, `ptxas` spills more.)
     fn new(extent: &Extent, #[comptime] schedule: MmaSchedule, #[comptime] afresh: bool) -> Rows {
-        let (mut tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
+        let (tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
         if comptime![afresh] {
-            tile = computed_here(tile);
             head = computed_here(head);
             batch = computed_here(batch);
         }
