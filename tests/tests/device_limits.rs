@@ -347,7 +347,9 @@ fn loops_of_rows_that_are_computed_again() {
     for devices::Described { device, what } in with_short_loops("loops_of_rows_that_are_computed_again") {
         for dim in [64, 256] {
             let zero = floats(&device, [1], &[0.0]);
-            let (q, many) = (repeated(&zero, [1, 1, 1, dim]), repeated(&zero, [1, 1, 1 << 20, dim]));
+            // In rows of elements side by side, which are read four at a time: with one at a time a row with care has more loops.
+            let q = floats(&device, [1, 1, 1, dim], &vec![0.0; dim]);
+            let many = repeated(&zero, [1, 1, 1 << 20, dim]);
             let fitting = fitting(all_but(5).run(&device, &q, &many, &many).expect_err("a million keys"));
             for keys in [512, fitting] {
                 let mut values = vec![0.0; keys * dim];

@@ -243,14 +243,16 @@ impl<E: Float> Memory<E> {
 impl<E: Float> Memory<E> {
     /// Whether an element of chunk `chunk` of the output's row `row` is not finite.
     pub fn is_doubtful(&self, row: usize, chunk: usize, #[comptime] tile: MmaTile) -> bool {
-        let from = (row * comptime![tile.chunks] + swizzle(row, chunk, tile)) * WIDTH;
-        let mut found = false.runtime();
+        let vectors = self.elements.as_vectorized().with_vector_size::<Const<WIDTH>>();
+        let elements = vectors[row * comptime![tile.chunks] + swizzle(row, chunk, tile)];
+        let finite = is_finite::<Const<WIDTH>>(Vector::cast_from(elements));
+        let ones = select_many(finite, Vector::<u32, Const<WIDTH>>::new(0u32), Vector::new(1u32));
+        let mut found = 0u32;
         #[unroll]
         for element in 0..comptime![WIDTH] {
-            let value = Vector::<f32, Const<1>>::new(f32::cast_from(self.elements[from + element]));
-            found = found || !is_finite::<Const<1>>(value).extract(0usize);
+            found |= ones.extract(element);
         }
-        found
+        found != 0
     }
 }
 
