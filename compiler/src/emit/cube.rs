@@ -219,10 +219,11 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     let lse_of_rows =
         divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, item.unit, comptime![program.clone()], schedule);
     let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
-    // A loop, though it is left at once: drivers for CPUs go through both sides of a branch.
+    // A loop, though it is left at once: drivers for CPUs go through both sides of a branch. By an integer, since a constant `false` that
+    // a loop carries is never defined in CubeCL's SPIR-V.
     let doubtful = is_doubtful::<R>(&tile, comptime![program.clone()], schedule);
-    let again = RuntimeCell::<bool>::new(doubtful && extent.careful != 0);
-    while again.read() {
+    let again = RuntimeCell::<u32>::new(select(doubtful && extent.careful != 0, 1u32, 0u32));
+    while again.read() != 0u32 {
         let query_base = query.start + item.batch * query.batch + item.head * query.head;
         let mut queries = Sequence::<usize>::new();
         #[unroll]
@@ -247,7 +248,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             comptime![program.clone()],
             comptime![!schedule.stages()],
         ));
-        again.store(false.runtime());
+        again.store(0u32);
     }
     let item = Item::new(extent, schedule, true);
     store::<E, R, V>(
