@@ -244,7 +244,7 @@ fn what_a_hidden_key_holds() {
 fn what_hidden_keys_of_tiles_hold() {
     for (device, what) in all_devices("what_hidden_keys_of_tiles_hold") {
         for element in [Element::F32, Element::F16].into_iter().filter(|element| device.supports(*element)) {
-            for sizes in [[70, 70, 16], [1, 300, 16], [3, 200, 24], [40, 100, 7]] {
+            for sizes in [[70, 70, 16], [1, 300, 16], [40, 100, 7]] {
                 let case = Case::new(&device, element, sizes);
                 for attention in &case.attentions {
                     let out = attention.run(&device, &case.q, &[(&case.k, &case.v)]).unwrap();
