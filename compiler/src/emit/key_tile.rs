@@ -1,8 +1,8 @@
 //! A tile of keys in the `cpu` schedule: scores, their map and mask, and the push into the accumulator.
 //!
 //! Where every query sees every key and maps are a few operations, they are done on the scores in registers, with the maximum; else in
-//! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`] does it all a key at a
-//! time, for queries that are computed again, [with care](super::careful).
+//! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
+//! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
 use super::arguments::{Compiled, KeyValue, Operand, Parameters};
 use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
@@ -190,7 +190,7 @@ pub fn key_tile<E: Float, N: Size>(
     }
 }
 
-/// The keys `from..to` of the tile at row `key0` of `pair`, for `rows` rows that are computed [with care](super::careful).
+/// The keys `from..to` of the tile at row `key0` of `pair`, for `rows` rows that are computed [with care](crate::emit::careful).
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_tile<E: Float, N: Size>(

@@ -76,6 +76,7 @@ impl<E: Float> Memory<E> {
 
     /// Begins to copy the values of the keys from row `first` of the head that begins at `base`. Rows that are not `seen` by any query are
     /// zeros; with `all_seen` there are none.
+    #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
     pub fn copy_values<V: Size>(
         &mut self,
         value: &Operand<Vector<E, V>>,
@@ -89,6 +90,7 @@ impl<E: Float> Memory<E> {
         self.copy_tile::<V>(value, base, first, seen, all_seen, comptime![schedule.memory(&operands).value], schedule);
     }
 
+    #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
     fn copy_tile<V: Size>(
         &mut self,
         operand: &Operand<Vector<E, V>>,
