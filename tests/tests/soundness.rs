@@ -58,9 +58,9 @@ fn other_predicates_and_the_gallery() {
     for (_, text) in SOUND {
         add(&format!("`{}`", text.replace('|', "\\|")), check(&case(text)));
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md");
-    let architecture = std::fs::read_to_string(path).unwrap();
-    assert!(architecture.contains(&wasted), "the table in ARCHITECTURE.md should be\n{wasted}");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tiles.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    assert!(page.contains(&wasted), "the table in docs/tiles.md should be\n{wasted}");
 }
 
 #[test]
