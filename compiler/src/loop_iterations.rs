@@ -1,7 +1,7 @@
 //! How many iterations of loops an invocation of a kernel takes, at most. Mesa's driver for CPUs ends all loops of an invocation after
 //! a number of iterations, without a word, so a launch that may need more must not run there.
 //!
-//! What a row needs that is computed a second time, with care (`emit/careful_rows.rs`), is counted apart: whether one is depends on what is
+//! What a row needs that is computed a second time, with care (`emit/careful_row.rs`), is counted apart: whether one is depends on what is
 //! in the tensors, and a launch for which it is too much can do without.
 //!
 //! Only the `cube` schedule's kernels are counted, which are the ones that such a driver runs. A loop whose body runs n times counts n + 1,
@@ -80,9 +80,10 @@ impl Counted<'_> {
     /// The iterations if each loop looks at so many tiles.
     fn with_tiles(&self, tiles: &[u64]) -> LoopIterations {
         let products = self.products();
+        let rows = self.schedule.rows.min(self.launch.queries.max(1));
         let mut found = LoopIterations {
             needed: 0,
-            careful: left(1),
+            careful: left(self.schedule.rows),
             // The loop around what is done with care is left at once.
             fixed: self.stage_queries() + left(0),
             per_tile: 0,
@@ -99,7 +100,8 @@ impl Counted<'_> {
             // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
             found.fixed += once + hop + 1;
             let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
-            found.careful = found.careful.saturating_add(once + hop + 1 + tiles.saturating_mul(with_care));
+            let of_row = (once + hop + 1).saturating_add(tiles.saturating_mul(with_care));
+            found.careful = found.careful.saturating_add(of_row.saturating_mul(rows as u64));
             let per_tile = 1 + class + hop + products;
             of_tiles = of_tiles.saturating_add(tiles.saturating_mul(per_tile));
             found.per_tile = found.per_tile.max(per_tile);
@@ -147,7 +149,7 @@ impl Counted<'_> {
         (qk + 1 + schedule.keys / keys_per_step(v, *schedule) + 1) as u64
     }
 
-    /// The products of a key and the queries, computed [with care](crate::emit::careful).
+    /// The product of a key and a query, computed [with care](crate::emit::careful).
     fn careful_dots(&self) -> u64 {
         if self.schedule.stages() { left(self.program.operands.qk_dim / self.width) } else { 0 }
     }

@@ -348,22 +348,22 @@ fn loops_of_rows_that_are_computed_again() {
         for dim in [64, 256] {
             let zero = floats(&device, [1], &[0.0]);
             // In rows of elements side by side, which are read four at a time: with one at a time a row with care has more loops.
-            let q = floats(&device, [1, 1, 1, dim], &vec![0.0; dim]);
+            let queries = |count: usize| floats(&device, [1, 1, count, dim], &vec![0.0; count * dim]);
             let many = repeated(&zero, [1, 1, 1 << 20, dim]);
-            let fitting = fitting(all_but(5).run(&device, &q, &many, &many).expect_err("a million keys"));
-            for keys in [512, fitting] {
+            let fitting = fitting(all_but(5).run(&device, &queries(1), &many, &many).expect_err("a million keys"));
+            for (rows, keys) in [(1, 512), (6, 64), (1, fitting)] {
                 let mut values = vec![0.0; keys * dim];
                 let k = floats(&device, [1, 1, keys, dim], &values);
                 values[keys / 2 * dim..].fill(1.0);
                 values[5 * dim..6 * dim].fill(f32::NAN);
                 let v = floats(&device, [1, 1, keys, dim], &values);
-                let out = all_but(5).run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
-                println!("{what}: {dim}: {keys} keys: {}", out[0]);
+                let out = all_but(5).run(&device, &queries(rows), &k, &v).unwrap().to_vec::<f32>().unwrap();
+                println!("{what}: {dim}: {rows} queries, {keys} keys: {}", out[0]);
                 let want = keys as f32 / 2.0 / (keys - 1) as f32;
                 let right = out.iter().all(|x| (x - want).abs() < 1e-3);
                 // With as many keys as fit, there is no room to compute it again, and a NaN says so.
                 let unknown = keys == fitting && out.iter().all(|x| x.is_nan());
-                assert!(right || unknown, "{what}: {dim}: {keys} keys: {}", out[0]);
+                assert!(right || unknown, "{what}: {dim}: {rows} queries, {keys} keys: {}", out[0]);
             }
         }
     }

@@ -20,7 +20,7 @@
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
-use super::careful_rows::{CarefulItem, Columns, careful_rows};
+use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
 use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
 use super::expression::Place;
@@ -218,42 +218,10 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     let item = Item::new(extent, schedule, true);
     let lse_of_rows =
         divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, item.unit, comptime![program.clone()], schedule);
-    let lse_of_rows = RuntimeCell::<Vector<f32, R>>::new(lse_of_rows);
-    // A loop, though it is left at once: drivers for CPUs go through both sides of a branch. By an integer, since a constant `false` that
-    // a loop carries is never defined in CubeCL's SPIR-V.
-    let doubtful = is_doubtful::<R>(&tile, comptime![program.clone()], schedule);
-    let again = RuntimeCell::<u32>::new(select(doubtful && extent.careful != 0, 1u32, 0u32));
-    while again.read() != 0u32 {
-        let query_base = query.start + item.batch * query.batch + item.head * query.head;
-        let mut queries = Sequence::<usize>::new();
-        #[unroll]
-        for lane in 0..comptime![schedule.rows] {
-            queries.push(query_base + min(item.row(schedule) + lane, extent.queries - 1) * query.row);
-        }
-        let place = place_of::<R>(extent, item, schedule);
-        let first = place.query.extract(0usize);
-        let last = place.query.extract(comptime![schedule.rows - 1]);
-        lse_of_rows.store(careful_rows::<E, R, V>(
-            &CarefulItem { queries, batch: item.batch, kv_head: item.kv_head, vector: item.unit.column },
-            query,
-            pairs,
-            parameters,
-            &place.of_query_tile(first, last),
-            &mut tile.output,
-            comptime![Columns {
-                count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
-                step: schedule.unit_columns,
-                width: CubeSchedule::WIDTH,
-            }],
-            comptime![program.clone()],
-            comptime![!schedule.stages()],
-        ));
-        again.store(0u32);
-    }
-    let item = Item::new(extent, schedule, true);
+    let doubtful = doubtful_rows::<R>(&tile, comptime![program.clone()], schedule);
     store::<E, R, V>(
         &tile,
-        lse_of_rows.read(),
+        lse_of_rows,
         output,
         lse,
         (item.batch * extent.heads + item.head) * extent.queries,
@@ -263,6 +231,33 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
+    // Rows whose bit is set, the first in the lowest. By an integer, since a constant `false` that a loop carries is never defined in
+    // CubeCL's SPIR-V.
+    let rest = RuntimeCell::<u32>::new(select(extent.careful != 0, doubtful, 0u32));
+    let at = RuntimeCell::<usize>::new(Item::new(extent, schedule, true).row(schedule));
+    while rest.read() != 0u32 {
+        if rest.read() % 2 == 1u32 && at.read() < extent.queries {
+            let Item { batch, head, kv_head, unit, .. } = Item::new(extent, schedule, true);
+            careful_row::<E, V>(
+                CarefulRow { batch, head, kv_head, query: at.read(), vector: unit.column },
+                query,
+                pairs,
+                output,
+                lse,
+                extent,
+                parameters,
+                comptime![Columns {
+                    count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
+                    step: schedule.unit_columns,
+                    width: CubeSchedule::WIDTH,
+                }],
+                comptime![program.clone()],
+                comptime![!schedule.stages()],
+            );
+        }
+        rest.store(rest.read() / 2);
+        at.store(at.read() + 1);
+    }
 }
 
 /// The place of a tile: the positions of a unit's queries, the tile's first and last, and no key. Past the last query, the last.
@@ -468,9 +463,13 @@ fn divide<E: Float, R: Size>(
     lse
 }
 
-/// Whether some of a unit's rows must be computed with [care](super::careful).
+/// Which of a unit's rows must be computed with [care](super::careful): a bit each, the first row's the lowest.
 #[cube]
-fn is_doubtful<R: Size>(tile: &UnitTile<R>, #[comptime] program: Compiled, #[comptime] schedule: CubeSchedule) -> bool {
+fn doubtful_rows<R: Size>(
+    tile: &UnitTile<R>,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: CubeSchedule,
+) -> u32 {
     let mut doubtful = Vector::<u32, R>::new(0u32);
     #[unroll]
     for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {
@@ -479,12 +478,12 @@ fn is_doubtful<R: Size>(tile: &UnitTile<R>, #[comptime] program: Compiled, #[com
     if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
         doubtful = select_many(tile.maximum.equal(&Vector::new(LEAST)), Vector::new(1u32), doubtful);
     }
-    let mut found = 0u32;
+    let mut rows = 0u32;
     #[unroll]
     for lane in 0..comptime![schedule.rows] {
-        found += doubtful.extract(lane);
+        rows += doubtful.extract(lane) * comptime![1u32 << lane];
     }
-    found != 0
+    rows
 }
 
 /// Writes a unit's part of the output, and the log-sum-exp of its queries.

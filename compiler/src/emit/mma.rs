@@ -21,7 +21,7 @@
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{KeyTiles, SKIPPED, Span, count_tile, has_code, occurs};
-use super::careful_rows::{CarefulItem, Columns, careful_rows};
+use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
 use super::cube_products::Keys;
 use super::expression::Place;
@@ -77,9 +77,6 @@ impl Rows {
         }
     }
 }
-
-/// One row.
-type One = Const<1>;
 
 /// Whether output and scores take up to half of the registers that a unit can have. Then `ptxas` tries for a third block on a
 /// multiprocessor, and spills for it, unless it is [told not to](take_registers); with more it does not try, and told, it was seen to
@@ -212,19 +209,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
-    mend::<E, V>(
-        &stage,
-        query,
-        pairs,
-        output,
-        lse,
-        extent,
-        parameters,
-        rows,
-        base,
-        comptime![program.clone()],
-        schedule,
-    );
+    mend::<E, V>(&stage, query, pairs, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
 /// Computes with [care](super::careful) the chunks of the output that this unit has stored and that are not finite.
@@ -239,79 +224,39 @@ fn mend<E: Float, V: Size>(
     extent: &Extent,
     parameters: &Parameters,
     rows: Rows,
-    base: usize,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
     let memory = comptime![schedule.memory(&program.operands).output];
-    let v_dim = comptime![program.operands.v_dim];
     let lane = Lane::new(memory);
     let per_pass = comptime![memory.rows_per_pass(schedule.units())];
-    let width = comptime![MmaSchedule::WIDTH];
     for pass in 0..comptime![memory.passes(schedule.units())] {
         let in_tile = lane.row + pass * per_pass;
         let row = rows.first + in_tile;
         if row < rows.total && in_tile < comptime![memory.rows] {
             for part in 0..comptime![memory.chunks / memory.lanes_per_row()] {
                 let chunk = lane.chunk + part * comptime![memory.lanes_per_row()];
-                if chunk < comptime![v_dim.div_ceil(MmaSchedule::WIDTH)] && stage.is_doubtful(in_tile, chunk, memory) {
+                if chunk < comptime![program.operands.v_dim.div_ceil(MmaSchedule::WIDTH)]
+                    && stage.is_doubtful(in_tile, chunk, memory)
+                {
                     let mut head = rows.head;
                     let mut at = row;
                     if comptime![schedule.pack_gqa] {
                         head += row / extent.queries;
                         at = row % extent.queries;
                     }
-                    let position = extent.query_offset + at as i32;
-                    let place = Place::<One> {
-                        query: Vector::new(position),
-                        key: 0i32,
-                        batch: rows.batch as i32,
-                        head: head as i32,
-                        heads: Vector::new(head as i32),
-                        kv_head: rows.kv_head as i32,
-                        query_first: position,
-                        query_last: position,
-                        key_first: 0i32,
-                        key_last: 0i32,
-                        heads_differ: false,
-                    };
-                    let mut queries = Sequence::<usize>::new();
-                    queries.push(query.start + rows.batch * query.batch + head * query.head + at * query.row);
-                    let mut elements = Array::<Vector<f32, One>>::new(width);
-                    let row_lse = careful_rows::<E, One, V>(
-                        &CarefulItem { queries, batch: rows.batch, kv_head: rows.kv_head, vector: chunk },
+                    careful_row::<E, V>(
+                        CarefulRow { batch: rows.batch, head, kv_head: rows.kv_head, query: at, vector: chunk },
                         query,
                         pairs,
+                        output,
+                        lse,
+                        extent,
                         parameters,
-                        &place,
-                        &mut elements,
-                        comptime![Columns { count: 1, step: 1, width }],
+                        comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
                     );
-                    let lanes = V::value();
-                    if comptime![lanes == width] {
-                        let mut vector = Vector::<E, V>::empty();
-                        #[unroll]
-                        for element in 0..width {
-                            vector.insert(element, E::cast_from(elements[element].extract(0usize)));
-                        }
-                        output[(base + row) * comptime![v_dim / width] + chunk] = vector;
-                    } else {
-                        #[unroll]
-                        for element in 0..width {
-                            let x = chunk * width + element;
-                            if x < v_dim {
-                                output[(base + row) * v_dim + x] =
-                                    Vector::new(E::cast_from(elements[element].extract(0usize)));
-                            }
-                        }
-                    }
-                    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-                        if chunk == 0 {
-                            lse[base + row] = row_lse.extract(0usize);
-                        }
-                    }
                 }
             }
         }

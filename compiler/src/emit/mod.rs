@@ -5,7 +5,7 @@
 //! [`tensor_core`] has. They share the arguments
 //! ([`arguments`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`bounds`]), what maps
 //! and masks do to scores ([`scores`]), the arithmetic of the softmax ([`softmax`]), and what is done where the quick way was not enough
-//! ([`careful`], for GPUs [`careful_rows`]). [`summary`] looks at captured tensors
+//! ([`careful`], for GPUs [`careful_row`]). [`summary`] looks at captured tensors
 //! beforehand, [`planes`] at the device. [`launch`](mod@launch) runs them. [`math`] has the functions that a target lacks.
 //!
 //! With the feature `emit`, `text` writes a kernel out for a target without a device: `properties` describes the device in CubeCL's terms,
@@ -16,7 +16,7 @@ pub mod bounds;
 #[cfg(feature = "emit")]
 mod canonical;
 pub mod careful;
-pub mod careful_rows;
+pub mod careful_row;
 pub mod cpu;
 #[cfg(feature = "emit")]
 mod cpu_text;

@@ -1,0 +1,234 @@
+//! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
+//! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
+
+use super::arguments::{Compiled, Extent, KeyValue, Operand, Parameters};
+use super::bounds::KeyTiles;
+use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
+use super::expression::Place;
+use super::softmax::log_sum_exp;
+use super::tensor_core::keep_rolled;
+use crate::ir::Accumulator;
+use cubecl::prelude::*;
+
+/// One row.
+type One = Const<1>;
+
+/// The columns of the output that a unit computes: the `width` elements of each of `count` vectors, `step` vectors apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Columns {
+    /// How many vectors.
+    pub count: usize,
+    /// From a vector to the next.
+    pub step: usize,
+    /// The elements of a vector: what operands are read in, where that is more than one.
+    pub width: usize,
+}
+
+/// The row that a unit computes, and from which column on.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct CarefulRow {
+    /// The batch.
+    pub batch: usize,
+    /// The query head.
+    pub head: usize,
+    /// The key and value head.
+    pub kv_head: usize,
+    /// The query.
+    pub query: usize,
+    /// The first vector of the output.
+    pub vector: usize,
+}
+
+/// Computes `row` and writes its `columns`, those that there are, to `output`, and its log-sum-exp to `lse` with the first column.
+/// `unrolled` says that the products are one block of code, without a loop.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+pub fn careful_row<E: Float, V: Size>(
+    row: CarefulRow,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    output: &mut [Vector<E, V>],
+    lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
+    #[comptime] columns: Columns,
+    #[comptime] program: Compiled,
+    #[comptime] unrolled: bool,
+) {
+    let position = extent.query_offset + row.query as i32;
+    let place = Place::<One> {
+        query: Vector::new(position),
+        key: 0i32,
+        batch: row.batch as i32,
+        head: row.head as i32,
+        heads: Vector::new(row.head as i32),
+        kv_head: row.kv_head as i32,
+        query_first: position,
+        query_last: position,
+        key_first: 0i32,
+        key_last: 0i32,
+        heads_differ: false,
+    };
+    let start = query.start + row.batch * query.batch + row.head * query.head + row.query * query.row;
+    let accumulator = comptime![program.accumulator.clone()];
+    let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
+    #[unroll]
+    for at in 0..comptime![columns.count * columns.width] {
+        elements[at] = Vector::new(0.0);
+    }
+    let mut factor = comptime![quarter_of_queries(&program)].runtime();
+    if comptime![program.query_scale.is_some()] {
+        let one = Vector::<f32, One>::new(1.0);
+        factor *= parameters.float::<One>(&place, one, comptime![program.query_scale.clone().unwrap()]).extract(0usize);
+    }
+    let state = CarefulRows::<One>::new(&place, parameters, true, comptime![accumulator.clone()]);
+
+    #[unroll]
+    for at in 0..comptime![program.loops.len()] {
+        let key_loop = comptime![program.loops[at].clone()];
+        let pair = &pairs[comptime![key_loop.pair]];
+        let tiles = KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+        let key_base = pair.key.start + row.batch * pair.key.batch + row.kv_head * pair.key.head;
+        let value_base = pair.value.start + row.batch * pair.value.batch + row.kv_head * pair.value.head;
+        let mut key =
+            tiles.next::<One>(parameters, &place, 0, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
+        while key < pair.len {
+            let dot = dot_product::<E, V>(
+                query,
+                start,
+                &pair.key,
+                key_base + key * pair.key.row,
+                factor,
+                comptime![program.operands.qk_dim],
+                unrolled,
+            );
+            let step = state.see(
+                dot,
+                &place.of_key(pair.offset + key as i32),
+                parameters,
+                comptime![quarter_scores(&program, &key_loop)],
+                comptime![accumulator.clone()],
+                Exp2::Device,
+            );
+            let value = value_base + key * pair.value.row;
+            #[unroll]
+            for vector in 0..comptime![columns.count] {
+                let x = row.vector + comptime![vector * columns.step];
+                #[unroll]
+                for element in 0..comptime![columns.width] {
+                    let value = element_of::<E, V>(
+                        &pair.value,
+                        value,
+                        x,
+                        element,
+                        comptime![columns.width],
+                        comptime![program.operands.v_dim],
+                    );
+                    let at = comptime![vector * columns.width + element];
+                    elements[at] = step.add(elements[at], Vector::new(value), comptime![accumulator.clone()]);
+                }
+            }
+            key = tiles.next::<One>(
+                parameters,
+                &place,
+                key + 1,
+                pair.len,
+                pair.offset,
+                1usize,
+                comptime![key_loop.clone()],
+            );
+        }
+    }
+
+    let sum = state.sum.read();
+    if comptime![accumulator == Accumulator::Mean] {
+        let zero = Vector::<f32, One>::new(0.0);
+        let one = Vector::<f32, One>::new(1.0);
+        let empty = sum.equal(&zero);
+        let factor = select_many(empty, zero, one / select_many(empty, one, sum));
+        #[unroll]
+        for at in 0..comptime![columns.count * columns.width] {
+            elements[at] *= factor;
+        }
+    }
+    let row_of_output = (row.batch * extent.heads + row.head) * extent.queries + row.query;
+    let v_dim = comptime![program.operands.v_dim];
+    #[unroll]
+    for vector in 0..comptime![columns.count] {
+        let x = row.vector + comptime![vector * columns.step];
+        let lanes = V::value();
+        if comptime![lanes == columns.width] {
+            if x < comptime![v_dim / columns.width] {
+                let mut stored = Vector::<E, V>::empty();
+                #[unroll]
+                for element in 0..comptime![columns.width] {
+                    stored.insert(element, E::cast_from(elements[vector * columns.width + element].extract(0usize)));
+                }
+                output[row_of_output * comptime![v_dim / columns.width] + x] = stored;
+            }
+        } else {
+            #[unroll]
+            for element in 0..comptime![columns.width] {
+                let at = x * columns.width + element;
+                if at < v_dim {
+                    let element = elements[vector * columns.width + element].extract(0usize);
+                    output[row_of_output * v_dim + at] = Vector::new(E::cast_from(element));
+                }
+            }
+        }
+    }
+    if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+        if row.vector == 0 {
+            lse[row_of_output] =
+                log_sum_exp::<One>(state.maximum.read(), sum, parameters.empty_lse, PARTS).extract(0usize);
+        }
+    }
+}
+
+/// The product of the query that begins at `query_start` and the key that begins at `key_start`, times `factor`.
+#[cube]
+fn dot_product<E: Float, V: Size>(
+    query: &Operand<Vector<E, V>>,
+    query_start: usize,
+    key: &Operand<Vector<E, V>>,
+    key_start: usize,
+    factor: f32,
+    #[comptime] dim: usize,
+    #[comptime] unrolled: bool,
+) -> Vector<f32, One> {
+    let lanes = V::value();
+    let sum = RuntimeCell::<f32>::new(0.0f32);
+    #[unroll(unrolled)]
+    for x in 0..comptime![dim / lanes] {
+        if comptime![!unrolled] {
+            keep_rolled();
+        }
+        let queries = query.data[query.at(query_start, x)];
+        let keys = key.data[key.at(key_start, x)];
+        #[unroll]
+        for lane in 0..lanes {
+            let element = f32::cast_from(keys.extract(lane)) * factor;
+            sum.store(fma(f32::cast_from(queries.extract(lane)), element, sum.read()));
+        }
+    }
+    Vector::new(sum.read())
+}
+
+/// Element `element` of vector `x`, of `width` elements, of the row that begins at `start`; of the last that there is, past the last.
+#[cube]
+fn element_of<E: Float, V: Size>(
+    operand: &Operand<Vector<E, V>>,
+    start: usize,
+    x: usize,
+    #[comptime] element: usize,
+    #[comptime] width: usize,
+    #[comptime] dim: usize,
+) -> f32 {
+    let lanes = V::value();
+    if comptime![lanes == width] {
+        f32::cast_from(operand.data[start + min(x, comptime![dim / width - 1])].extract(element))
+    } else {
+        f32::cast_from(operand.data[operand.at(start, min(x * width + element, comptime![dim - 1]))].extract(0usize))
+    }
+}
