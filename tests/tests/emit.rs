@@ -226,7 +226,8 @@ fn kernels_to_read() {
             }
             let cube = attention.clone().with_schedule(Schedule::Cube(TINY_CUBE));
             insta::assert_snapshot!(format!("{name}.program"), cube.program(&shape).unwrap().to_string());
-            for target in Target::ALL {
+            // HIP's text is CUDA's but for some names.
+            for target in Target::ALL.into_iter().filter(|target| *target != Target::Hip) {
                 let attention = match target {
                     Target::Cpu => attention.clone().with_schedule(Schedule::Cpu(TINY_CPU)),
                     _ => cube.clone(),
