@@ -25,25 +25,46 @@ pub struct Span {
     pub to: usize,
 }
 
-/// What a query tile knows of its key tiles.
+/// The key tiles of a query tile, of one loop.
 #[derive(CubeType)]
 pub struct KeyTiles {
+    /// How many keys there are.
+    len: usize,
+    /// The position of the first.
+    offset: i32,
     /// The rows to visit.
     visit: Sequence<Span>,
     /// The rows that every query sees.
     full: Sequence<Span>,
     /// What the loop's class needs that is the same for all key tiles.
     known: Sequence<i32>,
+    /// Keys in a tile.
+    #[cube(comptime)]
+    size: usize,
+    /// The loop.
+    #[cube(comptime)]
+    key_loop: KeyLoop,
+}
+
+/// A tile of keys that is visited.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Visited {
+    /// Its first key; the number of keys if there is no such tile.
+    pub first: usize,
+    /// Its class.
+    pub class: i32,
 }
 
 #[cube]
 impl KeyTiles {
-    /// Those of `key_loop` at `place`, for `len` keys of which the first is at position `offset`.
+    /// Those of `key_loop` at `place`, of `size` keys each, for `len` keys of which the first is at position `offset`.
     pub fn new<N: Size>(
         parameters: &Parameters,
         place: &Place<N>,
         len: usize,
         offset: i32,
+        #[comptime] size: usize,
         #[comptime] key_loop: KeyLoop,
     ) -> KeyTiles {
         let mut visit = Sequence::new();
@@ -62,58 +83,64 @@ impl KeyTiles {
         for at in 0..comptime![invariant.len()] {
             known.push(parameters.uniform::<N>(place, comptime![invariant[at].clone()]));
         }
-        KeyTiles { visit, full, known }
+        KeyTiles { len, offset, visit, full, known, size, key_loop }
     }
 
-    /// The first row of the first tile to look at of those from row `at`, a multiple of `keys`; `len` if there is none.
-    #[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
-    pub fn next<N: Size>(
-        &self,
-        parameters: &Parameters,
-        place: &Place<N>,
-        at: usize,
-        len: usize,
-        offset: i32,
-        #[comptime] keys: usize,
-        #[comptime] key_loop: KeyLoop,
-    ) -> usize {
-        let mut next = self.in_range(at, len, keys, comptime![key_loop.clone()]);
-        if comptime![key_loop.hop.is_some()] {
-            let first = offset + next as i32;
+    /// The first row of the first tile to look at of those from row `at`, the first of a tile; the number of keys if there is none.
+    pub fn next<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize) -> usize {
+        let mut next = self.in_range(at);
+        if comptime![self.key_loop.hop.is_some()] {
+            let first = self.offset + next as i32;
             let here = place.of_keys(first, first);
-            let hop = parameters.uniform::<N>(&here, comptime![key_loop.hop.clone().unwrap()]);
-            let row = clamp(hop, first, offset + len as i32) - offset;
-            let hopped = row as usize / keys * keys;
+            let hop = parameters.uniform::<N>(&here, comptime![self.key_loop.hop.clone().unwrap()]);
+            let row = clamp(hop, first, self.offset + self.len as i32) - self.offset;
+            let hopped = row as usize / comptime![self.size] * comptime![self.size];
             if hopped > next {
-                next = self.in_range(hopped, len, keys, comptime![key_loop.clone()]);
+                next = self.in_range(hopped);
             }
         }
         next
     }
 
     /// The same by ranges alone.
-    fn in_range(&self, at: usize, len: usize, #[comptime] keys: usize, #[comptime] key_loop: KeyLoop) -> usize {
-        let mut next = len;
+    fn in_range(&self, at: usize) -> usize {
+        let mut next = self.len;
         #[unroll]
-        for range in 0..comptime![key_loop.visit.len()] {
+        for range in 0..comptime![self.key_loop.visit.len()] {
             let span = &self.visit[range];
             if at < span.to {
-                next = min(next, max(at, span.from / keys * keys));
+                next = min(next, max(at, span.from / comptime![self.size] * comptime![self.size]));
             }
         }
         next
     }
 
+    /// The first tile that is visited of those from row `at`.
+    pub fn visited<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize) -> Visited {
+        let size = comptime![self.size];
+        let mut first = self.next::<N>(parameters, place, at);
+        let count = min(size, self.len - first);
+        let mut class = self.class::<N>(parameters, place, first, count);
+        if comptime![skips(&self.key_loop)] {
+            while first < self.len && class == SKIPPED {
+                first = self.next::<N>(parameters, place, first + size);
+                let count = min(size, self.len - first);
+                class = self.class::<N>(parameters, place, first, count);
+            }
+        }
+        Visited { first, class }
+    }
+
     /// The rows between the first and the last that a range has, of the `count` from row `at`, where ranges leave something out. What
     /// the values of others hold must not matter.
-    pub fn seen(&self, at: usize, count: usize, #[comptime] key_loop: KeyLoop) -> Span {
+    pub fn seen(&self, at: usize, count: usize) -> Span {
         let mut from = at;
         let mut to = at + count;
-        if comptime![trims(&key_loop)] {
+        if comptime![trims(&self.key_loop)] {
             from = at + count - 1;
             to = at + 1;
             #[unroll]
-            for range in 0..comptime![key_loop.visit.len()] {
+            for range in 0..comptime![self.key_loop.visit.len()] {
                 let span = &self.visit[range];
                 let first = max(span.from, at);
                 let last = min(span.to, at + count);
@@ -127,35 +154,27 @@ impl KeyTiles {
     }
 
     /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
-    pub fn class<N: Size>(
-        &self,
-        parameters: &Parameters,
-        place: &Place<N>,
-        at: usize,
-        count: usize,
-        offset: i32,
-        #[comptime] key_loop: KeyLoop,
-    ) -> i32 {
-        if comptime![!occurs(&key_loop, false)] {
+    pub fn class<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize, count: usize) -> i32 {
+        if comptime![!occurs(&self.key_loop, false)] {
             FULL.runtime()
         } else {
             let mut class = PARTIAL.runtime();
             #[unroll]
-            for range in 0..comptime![key_loop.full.len()] {
+            for range in 0..comptime![self.key_loop.full.len()] {
                 let span = &self.full[range];
                 if at >= span.from && at + count <= span.to {
                     class = FULL.runtime();
                 }
             }
-            let decides = comptime![key_loop.class.as_ref().map(code)];
+            let decides = comptime![self.key_loop.class.as_ref().map(code)];
             if comptime![decides.is_some()] {
                 if class == PARTIAL {
-                    let first = offset + at as i32;
+                    let first = self.offset + at as i32;
                     let here = place.of_keys(first, first + count as i32 - 1);
                     class = parameters.uniform_with::<N>(
                         &here,
                         &self.known,
-                        comptime![invariant(&key_loop)],
+                        comptime![invariant(&self.key_loop)],
                         comptime![decides.clone().unwrap()],
                     );
                 }
@@ -177,18 +196,16 @@ pub struct StripeSpans {
 
 #[cube]
 impl StripeSpans {
-    /// Those of `key_loop` for the tile of `rows` rows at `place`, for `len` keys of which the first is at position `offset`.
-    #[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
+    /// Those among `tiles` for the tile of `rows` rows at `place`.
     pub fn new<N: Size>(
+        tiles: &KeyTiles,
         parameters: &Parameters,
         place: &Place<N>,
         rows: usize,
-        len: usize,
-        offset: i32,
-        #[comptime] key_loop: KeyLoop,
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
     ) -> StripeSpans {
+        let key_loop = comptime![tiles.key_loop.clone()];
         let queries = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
         let ranges = comptime![key_loop.visit.len()];
         let size = comptime![if trims(&key_loop) { ranges * schedule.vectors } else { 1 }];
@@ -206,8 +223,13 @@ impl StripeSpans {
                 let here = place.of_query_tile(first, last);
                 #[unroll]
                 for range in 0..ranges {
-                    let span =
-                        span::<N>(parameters, &here, len as i32, offset, comptime![key_loop.visit[range].clone()]);
+                    let span = span::<N>(
+                        parameters,
+                        &here,
+                        tiles.len as i32,
+                        tiles.offset,
+                        comptime![key_loop.visit[range].clone()],
+                    );
                     from[stripe * ranges + range] = span.from;
                     to[stripe * ranges + range] = span.to;
                 }

@@ -88,11 +88,11 @@ pub fn careful_row<E: Float, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let pair = &pairs[comptime![key_loop.pair]];
-        let tiles = KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
+        let tiles =
+            KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
         let key_base = pair.key.start + row.batch * pair.key.batch + row.kv_head * pair.key.head;
         let value_base = pair.value.start + row.batch * pair.value.batch + row.kv_head * pair.value.head;
-        let mut key =
-            tiles.next::<One>(parameters, &place, 0, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
+        let mut key = tiles.next::<One>(parameters, &place, 0);
         while key < pair.len {
             let dot = dot_product::<E, V>(
                 query,
@@ -129,15 +129,7 @@ pub fn careful_row<E: Float, V: Size>(
                     elements[at] = step.add(elements[at], Vector::new(value), comptime![accumulator.clone()]);
                 }
             }
-            key = tiles.next::<One>(
-                parameters,
-                &place,
-                key + 1,
-                pair.len,
-                pair.offset,
-                1usize,
-                comptime![key_loop.clone()],
-            );
+            key = tiles.next::<One>(parameters, &place, key + 1);
         }
     }
 

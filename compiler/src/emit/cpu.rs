@@ -94,34 +94,16 @@ pub fn attention_cpu<E: Float, N: Size>(
                 let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
                 let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
                 let key_tiles =
-                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
-                let spans = StripeSpans::new::<N>(
-                    parameters,
-                    &place,
-                    rows.count,
-                    pair.len,
-                    pair.offset,
-                    comptime![key_loop.clone()],
-                    schedule,
-                    few,
-                );
+                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
+                let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule, few);
                 let mut key0 = from;
                 loop {
-                    key0 = key_tiles.next::<N>(
-                        parameters,
-                        &place,
-                        key0,
-                        pair.len,
-                        pair.offset,
-                        keys,
-                        comptime![key_loop.clone()],
-                    );
+                    key0 = key_tiles.next::<N>(parameters, &place, key0);
                     if key0 >= to {
                         break;
                     }
                     let count = min(keys, pair.len - key0);
-                    let mut class =
-                        key_tiles.class::<N>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+                    let mut class = key_tiles.class::<N>(parameters, &place, key0, count);
                     if counting {
                         if !careful.read() {
                             count_tile(&counters[0], class, at);

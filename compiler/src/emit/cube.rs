@@ -144,12 +144,12 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let pair = &pairs[comptime![key_loop.pair]];
-        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
         let size = comptime![schedule.keys];
-        let mut key0 = tiles.next::<R>(parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let mut key0 = tiles.next::<R>(parameters, &place, 0);
         while key0 < pair.len {
             let count = min(size, pair.len - key0);
-            let class = tiles.class::<R>(parameters, &place, key0, count, pair.offset, comptime![key_loop.clone()]);
+            let class = tiles.class::<R>(parameters, &place, key0, count);
             if counting {
                 if UNIT_POS == 0 {
                     count_tile(&counters[0], class, at);
@@ -157,7 +157,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             }
             let visited = if comptime![skips(&key_loop)] { class != SKIPPED } else { true.runtime() };
             if visited {
-                let seen = tiles.seen(key0, count, comptime![key_loop.clone()]);
+                let seen = tiles.seen(key0, count);
                 let keys = Keys {
                     key_base: pair.key.start + batch * pair.key.batch + kv_head * pair.key.head,
                     value_base: pair.value.start + batch * pair.value.batch + kv_head * pair.value.head,
@@ -203,15 +203,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                     matrices.accumulate::<R, V>(&mut tile, &pair.value, keys, unit, operands, schedule);
                 }
             }
-            key0 = tiles.next::<R>(
-                parameters,
-                &place,
-                key0 + size,
-                pair.len,
-                pair.offset,
-                size,
-                comptime![key_loop.clone()],
-            );
+            key0 = tiles.next::<R>(parameters, &place, key0 + size);
         }
     }
 

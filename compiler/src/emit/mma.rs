@@ -20,7 +20,7 @@
 //! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
 
 use super::arguments::{Compiled, Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{KeyTiles, SKIPPED, Span, count_tile, has_code, occurs};
+use super::bounds::{KeyTiles, Span, count_tile, has_code, occurs};
 use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
 use super::cube_products::Keys;
@@ -30,7 +30,7 @@ use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::registers::take_registers;
 use super::softmax::{LEAST, log_sum_exp, raise};
 use super::tensor_core::{commit_copies, computed_here, wait_for_copies};
-use crate::ir::{Accumulator, KeyLoop, Operands};
+use crate::ir::{Accumulator, Operands};
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
 
@@ -131,13 +131,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let pair = &pairs[comptime![key_loop.pair]];
-        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, comptime![key_loop.clone()]);
         let size = comptime![schedule.keys];
+        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
         let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
         // Cells: what was read of one stays what it was when the next tile is found.
-        let start =
-            visited::<R>(&tiles, parameters, &place, 0, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let start = tiles.visited::<R>(parameters, &place, 0);
         if start.first < pair.len {
             stage.copy_keys::<V>(&pair.key, key_base, start.first, pair.len, operands, schedule);
         }
@@ -158,7 +157,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         let seen = if comptime![full] {
                             Span { from: first, to: first + count }
                         } else {
-                            tiles.seen(first, count, comptime![key_loop.clone()])
+                            tiles.seen(first, count)
                         };
                         let keys = Keys { key_base, value_base, first, last: pair.len - 1, seen };
                         if counting {
@@ -173,16 +172,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         tile.dot_products::<E>(&stage, comptime![code.clone()]);
                         wait_for_copies();
                         sync_cube();
-                        let following = visited::<R>(
-                            &tiles,
-                            parameters,
-                            &place,
-                            first + size,
-                            pair.len,
-                            pair.offset,
-                            size,
-                            comptime![key_loop.clone()],
-                        );
+                        let following = tiles.visited::<R>(parameters, &place, first + size);
                         next.store(following.first);
                         next_class.store(following.class);
                         if next.read() < pair.len {
@@ -261,42 +251,6 @@ fn mend<E: Float, V: Size>(
             }
         }
     }
-}
-
-/// A tile of keys that is visited.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-struct Visited {
-    /// Its first key; the number of keys if there is no such tile.
-    first: usize,
-    /// Its class.
-    class: i32,
-}
-
-/// The first tile that is visited of those from row `at` of `len` keys.
-#[cube]
-#[allow(clippy::too_many_arguments, reason = "what a tile is, and what it is of")]
-fn visited<R: Size>(
-    tiles: &KeyTiles,
-    parameters: &Parameters,
-    place: &Place<R>,
-    at: usize,
-    len: usize,
-    offset: i32,
-    #[comptime] size: usize,
-    #[comptime] key_loop: KeyLoop,
-) -> Visited {
-    let mut first = tiles.next::<R>(parameters, place, at, len, offset, size, comptime![key_loop.clone()]);
-    let count = min(size, len - first);
-    let mut class = tiles.class::<R>(parameters, place, first, count, offset, comptime![key_loop.clone()]);
-    if comptime![key_loop.class.is_some()] {
-        while first < len && class == SKIPPED {
-            first = tiles.next::<R>(parameters, place, first + size, len, offset, size, comptime![key_loop.clone()]);
-            let count = min(size, len - first);
-            class = tiles.class::<R>(parameters, place, first, count, offset, comptime![key_loop.clone()]);
-        }
-    }
-    Visited { first, class }
 }
 
 /// The place of a tile: the positions of a lane's rows, its queries' first and last, and no key. Rows past the last have positions past
