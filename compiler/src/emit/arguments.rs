@@ -195,6 +195,19 @@ pub struct Extent {
     pub careful: i32,
 }
 
+/// What an attention reads. Every schedule's kernel has it first, then what it writes.
+#[derive(CubeType, CubeLaunch)]
+pub struct Inputs<E: CubePrimitive> {
+    /// The queries, `[B, H, S, D]`.
+    pub query: Operand<E>,
+    /// The keys and values, in the program's order.
+    pub pairs: Sequence<KeyValue<E>>,
+    /// Lengths and heads.
+    pub extent: Extent,
+    /// Scalars and captured tensors.
+    pub parameters: Parameters,
+}
+
 /// A program as compile-time data of a kernel. Its hash is computed once: a launch hashes every compile-time argument.
 #[derive(Clone, Debug)]
 pub struct Compiled {

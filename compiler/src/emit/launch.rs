@@ -1,7 +1,7 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{
-    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
+    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, InputsLaunch, KeyValueLaunch, OperandLaunch,
     ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
@@ -252,14 +252,11 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     cubes,
                     CubeDim::new_1d(units),
                     cpu.lanes,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    inputs(data.query, data.pairs, width, extent, parameters),
                     output,
                     lse,
                     counter,
                     partials,
-                    extent,
-                    parameters,
                     tiles,
                     splits,
                     counters,
@@ -279,12 +276,9 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    inputs(data.query, data.pairs, width, extent, parameters),
                     output,
                     lse,
-                    extent,
-                    parameters,
                     counters,
                     program.clone(),
                     cube,
@@ -301,12 +295,9 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(mma.units() as u32),
                     mma.rows(),
                     width,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    inputs(data.query, data.pairs, width, extent, parameters),
                     output,
                     lse,
-                    extent,
-                    parameters,
                     counters,
                     program.clone(),
                     mma,
@@ -466,14 +457,20 @@ fn operand<E: CubePrimitive>(data: OperandData, width: usize) -> OperandLaunch<E
     OperandLaunch::new(vectors, data.start / width, batch / width, head / width, row / width, column, column == 1)
 }
 
-/// `pairs` in vectors of `width` elements.
-fn key_values<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
-    let mut arguments = SequenceArg::new();
+/// What an attention reads, its operands in vectors of `width` elements.
+fn inputs<E: CubePrimitive>(
+    query: OperandData,
+    pairs: Vec<KeyValueData>,
+    width: usize,
+    extent: ExtentLaunch,
+    parameters: ParametersLaunch,
+) -> InputsLaunch<E> {
+    let mut key_values = SequenceArg::new();
     for pair in pairs {
         let (key, value) = (operand(pair.key, width), operand(pair.value, width));
-        arguments.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
+        key_values.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
     }
-    arguments
+    InputsLaunch::new(operand(query, width), key_values, extent, parameters)
 }
 
 fn captured(data: CapturedData) -> CapturedLaunch {
