@@ -1,7 +1,7 @@
 //! The compiler of Purview: from a specification of an attention to kernels.
 //!
 //! ```text
-//! #[attention] fn ──lang──▶ Spec ──lower──▶ Program ──passes──▶ scheduled Program ──emit──▶ kernel
+//! #[attention] fn ──lang──▶ Spec ──lower──▶ Program ──passes──▶ Program ──schedule──▶ Scheduled ──emit──▶ kernel
 //!                            │                 │ ir: verified after every stage, printed and parsed
 //!                            │                 └──report──▶ tiles visited, full, partial and skipped
 //!                            └──interpret──▶ f64 reference
@@ -10,11 +10,11 @@
 //! - [`expr`]: the expressions that everything is written in; [`typing`] and [`eval`] say what they are and what they mean.
 //! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands.
 //! - [`ir`]: the tile program, with its text form and its invariants.
-//! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is emitted;
+//! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is scheduled;
 //!   [`passes::compile`] is the whole way.
 //! - [`analysis`]: what passes and the runtime know of expressions; [`analysis::ranges::check_launch`] is asked before
 //!   every launch.
-//! - [`schedule`]: how a program is run.
+//! - [`schedule`]: how a program can be run. [`scheduled`]: a program with one of them; the program itself knows none.
 //! - [`target`] and [`device_model`]: the languages that kernels are written out in, and devices that are not here, as data.
 //! - [`tiles`]: the tiles that a program visits, found as a kernel finds them.
 //! - [`report`](mod@report): what a program will do at a shape, with [`visible_pairs`] counted and, where asked, the
@@ -45,6 +45,7 @@ pub mod passes;
 pub mod picture;
 pub mod report;
 pub mod schedule;
+pub mod scheduled;
 pub mod spec;
 pub mod svg;
 pub mod target;

@@ -18,6 +18,7 @@ use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, Summary};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::schedule::{CubeSchedule, Products, Schedule};
+use crate::scheduled::Scheduled;
 use crate::spec::Spec;
 use crate::tiles::{Run, Tiling};
 
@@ -49,12 +50,12 @@ impl LoopIterations {
 /// Operands are read in vectors of `width` elements.
 pub fn loop_iterations(
     spec: &Spec,
-    program: &Program,
+    program: &Scheduled,
     launch: &Launch,
     width: usize,
     limit: u64,
 ) -> Option<LoopIterations> {
-    let Some(Schedule::Cube(schedule)) = program.schedule else { return None };
+    let Schedule::Cube(schedule) = program.schedule() else { return None };
     let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let counted = Counted { program, launch, schedule, width, scalars };
     let every_tile = |key_loop: &KeyLoop| launch.keys[key_loop.pair].length.div_ceil(schedule.keys) as u64;

@@ -163,7 +163,6 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
         query_scale: None,
         accumulator,
         loops,
-        schedule: None,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::needed_tiles::{LookedAt, TileError, needed_tiles};
 use crate::notes::{self, Note};
 use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
+use crate::scheduled::Scheduled;
 use crate::spec::{ScalarValue, Spec};
 use crate::tiles::Tiling;
 use crate::visible_pairs::{self, MaskedRows};
@@ -151,9 +152,6 @@ impl Report {
 /// Why there is no report.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ReportError {
-    /// A program that is not scheduled has no tiles.
-    #[error("`{0}` has no schedule")]
-    NoSchedule(String),
     /// Tiles that depend on captured tensors, without their values.
     #[error("`{0}` depends on a captured tensor, whose values were not given")]
     NeedsTensors(String),
@@ -183,7 +181,12 @@ pub enum ReportError {
 ///
 /// # Errors
 /// As [`ReportError`] says, but for [`ReportError::Tile`].
-pub fn report(spec: &Spec, program: &Program, launch: &Launch, tensors: &[HostTensor]) -> Result<Report, ReportError> {
+pub fn report(
+    spec: &Spec,
+    program: &Scheduled,
+    launch: &Launch,
+    tensors: &[HostTensor],
+) -> Result<Report, ReportError> {
     with_tiling(spec, program, launch, tensors, |_| Ok(None))
 }
 
@@ -194,7 +197,7 @@ pub fn report(spec: &Spec, program: &Program, launch: &Launch, tensors: &[HostTe
 /// As [`ReportError`] says.
 pub fn verified_report(
     spec: &Spec,
-    program: &Program,
+    program: &Scheduled,
     launch: &Launch,
     tensors: &[HostTensor],
 ) -> Result<Report, ReportError> {
@@ -203,12 +206,12 @@ pub fn verified_report(
 
 fn with_tiling(
     spec: &Spec,
-    program: &Program,
+    program: &Scheduled,
     launch: &Launch,
     tensors: &[HostTensor],
     looked_at: impl FnOnce(&Tiling) -> Result<Option<Vec<LookedAt>>, ReportError>,
 ) -> Result<Report, ReportError> {
-    let Some(schedule) = program.schedule else { return Err(ReportError::NoSchedule(program.name.clone())) };
+    let schedule = program.schedule();
     let scalars: Vec<Value> = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let (query_tile, key_tile) = (schedule.query_tile(), schedule.key_tile());
     let looked = Looked {

@@ -6,11 +6,12 @@ use purview_compiler::eval::HostTensor;
 use purview_compiler::expr::Expr;
 use purview_compiler::interpret::{Inputs, interpret};
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::ir::{Element, Operands, Program};
+use purview_compiler::ir::{Element, Operands};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::passes::compile;
+use purview_compiler::passes::{compile, schedule};
 use purview_compiler::report::{ReportError, report};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
     Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
     TensorType,
@@ -18,7 +19,7 @@ use purview_compiler::spec::{
 
 /// An attention of one push over a scalar `w: i32`, `bias: Tensor<f32, 2>`, `table: Tensor<f32, 1>` and
 /// `lens: Tensor<i32, 1>`.
-fn attention(push: &str) -> (Spec, Program) {
+fn attention(push: &str) -> (Spec, Scheduled) {
     let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank, order: Order::Any };
     let mut spec = Spec {
         name: "attention".into(),
@@ -41,8 +42,8 @@ fn attention(push: &str) -> (Spec, Program) {
     spec.origins.push(Origin { expr: difference, location: Location { file: "a.rs".into(), line: 7, column: 20 } });
     spec.loops.push(PushLoop { pair: 0, push });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
-    let program = compile(&spec, &[ScalarValue::I32(0)], operands, schedule).unwrap();
+    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
+    let program = schedule(Compiled::new(compile(&spec, &[ScalarValue::I32(0)], operands).unwrap()), by).unwrap();
     (spec, program)
 }
 
@@ -52,7 +53,11 @@ fn check(push: &str, w: i32) -> Result<(), String> {
     check_with(check_launch, push, w)
 }
 
-fn check_with(check: fn(&Spec, &Program, &Launch) -> Result<(), RangeError>, push: &str, w: i32) -> Result<(), String> {
+fn check_with(
+    check: fn(&Spec, &Scheduled, &Launch) -> Result<(), RangeError>,
+    push: &str,
+    w: i32,
+) -> Result<(), String> {
     let (spec, program) = attention(push);
     let scalars = [ScalarValue::I32(w)];
     let tensors = [

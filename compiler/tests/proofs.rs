@@ -6,10 +6,11 @@ use purview_compiler::analysis::ranges::check_launch;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, interpret};
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::ir::{Element, Operands, Program};
+use purview_compiler::ir::{Element, Operands};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::passes::compile;
+use purview_compiler::passes::{compile, schedule};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
     Accumulator, Location, Order, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
@@ -21,7 +22,7 @@ fn scalars(w: i32) -> [ScalarValue; 3] {
 
 /// An attention of one push over those, `pos: Tensor<i32, 1>`, `rows: Tensor<i32, 2>`, `lens: Tensor<i32, 1>`,
 /// `x: Tensor<f32, 1>` and `table: Tensor<f32, 1>`.
-fn attention(push: &str) -> (Spec, Program) {
+fn attention(push: &str) -> (Spec, Scheduled) {
     let tensor = |name: &str, ty, rank| TensorParam { name: name.into(), ty, rank, order: Order::Any };
     let scalar = |name: &str, ty, comptime| ScalarParam { name: name.into(), ty, comptime };
     let mut spec = Spec {
@@ -49,8 +50,8 @@ fn attention(push: &str) -> (Spec, Program) {
     let push = parse_expr(push, spec.parameters()).unwrap_or_else(|error| panic!("{push}: {error}"));
     spec.loops.push(PushLoop { pair: 0, push });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
-    let program = compile(&spec, &scalars(0), operands, schedule).unwrap();
+    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
+    let program = schedule(Compiled::new(compile(&spec, &scalars(0), operands).unwrap()), by).unwrap();
     (spec, program)
 }
 

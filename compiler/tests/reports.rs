@@ -4,13 +4,14 @@ use purview_compiler::analysis::ranges::check_launch;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::{BinaryOp, Expr};
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::ir::{Element, KeyRange, Operands, Program};
+use purview_compiler::ir::{Element, KeyLoop, KeyRange, Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::needed_tiles::TileError;
 use purview_compiler::notes;
-use purview_compiler::passes::compile;
+use purview_compiler::passes::{compile, schedule};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
     Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
     TensorType,
@@ -67,10 +68,10 @@ fn locate(expr: &Expr, origins: &mut Vec<Origin>) {
     expr.children().into_iter().for_each(|child| locate(child, origins));
 }
 
-fn compiled(spec: &Spec) -> Program {
+fn compiled(spec: &Spec) -> Scheduled {
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
-    let schedule = Schedule::Cpu(CpuSchedule { lanes: TILE, vectors: 1, keys: TILE, rows: 1 });
-    compile(spec, &SCALARS, operands, schedule).unwrap()
+    let by = Schedule::Cpu(CpuSchedule { lanes: TILE, vectors: 1, keys: TILE, rows: 1 });
+    schedule(Compiled::new(compile(spec, &SCALARS, operands).unwrap()), by).unwrap()
 }
 
 /// 61 elements in documents of eleven, of three kinds; 8 by 8 blocks of which two thirds are seen.
@@ -89,7 +90,7 @@ fn tensors() -> Vec<HostTensor> {
 /// What is done with the launch of 2 batches, 2 heads, and these queries and keys.
 fn at_launch<T>(
     spec: &Spec,
-    program: &Program,
+    program: &Scheduled,
     (queries, query_offset): (usize, i64),
     keys: &[Keys],
     of: impl FnOnce(&Launch, &[HostTensor]) -> T,
@@ -190,24 +191,27 @@ fn visible_pairs_and_masked_rows_are_those_of_the_mask() {
 fn a_program_that_is_wrong_is_found_out() {
     let spec = attention(&["mask(s, j <= i)"]);
     let right = compiled(&spec);
-    let verified = |program: &Program| {
+    let verified = |program: &Scheduled| {
         at_launch(&spec, &right, (20, 0), &[Keys { length: 20, offset: 0 }], |launch, tensors| {
             verified_report(&spec, program, launch, tensors)
         })
     };
     assert_eq!(verified(&right).unwrap().needed_tiles, Some(4 * 6));
 
-    let mut wrong = right.clone();
-    wrong.loops[0].visit = vec![KeyRange { to: Some(Expr::QueryFirst), ..KeyRange::ALL }];
-    let Err(ReportError::Tile(error @ TileError::NeededIsSkipped { .. })) = verified(&wrong) else { panic!() };
+    let wrong = |change: &dyn Fn(&mut KeyLoop)| {
+        let mut program = Program::clone(&right);
+        change(&mut program.loops[0]);
+        schedule(Compiled::new(program), right.schedule()).unwrap()
+    };
+    let skips = wrong(&|key_loop| key_loop.visit = vec![KeyRange { to: Some(Expr::QueryFirst), ..KeyRange::ALL }]);
+    let Err(ReportError::Tile(error @ TileError::NeededIsSkipped { .. })) = verified(&skips) else { panic!() };
     assert_eq!(
         error.to_string(),
         "the tile of queries 0 and `k0` 0, batch 0, head 0 is skipped, although the query at 0 sees the key at 0: this is a bug \
          of Purview"
     );
-    let mut wrong = right.clone();
-    wrong.loops[0].full = vec![KeyRange { to: Some(Expr::Int(8)), ..KeyRange::ALL }];
-    let Err(ReportError::Tile(error @ TileError::FullHasHidden { .. })) = verified(&wrong) else { panic!() };
+    let claims = wrong(&|key_loop| key_loop.full = vec![KeyRange { to: Some(Expr::Int(8)), ..KeyRange::ALL }]);
+    let Err(ReportError::Tile(error @ TileError::FullHasHidden { .. })) = verified(&claims) else { panic!() };
     assert_eq!(
         error.to_string(),
         "the tile of queries 0 and `k0` 0, batch 0, head 0 is called full, although the query at 0 does not see the key at 1: \
@@ -393,8 +397,8 @@ fn block_diffusion_visits_the_tiles_that_it_needs() {
     );
     let spec = attention(&[&format!("mask(s, {predicate})")]);
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
-    let schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 1, keys: 16, rows: 1 });
-    let program = compile(&spec, &SCALARS, operands, schedule).unwrap();
+    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 1, keys: 16, rows: 1 });
+    let program = schedule(Compiled::new(compile(&spec, &SCALARS, operands).unwrap()), by).unwrap();
     let found = at_launch(&spec, &program, (512, 0), &[Keys { length: 512, offset: 0 }], |launch, tensors| {
         verified_report(&spec, &program, launch, tensors).unwrap()
     });

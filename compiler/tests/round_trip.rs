@@ -10,6 +10,7 @@ use purview_compiler::ir::{
     Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp,
 };
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
+use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, type_of};
 use std::sync::LazyLock;
@@ -235,8 +236,8 @@ fn program() -> impl Strategy<Value = Program> {
     let operands = (element, 1..=256usize, 1..=256usize);
     let scale = prop::option::of(expr(Type::Float, uniform, 2));
     let loops = (key_loop(0), key_loop(1), key_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
-    (accumulator, operands, scale, loops, prop::option::of(schedule())).prop_map(
-        |(accumulator, (element, qk_dim, v_dim), query_scale, loops, schedule)| Program {
+    (accumulator, operands, scale, loops).prop_map(|(accumulator, (element, qk_dim, v_dim), query_scale, loops)| {
+        Program {
             name: "random".into(),
             scalars: SCALARS.clone(),
             tensors: TENSORS.clone(),
@@ -249,9 +250,8 @@ fn program() -> impl Strategy<Value = Program> {
             query_scale,
             accumulator,
             loops,
-            schedule,
-        },
-    )
+        }
+    })
 }
 
 proptest! {
@@ -269,6 +269,17 @@ proptest! {
         prop_assert_eq!(verify(&program), Ok(()), "{}", program);
         let text = program.to_string();
         prop_assert_eq!(parse(&text), Ok(program), "{}", text);
+    }
+
+    #[test]
+    fn scheduled_programs_read_back(program in program(), schedule in schedule()) {
+        let base_two = !matches!(program.accumulator, Accumulator::Softmax { base: Base::E, .. });
+        let scheduled = Scheduled::new(Compiled::new(program), schedule);
+        prop_assert_eq!(scheduled.is_ok(), base_two);
+        if let Ok(scheduled) = scheduled {
+            let text = scheduled.to_string();
+            prop_assert_eq!(text.parse(), Ok(scheduled), "{}", text);
+        }
     }
 
     #[test]

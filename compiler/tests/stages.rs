@@ -2,8 +2,9 @@
 
 use purview_compiler::ir::{Element, Operands, parse::parse};
 use purview_compiler::lang::{self, Builder, Float, Int};
-use purview_compiler::passes::stages;
+use purview_compiler::passes::{schedule, stages};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::scheduled::Compiled;
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
 
 const SCHEDULE: Schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 64, rows: 8 });
@@ -23,11 +24,14 @@ fn sliding_window() -> Spec {
 
 /// The last stage of `spec`; every stage parses back to itself.
 fn last_stage(spec: &Spec, scalars: &[ScalarValue]) -> String {
-    let stages = stages(spec, scalars, OPERANDS, SCHEDULE).unwrap();
+    let stages = stages(spec, scalars, OPERANDS).unwrap();
     for (stage, program) in &stages {
         assert_eq!(parse(&program.to_string()).as_ref(), Ok(program), "{stage}\n{program}");
     }
-    stages.last().unwrap().1.to_string()
+    let (_, last) = stages.last().unwrap();
+    let scheduled = schedule(Compiled::new(last.clone()), SCHEDULE).unwrap();
+    assert_eq!(scheduled.to_string().parse().as_ref(), Ok(&scheduled), "{scheduled}");
+    scheduled.to_string()
 }
 
 #[test]

@@ -11,7 +11,6 @@ use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::ir::{Operands, Program};
@@ -22,6 +21,7 @@ use purview_compiler::notes;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::target::{KernelText, Target};
 use std::sync::Arc;
@@ -172,18 +172,21 @@ impl AnyAttention {
     ///
     /// # Errors
     /// As [`AnyAttention::run`], as far as they concern the shape.
-    pub fn program(&self, shape: &Shape) -> Result<Program, Error> {
+    pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
-        Ok(passes::compile(&self.spec, &self.scalars, shape.operands(), self.text_schedule())?)
+        let program = passes::compile(&self.spec, &self.scalars, shape.operands())?;
+        Ok(passes::schedule(Compiled::new(program), self.text_schedule())?)
     }
 
-    /// The tile program for `shape` after each stage, with the stage's name.
+    /// The text of the tile program for `shape` after each stage, with the stage's name.
     ///
     /// # Errors
     /// As [`AnyAttention::program`].
-    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, Program)>, Error> {
-        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
-        Ok(passes::stages(&self.spec, &self.scalars, shape.operands(), self.text_schedule())?)
+    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
+        let program = self.program(shape)?;
+        let stages = passes::stages(&self.spec, &self.scalars, shape.operands())?.into_iter();
+        let stages = stages.map(|(stage, program)| (stage, program.to_string()));
+        Ok(stages.chain([(passes::SCHEDULE, program.to_string())]).collect())
     }
 
     /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
@@ -207,7 +210,7 @@ impl AnyAttention {
     fn report_by(
         &self,
         shape: &Shape,
-        report: fn(&Spec, &Program, &Launch, &[HostTensor]) -> Result<Report, ReportError>,
+        report: fn(&Spec, &Scheduled, &Launch, &[HostTensor]) -> Result<Report, ReportError>,
     ) -> Result<Report, Error> {
         let program = self.program(shape)?;
         let operation = validate::shape(&self.spec, &self.scalars, &self.tensors, &self.options, shape)?;
@@ -245,7 +248,7 @@ impl AnyAttention {
     pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
         validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
         let schedule = self.schedule_for(target, model, shape)?;
-        let program = cache::compile(&self.spec, &self.scalars, shape.operands(), schedule, true)?;
+        let program = cache::scheduled(&self.spec, &self.scalars, shape.operands(), schedule, true)?;
         emit::emit(target, model, &program, self.demand(shape.operands()))
     }
 
@@ -278,7 +281,7 @@ impl AnyAttention {
     /// `schedule`, unless it has heads in one tile that visit different keys.
     fn with_heads_alike(&self, schedule: Schedule, operands: Operands) -> Result<Schedule, Error> {
         let Schedule::Mma(MmaSchedule { pack_gqa: true, .. }) = schedule else { return Ok(schedule) };
-        if cache::compile(&self.spec, &self.scalars, operands, schedule, true)?.heads_alike() {
+        if self.heads_alike(operands)? {
             return Ok(schedule);
         }
         let reason = "which keys are visited depends on the head, as here, and heads in one tile visit the same".into();
@@ -288,9 +291,14 @@ impl AnyAttention {
     /// What becomes of `schedule`, unless it is the `cpu` schedule, for a launch with few queries.
     fn for_few_queries(&self, schedule: Schedule, operation: &Operation) -> Result<Schedule, Error> {
         let Schedule::Mma(base) = schedule else { return Ok(schedule) };
-        let alike = cache::compile(&self.spec, &self.scalars, operation.operands, schedule, true)?.heads_alike();
+        let alike = self.heads_alike(operation.operands)?;
         let demand = self.demand(operation.operands);
         Ok(Schedule::Mma(schedule::mma_for_few_queries(base, demand, alike, operation)))
+    }
+
+    /// Whether all query heads of a key head visit the same keys.
+    fn heads_alike(&self, operands: Operands) -> Result<bool, Error> {
+        Ok(cache::program(&self.spec, &self.scalars, operands, true)?.heads_alike())
     }
 
     /// What of it decides of its schedule, for operands of such a type and head dims.
@@ -320,7 +328,7 @@ impl AnyAttention {
         {
             let in_vectors =
                 pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
-            let alike = cache::compile(&self.spec, &self.scalars, operation.operands, schedule, true)?.heads_alike();
+            let alike = self.heads_alike(operation.operands)?;
             let (for_few, how) = schedule::for_few_queries(base, cores, alike, &operation, in_vectors);
             (schedule, few) = (Schedule::Cpu(for_few), how);
         }
@@ -332,13 +340,13 @@ impl AnyAttention {
         if let Some(data) = &mut prepared.data {
             data.careful = careful;
         }
-        prepared.launch(device, &program)
+        Ok(prepared.launch(device, &program))
     }
 
     /// The program with `schedule` for such a launch, which is checked. It visits every tile where the numbers that decide of tiles
     /// could leave 32 bits.
-    pub(crate) fn program_for(&self, operation: &Operation, schedule: Schedule) -> Result<Compiled, Error> {
-        let compile = |skipping| cache::compile(&self.spec, &self.scalars, operation.operands, schedule, skipping);
+    pub(crate) fn program_for(&self, operation: &Operation, schedule: Schedule) -> Result<Scheduled, Error> {
+        let compile = |skipping| cache::scheduled(&self.spec, &self.scalars, operation.operands, schedule, skipping);
         let mut program = compile(true)?;
         let facts = self.tensor_facts(&program)?;
         let described = self.compiler_launch(operation, &facts);
@@ -378,7 +386,7 @@ impl AnyAttention {
     fn check_loops(
         &self,
         device: &Device,
-        program: &Program,
+        program: &Scheduled,
         operation: &Operation,
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
@@ -531,15 +539,15 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     ///
     /// # Errors
     /// As [`AnyAttention::run`], as far as they concern the shape.
-    pub fn program(&self, shape: &Shape) -> Result<Program, Error> {
+    pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
         self.0.program(shape)
     }
 
-    /// The tile program for `shape` after each stage, with the stage's name.
+    /// The text of the tile program for `shape` after each stage, with the stage's name.
     ///
     /// # Errors
     /// As [`Attention::program`].
-    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, Program)>, Error> {
+    pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
         self.0.stages(shape)
     }
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::schedule::{self, DevicePlanes};
 use crate::schedule::{Demand, Schedule};
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::emit::arguments::Compiled;
+use purview_compiler::scheduled::Scheduled;
 use purview_compiler::target::{KernelText, Target};
 
 /// The schedule for `model`, as it would be chosen on such a device.
@@ -23,15 +23,15 @@ pub(crate) fn schedule_for(target: Target, model: &DeviceModel, demand: Demand) 
 pub(crate) fn emit(
     target: Target,
     model: &DeviceModel,
-    program: &Compiled,
+    program: &Scheduled,
     demand: Demand,
 ) -> Result<KernelText, Error> {
     use purview_compiler::emit::{properties::device_properties, text};
     let failed = |failure: text::TextError| error(target, failure.to_string());
-    let schedule = text::check(target, model, program).map_err(failed)?;
+    text::check(target, model, program).map_err(failed)?;
     let properties = device_properties(model, target);
     let planes = DevicePlanes::of(&properties);
-    schedule::check_for(&properties, planes, model.name, schedule, demand)?;
+    schedule::check_for(&properties, planes, model.name, program.schedule(), demand)?;
     text::emit(target, model, program).map_err(failed)
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn schedule_for(target: Target, _: &DeviceModel, _: Demand) -> Result
 }
 
 #[cfg(not(feature = "emit"))]
-pub(crate) fn emit(target: Target, _: &DeviceModel, _: &Compiled, _: Demand) -> Result<KernelText, Error> {
+pub(crate) fn emit(target: Target, _: &DeviceModel, _: &Scheduled, _: Demand) -> Result<KernelText, Error> {
     Err(error(target, "turn on purview's feature `emit`"))
 }
 

@@ -3,12 +3,12 @@
 use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
-use purview_compiler::emit::arguments::Compiled;
 use purview_compiler::emit::launch::{self as emit, KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::{Accumulator, Operands};
+use purview_compiler::ir::{Accumulator, Operands, Program};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::schedule::FewQueries;
+use purview_compiler::scheduled::Scheduled;
 use purview_compiler::spec::{ScalarValue, Spec};
 
 /// The sizes of a validated launch.
@@ -44,11 +44,11 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Launches what `program` computes, on `device`. Returns the output and the log-sum-exp.
-    pub(crate) fn launch(self, device: &Device, program: &Compiled) -> Result<(Tensor, Tensor), Error> {
+    pub(crate) fn launch(self, device: &Device, program: &Scheduled) -> (Tensor, Tensor) {
         if let Some(data) = self.data {
-            emit::launch(device.client(), program, data)?;
+            emit::launch(device.client(), program, data);
         }
-        Ok((self.output, self.lse))
+        (self.output, self.lse)
     }
 }
 
@@ -60,7 +60,7 @@ impl Prepared {
 pub(crate) fn prepare(
     device: &Device,
     spec: &Spec,
-    program: &Compiled,
+    program: &Program,
     few: FewQueries,
     operation: &Operation,
     query: &Tensor,

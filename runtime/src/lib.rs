@@ -58,6 +58,7 @@ pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pai
 pub use device::{Device, ShaderLanguage};
 pub use error::Error;
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
+pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
 pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_macros::{attention, mask, score};

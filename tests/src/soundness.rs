@@ -8,7 +8,6 @@ use purview_compiler::ir::{Element, KeyRange, Operands, Program};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
 use purview_compiler::passes::compile;
-use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::tiles::Tiling;
 use std::ops::AddAssign;
@@ -122,8 +121,7 @@ pub fn check(case: &Case) -> Tally {
 pub fn check_tiles(case: &Case, tile: usize) -> Tally {
     let Case { spec, scalars, tensors } = case;
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let schedule = Schedule::Cpu(CpuSchedule { lanes: tile, vectors: 1, keys: tile, rows: 1 });
-    let program = compile(spec, scalars, operands, schedule).expect("a program");
+    let program = compile(spec, scalars, operands).expect("a program");
     let lowered = lower(spec, scalars, operands).expect("a program");
     let values: Vec<Value> =
         purview_compiler::lower::runtime_scalars(spec, scalars).into_iter().map(Value::from).collect();

@@ -1,9 +1,10 @@
-//! What makes a kernel another one, by the number of kernels that this process has compiled. One test, in a program of its own:
-//! the number is the whole process's.
+//! What makes a kernel another one, by the number of kernels that this process has compiled, and what makes a program another one.
+//! One test, in a program of its own: the numbers are the whole process's.
 
-use purview::cache::kernels_compiled;
+use purview::cache::{kernels_compiled, programs_compiled};
 use purview::ir::Element;
-use purview::{AnyAttention, Tensor};
+use purview::schedule::{CpuSchedule, Schedule};
+use purview::{AnyAttention, Shape, Target, Tensor};
 use purview_examples::document_causal::document_causal;
 use purview_examples::document_mask::document_mask;
 use purview_examples::global_and_local::global_and_local;
@@ -11,8 +12,38 @@ use purview_tests::numbers::Numbers;
 use purview_tests::{attentions, devices};
 
 #[test]
-fn kernels_are_compiled_once() {
-    for device in [Some(devices::cpu()), devices::wgpu("kernels_are_compiled_once")].into_iter().flatten() {
+fn programs_and_kernels_are_compiled_once() {
+    programs();
+    kernels();
+}
+
+/// A program is compiled once for all schedules, devices and texts.
+fn programs() {
+    let before = programs_compiled();
+    let mut numbers = Numbers::new(1);
+    let device = devices::cpu();
+    let attention: AnyAttention = attentions::window(10).into();
+    for queries in [1, 7, 40, 300] {
+        let mut tensor =
+            |heads: usize, length: usize| numbers.tensor(&device, Element::F32, &[1, heads, length, 40]).unwrap();
+        let (q, k, v) = (tensor(4, queries), tensor(2, 300), tensor(2, 300));
+        attention.run(&device, &q, &[(&k, &v)]).unwrap();
+        let sizes = CpuSchedule { lanes: 8, vectors: 2, keys: 32, rows: 2 };
+        attention.clone().with_schedule(Schedule::Cpu(sizes)).run(&device, &q, &[(&k, &v)]).unwrap();
+    }
+    for target in [Target::Ptx, Target::Wgsl, Target::Cpu] {
+        for heads in [2, 8] {
+            attention.emit(target, &Shape::new(1, heads, 1, 40).with_kv_heads(2)).unwrap();
+        }
+    }
+    assert_eq!(programs_compiled() - before, 1);
+    attention.emit(Target::Wgsl, &Shape::new(1, 2, 1, 48)).unwrap();
+    assert_eq!(programs_compiled() - before, 2, "other head dims");
+}
+
+fn kernels() {
+    for device in [Some(devices::cpu()), devices::wgpu("programs_and_kernels_are_compiled_once")].into_iter().flatten()
+    {
         let run = |attention: AnyAttention, element: Element, [queries, keys, dim, v_dim]: [usize; 4]| -> usize {
             let before = kernels_compiled();
             let mut numbers = Numbers::new(1);

@@ -165,12 +165,8 @@ fn program_prints_the_stage_that_was_asked_for() {
         .iter()
         .map(|stage| (stage["stage"].as_str().unwrap().into(), stage["text"].as_str().unwrap().into()))
         .collect();
-    let want: Vec<(String, String)> = causal()
-        .stages(&shape)
-        .unwrap()
-        .into_iter()
-        .map(|(stage, program)| (stage.into(), program.to_string()))
-        .collect();
+    let want: Vec<(String, String)> =
+        causal().stages(&shape).unwrap().into_iter().map(|(stage, text)| (stage.into(), text)).collect();
     assert_eq!(stages, want);
 
     let all = text("program causal --dim 40 --stage all");

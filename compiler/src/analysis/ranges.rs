@@ -13,9 +13,9 @@ use crate::analysis::clauses::{Clause, clauses};
 use crate::analysis::float_interval::FloatInterval;
 use crate::eval::{floor_div, floor_rem};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::Program;
 use crate::launch::Launch;
 use crate::lower::{Parts, runtime_scalars};
+use crate::scheduled::Scheduled;
 use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use std::cell::Cell;
@@ -118,7 +118,7 @@ fn help_line(help: &Option<Box<str>>) -> String {
 /// there too. An index may be anything where the mask, an `if`, `&&` or `||` makes it irrelevant: kernels must clamp it.
 /// A launch without queries is fine; so is what is computed for
 /// the keys of a pair that has none.
-pub fn check_launch(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
+pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<(), RangeError> {
     check_counts(spec, launch)?;
     if launch.is_empty() {
         return Ok(());
@@ -149,8 +149,8 @@ const MAX_SUMMARY_BLOCKS: u64 = 1 << 24;
 /// Refuses what decides of the program's tiles where it could leave 32 bits, or needs a summary of more than 2²⁴ blocks, for a launch
 /// that [`check_launch`] accepts. A sum of
 /// positions and scalars may do so even where those of the mask do not: the program must then be run
-/// [without skipping](Program::without_skipping).
-pub fn check_tiles(spec: &Spec, program: &Program, launch: &Launch) -> Result<(), RangeError> {
+/// [without skipping](crate::ir::Program::without_skipping).
+pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<(), RangeError> {
     if launch.is_empty() {
         return Ok(());
     }
@@ -176,8 +176,8 @@ pub fn check_tiles(spec: &Spec, program: &Program, launch: &Launch) -> Result<()
 }
 
 /// Queries and keys that may be computed beyond the last.
-fn padding(program: &Program) -> (i64, i64) {
-    program.schedule.map_or((0, 0), |schedule| (schedule.query_tile() as i64, schedule.key_tile() as i64))
+fn padding(program: &Scheduled) -> (i64, i64) {
+    (program.schedule().query_tile() as i64, program.schedule().key_tile() as i64)
 }
 
 fn check_counts(spec: &Spec, launch: &Launch) -> Result<(), RangeError> {

@@ -1,9 +1,7 @@
 //! What every kernel takes: operands with their strides, and the values of the program's parameters.
 
-use crate::ir::{Program, Summary};
+use crate::ir::Summary;
 use cubecl::prelude::*;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
 /// A tensor `[B, H, S, D]` of `E`, an element or a vector of them along the head dim, and its strides, in `E`s.
 #[derive(CubeType, CubeLaunch)]
@@ -206,42 +204,4 @@ pub struct Inputs<E: CubePrimitive> {
     pub extent: Extent,
     /// Scalars and captured tensors.
     pub parameters: Parameters,
-}
-
-/// A program as compile-time data of a kernel. Its hash is computed once: a launch hashes every compile-time argument.
-#[derive(Clone, Debug)]
-pub struct Compiled {
-    program: Arc<Program>,
-    hash: u64,
-}
-
-impl Compiled {
-    /// Wraps `program`.
-    pub fn new(program: Program) -> Self {
-        let mut hasher = DefaultHasher::new();
-        program.hash(&mut hasher);
-        Compiled { hash: hasher.finish(), program: Arc::new(program) }
-    }
-}
-
-impl std::ops::Deref for Compiled {
-    type Target = Program;
-
-    fn deref(&self) -> &Program {
-        &self.program
-    }
-}
-
-impl PartialEq for Compiled {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.program, &other.program) || (self.hash == other.hash && self.program == other.program)
-    }
-}
-
-impl Eq for Compiled {}
-
-impl Hash for Compiled {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.hash.hash(state);
-    }
 }

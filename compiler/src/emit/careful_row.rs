@@ -1,13 +1,14 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Compiled, Inputs, Operand};
+use super::arguments::{Inputs, Operand};
 use super::bounds::KeyTiles;
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::expression::Place;
 use super::softmax::log_sum_exp;
 use super::tensor_core::keep_rolled;
 use crate::ir::Accumulator;
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// One row.

@@ -21,12 +21,13 @@
 //! Where there are few queries, [`FewQueries`] puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
-use super::arguments::{Compiled, Counters, Inputs, Partials};
+use super::arguments::{Counters, Inputs, Partials};
 use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, StripeSpans, count_tile, occurs};
 use super::count_kernel;
 use super::key_tile::{Block, Part, TileCode, careful_tile, key_tile};
 use super::query_tile::{QueryTile, Rows};
 use crate::schedule::{CpuSchedule, FewQueries};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// The attention of `program` with the `cpu` schedule. `lse` is written for softmax only.

@@ -18,7 +18,7 @@
 //! O once more, with care, in units where it is not finite
 //! ```
 
-use super::arguments::{Compiled, Counters, Extent, Inputs, Parameters};
+use super::arguments::{Counters, Extent, Inputs, Parameters};
 use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
 use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
@@ -31,6 +31,7 @@ use super::softmax::{EMPTY, LEAST, hidden, is_finite, log_sum_exp, raise};
 use super::tensor_core::computed_here;
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::{CubeSchedule, Planes, Products};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.

@@ -1,15 +1,15 @@
 //! A kernel's definition in CubeCL IR without a launch: its arguments as types, with no buffers and no numbers.
 
 use super::arguments::{
-    CapturedCompilationArg, Compiled, ElementsCompilationArg, ExtentCompilationArg, InputsCompilationArg,
-    KeyValueCompilationArg, OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg,
-    SummaryArgumentCompilationArg,
+    CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, InputsCompilationArg, KeyValueCompilationArg,
+    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
 };
 use super::cpu::attention_cpu::AttentionCpu;
 use super::cube::attention_cube::AttentionCube;
 use super::mma::attention_mma::AttentionMma;
 use crate::ir::Element;
 use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::scheduled::Compiled;
 use crate::spec::{ScalarType, TensorType};
 use cubecl::ir::{DeviceProperties, TargetProperties};
 use cubecl::prelude::*;

@@ -1,8 +1,8 @@
 //! The comment above a kernel's text: what it is, for whoever reads or launches it.
 
-use super::arguments::Compiled;
 use crate::device_model::{DeviceModel, Family};
 use crate::schedule::Schedule;
+use crate::scheduled::Compiled;
 use crate::target::Target;
 
 /// The comment: the variant, each loop of the tile program in two lines, the schedule, and the launch. `shared_bytes` is the

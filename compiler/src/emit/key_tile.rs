@@ -4,7 +4,7 @@
 //! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
-use super::arguments::{Compiled, KeyValue, Operand, Parameters};
+use super::arguments::{KeyValue, Operand, Parameters};
 use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use super::expression::Place;
 use super::query_tile::QueryTile;
@@ -12,6 +12,7 @@ use super::scores::{apply, operations};
 use super::softmax::{exp2, raised};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// A register block of both products: rows of Sᵀ or Oᵀ, by vectors of queries.

@@ -1,7 +1,7 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{
-    CapturedLaunch, Compiled, CountersLaunch, ElementsArgs, ExtentLaunch, InputsLaunch, KeyValueLaunch, OperandLaunch,
+    CapturedLaunch, CountersLaunch, ElementsArgs, ExtentLaunch, InputsLaunch, KeyValueLaunch, OperandLaunch,
     ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
@@ -11,6 +11,7 @@ use super::query_tile::partial_vectors;
 use super::summary::{self, Find};
 use crate::ir::{Element, Summary};
 use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::scheduled::{Compiled, Scheduled};
 use crate::spec::ScalarValue;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -142,9 +143,6 @@ impl LaunchData {
 /// Why a launch is not possible on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LaunchError {
-    /// A program without a schedule has no kernel.
-    #[error("`{0}` has no schedule")]
-    NoSchedule(String),
     /// Operands that do not lie in memory as a kernel's text has them.
     #[error(
         "{operand} begin at element {start} and have strides {strides:?} (0 where a dimension has one index), and the kernel's text \
@@ -166,15 +164,14 @@ pub enum LaunchError {
 }
 
 /// Launches `program` on the device of `client`. Errors of the device itself surface when the output is read.
-pub fn launch(client: &Client, program: &Compiled, data: LaunchData) -> Result<(), LaunchError> {
-    let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
+pub fn launch(client: &Client, scheduled: &Scheduled, data: LaunchData) {
+    let (program, schedule) = (scheduled.program(), scheduled.schedule());
     let mut grids = grids(cubes(schedule, &data), client.properties().hardware.max_cube_count);
-    let Some(last) = grids.pop() else { return Ok(()) };
+    let Some(last) = grids.pop() else { return };
     for grid in grids {
         launch_grid(client, program, schedule, data.clone(), grid);
     }
     launch_grid(client, program, schedule, data, last);
-    Ok(())
 }
 
 fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {

@@ -19,7 +19,7 @@
 //! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
 //! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
 
-use super::arguments::{Compiled, Counters, Extent, Inputs, Parameters};
+use super::arguments::{Counters, Extent, Inputs, Parameters};
 use super::bounds::{KeyTiles, Span, count_tile, has_code, occurs};
 use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
@@ -32,6 +32,7 @@ use super::softmax::{LEAST, log_sum_exp, raise};
 use super::tensor_core::{commit_copies, computed_here, wait_for_copies};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::MmaSchedule;
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// The rows of a query tile.

@@ -1,6 +1,6 @@
 //! What a warp does with a tile of keys in the `mma` schedule: both products, and the softmax between them, in registers.
 
-use super::arguments::{Compiled, Parameters};
+use super::arguments::Parameters;
 use super::cube_products::Keys;
 use super::expression::Place;
 use super::mma::place_in_row;
@@ -12,6 +12,7 @@ use crate::analysis::separable::Separable;
 use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
 use crate::schedule::{MmaSchedule, MmaTile};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// Rows, columns or what is summed over of a matrix.

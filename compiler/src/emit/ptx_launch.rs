@@ -6,11 +6,11 @@
 //! registered in the same order, that of [`arguments`](super::arguments). Where one is forgotten, the block has not the length that
 //! the text's last parameter has.
 
-use super::arguments::Compiled;
 use super::launch::{Buffer, Grid, LaunchData, LaunchError, OperandData, Storage, blocks_of, cubes, grids, reach};
 use super::properties::device_properties;
 use crate::device_model::DeviceModel;
 use crate::schedule::{CubeSchedule, MmaSchedule, Schedule};
+use crate::scheduled::{Compiled, Scheduled};
 use crate::spec::ScalarValue;
 use crate::target::Target;
 use cubecl::InfoBuilder;
@@ -43,10 +43,10 @@ pub struct PtxGrid {
 /// What `program`'s PTX for `model` is launched with to compute `data`, on whatever device its buffers are. Tiles are not counted.
 ///
 /// # Errors
-/// [`LaunchError::NoSchedule`] and [`LaunchError::NoPtx`] where there is no such text, [`LaunchError::Layout`] where it is not for
+/// [`LaunchError::NoPtx`] where there is no such text, [`LaunchError::Layout`] where it is not for
 /// operands that lie so.
-pub fn ptx_launch(program: &Compiled, model: &DeviceModel, data: &LaunchData) -> Result<PtxLaunch, LaunchError> {
-    let Some(schedule) = program.schedule else { return Err(LaunchError::NoSchedule(program.name.clone())) };
+pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData) -> Result<PtxLaunch, LaunchError> {
+    let (program, schedule) = (scheduled.program(), scheduled.schedule());
     let width = match schedule {
         Schedule::Cpu(_) => return Err(LaunchError::NoPtx(schedule.name())),
         Schedule::Cube(_) => CubeSchedule::width_of(&program.operands),

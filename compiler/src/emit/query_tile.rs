@@ -2,12 +2,13 @@
 //!
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
-use super::arguments::{Compiled, Extent, Operand, Parameters, Partials};
+use super::arguments::{Extent, Operand, Parameters, Partials};
 use super::careful::{CarefulRows, PARTS};
 use super::expression::Place;
 use super::softmax::{EMPTY, LEAST, exp2, is_finite, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::{CpuSchedule, FewQueries};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// One lane: for what is read or written by rows.

@@ -4,15 +4,15 @@
 //! hash that changes with its dependencies, is the program's; C++ is brought into one order; and LLVM's text for the CPU is what there is
 //! before LLVM looks at the machine.
 
-use super::arguments::Compiled;
 use super::canonical::canonical;
 use super::cpu_text;
 use super::definition::define;
 use super::header::header;
 use super::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
 use crate::device_model::DeviceModel;
-use crate::ir::{Element, Program};
+use crate::ir::Element;
 use crate::schedule::Schedule;
+use crate::scheduled::{Compiled, Scheduled};
 use crate::target::{KernelText, Target};
 use cubecl::Compiler;
 use cubecl::wgpu::WgslCompiler;
@@ -34,9 +34,6 @@ pub enum TextError {
     /// A program with a schedule that the target, or the element type, has no kernel for.
     #[error("it has no kernel with the schedule `{0}`")]
     Schedule(&'static str),
-    /// A program without a schedule.
-    #[error("the program has no schedule")]
-    NoSchedule,
     /// An element type that the target lacks.
     #[error("`{model}` has no {element} there")]
     Element {
@@ -50,11 +47,11 @@ pub enum TextError {
     Compiler(String),
 }
 
-/// The schedule of `program`, where there can be a kernel of it for `target` on `model`, as far as is known without compiling it.
+/// Whether there can be a kernel of `program` for `target` on `model`, as far as is known without compiling it.
 ///
 /// # Errors
 /// [`TextError`], but for [`TextError::Compiler`].
-pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<Schedule, TextError> {
+pub fn check(target: Target, model: &DeviceModel, program: &Scheduled) -> Result<(), TextError> {
     if !target.runs_on(model) {
         return Err(TextError::Model(model.name));
     }
@@ -62,21 +59,21 @@ pub fn check(target: Target, model: &DeviceModel, program: &Program) -> Result<S
     if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
         return Err(TextError::Element { model: model.name, element: element.name() });
     }
-    match program.schedule {
-        Some(schedule @ Schedule::Cpu(_)) if target == Target::Cpu => Ok(schedule),
-        Some(schedule @ Schedule::Cube(_)) if target != Target::Cpu => Ok(schedule),
-        Some(schedule @ Schedule::Mma(_)) if matches!(target, Target::Cuda | Target::Ptx) => Ok(schedule),
-        Some(schedule) => Err(TextError::Schedule(schedule.name())),
-        None => Err(TextError::NoSchedule),
+    match program.schedule() {
+        Schedule::Cpu(_) if target == Target::Cpu => Ok(()),
+        Schedule::Cube(_) if target != Target::Cpu => Ok(()),
+        Schedule::Mma(_) if matches!(target, Target::Cuda | Target::Ptx) => Ok(()),
+        schedule => Err(TextError::Schedule(schedule.name())),
     }
 }
 
-/// The kernel of `program`, with the schedule that it has, for `target` as it is on `model`.
+/// The kernel of `scheduled` for `target` as it is on `model`.
 ///
 /// # Errors
 /// [`TextError`], where the target or the device cannot express it.
-pub fn emit(target: Target, model: &DeviceModel, program: &Compiled) -> Result<KernelText, TextError> {
-    let schedule = check(target, model, program)?;
+pub fn emit(target: Target, model: &DeviceModel, scheduled: &Scheduled) -> Result<KernelText, TextError> {
+    check(target, model, scheduled)?;
+    let (program, schedule) = (scheduled.program(), scheduled.schedule());
     if matches!((schedule, program.operands.element), (Schedule::Mma(_), Element::F32)) {
         return Err(TextError::Schedule(schedule.name()));
     }

@@ -16,7 +16,6 @@
 //!       s = mask s where j <= i && i - j < window on partial
 //!       o = push s, v[j]
 //!     store o
-//!   schedule cpu(lanes: 16, vectors: 2, keys: 64, rows: 8)
 //! ```
 //!
 //! (what the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass;
@@ -27,7 +26,6 @@ pub mod print;
 pub mod verify;
 
 use crate::expr::{BinaryOp, Expr};
-use crate::schedule::Schedule;
 use crate::spec::{Pair, ScalarParam, TensorParam};
 
 /// An attention, typed, as loops over tiles.
@@ -51,8 +49,6 @@ pub struct Program {
     pub accumulator: Accumulator,
     /// The key loops, in order.
     pub loops: Vec<KeyLoop>,
-    /// How the program is to be run; set by the last stage.
-    pub schedule: Option<Schedule>,
 }
 
 /// The type of the elements of queries, keys, values and the output.

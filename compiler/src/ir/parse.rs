@@ -6,7 +6,8 @@
 //!            "for" "i" "in" "tiles" "(" "S" ")"
 //!            "o" "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" )
 //!            name "=" "load" name "[" "i" "]" [ "*" "(" expr ")" ]
-//!            { loop }  "store" "o"  [ "schedule" name "(" name ":" integer, … ")" ]
+//!            { loop }  "store" "o"
+//! scheduled = program "schedule" name "(" name ":" integer, … ")"
 //! loop     = "for" "j" "in" "tiles" "(" "T"n ")" [ "nowhere" | ranges ] [ "full" ranges ]
 //!            [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
 //! ranges   = range { "," range }
@@ -49,6 +50,16 @@ pub fn parse(text: &str) -> Result<Program, ParseError> {
     let program = parser.program()?;
     parser.end()?;
     Ok(program)
+}
+
+/// The program that `text` describes, and the schedule after it.
+pub fn parse_scheduled(text: &str) -> Result<(Program, Schedule), ParseError> {
+    let mut parser = Parser::new(text, Parameters { scalars: &[], tensors: &[] });
+    let program = parser.program()?;
+    parser.word("schedule")?;
+    let schedule = parser.schedule()?;
+    parser.end()?;
+    Ok((program, schedule))
 }
 
 /// The expression that `text` describes, where its parameters are those of `parameters`.
@@ -306,10 +317,9 @@ impl Parser {
             loops.push(self.key_loop(&query, &pairs)?);
         }
         self.words(&["store", "o"])?;
-        let schedule = if self.skip_word("schedule") { Some(self.schedule()?) } else { None };
         let operands = Operands { element, qk_dim, v_dim };
         let (scalars, tensors) = (std::mem::take(&mut self.scalars), std::mem::take(&mut self.tensors));
-        Ok(Program { name, scalars, tensors, query, pairs, operands, query_scale, accumulator, loops, schedule })
+        Ok(Program { name, scalars, tensors, query, pairs, operands, query_scale, accumulator, loops })
     }
 
     fn parameter(&mut self) -> Result<(), ParseError> {

@@ -370,11 +370,7 @@ impl Display for Program {
         for key_loop in &self.loops {
             self.print_loop(f, key_loop)?;
         }
-        writeln!(f, "    store o")?;
-        match self.schedule {
-            None => Ok(()),
-            Some(schedule) => writeln!(f, "  schedule {schedule}"),
-        }
+        writeln!(f, "    store o")
     }
 }
 

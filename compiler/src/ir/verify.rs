@@ -14,12 +14,12 @@
 //!     A hop, in which alone `next` may be, has no `j1`.
 //! 12. A loop has at most [`MAX_RANGES`] visited and as many full ranges.
 //! 13. A mask is on partial tiles only where full ones can be known.
-//! 14. A schedule's sizes are not zero.
+//! 14. What has a schedule is no softmax to base e, and the schedule's sizes are not zero.
 //!
 //! Expressions that could leave 32 bits, divide by zero or read outside of a tensor are not the program's fault, but a
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
-use super::{Accumulator, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
+use super::{Accumulator, Base, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
 use crate::expr::{Expr, Type};
 use crate::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use crate::typing::type_of;
@@ -44,7 +44,7 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     for (place, key_loop) in program.loops.iter().enumerate() {
         verify_loop(program, key_loop).map_err(|error| VerifyError(format!("in key loop {place}: {error}")))?;
     }
-    program.schedule.map_or(Ok(()), verify_schedule)
+    Ok(())
 }
 
 fn fail(message: impl Into<String>) -> Result<(), VerifyError> {
@@ -183,7 +183,11 @@ fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[
     Ok(())
 }
 
-fn verify_schedule(schedule: Schedule) -> Result<(), VerifyError> {
+/// Checks what a program that is run by `schedule` must satisfy besides.
+pub fn verify_scheduled(program: &Program, schedule: Schedule) -> Result<(), VerifyError> {
+    if matches!(program.accumulator, Accumulator::Softmax { base: Base::E, .. }) {
+        return fail("a softmax to base e has a schedule, and kernels compute it to base 2");
+    }
     let sizes = match schedule {
         Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows }) => vec![lanes, vectors, keys, rows],
         Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products }) => {
@@ -215,7 +219,6 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
       s = mask s where j <= i on partial
       o = push s, v[j]
     store o
-  schedule cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)
 ";
 
     /// Checks that the program with `from` replaced by `to` is refused with `message`.
@@ -327,6 +330,15 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
 
     #[test]
     fn schedules() {
-        refused("rows: 2", "rows: 0", "the schedule `cpu` has a size of zero");
+        let schedule = |rows| Schedule::Cpu(CpuSchedule { lanes: 4, vectors: 1, keys: 8, rows });
+        let refused = |text: &str, schedule| {
+            verify_scheduled(&parse(text).unwrap(), schedule).map_err(|error| error.to_string()).unwrap_err()
+        };
+        assert_eq!(verify_scheduled(&parse(PROGRAM).unwrap(), schedule(2)), Ok(()));
+        assert_eq!(refused(PROGRAM, schedule(0)), "the schedule `cpu` has a size of zero");
+        assert_eq!(
+            refused(&PROGRAM.replace("base 2", "base e"), schedule(2)),
+            "a softmax to base e has a schedule, and kernels compute it to base 2"
+        );
     }
 }

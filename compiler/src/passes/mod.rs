@@ -18,7 +18,9 @@ use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Operands, Program};
 use crate::lower::{LowerError, lower};
 use crate::schedule::Schedule;
+use crate::scheduled::{Compiled, Scheduled};
 use crate::spec::{ScalarValue, Spec};
+use std::fmt::Display;
 use std::time::Instant;
 use thiserror::Error;
 
@@ -68,44 +70,49 @@ pub enum CompileError {
     },
 }
 
-/// The program of `spec` after all stages. `scalars` holds a value for each of the specification's scalars, of which only
+/// The program of `spec` after all passes. `scalars` holds a value for each of the specification's scalars, of which only
 /// the comptime ones matter.
 ///
 /// The environment variable `PURVIEW_DUMP=STAGE` prints the program after that stage (or after `all`) to stderr.
-pub fn compile(
-    spec: &Spec,
-    scalars: &[ScalarValue],
-    operands: Operands,
-    schedule: Schedule,
-) -> Result<Program, CompileError> {
-    run(spec, scalars, operands, schedule, |_, _| {})
+pub fn compile(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result<Program, CompileError> {
+    run(spec, scalars, operands, |_, _| {})
 }
 
-/// The program of `spec` after each stage.
+/// The last stage: `program` with `schedule`.
+pub fn schedule(program: Compiled, schedule: Schedule) -> Result<Scheduled, CompileError> {
+    let scheduled =
+        Scheduled::new(program, schedule).map_err(|error| CompileError::Verify { stage: SCHEDULE, error })?;
+    dump(SCHEDULE, &scheduled);
+    Ok(scheduled)
+}
+
+/// The program of `spec` after each stage but the last.
 pub fn stages(
     spec: &Spec,
     scalars: &[ScalarValue],
     operands: Operands,
-    schedule: Schedule,
 ) -> Result<Vec<(&'static str, Program)>, CompileError> {
     let mut stages = Vec::new();
-    run(spec, scalars, operands, schedule, |stage, program| stages.push((stage, program.clone())))?;
+    run(spec, scalars, operands, |stage, program| stages.push((stage, program.clone())))?;
     Ok(stages)
+}
+
+/// Prints `program` where `PURVIEW_DUMP` asks for `stage`.
+fn dump(stage: &str, program: &dyn Display) {
+    if std::env::var("PURVIEW_DUMP").is_ok_and(|asked| asked == stage || asked == "all") {
+        eprintln!("// after {stage}\n{program}");
+    }
 }
 
 fn run(
     spec: &Spec,
     scalars: &[ScalarValue],
     operands: Operands,
-    schedule: Schedule,
     mut seen: impl FnMut(&'static str, &Program),
 ) -> Result<Program, CompileError> {
-    let dump = std::env::var("PURVIEW_DUMP").ok();
     let mut finish = |stage: &'static str, program: &Program, started: Instant| {
         log::trace!("{} of `{}` took {:?}", stage, spec.name, started.elapsed());
-        if dump.as_deref().is_some_and(|dump| dump == stage || dump == "all") {
-            eprintln!("// after {stage}\n{program}");
-        }
+        dump(stage, program);
         verify(program).map_err(|error| CompileError::Verify { stage, error })?;
         seen(stage, program);
         Ok::<_, CompileError>(())
@@ -119,8 +126,5 @@ fn run(
         (pass.run)(&mut program);
         finish(pass.name, &program, started)?;
     }
-    let started = Instant::now();
-    program.schedule = Some(schedule);
-    finish(SCHEDULE, &program, started)?;
     Ok(program)
 }

@@ -83,16 +83,16 @@ pub(super) fn program(gallery: &Gallery, flags: &ProgramFlags, json: bool, out: 
     let mut stages = attention.stages(&shape)?;
     stages.retain(|(stage, _)| flags.stage == "all" || flags.stage == *stage);
     if json {
-        let stages = stages.iter().map(|(stage, program)| json!({ "stage": stage, "text": program.to_string() }));
+        let stages = stages.iter().map(|(stage, text)| json!({ "stage": stage, "text": text }));
         let (name, stages) = (&flags.variant.name, stages.collect::<Vec<_>>());
         print_json(out, &json!({ "variant": name, "shape": shape_json(&shape), "stages": stages }))?;
         return Ok(SUCCESS);
     }
-    for (place, (stage, program)) in stages.iter().enumerate() {
+    for (place, (stage, text)) in stages.iter().enumerate() {
         if stages.len() > 1 {
             writeln!(out, "{}// after {stage}", if place == 0 { "" } else { "\n" })?;
         }
-        writeln!(out, "{}", program.to_string().trim_end())?;
+        writeln!(out, "{}", text.trim_end())?;
     }
     Ok(SUCCESS)
 }
