@@ -51,8 +51,8 @@ fn causal_in_chromium() {
         bytes.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
     };
     let [q, k, v, out, lse] = ["q", "k", "v", "out", "lse"].map(words);
-    // The order of a kernel's buffers: results, operands, and last the numbers.
-    let mut buffers = vec![vec![0; out.len()], vec![0; lse.len()], q, k, v];
+    // The order of a kernel's buffers: operands, results, and last the numbers.
+    let mut buffers = vec![q, k, v, vec![0; out.len()], vec![0; lse.len()]];
     let lengths = buffers.iter().map(|words| words.len() as u32).collect();
     buffers.push(numbers(&shader, arguments(&shape, lengths)));
     let types = binding_types(&shader);
@@ -64,7 +64,7 @@ fn causal_in_chromium() {
         "features": [],
         "bindings": bindings.collect::<Vec<Value>>(),
         "workgroups": [length.div_ceil(schedule.query_tile()), heads, batch],
-        "outputs": [0, 1],
+        "outputs": [3, 4],
     });
 
     let Some(result) = in_chromium("causal_in_chromium", &job) else { return };

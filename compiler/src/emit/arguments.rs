@@ -193,8 +193,7 @@ pub struct Extent {
     pub careful: i32,
 }
 
-/// What an attention reads. Every schedule's kernel has it after what it writes: where CubeCL 0.11.3 looks at what a kernel writes, it takes
-/// a buffer that comes after one of [`Elements`] for the one before it (seen in WGSL, which then calls an output read-only).
+/// What an attention reads. Every schedule's kernel has it first, then what it writes.
 #[derive(CubeType, CubeLaunch)]
 pub struct Inputs<E: CubePrimitive> {
     /// The queries, `[B, H, S, D]`.

@@ -36,11 +36,11 @@ use cubecl::prelude::*;
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
+    inputs: &Inputs<E>,
     output: &mut [E],
     lse: &mut [f32],
     counter: &[Atomic<u32>],
     partials: &mut Sequence<Partials<N>>,
-    inputs: &Inputs<E>,
     tiles: usize,
     splits: usize,
     counters: &Sequence<Counters>,

@@ -109,9 +109,9 @@ impl Item {
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
+    inputs: &Inputs<Vector<E, V>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
-    inputs: &Inputs<Vector<E, V>>,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,

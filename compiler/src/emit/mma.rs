@@ -91,9 +91,9 @@ fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
 /// [`MmaSchedule::WIDTH`] or 1. With `pack_gqa` the rows of all query heads that share a key head follow each other.
 #[cube(launch_unchecked)]
 pub fn attention_mma<E: Float, R: Size, V: Size>(
+    inputs: &Inputs<Vector<E, V>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
-    inputs: &Inputs<Vector<E, V>>,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,

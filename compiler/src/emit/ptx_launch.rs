@@ -74,8 +74,6 @@ fn arguments(
     first: [usize; 3],
 ) -> Result<(Arguments, usize, usize), LaunchError> {
     let mut arguments = Arguments::default();
-    let output = arguments.buffer(&data.output, vector);
-    let lse = arguments.buffer(&data.lse, 4);
     arguments.operand("the queries".into(), &data.query, width, vector)?;
     for (place, pair) in data.pairs.iter().enumerate() {
         arguments.operand(format!("the keys of pair {place}"), &pair.key, width, vector)?;
@@ -113,6 +111,8 @@ fn arguments(
     }
     arguments.info.scalars.push(data.scale);
     arguments.info.scalars.push(f32::NEG_INFINITY);
+    let output = arguments.buffer(&data.output, vector);
+    let lse = arguments.buffer(&data.lse, 4);
     Ok((arguments, output, lse))
 }
 
