@@ -192,16 +192,3 @@ pub struct Extent {
     /// `cube` schedule only.
     pub careful: i32,
 }
-
-/// What an attention reads. Every schedule's kernel has it first, then what it writes.
-#[derive(CubeType, CubeLaunch)]
-pub struct Inputs<E: CubePrimitive> {
-    /// The queries, `[B, H, S, D]`.
-    pub query: Operand<E>,
-    /// The keys and values, in the program's order.
-    pub pairs: Sequence<KeyValue<E>>,
-    /// Lengths and heads.
-    pub extent: Extent,
-    /// Scalars and captured tensors.
-    pub parameters: Parameters,
-}

@@ -1,7 +1,7 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Inputs, Operand};
+use super::arguments::{Extent, KeyValue, Operand, Parameters};
 use super::bounds::KeyTiles;
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::expression::Place;
@@ -44,19 +44,19 @@ pub struct CarefulRow {
 /// Computes `row` and writes its `columns`, those that there are, to `output`, and its log-sum-exp to `lse` with the first column.
 /// `unrolled` says that the products are one block of code, without a loop.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_row<E: Float, V: Size>(
     row: CarefulRow,
-    inputs: &Inputs<Vector<E, V>>,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
     #[comptime] columns: Columns,
     #[comptime] program: Compiled,
     #[comptime] unrolled: bool,
 ) {
-    let query = &inputs.query;
-    let pairs = &inputs.pairs;
-    let extent = &inputs.extent;
-    let parameters = &inputs.parameters;
     let position = extent.query_offset + row.query as i32;
     let place = Place::<One> {
         query: Vector::new(position),

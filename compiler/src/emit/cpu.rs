@@ -21,7 +21,7 @@
 //! Where there are few queries, [`FewQueries`] puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
-use super::arguments::{Counters, Inputs, Partials};
+use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
 use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, StripeSpans, count_tile, occurs};
 use super::count_kernel;
 use super::key_tile::{Block, Part, TileCode, careful_tile, key_tile};
@@ -36,11 +36,14 @@ use cubecl::prelude::*;
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
-    inputs: &Inputs<E>,
+    query: &Operand<E>,
+    pairs: &Sequence<KeyValue<E>>,
     output: &mut [E],
     lse: &mut [f32],
     counter: &[Atomic<u32>],
     partials: &mut Sequence<Partials<N>>,
+    extent: &Extent,
+    parameters: &Parameters,
     tiles: usize,
     splits: usize,
     counters: &Sequence<Counters>,
@@ -50,10 +53,6 @@ pub fn attention_cpu<E: Float, N: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let query = &inputs.query;
-    let pairs = &inputs.pairs;
-    let extent = &inputs.extent;
-    let parameters = &inputs.parameters;
     let mut tile = QueryTile::<N>::new(comptime![program.operands], schedule);
     let mut items = tiles;
     if comptime![few.split_kv] {

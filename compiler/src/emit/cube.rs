@@ -18,7 +18,7 @@
 //! O once more, with care, in units where it is not finite
 //! ```
 
-use super::arguments::{Counters, Extent, Inputs, Parameters};
+use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
 use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
@@ -109,19 +109,18 @@ impl Item {
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
-    inputs: &Inputs<Vector<E, V>>,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let query = &inputs.query;
-    let pairs = &inputs.pairs;
-    let extent = &inputs.extent;
-    let parameters = &inputs.parameters;
     take_registers();
     let operands = comptime![program.operands];
     let Item { batch, head, kv_head, row0, unit } = Item::new(extent, schedule, false);
@@ -234,9 +233,12 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             let Item { batch, head, kv_head, unit, .. } = Item::new(extent, schedule, true);
             careful_row::<E, V>(
                 CarefulRow { batch, head, kv_head, query: at.read(), vector: unit.column },
-                inputs,
+                query,
+                pairs,
                 output,
                 lse,
+                extent,
+                parameters,
                 comptime![Columns {
                     count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
                     step: schedule.unit_columns,

@@ -1,7 +1,7 @@
 //! A kernel's definition in CubeCL IR without a launch: its arguments as types, with no buffers and no numbers.
 
 use super::arguments::{
-    CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, InputsCompilationArg, KeyValueCompilationArg,
+    CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValue, KeyValueCompilationArg,
     OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
 };
 use super::cpu::attention_cpu::AttentionCpu;
@@ -38,17 +38,31 @@ fn define_typed<E: Float>(
 ) -> KernelDefinition {
     let bytes = device.supports_type(u8::cube_type());
     let settings = |dim: CubeDim| KernelSettings::new(*dim, ExecutionMode::Unchecked, AddressType::U32);
+    let extent = ExtentCompilationArg {
+        heads: (),
+        group: (),
+        queries: (),
+        query_offset: (),
+        first_tile: (),
+        first_head: (),
+        first_batch: (),
+        careful: (),
+    };
+    let parameters = parameters(program, schedule, bytes);
     let counters = [].into_iter().collect();
     match schedule {
         Schedule::Cpu(cpu) => AttentionCpu::<E>::new(
             settings(CubeDim::new_1d(device.hardware.num_cpu_cores.unwrap_or(1))),
             Arc::new(device),
             Arc::new(target),
-            inputs(program, schedule, bytes),
+            operand(),
+            pairs(program),
             buffer(),
             buffer(),
             buffer(),
             [].into_iter().collect(),
+            extent,
+            parameters,
             (),
             (),
             counters,
@@ -63,9 +77,12 @@ fn define_typed<E: Float>(
             settings(CubeDim::new_1d(cube.units() as u32)),
             Arc::new(device),
             Arc::new(target),
-            inputs(program, schedule, bytes),
+            operand(),
+            pairs(program),
             buffer(),
             buffer(),
+            extent,
+            parameters,
             counters,
             cube.rows,
             CubeSchedule::width_of(&program.operands),
@@ -78,9 +95,12 @@ fn define_typed<E: Float>(
             settings(CubeDim::new_1d(mma.units() as u32)),
             Arc::new(device),
             Arc::new(target),
-            inputs(program, schedule, bytes),
+            operand(),
+            pairs(program),
             buffer(),
             buffer(),
+            extent,
+            parameters,
             counters,
             mma.rows(),
             MmaSchedule::width_of(&program.operands),
@@ -96,31 +116,16 @@ fn buffer() -> BufferCompilationArg {
     BufferCompilationArg { inplace: None }
 }
 
-/// `bytes` says that truth values are stored in bytes.
-fn inputs<E: CubePrimitive>(program: &Compiled, schedule: Schedule, bytes: bool) -> InputsCompilationArg<E> {
+fn pairs<E: CubePrimitive>(program: &Compiled) -> SequenceCompilationArg<KeyValue<E>> {
     let pair = |_| KeyValueCompilationArg { key: operand(), value: operand(), len: (), offset: () };
-    let extent = ExtentCompilationArg {
-        heads: (),
-        group: (),
-        queries: (),
-        query_offset: (),
-        first_tile: (),
-        first_head: (),
-        first_batch: (),
-        careful: (),
-    };
-    InputsCompilationArg {
-        query: operand(),
-        pairs: program.pairs.iter().map(pair).collect(),
-        extent,
-        parameters: parameters(program, schedule, bytes),
-    }
+    program.pairs.iter().map(pair).collect()
 }
 
 fn operand<E: CubePrimitive>() -> OperandCompilationArg<E> {
     OperandCompilationArg { data: buffer(), start: (), batch: (), head: (), row: (), column: (), dense: true }
 }
 
+/// `bytes` says that truth values are stored in bytes.
 fn parameters(program: &Compiled, schedule: Schedule, bytes: bool) -> ParametersCompilationArg {
     let scalars = program.scalars.iter().map(|param| ScalarArgumentCompilationArg {
         value: InputScalarCompilationArg::new(match param.ty {

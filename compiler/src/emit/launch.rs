@@ -1,7 +1,7 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{
-    CapturedLaunch, CountersLaunch, ElementsArgs, ExtentLaunch, InputsLaunch, KeyValueLaunch, OperandLaunch,
+    CapturedLaunch, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
     ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use super::cpu::attention_cpu;
@@ -249,11 +249,14 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     cubes,
                     CubeDim::new_1d(units),
                     cpu.lanes,
-                    inputs(data.query, data.pairs, width, extent, parameters),
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
                     output,
                     lse,
                     counter,
                     partials,
+                    extent,
+                    parameters,
                     tiles,
                     splits,
                     counters,
@@ -273,9 +276,12 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
-                    inputs(data.query, data.pairs, width, extent, parameters),
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
                     output,
                     lse,
+                    extent,
+                    parameters,
                     counters,
                     program.clone(),
                     cube,
@@ -292,9 +298,12 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(mma.units() as u32),
                     mma.rows(),
                     width,
-                    inputs(data.query, data.pairs, width, extent, parameters),
+                    operand(data.query, width),
+                    key_values(data.pairs, width),
                     output,
                     lse,
+                    extent,
+                    parameters,
                     counters,
                     program.clone(),
                     mma,
@@ -454,20 +463,14 @@ fn operand<E: CubePrimitive>(data: OperandData, width: usize) -> OperandLaunch<E
     OperandLaunch::new(vectors, data.start / width, batch / width, head / width, row / width, column, column == 1)
 }
 
-/// What an attention reads, its operands in vectors of `width` elements.
-fn inputs<E: CubePrimitive>(
-    query: OperandData,
-    pairs: Vec<KeyValueData>,
-    width: usize,
-    extent: ExtentLaunch,
-    parameters: ParametersLaunch,
-) -> InputsLaunch<E> {
-    let mut key_values = SequenceArg::new();
+/// `pairs` in vectors of `width` elements.
+fn key_values<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
+    let mut arguments = SequenceArg::new();
     for pair in pairs {
         let (key, value) = (operand(pair.key, width), operand(pair.value, width));
-        key_values.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
+        arguments.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
     }
-    InputsLaunch::new(operand(query, width), key_values, extent, parameters)
+    arguments
 }
 
 fn captured(data: CapturedData) -> CapturedLaunch {

@@ -19,7 +19,7 @@
 //! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
 //! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
 
-use super::arguments::{Counters, Extent, Inputs, Parameters};
+use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use super::bounds::{KeyTiles, Span, count_tile, has_code, occurs};
 use super::careful_row::{CarefulRow, Columns, careful_row};
 use super::count_kernel;
@@ -91,19 +91,18 @@ fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
 /// [`MmaSchedule::WIDTH`] or 1. With `pack_gqa` the rows of all query heads that share a key head follow each other.
 #[cube(launch_unchecked)]
 pub fn attention_mma<E: Float, R: Size, V: Size>(
-    inputs: &Inputs<Vector<E, V>>,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let query = &inputs.query;
-    let pairs = &inputs.pairs;
-    let extent = &inputs.extent;
-    let parameters = &inputs.parameters;
     let operands = comptime![program.operands];
     if comptime![takes_few(schedule, operands)] {
         take_registers();
@@ -201,16 +200,20 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
-    mend::<E, V>(&stage, inputs, output, lse, rows, comptime![program.clone()], schedule);
+    mend::<E, V>(&stage, query, pairs, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
 /// Computes with [care](super::careful) the chunks of the output that this unit has stored and that are not finite.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    inputs: &Inputs<Vector<E, V>>,
+    query: &Operand<Vector<E, V>>,
+    pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
+    extent: &Extent,
+    parameters: &Parameters,
     rows: Rows,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
@@ -230,14 +233,17 @@ fn mend<E: Float, V: Size>(
                     let mut head = rows.head;
                     let mut at = row;
                     if comptime![schedule.pack_gqa] {
-                        head += row / inputs.extent.queries;
-                        at = row % inputs.extent.queries;
+                        head += row / extent.queries;
+                        at = row % extent.queries;
                     }
                     careful_row::<E, V>(
                         CarefulRow { batch: rows.batch, head, kv_head: rows.kv_head, query: at, vector: chunk },
-                        inputs,
+                        query,
+                        pairs,
                         output,
                         lse,
+                        extent,
+                        parameters,
                         comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,

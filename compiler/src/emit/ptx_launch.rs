@@ -81,6 +81,8 @@ fn arguments(
         arguments.size(pair.length);
         arguments.number(pair.offset);
     }
+    let output = arguments.buffer(&data.output, vector);
+    let lse = arguments.buffer(&data.lse, 4);
     for size in [data.heads, data.group, data.queries] {
         arguments.size(size);
     }
@@ -111,8 +113,6 @@ fn arguments(
     }
     arguments.info.scalars.push(data.scale);
     arguments.info.scalars.push(f32::NEG_INFINITY);
-    let output = arguments.buffer(&data.output, vector);
-    let lse = arguments.buffer(&data.lse, 4);
     Ok((arguments, output, lse))
 }
 
