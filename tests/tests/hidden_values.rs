@@ -129,6 +129,28 @@ fn only_a_sink(q: Query, k: Key, v: Value, sink: f32) -> Output {
     }
 }
 
+#[attention]
+fn with_sink(q: Query, k: Key, v: Value, sink: f32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::with_sink(sink);
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
+#[attention]
+fn sum(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Sum::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), v[j]);
+        }
+        o
+    }
+}
+
 fn all_devices(test: &str) -> Vec<(Device, String)> {
     let mut all = vec![(devices::cpu(), "cpu".to_string())];
     all.extend(devices::wgpu_all(test).into_iter().map(|described| (described.device, described.what)));
@@ -288,6 +310,15 @@ fn scores_that_are_very_low() {
             assert_eq!(out, [0.0], "{what}: a sink of {low}");
             assert!((lse[0] - low).abs() <= 1e-6 * low.abs(), "{what}: {} for {low}", lse[0]);
         }
+        for high in [2e38, 2.4e38, 3e38] {
+            for queries in [1, 40] {
+                let (out, lse) = small(&device, with_sink(high), queries, &[0.0], &[2.0]);
+                assert!(out.iter().all(|out| *out == 0.0), "{what}: a sink of {high} takes all: {out:?}");
+                assert!(lse.iter().all(|lse| (lse - high).abs() <= 1e-6 * high), "{what}: {lse:?} for {high}");
+                let (_, lse) = small(&device, only_a_sink(high), queries, &[0.0], &[1.0]);
+                assert!(lse.iter().all(|lse| (lse - high).abs() <= 1e-6 * high), "{what}: {lse:?} for {high} alone");
+            }
+        }
         let (out, _) = small(&device, biased(&tensor(&[-3e38, -2.5e38])), 1, &[0.0; 2], &[1.0, 3.0]);
         assert_eq!(out, [3.0], "{what}: the greater of two");
         let (out, lse) = small(&device, biased(&tensor(&[f32::MAX, f32::MAX])), 1, &[0.0; 2], &[1.0, 3.0]);
@@ -297,5 +328,52 @@ fn scores_that_are_very_low() {
         assert_eq!((out[0], lse[0]), (0.0, f32::NEG_INFINITY), "{what}: scores of −∞ are hidden");
         let (out, _) = small(&device, biased(&tensor(&[0.0; 2])), 1, &[0.0; 2], &[3e38, 3e38]);
         assert_eq!(out, [3e38], "{what}: a mean of great values");
+    }
+}
+
+/// The same with the kernels for NVIDIA's GPUs, run as PTX.
+#[test]
+fn scores_that_are_very_low_in_ptx() {
+    let device = devices::cpu();
+    let model = DeviceModel::nvidia_sm(80).expect("a model");
+    for element in [Element::F32, Element::F16, Element::Bf16] {
+        let operand = |values: &[f32]| floats_of(&device, element, &[1, 1, values.len(), 1], values).unwrap();
+        let run = |attention: AnyAttention, v: &[f32]| {
+            let (q, k) = (operand(&[1.0; 2]), operand(&vec![0.0; v.len()]));
+            let results = attention.ptx(&model, &q, &[(&k, &operand(v))]).unwrap().run().unwrap();
+            (results.out, results.lse)
+        };
+        let what = element.name();
+        let bias = |values: &[f32]| Tensor::from_slice(&device, [values.len()], values).unwrap();
+        let close = |lse: Option<Vec<f32>>, want: f32| {
+            let lse = lse.unwrap();
+            assert!(lse.iter().all(|lse| (lse - want).abs() <= 1e-6 * want.abs()), "{what}: {lse:?}, expected {want}");
+        };
+        for score in [f32::MIN, -3e38, -1e38, f32::MAX] {
+            for attention in [biased(&bias(&[score; 2])), biased_causal(&bias(&[score; 2])).with_query_offset(1)] {
+                let (out, lse) = run(attention.into(), &[1.0, 3.0]);
+                assert_eq!(out, [2.0; 2], "{what}: two scores of {score}");
+                close(lse, score);
+            }
+        }
+        // In full tiles too.
+        for score in [f32::MIN, -1e38, -1e30, -1e10, 1e10, 1e30, f32::MAX] {
+            let values: Vec<f32> = (0..128).map(|key| (key % 2) as f32).collect();
+            let (out, lse) = run(biased(&bias(&[score; 128])).into(), &values);
+            assert!(out.iter().all(|out| (out - 0.5).abs() < 1e-3), "{what}: 128 scores of {score}: {out:?}");
+            close(lse, score);
+        }
+        for sink in [-3e38, 2.4e38, 3e38] {
+            let (out, lse) = run(only_a_sink(sink).into(), &[1.0]);
+            assert_eq!(out, [0.0; 2], "{what}: a sink of {sink}");
+            close(lse, sink);
+        }
+        let (out, _) = run(with_sink(3e38).into(), &[2.0]);
+        assert_eq!(out, [0.0; 2], "{what}: a sink takes all");
+        // Without a mask what is not finite is seen.
+        let (out, _) = run(biased(&bias(&[0.0, 0.0])).into(), &[1.0, f32::INFINITY]);
+        assert_eq!(out, [f32::INFINITY; 2], "{what}");
+        let (out, _) = run(sum().into(), &[1.0, f32::INFINITY]);
+        assert!(out.iter().all(|out| out.is_nan()), "{what}: 0·∞ is {out:?}");
     }
 }

@@ -39,8 +39,11 @@ pub struct Step<N: Size> {
     keep: Vector<f32, N>,
     /// The factor of the key's value.
     weight: Vector<f32, N>,
-    /// Whether the key is hidden from the row.
+    /// Whether the key is hidden from the row, where one can be.
     hidden: Vector<bool, N>,
+    /// Whether one can be.
+    #[cube(comptime)]
+    hides: bool,
 }
 
 #[cube]
@@ -95,15 +98,21 @@ impl<N: Size> CarefulRows<N> {
                 score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
             }
         }
-        let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
+        let mask = comptime![key_loop.visible().cloned()];
+        let masks = comptime![mask.is_some()];
         if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
-            let least = parameters.empty_lse;
-            let score = select_many(visible, score, Vector::new(least));
+            if masks {
+                let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
+                score = select_many(visible, score, Vector::new(parameters.empty_lse));
+            }
             let hides = is_negative_infinity::<N>(score);
             let before = self.maximum.read();
-            let maximum = select_many(hides, before, max(before, score));
+            // One number in both the maximum and the exponent: a compiler that made a multiply-add of the map's last product and the
+            // subtraction would round it in one and not in the other, which at 10³⁸ is far from 0.
+            let score = select_many(hides, before, score);
+            let maximum = max(before, score);
             let parts = Vector::<f32, N>::new(PARTS);
             let kept = self.sum.read() * power::<N>((before - maximum) * parts, by);
             // A NaN is carried by itself: a device's exponential may lose it.
@@ -113,11 +122,17 @@ impl<N: Size> CarefulRows<N> {
             self.maximum.store(maximum);
             self.sum.store(sum);
             let divisor = select_many(sum.equal(&zero), one, sum);
-            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides }
+            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides, hides: true }
         } else {
-            self.sum.store(self.sum.read() + select_many(visible, score, zero));
-            let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
-            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)) }
+            let mut counts = Vector::<u32, N>::new(1u32);
+            let mut weight = score;
+            if masks {
+                let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
+                counts = select_many(visible, counts, Vector::new(0u32));
+                weight = select_many(visible, score, zero);
+            }
+            self.sum.store(self.sum.read() + weight);
+            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)), hides: masks }
         }
     }
 }
@@ -139,7 +154,8 @@ impl<N: Size> Step<N> {
             let as_it_is = select_many(counts, value, added);
             added = select_many(is_finite::<N>(value), added, as_it_is);
         }
-        select_many(self.hidden, output, kept + added)
+        let with_it = kept + added;
+        if comptime![self.hides] { select_many(self.hidden, output, with_it) } else { with_it }
     }
 }
 

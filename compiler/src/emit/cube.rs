@@ -27,7 +27,7 @@ use super::expression::Place;
 use super::math::exp2_native;
 use super::registers::take_registers;
 use super::scores::apply;
-use super::softmax::{EMPTY, LEAST, hidden, is_finite, log_sum_exp, raise};
+use super::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
 use super::tensor_core::computed_here;
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::{CubeSchedule, Planes, Products};
@@ -430,7 +430,8 @@ fn over_row<E: Float, R: Size>(
     found
 }
 
-/// Divides a unit's part of the output by the sum, where the accumulator does. Returns the log-sum-exp of its queries.
+/// Divides a unit's part of the output by the sum, where the accumulator does, and makes its sum that of the row. Returns the log-sum-exp of its
+/// queries.
 #[cube]
 fn divide<E: Float, R: Size>(
     tile: &mut UnitTile<R>,
@@ -443,6 +444,7 @@ fn divide<E: Float, R: Size>(
     let mut lse = Vector::<f32, R>::new(0.0);
     if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
         let sum = over_row::<E, R>(tile.sum, stage, unit, schedule, false);
+        tile.sum = sum;
         let empty = sum.equal(&Vector::new(0.0));
         let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
         #[unroll]
@@ -469,7 +471,7 @@ fn doubtful_rows<R: Size>(
         doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
     }
     if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-        doubtful = select_many(tile.maximum.equal(&Vector::new(LEAST)), Vector::new(1u32), doubtful);
+        doubtful = select_many(is_too_great::<R>(tile.maximum, tile.sum), Vector::new(1u32), doubtful);
     }
     let mut rows = 0u32;
     #[unroll]

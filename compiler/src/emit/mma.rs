@@ -28,7 +28,7 @@ use super::expression::Place;
 use super::mma_memory::{Lane, Memory};
 use super::mma_tile::{Factors, TileCode, WarpTile};
 use super::registers::take_registers;
-use super::softmax::{LEAST, log_sum_exp, raise};
+use super::softmax::{is_too_great, log_sum_exp, raise};
 use super::tensor_core::{commit_copies, computed_here, wait_for_copies};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::MmaSchedule;
@@ -346,9 +346,9 @@ fn store<E: Float, R: Size, V: Size>(
         let mut factor =
             select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
         if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-            // A row that met only scores that overflow is to be seen in what is stored.
+            // Such a row is to be seen in what is stored.
             let infinity = Vector::new(empty_lse);
-            factor = select_many(tile.maximum.read().equal(&Vector::new(LEAST)), infinity, factor);
+            factor = select_many(is_too_great::<R>(tile.maximum.read(), sum), infinity, factor);
         }
         tile.rescale(factor, comptime![program.operands], schedule);
     }

@@ -313,7 +313,8 @@ impl<N: Size> QueryTile<N> {
         if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
             let maxima = self.maximum.with_vector_size::<One>();
             for row in 0..rows {
-                if maxima[row].extract(0usize) == LEAST {
+                let maximum = maxima[row].extract(0usize);
+                if maximum == LEAST || maximum > f32::MAX {
                     found = true;
                 }
             }

@@ -55,6 +55,22 @@ pub fn is_negative_infinity<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
     Vector::<u32, N>::reinterpret(x).equal(&Vector::new(NEGATIVE_INFINITY))
 }
 
+/// Whether a row with such a maximum and sum met scores that are too great for the quick way: the maximum is still [`LEAST`] or infinite, for
+/// a score that overflows to base 2; or the sum is 0 although a key was seen, where a compiler made a multiply-add of the score's last
+/// product and the subtraction of the maximum, which is the product rounded, and at 10⁹ and beyond they differ by more than an exponential
+/// has room for.
+#[cube]
+pub fn is_too_great<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>) -> Vector<bool, N> {
+    let bits = Vector::<u32, N>::reinterpret(maximum);
+    let infinite = bits.equal(&Vector::new(comptime![f32::INFINITY.to_bits()]));
+    let infinite = select_many(infinite, Vector::<u32, N>::new(1u32), Vector::new(0u32));
+    let least = select_many(bits.equal(&Vector::new(comptime![LEAST.to_bits()])), Vector::new(1u32), infinite);
+    let saw_none = bits.equal(&Vector::new(comptime![EMPTY.to_bits()]));
+    let lost = select_many(sum.equal(&Vector::new(0.0)), Vector::<u32, N>::new(1u32), Vector::new(0u32));
+    let lost = select_many(saw_none, Vector::new(0u32), lost);
+    (least | lost).equal(&Vector::new(1u32))
+}
+
 /// 2 to the x, for x ≤ 0: within 2 ulp, and exactly 0 below −126.
 ///
 /// x is split into an integer t and a fraction f in [−½, ½] by adding 1.5·2²³, whose last bit is worth 1; 2^f is a minimax
