@@ -11,7 +11,7 @@ use crate::ir::{KeyLoop, KeyRange, Program, TileClass};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
 use crate::report::shortened;
-use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
+use crate::spec::{Accumulator, Location, ScalarType, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use crate::visible_pairs::MaskedRows;
 use log::Level;
@@ -259,6 +259,10 @@ impl Open<'_> {
         let name = |expr: &Expr| {
             if let Expr::Load { tensor, .. } = expr { tensors[*tensor].name.clone() } else { String::new() }
         };
+        let may_be_negative = |expr: &Expr| match expr {
+            Expr::Scalar(scalar) => self.spec.scalars[*scalar].ty == ScalarType::I32,
+            expr => matches!(expr, Expr::Load { .. }),
+        };
         let at_both = |expr: &Expr, _| {
             expr.children().into_iter().any(|index| index.mentions(&Expr::Query))
                 && expr.children().into_iter().any(|index| index.mentions(&Expr::Key))
@@ -275,6 +279,11 @@ impl Open<'_> {
             find(condition, &|expr| matches!(expr, Expr::Binary(BinaryOp::Rem, ..)) && varies(expr))
         {
             (rem, "of its remainder".into())
+        } else if let Some(quotient) = find(
+            condition,
+            &|expr| matches!(expr, Expr::Binary(BinaryOp::Div, a, b) if varies(a) && may_be_negative(b)),
+        ) {
+            (quotient, "it divides by what may be negative (take a `u32`)".into())
         } else if matches!(condition, Expr::Binary(BinaryOp::And | BinaryOp::Or, ..) | Expr::Select(..)) {
             (condition, format!("it has more than {MAX_CLAUSES} alternatives"))
         } else if let Some(choice) = find(condition, &chooses).filter(|_| self.stays_whole(condition)) {

@@ -159,7 +159,13 @@ impl Checker<'_> {
                 format!("`push` takes a score and a tile of values, found {} arguments", push.arguments.len());
             let message = message.replace("1 arguments", "1 argument");
             let score = push.arguments.first().map_or("score".to_string(), Expr::to_string);
-            self.errors.push(push.method, message, format!("write `{name}.push({score}, {value_name}[{variable}])`"));
+            let help = match &push.arguments[..] {
+                [_, _, visible] => format!(
+                    "if `{visible}` says which keys are seen, write `{name}.push(mask({score}, {visible}), {value_name}[{variable}])`"
+                ),
+                _ => format!("write `{name}.push({score}, {value_name}[{variable}])`"),
+            };
+            self.errors.push(push.method, message, help);
             return match push.arguments.first() {
                 Some(score) => self.value(score),
                 None => self.wrong(push.method.into()),

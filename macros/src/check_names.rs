@@ -88,9 +88,12 @@ impl Checker<'_> {
         if matches!(name, "inf" | "INFINITY" | "NEG_INFINITY" | "neg_inf" | "NEG_INF") {
             return Some("to hide a key, push `mask(s, visible)`".to_string());
         }
+        let is_constant = !name.chars().any(char::is_lowercase);
         let fits = |binding: Binding| match (wanted, binding) {
             (Wanted::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
             (_, Binding::Query | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator) => false,
+            // A constant is no variable of a loop, and no score.
+            (_, Binding::Local(_, true) | Binding::QueryTile | Binding::KeyTile(_)) => !is_constant,
             _ => true,
         };
         let known = self.scopes.all().filter(|(_, binding)| fits(*binding)).map(|(name, _)| name);
@@ -122,7 +125,10 @@ impl Checker<'_> {
             }
         }
         let is_constant = !name.chars().any(char::is_lowercase);
-        let parameter = if is_constant { names::parameter_name(name) } else { name.to_string() };
+        let mut parameter = if is_constant { names::parameter_name(name) } else { name.to_string() };
+        if self.scopes.all().any(|(known, _)| known == parameter) {
+            parameter += "_value";
+        }
         let comptime = if is_constant && is_attention { "#[comptime] " } else { "" };
         let add = match wanted {
             Wanted::Value(Type::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),

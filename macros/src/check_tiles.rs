@@ -119,6 +119,20 @@ impl Checker<'_> {
             other => other.description().to_string(),
         };
         let message = format!("expected a tile of `{name}`, and `{variable}` is {tiles_of}");
+        // The variables of the two loops, one for the other: a mask then means them so, too.
+        let crossed = match wanted {
+            Tile::Queries => matches!(tiled, Binding::KeyTile(_)),
+            Tile::Keys | Tile::Values => tiled == Binding::QueryTile,
+        };
+        let help = match (&self.query_variable, &self.current) {
+            (Some(query), Some(current)) if crossed => {
+                format!(
+                    "{help}; if `{query}` and `{}` are so everywhere, swap them in the two `for` lines",
+                    current.variable
+                )
+            }
+            _ => help,
+        };
         self.errors.push(variable.span(), message, help);
         None
     }

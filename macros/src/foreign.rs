@@ -63,6 +63,16 @@ pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
         "mod" | "fmod" | "remainder" | "modulo" | "rem" | "rem_euclid" => {
             format!("write `{} % {}`, the remainder of floor division", factor(0), factor(1))
         }
+        "div" | "divide" | "true_divide" => format!("write `{} / {}`", factor(0), factor(1)),
+        "mul" | "multiply" => format!("write `{} * {}`", factor(0), factor(1)),
+        "add" => format!("write `{} + {}`", factor(0), factor(1)),
+        "sub" | "subtract" => format!("write `{} - {}`", factor(0), factor(1)),
+        "abs_diff" => format!("write `abs({} - {})`", factor(0), factor(1)),
+        "clip" if arguments.len() == 3 => format!("write `clamp({}, {}, {})`", text(0), text(1), text(2)),
+        "maximum" | "fmax" if arguments.len() == 2 => format!("write `max({}, {})`", text(0), text(1)),
+        "minimum" | "fmin" if arguments.len() == 2 => format!("write `min({}, {})`", text(0), text(1)),
+        "ln" => format!("write `log({})`", text(0)),
+        "log10" => format!("write `log({}) / log(10.0)`", text(0)),
         "rsqrt" => format!("write `1.0 / sqrt({})`", text(0)),
         "square" => format!("write `{0} * {0}`", operand(0)),
         "cube" => format!("write `{0} * {0} * {0}`", operand(0)),
@@ -91,8 +101,9 @@ pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
         "dropout" | "rand" | "random" => {
             "the language has no random numbers: take them as a captured tensor".to_string()
         }
-        "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot" | "cbrt" | "isnan" | "is_nan" | "isinf"
-        | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma" | "mul_add" => functions(),
+        "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot"
+        | "cbrt" | "isnan" | "is_nan" | "isinf" | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma"
+        | "mul_add" => functions(),
         _ => return None,
     };
     Some(help)
