@@ -259,9 +259,14 @@ impl Open<'_> {
         let name = |expr: &Expr| {
             if let Expr::Load { tensor, .. } = expr { tensors[*tensor].name.clone() } else { String::new() }
         };
-        let may_be_negative = |expr: &Expr| match expr {
-            Expr::Scalar(scalar) => self.spec.scalars[*scalar].ty == ScalarType::I32,
-            expr => matches!(expr, Expr::Load { .. }),
+        let may_be_negative = |divisor: &Expr| {
+            divisor.any(&mut |expr| match expr {
+                Expr::Scalar(scalar) => {
+                    let param = &self.spec.scalars[*scalar];
+                    param.ty == ScalarType::I32 && !param.comptime
+                }
+                expr => matches!(expr, Expr::Load { .. }),
+            })
         };
         let at_both = |expr: &Expr, _| {
             expr.children().into_iter().any(|index| index.mentions(&Expr::Query))

@@ -325,6 +325,13 @@ fn notes_on_conditions_without_ranges() {
             "a.rs:7:2: note: `i * j < 30` gives no ranges, because it is not linear in the positions: {one_by_one}"
         )],
     );
+    note(
+        "i / (doc[0] + 1) == j / (doc[0] + 1)",
+        &[&format!(
+            "a.rs:7:3: note: `i / (doc[0] + 1) == j / (doc[0] + 1)` gives no ranges, because it divides by what may be negative (take a `u32`): \
+             {one_by_one}"
+        )],
+    );
     let many = "j != i && j != i - 7 && j != 2 * i && j != 3 * i && j != 30 - i";
     note(
         &format!("{many} && j != 2 * i - 3"),

@@ -101,9 +101,8 @@ pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
         "dropout" | "rand" | "random" => {
             "the language has no random numbers: take them as a captured tensor".to_string()
         }
-        "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot"
-        | "cbrt" | "isnan" | "is_nan" | "isinf" | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma"
-        | "mul_add" => functions(),
+        "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot" | "cbrt" | "isnan" | "is_nan" | "isinf"
+        | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma" | "mul_add" => functions(),
         _ => return None,
     };
     Some(help)
