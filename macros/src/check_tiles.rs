@@ -59,6 +59,12 @@ impl Checker<'_> {
                     _ => None,
                 };
                 let found = tiles.map_or("a value".to_string(), |name| format!("all of `{name}`"));
+                let help = match (wanted, &expr.inner().kind) {
+                    (Tile::Values, ExprKind::Binary(..)) => {
+                        format!("{help}: values are pushed as they are, and a factor of all is one of the output")
+                    }
+                    _ => help,
+                };
                 self.errors.push(expr.source, format!("expected {}, found {found}", wanted.description()), help);
                 return None;
             }

@@ -123,6 +123,14 @@ impl Parser<'_> {
     }
 
     fn binary(&self, binary: &syn::ExprBinary) -> ExprKind {
+        // Python's `a ** b`, which Rust reads as a product with what `b` refers to.
+        if let (BinOp::Mul(_), syn::Expr::Unary(syn::ExprUnary { op: syn::UnOp::Deref(_), expr, .. })) =
+            (&binary.op, &*binary.right)
+        {
+            let (base, exponent) = (self.expr(&binary.left), self.expr(expr));
+            let help = format!("write `pow({base}, {})`", as_float(&exponent));
+            return self.wrong(Source::of(&binary.op), "the language has no operator `**`", help);
+        }
         let (a, b) = (Box::new(self.expr(&binary.left)), Box::new(self.expr(&binary.right)));
         let source = Source::of(&binary.op);
         let op = match binary.op {
@@ -305,6 +313,10 @@ impl Parser<'_> {
             "rem_euclid" => {
                 (unknown_method(&name), format!("write `{receiver} % {rest}`: the remainder of floor division"))
             }
+            "powi" => {
+                let exponent = arguments.get(1).map_or("n".to_string(), as_float);
+                (unknown_method(&name), format!("write `{receiver}.pow({exponent})`"))
+            }
             _ => match names::nearest_builtin(&name).filter(is_method) {
                 Some(found) => (unknown_method(&name), format!("write `{receiver}.{}({rest})`", found.name)),
                 None => {
@@ -381,6 +393,12 @@ fn range(expr: &syn::Expr) -> Option<(&syn::Expr, &syn::Expr, &'static str)> {
         }
         _ => None,
     }
+}
+
+/// `expr` as it is written where a float is needed: an integer with `.0`.
+fn as_float(expr: &Expr) -> String {
+    let text = expr.to_string();
+    if text.parse::<i64>().is_ok() { format!("{text}.0") } else { text }
 }
 
 fn unknown_method(name: &str) -> String {
