@@ -63,10 +63,6 @@ pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
         "mod" | "fmod" | "remainder" | "modulo" | "rem" | "rem_euclid" => {
             format!("write `{} % {}`, the remainder of floor division", factor(0), factor(1))
         }
-        "div" | "divide" | "true_divide" => format!("write `{} / {}`", factor(0), factor(1)),
-        "mul" | "multiply" => format!("write `{} * {}`", factor(0), factor(1)),
-        "add" => format!("write `{} + {}`", factor(0), factor(1)),
-        "sub" | "subtract" => format!("write `{} - {}`", factor(0), factor(1)),
         "abs_diff" => format!("write `abs({} - {})`", factor(0), factor(1)),
         "clip" if arguments.len() == 3 => format!("write `clamp({}, {}, {})`", text(0), text(1), text(2)),
         "maximum" | "fmax" if arguments.len() == 2 => format!("write `max({}, {})`", text(0), text(1)),

@@ -183,10 +183,14 @@ impl AnyAttention {
     /// # Errors
     /// As [`AnyAttention::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
-        let program = self.program(shape)?;
-        let stages = passes::stages(&self.spec, &self.scalars, shape.operands())?.into_iter();
-        let stages = stages.map(|(stage, program)| (stage, program.to_string()));
-        Ok(stages.chain([(passes::SCHEDULE, program.to_string())]).collect())
+        validate::arguments(&self.spec, &self.scalars, &self.tensors, self.spec.pairs.len())?;
+        let stages = passes::stages(&self.spec, &self.scalars, shape.operands())?;
+        let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
+        if let Some((_, program)) = stages.into_iter().next_back() {
+            let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
+            texts.push((passes::SCHEDULE, scheduled.to_string()));
+        }
+        Ok(texts)
     }
 
     /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.

@@ -310,6 +310,15 @@ fn scores_that_are_very_low() {
             assert_eq!(out, [0.0], "{what}: a sink of {low}");
             assert!((lse[0] - low).abs() <= 1e-6 * low.abs(), "{what}: {} for {low}", lse[0]);
         }
+        // In full tiles too.
+        for score in [f32::MIN, -1e38, -1e30, -1e10, 1e10, 1e30, f32::MAX] {
+            let values: Vec<f32> = (0..200).map(|key| (key % 2) as f32).collect();
+            for queries in [1, 100] {
+                let (out, lse) = small(&device, biased(&tensor(&[score; 200])), queries, &[0.0; 200], &values);
+                assert!(out.iter().all(|out| (out - 0.5).abs() < 1e-5), "{what}: 200 scores of {score}: {out:?}");
+                assert!(lse.iter().all(|lse| (lse - score).abs() <= 1e-6 * score.abs()), "{what}: {lse:?} for {score}");
+            }
+        }
         for high in [2e38, 2.4e38, 3e38] {
             for queries in [1, 40] {
                 let (out, lse) = small(&device, with_sink(high), queries, &[0.0], &[2.0]);

@@ -1,8 +1,8 @@
-//! A row computed again, with care, where the quick way gave what is not finite or met only scores that overflow.
+//! A row computed again, with care, where the quick way gave what is not finite or met scores that are too great for it.
 //!
 //! The quick way multiplies every value in a tile by a weight, that of a hidden key by 0; but 0·NaN is NaN, and 0·∞ too. And its
 //! scores are to base 2, 1.44 times what was asked for, so that a finite score may overflow. It is right whenever its output
-//! is finite and its maximum is above [`LEAST`](super::softmax::LEAST), and else a schedule computes the row again by what is here:
+//! is finite and its scores were not [too great](super::softmax::is_too_great()), and else a schedule computes the row again by what is here:
 //!
 //! - A hidden key adds nothing. Hidden are the keys that the mask hides, and for a softmax those whose score is −∞.
 //! - A value that is not finite and is seen is added as it is: a softmax's weight is positive, even if it is less than any f32.
@@ -39,11 +39,8 @@ pub struct Step<N: Size> {
     keep: Vector<f32, N>,
     /// The factor of the key's value.
     weight: Vector<f32, N>,
-    /// Whether the key is hidden from the row, where one can be.
+    /// Whether the key is hidden from the row.
     hidden: Vector<bool, N>,
-    /// Whether one can be.
-    #[cube(comptime)]
-    hides: bool,
 }
 
 #[cube]
@@ -98,15 +95,12 @@ impl<N: Size> CarefulRows<N> {
                 score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
             }
         }
+        let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
-        let mask = comptime![key_loop.visible().cloned()];
-        let masks = comptime![mask.is_some()];
         if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
-            if masks {
-                let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
-                score = select_many(visible, score, Vector::new(parameters.empty_lse));
-            }
+            let least = parameters.empty_lse;
+            let score = select_many(visible, score, Vector::new(least));
             let hides = is_negative_infinity::<N>(score);
             let before = self.maximum.read();
             // One number in both the maximum and the exponent: a compiler that made a multiply-add of the map's last product and the
@@ -122,17 +116,11 @@ impl<N: Size> CarefulRows<N> {
             self.maximum.store(maximum);
             self.sum.store(sum);
             let divisor = select_many(sum.equal(&zero), one, sum);
-            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides, hides: true }
+            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides }
         } else {
-            let mut counts = Vector::<u32, N>::new(1u32);
-            let mut weight = score;
-            if masks {
-                let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
-                counts = select_many(visible, counts, Vector::new(0u32));
-                weight = select_many(visible, score, zero);
-            }
-            self.sum.store(self.sum.read() + weight);
-            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)), hides: masks }
+            self.sum.store(self.sum.read() + select_many(visible, score, zero));
+            let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
+            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)) }
         }
     }
 }
@@ -154,8 +142,7 @@ impl<N: Size> Step<N> {
             let as_it_is = select_many(counts, value, added);
             added = select_many(is_finite::<N>(value), added, as_it_is);
         }
-        let with_it = kept + added;
-        if comptime![self.hides] { select_many(self.hidden, output, with_it) } else { with_it }
+        select_many(self.hidden, output, kept + added)
     }
 }
 

@@ -15,7 +15,7 @@
 //!     Oᵀ += Vᵀ·Pᵀ
 //! l = sums over the units of a row
 //! O = O / l
-//! O once more, with care, in units where it is not finite
+//! O once more, with care, in rows where it is not finite
 //! ```
 
 use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
@@ -471,7 +471,7 @@ fn doubtful_rows<R: Size>(
         doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
     }
     if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-        doubtful = select_many(is_too_great::<R>(tile.maximum, tile.sum), Vector::new(1u32), doubtful);
+        doubtful |= is_too_great::<R>(tile.maximum, tile.sum);
     }
     let mut rows = 0u32;
     #[unroll]

@@ -346,9 +346,10 @@ fn store<E: Float, R: Size, V: Size>(
         let mut factor =
             select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
         if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-            // Such a row is to be seen in what is stored.
+            // A row of scores that are too great is to be seen in what is stored.
             let infinity = Vector::new(empty_lse);
-            factor = select_many(is_too_great::<R>(tile.maximum.read(), sum), infinity, factor);
+            let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
+            factor = select_many(is_too_great, infinity, factor);
         }
         tile.rescale(factor, comptime![program.operands], schedule);
     }

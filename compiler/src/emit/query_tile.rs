@@ -5,7 +5,7 @@
 use super::arguments::{Extent, Operand, Parameters, Partials};
 use super::careful::{CarefulRows, PARTS};
 use super::expression::Place;
-use super::softmax::{EMPTY, LEAST, exp2, is_finite, log_sum_exp, raise};
+use super::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
@@ -311,10 +311,9 @@ impl<N: Size> QueryTile<N> {
         }
         let mut found = doubtful.vector_sum() != 0;
         if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
-            let maxima = self.maximum.with_vector_size::<One>();
+            let (maxima, sums) = (self.maximum.with_vector_size::<One>(), self.sum.with_vector_size::<One>());
             for row in 0..rows {
-                let maximum = maxima[row].extract(0usize);
-                if maximum == LEAST || maximum > f32::MAX {
+                if is_too_great::<One>(maxima[row], sums[row]).extract(0usize) != 0 {
                     found = true;
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! A hidden key's score is [`HIDDEN`], the maximum of a row that has seen no key is [`EMPTY`], and that of a row that has seen one is at
 //! least [`LEAST`]. All three are finite, since WGSL has no constant for −∞, and so far from each other that 2 to the power of a
-//! difference is exactly 0. A finite score may be lower than `LEAST`, since to base 2 it may overflow: a row whose maximum is
-//! still `LEAST` at its end is computed again, [with care](super::careful).
+//! difference is exactly 0. A finite score may be lower than `LEAST`, since to base 2 it may overflow: a row of which
+//! [that shows](is_too_great()) at its end is computed again, [with care](super::careful).
 
 use super::math::ln;
 use cubecl::prelude::*;
@@ -55,20 +55,19 @@ pub fn is_negative_infinity<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
     Vector::<u32, N>::reinterpret(x).equal(&Vector::new(NEGATIVE_INFINITY))
 }
 
-/// Whether a row with such a maximum and sum met scores that are too great for the quick way: the maximum is still [`LEAST`] or infinite, for
-/// a score that overflows to base 2; or the sum is 0 although a key was seen, where a compiler made a multiply-add of the score's last
-/// product and the subtraction of the maximum, which is the product rounded, and at 10⁹ and beyond they differ by more than an exponential
-/// has room for.
+/// Whether a row with such a maximum and sum met scores that are too great for the quick way, as 1 or 0. To base 2 they may have overflowed:
+/// the maximum is still [`LEAST`], or infinite. Or a compiler made a multiply-add of a score's last product and the subtraction of the
+/// maximum, which is that product rounded: beyond 10⁹ they may differ by more than an exponential has room for, and a row that saw a
+/// key has the sum 0.
 #[cube]
-pub fn is_too_great<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>) -> Vector<bool, N> {
+pub fn is_too_great<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>) -> Vector<u32, N> {
     let bits = Vector::<u32, N>::reinterpret(maximum);
-    let infinite = bits.equal(&Vector::new(comptime![f32::INFINITY.to_bits()]));
-    let infinite = select_many(infinite, Vector::<u32, N>::new(1u32), Vector::new(0u32));
-    let least = select_many(bits.equal(&Vector::new(comptime![LEAST.to_bits()])), Vector::new(1u32), infinite);
+    let (yes, no) = (Vector::<u32, N>::new(1u32), Vector::<u32, N>::new(0u32));
+    let least = select_many(bits.equal(&Vector::new(comptime![LEAST.to_bits()])), yes, no);
+    let infinite = select_many(bits.equal(&Vector::new(comptime![f32::INFINITY.to_bits()])), yes, no);
     let saw_none = bits.equal(&Vector::new(comptime![EMPTY.to_bits()]));
-    let lost = select_many(sum.equal(&Vector::new(0.0)), Vector::<u32, N>::new(1u32), Vector::new(0u32));
-    let lost = select_many(saw_none, Vector::new(0u32), lost);
-    (least | lost).equal(&Vector::new(1u32))
+    let lost = select_many(saw_none, no, select_many(sum.equal(&Vector::new(0.0)), yes, no));
+    least | infinite | lost
 }
 
 /// 2 to the x, for x ≤ 0: within 2 ulp, and exactly 0 below −126.

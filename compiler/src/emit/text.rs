@@ -47,7 +47,7 @@ pub enum TextError {
     Compiler(String),
 }
 
-/// Whether there can be a kernel of `program` for `target` on `model`, as far as is known without compiling it.
+/// Refuses `program` where there can be no kernel of it for `target` on `model`, as far as is known without compiling it.
 ///
 /// # Errors
 /// [`TextError`], but for [`TextError::Compiler`].

@@ -7,7 +7,7 @@
 //!            "o" "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" )
 //!            name "=" "load" name "[" "i" "]" [ "*" "(" expr ")" ]
 //!            { loop }  "store" "o"
-//! scheduled = program "schedule" name "(" name ":" integer, … ")"
+//! schedule = "schedule" name "(" name ":" integer, … ")"
 //! loop     = "for" "j" "in" "tiles" "(" "T"n ")" [ "nowhere" | ranges ] [ "full" ranges ]
 //!            [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
 //! ranges   = range { "," range }
@@ -52,7 +52,7 @@ pub fn parse(text: &str) -> Result<Program, ParseError> {
     Ok(program)
 }
 
-/// The program that `text` describes, and the schedule after it.
+/// The program that `text` describes, and the schedule in the line after it.
 pub fn parse_scheduled(text: &str) -> Result<(Program, Schedule), ParseError> {
     let mut parser = Parser::new(text, Parameters { scalars: &[], tensors: &[] });
     let program = parser.program()?;

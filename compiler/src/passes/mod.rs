@@ -74,11 +74,17 @@ pub enum CompileError {
 /// the comptime ones matter.
 ///
 /// The environment variable `PURVIEW_DUMP=STAGE` prints the program after that stage (or after `all`) to stderr.
+///
+/// # Errors
+/// [`CompileError`].
 pub fn compile(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result<Program, CompileError> {
     run(spec, scalars, operands, |_, _| {})
 }
 
 /// The last stage: `program` with `schedule`.
+///
+/// # Errors
+/// [`CompileError::Verify`], as [`Scheduled::new`] says.
 pub fn schedule(program: Compiled, schedule: Schedule) -> Result<Scheduled, CompileError> {
     let scheduled =
         Scheduled::new(program, schedule).map_err(|error| CompileError::Verify { stage: SCHEDULE, error })?;
@@ -86,7 +92,10 @@ pub fn schedule(program: Compiled, schedule: Schedule) -> Result<Scheduled, Comp
     Ok(scheduled)
 }
 
-/// The program of `spec` after each stage but the last.
+/// The program of `spec` after each stage but the last, with the stage's name.
+///
+/// # Errors
+/// As [`compile`].
 pub fn stages(
     spec: &Spec,
     scalars: &[ScalarValue],
