@@ -10,8 +10,10 @@
 use crate::analysis::affine::Affine;
 use crate::analysis::canonical::{canonical, canonical_form};
 use crate::analysis::clauses::{Clause, clauses};
+use crate::analysis::facts::{Facts, alike, bounds_of_form, joined, reduced};
 use crate::analysis::float_interval::FloatInterval;
-use crate::eval::{floor_div, floor_rem};
+use crate::analysis::interval::{Interval, Values};
+use crate::eval::floor_div;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::launch::Launch;
 use crate::lower::{Parts, runtime_scalars};
@@ -198,207 +200,6 @@ fn check_counts(spec: &Spec, launch: &Launch) -> Result<(), RangeError> {
         }
     }
     Ok(())
-}
-
-/// The integers `low..=high`; none where `low > high`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
-    /// The least.
-    pub low: i64,
-    /// The greatest.
-    pub high: i64,
-}
-
-impl Interval {
-    const NONE: Interval = Interval { low: 0, high: -1 };
-    const I32: Interval = Interval { low: i32::MIN as i64, high: i32::MAX as i64 };
-
-    /// `low..=high`.
-    pub fn new(low: i64, high: i64) -> Interval {
-        Interval { low, high }
-    }
-
-    fn is_none(self) -> bool {
-        self.low > self.high
-    }
-
-    fn contains(self, other: Interval) -> bool {
-        other.is_none() || (self.low <= other.low && other.high <= self.high)
-    }
-
-    fn union(self, other: Interval) -> Interval {
-        match (self.is_none(), other.is_none()) {
-            (true, _) => other,
-            (_, true) => self,
-            _ => Interval::new(self.low.min(other.low), self.high.max(other.high)),
-        }
-    }
-
-    fn intersection(self, other: Interval) -> Interval {
-        let (low, high) = (self.low.max(other.low), self.high.min(other.high));
-        if low > high { Interval::NONE } else { Interval::new(low, high) }
-    }
-
-    fn negated(self) -> Interval {
-        Interval::new(self.high.saturating_neg(), self.low.saturating_neg())
-    }
-
-    fn of_corners(self, other: Interval, op: impl Fn(i64, i64) -> i64) -> Interval {
-        let corners =
-            [op(self.low, other.low), op(self.low, other.high), op(self.high, other.low), op(self.high, other.high)];
-        Interval::new(corners.into_iter().min().unwrap_or(0), corners.into_iter().max().unwrap_or(-1))
-    }
-
-    /// All values of `a op b`; of a division, those by a divisor that is not zero.
-    fn binary(op: BinaryOp, a: Interval, b: Interval) -> Interval {
-        if a.is_none() || b.is_none() {
-            return Interval::NONE;
-        }
-        let divisors = [b.intersection(Interval::new(i64::MIN, -1)), b.intersection(Interval::new(1, i64::MAX))];
-        let by_sign = |quotient: &dyn Fn(Interval) -> Interval| {
-            let parts = divisors.into_iter().filter(|part| !part.is_none());
-            parts.fold(Interval::NONE, |all, part| all.union(quotient(part)))
-        };
-        match op {
-            BinaryOp::Add => Interval::new(a.low.saturating_add(b.low), a.high.saturating_add(b.high)),
-            BinaryOp::Sub => Interval::new(a.low.saturating_sub(b.high), a.high.saturating_sub(b.low)),
-            BinaryOp::Mul => a.of_corners(b, i64::saturating_mul),
-            BinaryOp::Min => Interval::new(a.low.min(b.low), a.high.min(b.high)),
-            BinaryOp::Max => Interval::new(a.low.max(b.low), a.high.max(b.high)),
-            BinaryOp::Div => by_sign(&|part| a.of_corners(part, |a, b| floor_div(a, b).unwrap_or(i64::MAX))),
-            BinaryOp::Rem => by_sign(&|part| remainder(a, part)),
-            _ => Interval::NONE,
-        }
-    }
-}
-
-/// All remainders of `a` by the divisors `b`, which have one sign.
-fn remainder(a: Interval, b: Interval) -> Interval {
-    if b.low < 0 {
-        return remainder(a.negated(), b.negated()).negated();
-    }
-    let whole = Interval::new(0, b.high.saturating_sub(1));
-    if b.low == b.high && floor_div(a.low, b.low) == floor_div(a.high, b.low) {
-        let of = |a| floor_rem(a, b.low).unwrap_or(0);
-        return Interval::new(of(a.low), of(a.high));
-    }
-    if a.low >= 0 { whole.intersection(Interval::new(0, a.high)) } else { whole }
-}
-
-/// What an expression can be.
-#[derive(Clone, Copy, Debug)]
-enum Values {
-    /// Nothing, because it does not matter.
-    None,
-    Int(Interval),
-    Float(FloatInterval),
-    Truth,
-}
-
-impl Values {
-    /// The integers that it can be.
-    fn int(self) -> Interval {
-        if let Values::Int(interval) = self { interval } else { Interval::NONE }
-    }
-
-    /// The floats that it can be.
-    fn float(self) -> FloatInterval {
-        if let Values::Float(interval) = self { interval } else { FloatInterval::NONE }
-    }
-
-    fn union(self, other: Values) -> Values {
-        match (self, other) {
-            (Values::None, other) => other,
-            (Values::Int(a), Values::Int(b)) => Values::Int(a.union(b)),
-            (Values::Float(a), Values::Float(b)) => Values::Float(a.union(b)),
-            (found, _) => found,
-        }
-    }
-}
-
-/// What is assumed to hold, in canonical form.
-#[derive(Clone, Debug)]
-struct Facts {
-    /// Forms that are at most zero, with scalars replaced by their values.
-    at_most_zero: Vec<Affine>,
-    /// What follows for single atoms.
-    narrowed: Vec<(Expr, Interval)>,
-    /// What is known of floats.
-    floats: Vec<(Expr, FloatInterval)>,
-    /// Whether the facts contradict each other: nothing that assumes them matters.
-    unreachable: bool,
-}
-
-impl Facts {
-    fn none() -> Facts {
-        Facts { at_most_zero: Vec::new(), narrowed: Vec::new(), floats: Vec::new(), unreachable: false }
-    }
-
-    /// `interval`, narrowed by what is known of an atom.
-    fn narrow(&self, atom: &Expr, interval: Interval) -> Interval {
-        match self.narrowed.iter().find(|(known, _)| known == atom) {
-            Some((_, known)) => interval.intersection(*known),
-            None => interval,
-        }
-    }
-
-    fn narrow_float(&self, expr: &Expr, interval: FloatInterval) -> FloatInterval {
-        let known = self.floats.iter().filter(|(known, _)| known == expr);
-        known.fold(interval, |interval, (_, known)| interval.intersection(*known))
-    }
-}
-
-/// The form divided by what its factors have in common; it is at most zero where `form` is.
-fn reduced(form: &Affine) -> Affine {
-    let common = common_factor(form);
-    if common <= 1 {
-        return form.clone();
-    }
-    let terms = form.terms.iter().map(|(atom, factor)| (atom.clone(), factor / common)).collect();
-    let constant = floor_div(form.constant.saturating_neg(), common).map_or(form.constant, i64::saturating_neg);
-    Affine { terms, constant }
-}
-
-/// The greatest number that divides all factors of a form; 0 if it has none.
-fn common_factor(form: &Affine) -> i64 {
-    let divisor = |mut a: i64, mut b: i64| {
-        while b != 0 {
-            (a, b) = (b, a.checked_rem(b).unwrap_or(0));
-        }
-        a.saturating_abs()
-    };
-    form.terms.iter().fold(0, |common, (_, factor)| divisor(common, *factor))
-}
-
-/// What holds in every one of `clauses`, of which there is one: of two bounds of the same sum the weaker one.
-fn joined(clauses: &[Clause]) -> Option<Clause> {
-    let (first, others) = clauses.split_first()?;
-    let weakest = |form: &Affine| {
-        others.iter().try_fold(form.clone(), |form, clause| {
-            let same = clause.at_most_zero.iter().filter(|other| form.same_terms(other, 1));
-            let constant = same.map(|other| other.constant).max()?.min(form.constant);
-            Some(Affine { constant, ..form })
-        })
-    };
-    Some(Clause {
-        at_most_zero: first.at_most_zero.iter().filter_map(weakest).collect(),
-        others: first
-            .others
-            .iter()
-            .filter(|condition| others.iter().all(|clause| clause.others.contains(condition)))
-            .cloned()
-            .collect(),
-    })
-}
-
-/// Whether facts of `a` can be of `b`, as far as a glance tells.
-fn alike(a: &Expr, b: &Expr) -> bool {
-    match (a, b) {
-        (Expr::Load { tensor: a, .. }, Expr::Load { tensor: b, .. }) => a == b,
-        (Expr::Unary(a, _), Expr::Unary(b, _)) => a == b,
-        (Expr::Binary(a, ..), Expr::Binary(b, ..)) => a == b,
-        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
-    }
 }
 
 /// The most facts of which two are taken from a sum at once.
@@ -833,7 +634,7 @@ impl<'a> Checker<'a> {
             Expr::Load { tensor, index } => self.walk_load(expr, *tensor, index, facts, checks, pair)?,
             Expr::Unary(op, a) => {
                 let of = if *op == UnaryOp::Neg { Self::walk_parts } else { Self::walk };
-                unary(*op, of(self, a, facts, checks, pair)?)
+                of(self, a, facts, checks, pair)?.unary(*op)
             }
             Expr::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b) if checks.conditional() => {
                 // Where the first operand decides, the second does not matter.
@@ -1066,48 +867,4 @@ fn is_read(expr: &Expr) -> bool {
         Expr::Binary(BinaryOp::Min | BinaryOp::Max, a, b) => is_read(a) && is_read(b),
         _ => false,
     }
-}
-
-/// What `op` makes of a value.
-fn unary(op: UnaryOp, a: Values) -> Values {
-    match (op, a) {
-        (_, Values::None) => Values::None,
-        (UnaryOp::Not, _) => Values::Truth,
-        (UnaryOp::Neg, Values::Int(a)) if a.is_none() => Values::Int(a),
-        (UnaryOp::Neg, Values::Int(a)) => Values::Int(a.negated()),
-        (UnaryOp::Abs, Values::Int(a)) => Values::Int(a.union(a.negated()).intersection(Interval::new(0, i64::MAX))),
-        (UnaryOp::ToFloat, Values::Int(a)) => Values::Float(FloatInterval::of_integers(a.low, a.high)),
-        (UnaryOp::ToFloat, _) => Values::Float(FloatInterval::new(0.0, 1.0)),
-        (UnaryOp::ToInt, Values::Float(a)) => {
-            Values::Int(a.to_integers().map_or(Interval::NONE, |(low, high)| Interval::new(low, high)))
-        }
-        (UnaryOp::ToInt, _) => Values::Int(Interval::new(0, 1)),
-        (op, a) => Values::Float(a.float().unary(op)),
-    }
-}
-
-/// What the facts say of a form with the same terms as one of theirs, or with a multiple of them.
-fn bounds_of_form(form: &Affine, facts: &Facts) -> Interval {
-    let anything = Interval::new(i64::MIN, i64::MAX);
-    let times = common_factor(form);
-    if times == 0 {
-        return anything;
-    }
-    let terms = form.terms.iter().map(|(atom, factor)| (atom.clone(), factor / times)).collect();
-    let part = Affine { terms, constant: 0 };
-    let mut found = anything;
-    if let [(atom, sign)] = part.terms.as_slice() {
-        let known = facts.narrow(atom, anything);
-        found = if *sign > 0 { known } else { known.negated() };
-    }
-    for fact in &facts.at_most_zero {
-        if part.same_terms(fact, 1) {
-            found = found.intersection(Interval::new(i64::MIN, fact.constant.saturating_neg()));
-        } else if part.same_terms(fact, -1) {
-            found = found.intersection(Interval::new(fact.constant, i64::MAX));
-        }
-    }
-    let of = |bound: i64| bound.saturating_mul(times).saturating_add(form.constant);
-    let of = |bound: i64| if bound == i64::MIN || bound == i64::MAX { bound } else { of(bound) };
-    if found.is_none() { found } else { Interval::new(of(found.low), of(found.high)) }
 }

@@ -23,6 +23,7 @@
 
 pub mod parse;
 pub mod print;
+mod tokens;
 pub mod verify;
 
 use crate::expr::{BinaryOp, Expr};
