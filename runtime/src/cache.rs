@@ -22,7 +22,7 @@ pub fn kernels_compiled() -> usize {
     purview_compiler::emit::kernels_compiled()
 }
 
-/// How many programs this process has compiled.
+/// How many programs this process has compiled to launch them or to write out their kernels, for all devices.
 pub fn programs_compiled() -> usize {
     COMPILED.load(Ordering::Relaxed)
 }
