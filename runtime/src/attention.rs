@@ -256,6 +256,17 @@ impl AnyAttention {
         emit::emit(target, model, &program, self.demand(shape.operands()))
     }
 
+    /// The schedule that a launch of `shape` on `device` has: the caller's, or else the one for the device.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`] where no schedule fits.
+    pub fn schedule_on(&self, device: &Device, shape: &Shape) -> Result<Schedule, Error> {
+        match self.options.schedule {
+            Some(schedule) => Ok(schedule),
+            None => schedule::choose(device, self.demand(shape.operands())),
+        }
+    }
+
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
     ///
     /// # Errors

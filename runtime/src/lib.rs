@@ -35,16 +35,12 @@ pub use cubecl;
 mod adapter;
 mod attention;
 pub mod cache;
-#[cfg(feature = "cli")]
-pub mod cli;
 mod device;
 mod emit;
 mod error;
-#[cfg(feature = "cli")]
-pub mod golden;
 mod launch;
-#[cfg(all(feature = "cli", feature = "emit"))]
-pub mod ptx;
+#[cfg(feature = "emit")]
+mod ptx_launch;
 mod rope;
 pub mod schedule;
 mod shape;
@@ -57,6 +53,8 @@ mod variant;
 pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pairs};
 pub use device::{Device, ShaderLanguage};
 pub use error::Error;
+#[cfg(feature = "emit")]
+pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
 pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};

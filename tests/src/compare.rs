@@ -1,11 +1,12 @@
 //! A kernel's results against the reference's.
 
 use crate::numbers::Numbers;
-use purview::golden::{self, Errors, GoldenError, relative_error};
 use purview::ir::Element;
 use purview::spec::Accumulator;
 use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
-use purview_examples::{GALLERY, cases};
+use purview_cli::golden::{self, Errors, GoldenError, relative_error};
+use purview_cli::ptx;
+use purview_examples::GALLERY;
 use std::path::Path;
 
 /// Runs `attention` on `device` and gives its largest errors relative to the reference's largest magnitudes.
@@ -38,14 +39,14 @@ pub fn compare(
 /// The same of the PTX of the kernel for `model`, run on the CPU.
 ///
 /// # Errors
-/// As [`AnyAttention::ptx`], `PtxLaunch::run` and [`AnyAttention::reference`].
+/// As [`AnyAttention::ptx_launch`], [`ptx::run`] and [`AnyAttention::reference`].
 pub fn compare_ptx(
     attention: &AnyAttention,
     model: &DeviceModel,
     query: &Tensor,
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<Errors, GoldenError> {
-    let results = attention.ptx(model, query, pairs)?.run()?;
+    let results = ptx::run(&attention.ptx_launch(model, query, pairs)?)?;
     let want = attention.reference(query, pairs)?;
     let lse = results.lse.map(|lse| relative_error(&lse, &want.lse.data));
     Ok(Errors { out: relative_error(&results.out, &want.out.data), lse })
@@ -67,7 +68,7 @@ pub const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
 
 /// Checks every golden case on `device`, by its variant of the gallery, and panics where one is wrong.
 pub fn check_golden(device: &Device, described: &str, element: Element) {
-    let variants: Vec<(&str, Variant)> = cases::golden();
+    let variants: Vec<(&str, Variant)> = purview_examples::golden();
     let mut failures = Failures::default();
     let all = golden::load(Path::new(GOLDEN)).unwrap();
     assert_eq!(all.len(), 30);

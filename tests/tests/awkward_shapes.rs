@@ -2,9 +2,9 @@
 //! nothing at all: on both devices against the reference.
 
 use half::f16;
-use purview::golden::Errors;
 use purview::ir::Element;
 use purview::{AnyAttention, Device, Error, Tensor};
+use purview_cli::golden::Errors;
 use purview_tests::attentions;
 use purview_tests::compare::{Failures, compare, tolerance};
 use purview_tests::devices;

@@ -1,9 +1,9 @@
 //! The emitted WGSL in a real browser: headless Chromium takes every variant's, and runs the causal kernel through WebGPU, on
 //! SwiftShader; the result is compared with the golden one. The page is `tests/browser/kernel.html`.
 
-use purview::golden::relative_error;
 use purview::schedule::{CubeSchedule, SMALL_CUBE, Schedule};
 use purview::{Arguments, Device, Shape, Target};
+use purview_cli::golden::relative_error;
 use purview_examples::GALLERY;
 use purview_tests::compare::tolerance;
 use safetensors::SafeTensors;

@@ -1,8 +1,8 @@
 //! The command line, in this process: what it prints, as text and as JSON, and how it ends.
 
-use purview::cli::{self, FAILURE, Gallery, SUCCESS, USAGE};
 use purview::prelude::*;
 use purview::{Variant, report};
+use purview_cli::{FAILURE, Gallery, SUCCESS, USAGE};
 use serde_json::{Value as Json, json};
 use std::io::{self, Write};
 
@@ -96,7 +96,7 @@ const VARIANTS: &[Variant] = &[
 fn purview_with(gallery: &Gallery, line: &str) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = std::iter::once("purview").chain(line.split_whitespace());
-    let code = cli::run(args, gallery, &mut out, &mut err);
+    let code = purview_cli::run(args, gallery, &mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
@@ -465,7 +465,7 @@ fn a_closed_pipe_is_no_error() {
     for line in ["list", "list --json", "program causal", "report causal", "run causal --device cpu --q 8", "--help"] {
         let mut err = Vec::new();
         let args = std::iter::once("purview").chain(line.split_whitespace());
-        assert_eq!(cli::run(args, &gallery, &mut ClosedPipe, &mut err), SUCCESS, "{line}");
+        assert_eq!(purview_cli::run(args, &gallery, &mut ClosedPipe, &mut err), SUCCESS, "{line}");
         assert_eq!(String::from_utf8(err).unwrap(), "", "{line}");
     }
 }

@@ -2,9 +2,8 @@
 //! PyTorch's; in f16 and bf16 with the f64 reference on the rounded inputs (see `GoldenCase::run`).
 
 use purview::Device;
-use purview::golden;
 use purview::ir::Element;
-use purview_examples::cases;
+use purview_cli::golden;
 use purview_tests::compare::{GOLDEN, check_golden};
 use purview_tests::devices;
 use std::collections::BTreeSet;
@@ -24,7 +23,7 @@ fn check_if_supported(device: &Device, described: &str, element: Element) {
 
 #[test]
 fn every_case_has_a_variant() {
-    let named: BTreeSet<String> = cases::golden().iter().map(|(name, _)| name.to_string()).collect();
+    let named: BTreeSet<String> = purview_examples::golden().iter().map(|(name, _)| name.to_string()).collect();
     let listed: BTreeSet<String> = golden::load(directory()).unwrap().into_iter().map(|case| case.name).collect();
     assert_eq!(named, listed);
 }

@@ -3,6 +3,7 @@
 use purview::ir::Element;
 use purview::prelude::*;
 use purview::{AnyAttention, Device, DeviceModel};
+use purview_cli::ptx;
 use purview_tests::devices;
 use purview_tests::numbers::{Numbers, floats_of};
 use std::fmt::{self, Display, Formatter};
@@ -286,7 +287,7 @@ fn what_hidden_keys_of_tiles_hold_in_ptx() {
         for sizes in [[70, 70, 16], [1, 150, 16], [40, 100, 7]] {
             let case = Case::new(&devices::cpu(), element, sizes);
             for attention in &case.attentions {
-                let out = attention.ptx(&model, &case.q, &[(&case.k, &case.v)]).unwrap().run().unwrap().out;
+                let out = ptx::run(&attention.ptx_launch(&model, &case.q, &[(&case.k, &case.v)]).unwrap()).unwrap().out;
                 as_the_reference("ptx", &case, attention, &out, tolerance);
             }
         }
@@ -349,7 +350,7 @@ fn scores_that_are_very_low_in_ptx() {
         let operand = |values: &[f32]| floats_of(&device, element, &[1, 1, values.len(), 1], values).unwrap();
         let run = |attention: AnyAttention, v: &[f32]| {
             let (q, k) = (operand(&[1.0; 2]), operand(&vec![0.0; v.len()]));
-            let results = attention.ptx(&model, &q, &[(&k, &operand(v))]).unwrap().run().unwrap();
+            let results = ptx::run(&attention.ptx_launch(&model, &q, &[(&k, &operand(v))]).unwrap()).unwrap();
             (results.out, results.lse)
         };
         let what = element.name();

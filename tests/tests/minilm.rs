@@ -1,4 +1,4 @@
-//! The sentence encoder of `examples/minilm.rs` against the float32 activations of sentence-transformers' own, on the CPU.
+//! The sentence encoder of `examples/examples/minilm.rs` against the float32 activations of sentence-transformers' own, on the CPU.
 
 use std::path::Path;
 

@@ -1,10 +1,11 @@
 //! The `mma` schedule, run as PTX on the CPU against the reference: head dims, lengths and positions that fit no tile, heads of a group in
 //! one tile, factors of any sign, schedules that a caller asks for; and what goes through memory.
 
-use purview::golden::Errors;
 use purview::ir::Element;
 use purview::schedule::{MmaSchedule, Schedule};
 use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target, Tensor};
+use purview_cli::golden::Errors;
+use purview_cli::ptx;
 use purview_examples::GALLERY;
 use purview_examples::alibi_causal::alibi_causal;
 use purview_nvidia::ptx::Traffic;
@@ -155,8 +156,8 @@ fn rows_that_see_no_key() {
             let attention = variant("causal", &shape).with_query_offset(offset);
             chosen(&attention, &shape);
             let (q, pairs) = Numbers::new(1).operands(&device, &attention, &shape).unwrap();
-            let launch = attention.ptx(&DeviceModel::ampere(), &q, &[(&pairs[0].0, &pairs[0].1)]).unwrap();
-            let results = launch.run().unwrap();
+            let launch = attention.ptx_launch(&DeviceModel::ampere(), &q, &[(&pairs[0].0, &pairs[0].1)]).unwrap();
+            let results = ptx::run(&launch).unwrap();
             let lse = results.lse.expect("a softmax has it");
             assert_eq!((results.out.len(), lse.len()), (2 * 70 * 16, 2 * 70));
             for (row, (out, lse)) in results.out.chunks(16).zip(&lse).enumerate() {
@@ -327,8 +328,8 @@ fn what_goes_through_memory() {
         let shape = shape(Element::F16, (1, 1), 256, 256, (dim, dim));
         let attention = variant("causal", &shape);
         let (q, pairs) = Numbers::new(5).operands(&device, &attention, &shape).unwrap();
-        let launch = attention.ptx(&DeviceModel::ampere(), &q, &[(&pairs[0].0, &pairs[0].1)]).unwrap();
-        let counts = launch.run().unwrap().counts;
+        let launch = attention.ptx_launch(&DeviceModel::ampere(), &q, &[(&pairs[0].0, &pairs[0].1)]).unwrap();
+        let counts = ptx::run(&launch).unwrap().counts;
         for opcode in ["ldmatrix", "cp.async", "st.shared", "ld.shared"] {
             let Traffic { requests, wavefronts, ideal_wavefronts, .. } = counts.traffic(opcode);
             let factor = wavefronts as f64 / ideal_wavefronts as f64;

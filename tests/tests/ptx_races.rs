@@ -1,8 +1,9 @@
 //! Barriers and waits are missed: without any one of them, running a kernel's PTX finds a race. One that is not missed is one too many.
 
+use purview::PtxLaunch;
 use purview::ir::Element;
-use purview::ptx::{PtxError, PtxLaunch};
 use purview::{AnyAttention, DeviceModel};
+use purview_cli::ptx::{self, PtxError};
 use purview_nvidia::ptx::without_line;
 use purview_tests::attentions;
 use purview_tests::devices;
@@ -25,7 +26,7 @@ fn launch(element: Element, before: i64, scale: f32) -> PtxLaunch {
     let mut numbers = Numbers::new(3);
     let device = devices::cpu();
     let [q, k, v] = [(); 3].map(|()| numbers.tensor(&device, element, &[1, 1, 193, 64]).unwrap());
-    attention.ptx(&DeviceModel::ampere(), &q, &[(&k, &v)]).unwrap()
+    attention.ptx_launch(&DeviceModel::ampere(), &q, &[(&k, &v)]).unwrap()
 }
 
 /// The numbers, from 1, of the lines of `text` with an instruction that orders.
@@ -39,7 +40,7 @@ fn each_is_missed(launches: &[PtxLaunch]) {
     let text = &launches[0].kernel.text;
     for launch in launches {
         assert_eq!(launch.kernel.text, *text, "one kernel");
-        let whole = launch.run().expect("the kernel itself has no fault");
+        let whole = ptx::run(launch).expect("the kernel itself has no fault");
         assert!(whole.counts.warp_instructions > 0);
     }
     let lines = ordering(text);
@@ -48,7 +49,7 @@ fn each_is_missed(launches: &[PtxLaunch]) {
     for line in lines {
         let removed = text.lines().nth(line - 1).unwrap_or_default().trim();
         let without = without_line(text, line);
-        let missed = launches.iter().any(|launch| match launch.run_text(&without) {
+        let missed = launches.iter().any(|launch| match ptx::run_text(launch, &without) {
             Err(PtxError::Fault(fault)) => {
                 println!("without line {line} ({removed}): {fault}");
                 true

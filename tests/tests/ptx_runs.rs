@@ -1,11 +1,10 @@
 //! Kernels for NVIDIA's GPUs, run as PTX on the CPU: every golden case, and shapes that fit no tile. What a GPU would leave undefined
 //! (accesses out of bounds, reads of what nothing has written, races) is an error there.
 
-use purview::golden::{self, Errors};
 use purview::ir::Element;
 use purview::{AnyAttention, Device, DeviceModel, Error, Tensor};
+use purview_cli::golden::{self, Errors};
 use purview_compiler::emit::launch::LaunchError;
-use purview_examples::cases;
 use purview_tests::attentions;
 use purview_tests::compare::{Failures, GOLDEN, compare_ptx};
 use purview_tests::devices;
@@ -28,7 +27,7 @@ fn limits(element: Element) -> Errors {
 
 /// Golden cases number `first`, `first + step`, and so on, by the kernel for sm_`sm`. Returns how many are within 3e-3.
 fn golden(sm: u32, element: Element, first: usize, step: usize) -> usize {
-    let (model, variants) = (model(sm), cases::golden());
+    let (model, variants) = (model(sm), purview_examples::golden());
     let mut failures = Failures::default();
     let mut close = 0;
     let all = golden::load(Path::new(GOLDEN)).unwrap();
@@ -204,7 +203,7 @@ fn strides() {
 
     let turned = Numbers::new(9).tensor(&device, Element::F32, &[1, 1, 16, 70]).unwrap();
     let turned = turned.permuted([0, 1, 3, 2]).unwrap();
-    let error = attention.ptx(&model(80), &q, &[(&turned, &v)]).unwrap_err();
+    let error = attention.ptx_launch(&model(80), &q, &[(&turned, &v)]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the keys of pair 0 begin at element 0 and have strides [0, 0, 1, 70] (0 where a dimension has one index), and the kernel's \

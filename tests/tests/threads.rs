@@ -1,8 +1,8 @@
 //! Attentions launched from several threads at once, on one device: each launch has a counter and buffers of its own.
 
 use purview::AnyAttention;
-use purview::golden::Errors;
 use purview::ir::Element;
+use purview_cli::golden::Errors;
 use purview_tests::numbers::Numbers;
 use purview_tests::{attentions, compare, devices};
 use std::sync::Barrier;
@@ -22,7 +22,7 @@ fn two_threads_on_one_device() {
                 // Both are launched before either is read.
                 let outs = attentions.each_ref().map(|attention| attention.run(&device, &q, &[(&k, &v)]).unwrap());
                 for (out, want) in outs.iter().zip(&references) {
-                    let out = purview::golden::relative_error(&out.to_vec::<f32>().unwrap(), &want.out.data);
+                    let out = purview_cli::golden::relative_error(&out.to_vec::<f32>().unwrap(), &want.out.data);
                     errors.push(Errors { out, lse: None });
                 }
             }

@@ -2,10 +2,10 @@
 
 use purview::cubecl::ir::{ElemType, UIntKind};
 use purview::cubecl::std::tensor::TensorHandle;
-use purview::golden::{Errors, relative_error};
 use purview::prelude::*;
 use purview::schedule::{CpuSchedule, SMALL_CUBE, Schedule};
 use purview::{AnyAttention, Arguments};
+use purview_cli::golden::{Errors, relative_error};
 use purview_examples::GALLERY;
 use purview_tests::compare::{Failures, tolerance};
 use purview_tests::devices;

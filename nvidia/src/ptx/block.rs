@@ -187,7 +187,7 @@ impl Block<'_> {
             }
             Operation::Product(product) => {
                 whole_warp(lanes)?;
-                super::matrix::multiply(warp, product)?;
+                super::product::multiply(warp, product)?;
             }
             Operation::Shuffle { how, from, lane, clamp, members, to, valid } => {
                 super::exchange::shuffle(warp, *how, [*from, *lane, *clamp, *members], *to, *valid, lanes)?;

@@ -5,9 +5,17 @@ use std::collections::HashMap;
 use super::instruction::{ALWAYS, Address, Guard, Instruction, Operation, Register};
 use super::opcode::Opcode;
 use super::operand::{Operand, number};
-use super::parse::Statement;
 use super::registers::{DYNAMIC_SHARED, Named, Registers};
 use super::types::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
+
+/// A statement of the kernel, before anything in it is looked up.
+pub(super) struct Statement<'a> {
+    pub line: usize,
+    /// The predicate, and whether it is negated.
+    pub guard: Option<(&'a str, bool)>,
+    pub opcode: &'a str,
+    pub operands: Vec<Operand<'a>>,
+}
 
 /// What the module has said so far.
 #[derive(Default)]

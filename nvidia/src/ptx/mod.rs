@@ -68,6 +68,7 @@ mod mutant;
 mod opcode;
 mod operand;
 mod parse;
+mod product;
 mod registers;
 mod rounding;
 mod run;

@@ -1,8 +1,6 @@
 //! A kernel that has been read.
 
-use super::fault::ParseError;
 use super::instruction::Instruction;
-use super::parse;
 
 /// A PTX module with one kernel, every instruction of which is understood.
 pub struct Module {
@@ -74,14 +72,6 @@ pub struct Parameter {
 }
 
 impl Module {
-    /// Reads a module.
-    ///
-    /// # Errors
-    /// Names the line of whatever is not understood, be it ever run or not.
-    pub fn parse(text: &str) -> Result<Module, ParseError> {
-        parse::module(text)
-    }
-
     /// The kernel's name.
     pub fn entry(&self) -> &str {
         &self.entry

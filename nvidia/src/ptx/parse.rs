@@ -1,31 +1,28 @@
 //! From text to a [`Module`] (PTX ISA, "Directive Statements", "Kernel and Function Directives").
 
-use super::decode::Decoder;
+use super::decode::{Decoder, Statement};
 use super::fault::ParseError;
 use super::lexer::{self, Token};
 use super::module::{Module, Parameter};
 use super::operand::Operand;
 use super::types::{Space, Type};
 
-pub(super) fn module(source: &str) -> Result<Module, ParseError> {
-    let tokens = lexer::tokens(source)?;
-    let mut parser = Parser { source, tokens: &tokens, at: 0 };
-    parser.module()
+impl Module {
+    /// Reads a module.
+    ///
+    /// # Errors
+    /// Names the line of whatever is not understood, be it ever run or not.
+    pub fn parse(text: &str) -> Result<Module, ParseError> {
+        let tokens = lexer::tokens(text)?;
+        let mut parser = Parser { source: text, tokens: &tokens, at: 0 };
+        parser.module()
+    }
 }
 
 struct Parser<'a> {
     source: &'a str,
     tokens: &'a [Token<'a>],
     at: usize,
-}
-
-/// A statement of the kernel, before anything in it is looked up.
-pub(super) struct Statement<'a> {
-    pub line: usize,
-    /// The predicate, and whether it is negated.
-    pub guard: Option<(&'a str, bool)>,
-    pub opcode: &'a str,
-    pub operands: Vec<Operand<'a>>,
 }
 
 impl<'a> Parser<'a> {

@@ -1,0 +1,374 @@
+//! Golden cases: inputs and results from elsewhere, that a variant is compared with.
+//!
+//! A directory of cases has a `manifest.json`, a list of cases; a `minilm.json`, whose `cases` is such a list; or both. A case
+//! has a `name`, its formula in words (`text`), scalar `params` and a file `<name>.safetensors`. In it `q`, `k` and `v` are what
+//! goes in, `out` and perhaps `lse` what must come out; `w`, `dq`, `dk`, `dv` and `d_*` belong to the gradient, and every other
+//! tensor is one that the attention captures. Of the params, `scale` and `q_offset` are options of a launch and the others
+//! scalars of the attention.
+//!
+//! ```no_run
+//! # use purview::{Device, Variant, ir::Element};
+//! # use purview_cli::golden;
+//! # fn show(variant: &Variant) -> Result<(), golden::GoldenError> {
+//! for case in golden::load("tests/golden".as_ref())? {
+//!     let errors = case.run(variant, &Device::cpu()?, Element::F32)?;
+//!     println!("{:24} {errors} {}", case.name, if errors.within(&case.tolerance(Element::F32)) { "pass" } else { "FAIL" });
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+#[cfg(feature = "emit")]
+use crate::ptx::{self, PtxError};
+use half::{bf16, f16};
+use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
+#[cfg(feature = "emit")]
+use purview_compiler::device_model::DeviceModel;
+use purview_compiler::ir::Element;
+#[cfg(feature = "emit")]
+use purview_nvidia::ptx::Counts;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use thiserror::Error as ThisError;
+
+/// A case.
+#[derive(Clone, Debug)]
+pub struct GoldenCase {
+    /// Its name.
+    pub name: String,
+    /// Its formula, in words.
+    pub text: String,
+    /// Whether it was computed in f32, so that it can be met less closely than one computed in f64.
+    single: bool,
+    params: BTreeMap<String, f64>,
+    tensors: BTreeMap<String, Array>,
+}
+
+/// Why there are no cases, or why one could not be run.
+#[derive(Clone, Debug, ThisError)]
+#[non_exhaustive]
+pub enum GoldenError {
+    /// A file that could not be read, or has not the form described above.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The attention refused the case, or failed.
+    #[error(transparent)]
+    Run(#[from] Error),
+    /// The kernel's PTX failed.
+    #[cfg(feature = "emit")]
+    #[error(transparent)]
+    Ptx(#[from] PtxError),
+}
+
+/// An output, and a log-sum-exp if the case has one.
+type Results = (Vec<f32>, Option<Vec<f32>>);
+
+/// The largest errors of a case.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Errors {
+    /// Of the output, as [`relative_error`] has it; as a limit, the largest one allowed.
+    pub out: f64,
+    /// Of the log-sum-exp, where the case has one.
+    pub lse: Option<f64>,
+}
+
+impl Errors {
+    /// Whether neither is above its limit. What is NaN is not.
+    pub fn within(&self, limit: &Errors) -> bool {
+        let lse = match (self.lse, limit.lse) {
+            (Some(lse), Some(limit)) => lse <= limit,
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        self.out <= limit.out && lse
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "out {:8.1e}  lse ", self.out)?;
+        match self.lse {
+            Some(lse) => write!(f, "{lse:8.1e}"),
+            None => write!(f, "{:>8}", "none"),
+        }
+    }
+}
+
+/// A tensor of a case, in memory.
+#[derive(Clone, Debug)]
+struct Array {
+    shape: Vec<usize>,
+    data: Data,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    F32(Vec<f32>),
+    I32(Vec<i32>),
+    Bool(Vec<bool>),
+}
+
+/// The cases of `directory`, in the order they are listed.
+///
+/// # Errors
+/// [`GoldenError::File`].
+pub fn load(directory: &Path) -> Result<Vec<GoldenCase>, GoldenError> {
+    let mut cases = Vec::new();
+    let manifests = [("manifest.json", "", false), ("minilm.json", "/cases", true)];
+    let mut found = false;
+    for (name, list, single) in manifests {
+        let path = directory.join(name);
+        if !path.exists() {
+            continue;
+        }
+        found = true;
+        let text = std::fs::read(&path).map_err(|error| file_error(&path, error))?;
+        let manifest: Value = serde_json::from_slice(&text).map_err(|error| file_error(&path, error))?;
+        let list = manifest.pointer(list).and_then(Value::as_array);
+        for case in list.ok_or_else(|| file_error(&path, "there is no list of cases"))? {
+            cases.push(load_case(directory, &path, case, single)?);
+        }
+    }
+    if found { Ok(cases) } else { Err(file_error(directory, "it has neither a manifest.json nor a minilm.json")) }
+}
+
+fn load_case(directory: &Path, manifest: &Path, case: &Value, single: bool) -> Result<GoldenCase, GoldenError> {
+    let name = case["name"].as_str().ok_or_else(|| file_error(manifest, "a case has no name"))?;
+    let no_number = |param: &str| file_error(manifest, format!("`{param}` of `{name}` is not a number"));
+    let params = case["params"].as_object().into_iter().flatten().map(|(param, value)| {
+        let value = value.as_f64().or(value.as_bool().map(f64::from)).ok_or_else(|| no_number(param))?;
+        Ok((param.clone(), value))
+    });
+    let params = params.collect::<Result<_, GoldenError>>()?;
+
+    let path = directory.join(format!("{name}.safetensors"));
+    let bytes = std::fs::read(&path).map_err(|error| file_error(&path, error))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| file_error(&path, error))?;
+    let mut tensors = BTreeMap::new();
+    for (tensor, view) in file.iter() {
+        let data = match view.dtype() {
+            Dtype::F32 => Data::F32(words(view.data()).map(f32::from_le_bytes).collect()),
+            Dtype::I32 => Data::I32(words(view.data()).map(i32::from_le_bytes).collect()),
+            Dtype::BOOL | Dtype::U8 => Data::Bool(view.data().iter().map(|byte| *byte != 0).collect()),
+            other => return Err(file_error(&path, format!("`{tensor}` holds {other:?}, expected F32, I32 or BOOL"))),
+        };
+        tensors.insert(tensor.to_string(), Array { shape: view.shape().to_vec(), data });
+    }
+    for needed in ["q", "k", "v", "out"] {
+        match tensors.get(needed) {
+            Some(Array { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
+            _ => return Err(file_error(&path, format!("there is no `{needed}` of four dimensions of F32"))),
+        }
+    }
+    let text = case["text"].as_str().unwrap_or_default().to_string();
+    Ok(GoldenCase { name: name.to_string(), text, single, params, tensors })
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.as_chunks().0.iter().copied()
+}
+
+fn file_error(path: &Path, reason: impl fmt::Display) -> GoldenError {
+    GoldenError::File { path: path.display().to_string(), reason: reason.to_string() }
+}
+
+impl GoldenCase {
+    /// The shape of its queries, keys and values, in `element`.
+    pub fn shape(&self, element: Element) -> Shape {
+        let lengths = |name: &str, axis: usize| self.tensors[name].shape[axis];
+        Shape {
+            batch: lengths("q", 0),
+            heads: lengths("q", 1),
+            kv_heads: lengths("k", 1),
+            queries: lengths("q", 2),
+            keys: vec![lengths("k", 2)],
+            qk_dim: lengths("q", 3),
+            v_dim: lengths("v", 3),
+            element,
+        }
+    }
+
+    /// Its scalars and captured tensors, on `device`.
+    ///
+    /// # Errors
+    /// As [`Tensor::from_slice`].
+    pub fn arguments(&self, device: &Device, element: Element) -> Result<Arguments, Error> {
+        let mut arguments = Arguments::new(device.clone(), self.shape(element));
+        let is_option = |name: &str| matches!(name, "scale" | "q_offset");
+        let scalars = self.params.iter().filter(|(name, _)| !is_option(name));
+        arguments.scalars = scalars.map(|(name, value)| (name.clone(), *value)).collect();
+        let is_captured = |name: &str| {
+            !matches!(name, "q" | "k" | "v" | "out" | "lse" | "w" | "dq" | "dk" | "dv") && !name.starts_with("d_")
+        };
+        for (name, Array { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
+            let tensor = match data {
+                Data::F32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
+                Data::I32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
+                Data::Bool(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
+            };
+            arguments.tensors.insert(name.clone(), tensor);
+        }
+        Ok(arguments)
+    }
+
+    /// Its attention: `variant` with its arguments, scale and query offset.
+    ///
+    /// # Errors
+    /// As the variant's.
+    pub fn attention(&self, variant: &Variant, device: &Device, element: Element) -> Result<AnyAttention, Error> {
+        let mut attention = (variant.make)(&self.arguments(device, element)?)?;
+        if let Some(scale) = self.params.get("scale") {
+            attention = attention.with_scale(*scale as f32);
+        }
+        if let Some(offset) = self.params.get("q_offset") {
+            attention = attention.with_query_offset(*offset as i64);
+        }
+        Ok(attention)
+    }
+
+    /// Runs it by `variant` on `device`, and compares. In f32 the results are compared with the case's own. In f16 and bf16 the
+    /// inputs are rounded first, which in some cases moves the results much further than any kernel does; so they are compared
+    /// with the reference on the rounded inputs.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`] and [`AnyAttention::reference`].
+    pub fn run(&self, variant: &Variant, device: &Device, element: Element) -> Result<Errors, GoldenError> {
+        self.compare(variant, device, element, |attention, q, pair| {
+            if !self.has_lse() {
+                return Ok((attention.run(device, q, &[pair])?.to_vec()?, None));
+            }
+            let (out, lse) = attention.run_with_lse(device, q, &[pair])?;
+            Ok((out.to_vec()?, Some(lse.to_vec()?)))
+        })
+    }
+
+    /// The same, by the PTX of the kernel for `model`, on the CPU: see [`ptx`]. Returns also what the launch cost.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::ptx_launch`], [`ptx::run`] and [`AnyAttention::reference`].
+    #[cfg(feature = "emit")]
+    pub fn run_ptx(
+        &self,
+        variant: &Variant,
+        model: &DeviceModel,
+        element: Element,
+    ) -> Result<(Errors, Counts), GoldenError> {
+        let mut counts = Counts::default();
+        let errors = self.compare(variant, &Device::cpu()?, element, |attention, q, pair| {
+            let results = ptx::run(&attention.ptx_launch(model, q, &[pair])?)?;
+            counts = results.counts;
+            Ok((results.out, results.lse.filter(|_| self.has_lse())))
+        })?;
+        Ok((errors, counts))
+    }
+
+    fn has_lse(&self) -> bool {
+        self.tensors.contains_key("lse")
+    }
+
+    /// The errors of the output and log-sum-exp that `compute` makes of the attention, the queries, and the keys and values.
+    fn compare(
+        &self,
+        variant: &Variant,
+        device: &Device,
+        element: Element,
+        compute: impl FnOnce(&AnyAttention, &Tensor, (&Tensor, &Tensor)) -> Result<Results, GoldenError>,
+    ) -> Result<Errors, GoldenError> {
+        let attention = self.attention(variant, device, element)?;
+        let [q, k, v] = ["q", "k", "v"].map(|name| self.operand(name, device, element));
+        let (q, k, v) = (q?, k?, v?);
+        let (out, lse) = compute(&attention, &q, (&k, &v))?;
+        let (want_out, want_lse) = match element {
+            Element::F32 => (self.floats("out"), self.has_lse().then(|| self.floats("lse"))),
+            Element::F16 | Element::Bf16 => {
+                let reference = attention.reference(&q, &[(&k, &v)])?;
+                (reference.out.data, self.has_lse().then_some(reference.lse.data))
+            }
+        };
+        let lse = lse.zip(want_lse).map(|(lse, want)| relative_error(&lse, &want));
+        Ok(Errors { out: relative_error(&out, &want_out), lse })
+    }
+
+    /// The largest errors with which it passes.
+    pub fn tolerance(&self, element: Element) -> Errors {
+        match element {
+            Element::F32 if self.single => Errors { out: 1e-4, lse: Some(1e-4) },
+            Element::F32 => Errors { out: 2e-5, lse: Some(1e-4) },
+            Element::F16 => Errors { out: 2e-3, lse: Some(2e-3) },
+            // Eight bits of precision against eleven.
+            Element::Bf16 => Errors { out: 1.6e-2, lse: Some(2e-3) },
+        }
+    }
+
+    fn operand(&self, name: &str, device: &Device, element: Element) -> Result<Tensor, Error> {
+        let Array { shape, data: Data::F32(data) } = &self.tensors[name] else {
+            unreachable!("checked when it was loaded")
+        };
+        let shape = shape.as_slice();
+        match element {
+            Element::F32 => Tensor::from_slice(device, shape, data),
+            Element::F16 => {
+                Tensor::from_slice(device, shape, &data.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())
+            }
+            Element::Bf16 => {
+                Tensor::from_slice(device, shape, &data.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    fn floats(&self, name: &str) -> Vec<f64> {
+        match &self.tensors[name].data {
+            Data::F32(data) => data.iter().map(|x| f64::from(*x)).collect(),
+            // No number is near enough to these.
+            Data::I32(data) => vec![f64::NAN; data.len()],
+            Data::Bool(data) => vec![f64::NAN; data.len()],
+        }
+    }
+}
+
+/// The largest distance of `got` from `want`, relative to the largest magnitude among the finite numbers of `want` (absolute if
+/// that is zero). It is infinite where the lengths differ, where either is NaN, and where one is infinite and the other not the
+/// same.
+pub fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    let largest = want.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let unit = if largest > 0.0 { largest } else { 1.0 };
+    let error = |(got, want): (&f32, &f64)| match f64::from(*got) - want {
+        _ if f64::from(*got) == *want => 0.0,
+        difference if difference.is_finite() => difference.abs() / unit,
+        _ => f64::INFINITY,
+    };
+    got.iter().zip(want).map(error).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinities_must_be_met_and_nan_never_passes() {
+        let (minus, nan) = (f32::NEG_INFINITY, f32::NAN);
+        assert_eq!(relative_error(&[1.0, -4.5], &[1.0, -4.0]), 0.125);
+        assert_eq!(relative_error(&[0.25], &[0.0]), 0.25);
+        assert_eq!(relative_error(&[], &[]), 0.0);
+        assert_eq!(relative_error(&[minus, 2.0], &[f64::NEG_INFINITY, 2.0]), 0.0);
+        for (got, want) in [(minus, -1e30), (-1e30, f64::NEG_INFINITY), (nan, 1.0), (1.0, f64::NAN), (nan, f64::NAN)] {
+            let error = relative_error(&[got, 1.0], &[want, 1.0]);
+            assert_eq!(error, f64::INFINITY, "{got} for {want}");
+            assert!(!Errors { out: error, lse: None }.within(&Errors { out: 1e30, lse: None }));
+        }
+        assert_eq!(relative_error(&[1.0], &[1.0, 1.0]), f64::INFINITY);
+        assert!(!Errors { out: f64::NAN, lse: None }.within(&Errors { out: 1.0, lse: None }));
+        assert!(!Errors { out: 0.0, lse: Some(f64::NAN) }.within(&Errors { out: 1.0, lse: Some(1.0) }));
+    }
+}

@@ -1,0 +1,105 @@
+//! A kernel for NVIDIA's GPUs with all that a launch gives it, as plain data.
+
+use crate::attention::AnyAttention;
+use crate::emit;
+use crate::error::Error;
+use crate::launch::{self, Prepared};
+use crate::tensor::{Tensor, elements_of};
+use crate::validate;
+use purview_compiler::device_model::DeviceModel;
+pub use purview_compiler::emit::ptx_launch::PtxGrid;
+use purview_compiler::emit::ptx_launch::{self, ptx_launch};
+use purview_compiler::ir::{Accumulator, Element};
+use purview_compiler::schedule::FewQueries;
+use purview_compiler::target::{KernelText, Target};
+
+/// A launch of a kernel's PTX as plain data, for an interpreter or a driver: [`AnyAttention::ptx_launch`] makes it.
+///
+/// Each grid of [`grids`](Self::grids) is launched with the threads and the shared memory that [`kernel`](Self::kernel) says. Its
+/// parameters are the address of each of the [`buffers`](Self::buffers), in their order, and the grid's own numbers.
+#[derive(Clone, Debug)]
+pub struct PtxLaunch {
+    /// The kernel.
+    pub kernel: KernelText,
+    /// What each buffer holds before the launch.
+    pub buffers: Vec<PtxBuffer>,
+    /// The grids, to be launched one after the other; none where there is nothing to compute.
+    pub grids: Vec<PtxGrid>,
+    /// The output `[B, H, S, Dv]`.
+    pub output: PtxResult,
+    /// The log-sum-exp `[B, H, S]`, of a softmax.
+    pub lse: Option<PtxResult>,
+}
+
+/// What a buffer of a [`PtxLaunch`] holds before it.
+#[derive(Clone, Debug)]
+pub enum PtxBuffer {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// As many bytes, which the kernel writes.
+    Unwritten(usize),
+}
+
+/// Where a [`PtxLaunch`] leaves a result, in row-major order.
+#[derive(Clone, Copy, Debug)]
+pub struct PtxResult {
+    /// The place of its buffer among the launch's.
+    pub buffer: usize,
+    /// How many elements it has, from the buffer's first on.
+    pub elements: usize,
+    /// Their type.
+    pub element: Element,
+}
+
+impl AnyAttention {
+    /// The launch of the kernel in PTX for the device `model`, as data (feature `emit`). Operands and captured tensors are on a device
+    /// that is there, such as [`Device::cpu`](crate::Device::cpu), where captured tensors are looked at before the launch; all else is as
+    /// in [`AnyAttention::run`] on a device like `model`.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`] and [`AnyAttention::kernel_text`], and [`Error::Launch`] for operands with gaps between the elements of
+    /// the head dim, or whose rows are not whole vectors where those of dense ones would be.
+    pub fn ptx_launch(
+        &self,
+        model: &DeviceModel,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<PtxLaunch, Error> {
+        let (spec, device) = (self.spec(), query.device());
+        let operation = self.operation(query, pairs)?;
+        validate::placement(spec, device, query, pairs, self.tensors())?;
+        let operands = operation.operands;
+        let schedule = self.schedule_for_operation(Target::Ptx, model, &operation)?;
+        let program = self.program_for(&operation, schedule)?;
+        let kernel = emit::emit(Target::Ptx, model, &program, self.demand(operands))?;
+        let few = FewQueries::default();
+        let (scalars, tensors) = (self.scalars(), self.tensors());
+        let Prepared { output, data, .. } =
+            launch::prepare(device, spec, &program, few, &operation, query, pairs, scalars, tensors, None)?;
+        let softmax = matches!(program.accumulator, Accumulator::Softmax { .. });
+        let rows = operation.batch * operation.heads * operation.queries;
+        let result = |elements, element| PtxResult { buffer: 0, elements, element };
+        let mut launch = PtxLaunch {
+            kernel,
+            buffers: Vec::new(),
+            grids: Vec::new(),
+            output: result(elements_of(output.shape())?, operands.element),
+            lse: softmax.then_some(result(rows, Element::F32)),
+        };
+        let Some(data) = data else { return Ok(launch) };
+        let ptx_launch::PtxLaunch { buffers, output, lse, grids } = ptx_launch(&program, model, &data)?;
+        let contents = buffers.into_iter().enumerate().map(|(place, buffer)| {
+            if place == output || place == lse {
+                return Ok(PtxBuffer::Unwritten(buffer.memory.size_in_used() as usize));
+            }
+            let bytes = device.client().read_one(buffer.memory).map_err(Error::execution)?;
+            Ok(PtxBuffer::Bytes(bytes.to_vec()))
+        });
+        (launch.buffers, launch.grids) = (contents.collect::<Result<_, Error>>()?, grids);
+        launch.output.buffer = output;
+        if let Some(result) = &mut launch.lse {
+            result.buffer = lse;
+        }
+        Ok(launch)
+    }
+}
