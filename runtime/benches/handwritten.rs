@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
-use purview::schedule::{self, CpuSchedule, Demand, Schedule};
+use purview::schedule::{self, Constraints, CpuSchedule, Schedule};
 use purview::{Device, Error, Shape, Tensor};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
@@ -180,8 +180,9 @@ impl Case {
 
 /// The schedule for both sides.
 fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let demand = Demand { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true, intricate: false };
-    let chosen = match schedule::choose(device, demand).map_err(|error| error.to_string())? {
+    let constraints =
+        Constraints { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true, intricate: false };
+    let chosen = match schedule::choose(device, constraints).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),
     };
@@ -191,7 +192,7 @@ fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Argument
         rows: arguments.rows.unwrap_or(chosen.rows),
         ..chosen
     };
-    schedule::check(device, Schedule::Cpu(schedule), demand).map_err(|error| error.to_string())?;
+    schedule::check(device, Schedule::Cpu(schedule), constraints).map_err(|error| error.to_string())?;
     let queries = Schedule::Cpu(schedule).query_tile();
     if !length.is_multiple_of(queries) {
         return Err(format!(

@@ -20,7 +20,7 @@ use cubecl::prelude::{
 };
 use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
-use purview::schedule::{self, CubeSchedule, Demand, Planes, Products, Schedule};
+use purview::schedule::{self, Constraints, CubeSchedule, Planes, Products, Schedule};
 use purview::{Device, Error, ShaderLanguage, Tensor};
 use purview_examples::causal::causal;
 use serde_json::{Value, json};
@@ -263,9 +263,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let mut rows = Vec::new();
     for case in cases {
-        let chosen =
-            schedule::choose(&device, Demand { operands: case.shape().operands(), bounded: true, intricate: false })
-                .map_err(|error| error.to_string())?;
+        let chosen = schedule::choose(
+            &device,
+            Constraints { operands: case.shape().operands(), bounded: true, intricate: false },
+        )
+        .map_err(|error| error.to_string())?;
         if chosen != Schedule::Cube(BY_HAND) {
             return Err(format!(
                 "purview chose `{chosen}` for this device, and by hand there is only `{}`",

@@ -1,11 +1,11 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
-//! A key holds the specification, its comptime scalars, the operands' types and head dims, and whether tiles are skipped. Lengths,
-//! strides, offsets and runtime scalars are not in it: they are arguments of the kernel. A program is compiled once for all its
-//! schedules. CubeCL caches the kernels themselves on the device, by the program, the schedule and the types of its arguments;
+//! A key holds the specification, its comptime scalars, and the operands' types and head dims. Lengths, strides, offsets and runtime
+//! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels themselves on the device, by the program, the schedule and the types of its arguments;
 //! [`kernels_compiled`] counts those.
 
 use crate::error::Error;
+use crate::request::Request;
 use purview_compiler::ir::Operands;
 use purview_compiler::notes;
 use purview_compiler::passes;
@@ -29,13 +29,12 @@ pub fn programs_compiled() -> usize {
 
 static COMPILED: AtomicUsize = AtomicUsize::new(0);
 
-/// What a program is compiled for.
+/// What programs are compiled for.
 struct Key {
     spec: Arc<Spec>,
     /// The bits of the comptime scalars.
     comptime: Vec<u32>,
     operands: Operands,
-    skipping: bool,
 }
 
 impl PartialEq for Key {
@@ -43,7 +42,6 @@ impl PartialEq for Key {
         (Arc::ptr_eq(&self.spec, &other.spec) || self.spec == other.spec)
             && self.comptime == other.comptime
             && self.operands == other.operands
-            && self.skipping == other.skipping
     }
 }
 
@@ -55,77 +53,15 @@ impl Hash for Key {
         self.spec.name.hash(state);
         self.comptime.hash(state);
         self.operands.hash(state);
-        self.skipping.hash(state);
     }
-}
-
-/// A program, and the schedules that it has been asked for with.
-struct Entry {
-    program: Compiled,
-    scheduled: Vec<Scheduled>,
-}
-
-/// The programs that were compiled.
-fn programs() -> MutexGuard<'static, HashMap<Key, Entry>> {
-    static PROGRAMS: OnceLock<Mutex<HashMap<Key, Entry>>> = OnceLock::new();
-    // A panic elsewhere cannot have left the map half written.
-    PROGRAMS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Key {
-    fn new(spec: &Arc<Spec>, scalars: &[ScalarValue], operands: Operands, skipping: bool) -> Key {
-        let comptime = spec.scalars.iter().zip(scalars).filter(|(param, _)| param.comptime);
-        let comptime = comptime.map(|(_, value)| bits(*value)).collect();
-        Key { spec: spec.clone(), comptime, operands, skipping }
+    fn new(request: &Request, operands: Operands) -> Key {
+        let spec = request.spec.clone();
+        let comptime = spec.scalars.iter().zip(&request.scalars).filter(|(param, _)| param.comptime);
+        Key { comptime: comptime.map(|(_, value)| bits(*value)).collect(), spec, operands }
     }
-}
-
-/// The program of `spec`, compiled at the first call, which also logs what there is to know of it; if not `skipping`, it visits
-/// every tile.
-pub(crate) fn program(
-    spec: &Arc<Spec>,
-    scalars: &[ScalarValue],
-    operands: Operands,
-    skipping: bool,
-) -> Result<Compiled, Error> {
-    let key = Key::new(spec, scalars, operands, skipping);
-    if let Some(entry) = programs().get(&key) {
-        return Ok(entry.program.clone());
-    }
-    let program = if skipping {
-        let program = passes::compile(spec, scalars, operands)?;
-        COMPILED.fetch_add(1, Ordering::Relaxed);
-        for note in notes::of_program(spec, scalars, &program) {
-            log::log!(note.level, "{note}");
-        }
-        program
-    } else {
-        log::warn!("`{}` has launches that visit every tile, because what decides of tiles does not fit", spec.name);
-        self::program(spec, scalars, operands, true)?.without_skipping()
-    };
-    let program = Compiled::new(program);
-    programs().insert(key, Entry { program: program.clone(), scheduled: Vec::new() });
-    Ok(program)
-}
-
-/// The same, with `schedule`.
-pub(crate) fn scheduled(
-    spec: &Arc<Spec>,
-    scalars: &[ScalarValue],
-    operands: Operands,
-    schedule: Schedule,
-    skipping: bool,
-) -> Result<Scheduled, Error> {
-    let key = Key::new(spec, scalars, operands, skipping);
-    let known = |entry: &Entry| entry.scheduled.iter().find(|known| known.schedule() == schedule).cloned();
-    if let Some(scheduled) = programs().get(&key).and_then(known) {
-        return Ok(scheduled);
-    }
-    let scheduled = passes::schedule(program(spec, scalars, operands, skipping)?, schedule)?;
-    if let Some(entry) = programs().get_mut(&key) {
-        entry.scheduled.push(scheduled.clone());
-    }
-    Ok(scheduled)
 }
 
 fn bits(value: ScalarValue) -> u32 {
@@ -135,4 +71,64 @@ fn bits(value: ScalarValue) -> u32 {
         ScalarValue::F32(value) => value.to_bits(),
         ScalarValue::Bool(value) => value.into(),
     }
+}
+
+/// A program in the forms that launches have asked for it in.
+pub(crate) struct Programs {
+    /// It visits the tiles that its mask asks for.
+    skipping: Compiled,
+    /// It visits every tile, and is made for the first launch in which the numbers that decide of tiles do not fit.
+    whole: OnceLock<Compiled>,
+    /// Either of them with a schedule, and whether it skips tiles.
+    scheduled: Mutex<Vec<(bool, Scheduled)>>,
+}
+
+impl Programs {
+    /// Whether all query heads of a key head visit the same keys.
+    pub fn heads_alike(&self) -> bool {
+        self.skipping.heads_alike()
+    }
+
+    /// The program with `schedule`; if not `skipping`, it visits every tile.
+    pub fn scheduled(&self, schedule: Schedule, skipping: bool) -> Result<Scheduled, Error> {
+        let mut known = lock(&self.scheduled);
+        let same = |(skips, known): &&(bool, Scheduled)| *skips == skipping && known.schedule() == schedule;
+        if let Some((_, scheduled)) = known.iter().find(same) {
+            return Ok(scheduled.clone());
+        }
+        let program = if skipping { &self.skipping } else { self.whole.get_or_init(|| self.without_skipping()) };
+        let scheduled = passes::schedule(program.clone(), schedule)?;
+        known.push((skipping, scheduled.clone()));
+        Ok(scheduled)
+    }
+
+    fn without_skipping(&self) -> Compiled {
+        let name = &self.skipping.name;
+        log::warn!("`{name}` has launches that visit every tile, because what decides of tiles does not fit");
+        Compiled::new(self.skipping.without_skipping())
+    }
+}
+
+/// The programs of `request` for `operands`, compiled at the first call, which also logs the notes of its mask.
+pub(crate) fn programs(request: &Request, operands: Operands) -> Result<Arc<Programs>, Error> {
+    static KNOWN: OnceLock<Mutex<HashMap<Key, Arc<Programs>>>> = OnceLock::new();
+    let known = KNOWN.get_or_init(Mutex::default);
+    let key = Key::new(request, operands);
+    if let Some(programs) = lock(known).get(&key) {
+        return Ok(programs.clone());
+    }
+    // Without the lock: other programs need not wait for this one.
+    let (spec, scalars) = (&request.spec, &request.scalars);
+    let program = passes::compile(spec, scalars, operands)?;
+    COMPILED.fetch_add(1, Ordering::Relaxed);
+    for note in notes::of_program(spec, scalars, &program) {
+        log::log!(note.level, "{note}");
+    }
+    let programs = Programs { skipping: Compiled::new(program), whole: OnceLock::new(), scheduled: Mutex::default() };
+    Ok(lock(known).entry(key).or_insert_with(|| Arc::new(programs)).clone())
+}
+
+/// What `mutex` holds. A panic elsewhere cannot have left it half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

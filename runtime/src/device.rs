@@ -2,9 +2,11 @@
 
 #[cfg(feature = "wgpu")]
 use crate::adapter::{self, Adapter};
+#[cfg(feature = "wgpu")]
+use crate::capabilities::WgslServer;
+use crate::capabilities::{Capabilities, DevicePlanes, ShaderLanguage};
+use crate::dtype::DType;
 use crate::error::Error;
-use crate::schedule::DevicePlanes;
-use crate::tensor::DType;
 use cubecl::RuntimeId;
 use cubecl::client::Client;
 use cubecl::device::{DeviceUnavailable, WgpuDeviceKind};
@@ -18,23 +20,9 @@ use std::sync::{Arc, OnceLock};
 pub struct Device {
     name: String,
     client: Client,
-    /// What wgpu gives the driver; `None` for other runtimes, and for Metal's own language.
-    language: Option<ShaderLanguage>,
+    capabilities: Capabilities,
     /// Found when first asked for.
     planes: Arc<OnceLock<DevicePlanes>>,
-}
-
-/// What runs kernels in WGSL, also where CubeCL would choose another language.
-#[cfg(feature = "wgpu")]
-type WgslServer = cubecl::wgpu::WgpuServer<cubecl::wgpu::WgslCompiler>;
-
-/// The language in which a wgpu device is given its kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ShaderLanguage {
-    /// WebGPU's, which every driver takes.
-    Wgsl,
-    /// Vulkan's (feature `vulkan`).
-    Spirv,
 }
 
 impl Device {
@@ -112,7 +100,7 @@ impl Device {
             return no_device("this build has no SPIR-V: turn on purview's feature `vulkan`");
         }
         let device = Device::open(name, Ok(device))?;
-        match device.language {
+        match device.capabilities.language {
             Some(ShaderLanguage::Spirv) => Ok(device),
             _ => no_device("the driver is not Vulkan's, or too old for CubeCL's SPIR-V"),
         }
@@ -165,8 +153,7 @@ impl Device {
     }
 
     fn of(name: String, client: Client) -> Device {
-        let language = language(&client);
-        Device { name, client, language, planes: Arc::default() }
+        Device { name, capabilities: Capabilities::of(&client), client, planes: Arc::default() }
     }
 
     /// This device without plane operations, whatever it has. Its tensors are this device's.
@@ -186,7 +173,7 @@ impl Device {
 
     /// The language in which wgpu gives the driver kernels; `None` for devices of other runtimes, and for Metal's own language.
     pub fn shader_language(&self) -> Option<ShaderLanguage> {
-        self.language
+        self.capabilities.language
     }
 
     /// What its planes (subgroups, warps) are good for.
@@ -194,7 +181,7 @@ impl Device {
     /// A driver that runs on the CPU is measured: CubeCL says nothing of its planes. This is done once, when first asked.
     pub fn planes(&self) -> DevicePlanes {
         *self.planes.get_or_init(|| {
-            let size = if self.has_silent_planes() { measure_plane_size(&self.client) } else { None };
+            let size = if self.capabilities.silent_planes { measure_plane_size(&self.client) } else { None };
             size.map_or_else(|| DevicePlanes::of(self.client.properties()), DevicePlanes::Cheap)
         })
     }
@@ -209,90 +196,24 @@ impl Device {
 
     /// Whether queries, keys and values may be of `element`.
     pub fn supports(&self, element: Element) -> bool {
-        use cubecl::CubeElement;
-        let wgsl = self.language == Some(ShaderLanguage::Wgsl);
-        let ty = match element {
-            Element::F32 => return true,
-            Element::F16 if wgsl && !self.has_f16_in_wgsl() => return false,
-            Element::Bf16 if wgsl => return false,
-            Element::F16 => half::f16::cube_type(),
-            Element::Bf16 => half::bf16::cube_type(),
-        };
-        self.client.properties().supports_type(ty)
-    }
-
-    /// The most bytes that a buffer of a kernel's may have.
-    pub(crate) fn largest_buffer(&self) -> u64 {
-        let allocated = self.client.properties().memory.max_page_size;
-        self.largest_binding().map_or(allocated, |bound| bound.min(allocated))
-    }
-
-    /// The most buffers that a kernel may take; `None` where it takes addresses.
-    pub(crate) fn most_buffers(&self) -> Option<usize> {
-        // One of those that CubeCL says there are is a launch's numbers.
-        let there = self.client.properties().hardware.max_bindings as usize;
-        (self.language != Some(ShaderLanguage::Spirv)).then_some(there)
-    }
-
-    /// The iterations after which the device's driver ends the loops of an invocation, all of them together, if it does.
-    ///
-    /// Mesa's llvmpipe counts down from a number at the end of every iteration of whatever loop, and leaves all loops when there is
-    /// nothing left (`LP_MAX_TGSI_LOOP_ITERATIONS`, in version 26 as in 22). It tells nobody.
-    pub(crate) fn loop_iterations(&self) -> Option<u64> {
-        let name = &self.client.properties().identity.name;
-        (self.client.name().starts_with("wgpu") && name.starts_with("llvmpipe")).then_some(65_535)
-    }
-
-    /// The most bytes that a kernel in WGSL may bind as one buffer, of which CubeCL's properties say what they say of SPIR-V where a build
-    /// has both.
-    fn largest_binding(&self) -> Option<u64> {
-        #[cfg(feature = "wgpu")]
-        if self.language == Some(ShaderLanguage::Wgsl) {
-            return wgpu_kind(&self.client)
-                .and_then(|kind| adapter::find(&kind))
-                .map(|adapter| adapter.largest_binding);
+        match element {
+            Element::F32 => true,
+            Element::F16 => self.capabilities.f16,
+            Element::Bf16 => self.capabilities.bf16,
         }
-        None
     }
 
     /// Whether the device has elements of `dtype`.
     pub(crate) fn stores(&self, dtype: DType) -> bool {
         match dtype.element() {
             Some(element) => self.supports(element),
-            None => dtype != DType::U8 || self.has_bytes(),
+            None => dtype != DType::U8 || self.capabilities.bytes,
         }
     }
 
-    /// Whether the device stores bytes.
-    pub(crate) fn has_bytes(&self) -> bool {
-        use cubecl::CubeElement;
-        // What a Vulkan device stores in SPIR-V is among its properties also where it is given WGSL, which has no bytes.
-        self.language != Some(ShaderLanguage::Wgsl) && self.client.properties().supports_type(u8::cube_type())
-    }
-
-    /// Whether there are planes of which CubeCL says nothing: those of drivers that run on the CPU.
-    fn has_silent_planes(&self) -> bool {
-        #[cfg(feature = "wgpu")]
-        {
-            wgpu_kind(&self.client) == Some(WgpuDeviceKind::Cpu)
-                && adapter::find(&WgpuDeviceKind::Cpu).is_some_and(|adapter| adapter.subgroups)
-        }
-        #[cfg(not(feature = "wgpu"))]
-        {
-            false
-        }
-    }
-
-    /// Whether WGSL has f16 on this device, of which CubeCL's properties only say whether SPIR-V has it where a build has both.
-    fn has_f16_in_wgsl(&self) -> bool {
-        #[cfg(feature = "wgpu")]
-        {
-            wgpu_kind(&self.client).and_then(|kind| adapter::find(&kind)).is_none_or(|adapter| adapter.f16)
-        }
-        #[cfg(not(feature = "wgpu"))]
-        {
-            true
-        }
+    /// What it can do.
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
     }
 }
 
@@ -348,34 +269,6 @@ fn wgsl_device(name: &str, device: &cubecl::Device) -> Result<Device, Error> {
 #[cfg(not(feature = "wgpu"))]
 fn wgsl_device(_: &str, _: &cubecl::Device) -> Result<Device, Error> {
     unreachable!("no device of wgpu's is found without its feature")
-}
-
-/// The language that `client` compiles to, if it is wgpu's.
-fn language(client: &Client) -> Option<ShaderLanguage> {
-    #[cfg(feature = "wgpu")]
-    {
-        // Its name is that of the language that wgpu would choose, also where WGSL was asked for.
-        if client.service_id().service == std::any::TypeId::of::<WgslServer>() {
-            return Some(ShaderLanguage::Wgsl);
-        }
-    }
-    match client.name() {
-        "wgpu<wgsl>" => Some(ShaderLanguage::Wgsl),
-        "wgpu<spirv>" => Some(ShaderLanguage::Spirv),
-        _ => None,
-    }
-}
-
-/// Which of wgpu's devices `client`'s is, if it is one.
-#[cfg(feature = "wgpu")]
-fn wgpu_kind(client: &Client) -> Option<WgpuDeviceKind> {
-    if !client.name().starts_with("wgpu") {
-        return None;
-    }
-    match cubecl::Device::from_id(RuntimeId::Wgpu.stamp(client.service_id().device)) {
-        cubecl::Device::Wgpu(device) => Some(device.kind),
-        _ => None,
-    }
 }
 
 impl fmt::Debug for Device {

@@ -1,6 +1,6 @@
 //! What can go wrong, each with what was given and what was expected.
 
-use crate::tensor::DType;
+use crate::dtype::{DType, MAX_ELEMENTS};
 use purview_compiler::analysis::ranges::RangeError;
 use purview_compiler::emit::launch::LaunchError;
 use purview_compiler::interpret::InterpretError;
@@ -47,7 +47,7 @@ pub enum Error {
         given: usize,
     },
     /// A shape with more elements than offsets can count.
-    #[error("a tensor of shape {shape:?} has more than {} elements", crate::tensor::MAX_ELEMENTS)]
+    #[error("a tensor of shape {shape:?} has more than {} elements", MAX_ELEMENTS)]
     TooLarge {
         /// The shape.
         shape: Vec<usize>,
@@ -70,7 +70,7 @@ pub enum Error {
     #[error(
         "a view of shape {shape:?} and strides {strides:?} from element {start} reaches further than {} elements, \
          which is as far as kernels read",
-        crate::tensor::MAX_ELEMENTS
+        MAX_ELEMENTS
     )]
     FarView {
         /// The first element.

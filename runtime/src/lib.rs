@@ -34,13 +34,20 @@ pub use cubecl;
 #[cfg(feature = "wgpu")]
 mod adapter;
 mod attention;
+mod bind;
 pub mod cache;
+mod capabilities;
 mod device;
+mod dtype;
 mod emit;
 mod error;
 mod launch;
+mod operation;
+mod plan;
+mod prove;
 #[cfg(feature = "emit")]
 mod ptx_launch;
+mod request;
 mod rope;
 pub mod schedule;
 mod shape;
@@ -50,8 +57,12 @@ pub mod testing;
 mod validate;
 mod variant;
 
-pub use attention::{AnyAttention, Attention, AttentionWithLse, CountedTiles, Pairs};
-pub use device::{Device, ShaderLanguage};
+pub use attention::{
+    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, Pairs,
+};
+pub use capabilities::ShaderLanguage;
+pub use device::Device;
+pub use dtype::{DType, MAX_ELEMENTS};
 pub use error::Error;
 #[cfg(feature = "emit")]
 pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
@@ -62,7 +73,7 @@ pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, repo
 pub use purview_macros::{attention, mask, score};
 pub use rope::rope;
 pub use shape::Shape;
-pub use tensor::{DType, MAX_ELEMENTS, Tensor, TensorElement};
+pub use tensor::{Tensor, TensorElement};
 pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.

@@ -1,9 +1,13 @@
 //! A kernel for NVIDIA's GPUs with all that a launch gives it, as plain data.
 
 use crate::attention::AnyAttention;
+use crate::bind::{self, Bound};
+use crate::cache;
 use crate::emit;
 use crate::error::Error;
-use crate::launch::{self, Prepared};
+use crate::plan;
+use crate::prove::{self, Proved};
+use crate::request::Call;
 use crate::tensor::{Tensor, elements_of};
 use crate::validate;
 use purview_compiler::device_model::DeviceModel;
@@ -65,17 +69,18 @@ impl AnyAttention {
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<PtxLaunch, Error> {
-        let (spec, device) = (self.spec(), query.device());
-        let operation = self.operation(query, pairs)?;
-        validate::placement(spec, device, query, pairs, self.tensors())?;
+        let device = query.device();
+        let call = Call { request: &self.request, device, query, pairs, counters: None };
+        let operation = validate::call(&call)?;
         let operands = operation.operands;
-        let schedule = self.schedule_for_operation(Target::Ptx, model, &operation)?;
-        let program = self.program_for(&operation, schedule)?;
-        let kernel = emit::emit(Target::Ptx, model, &program, self.demand(operands))?;
-        let few = FewQueries::default();
-        let (scalars, tensors) = (self.scalars(), self.tensors());
-        let Prepared { output, data, .. } =
-            launch::prepare(device, spec, &program, few, &operation, query, pairs, scalars, tensors, None)?;
+        let programs = cache::programs(call.request, operands)?;
+        let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
+        let program = prove::program(call.request, &operation, &programs, schedule)?;
+        let kernel = emit::emit(Target::Ptx, model, &program, call.request.constraints(operands))?;
+        // A GPU's driver ends no loops.
+        let proved = Proved { program, careful: true };
+        let Bound { output, data, .. } = bind::bind(&call, &operation, &proved, FewQueries::default())?;
+        let program = &proved.program;
         let softmax = matches!(program.accumulator, Accumulator::Softmax { .. });
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
@@ -87,7 +92,7 @@ impl AnyAttention {
             lse: softmax.then_some(result(rows, Element::F32)),
         };
         let Some(data) = data else { return Ok(launch) };
-        let ptx_launch::PtxLaunch { buffers, output, lse, grids } = ptx_launch(&program, model, &data)?;
+        let ptx_launch::PtxLaunch { buffers, output, lse, grids } = ptx_launch(program, model, &data)?;
         let contents = buffers.into_iter().enumerate().map(|(place, buffer)| {
             if place == output || place == lse {
                 return Ok(PtxBuffer::Unwritten(buffer.memory.size_in_used() as usize));

@@ -1,12 +1,11 @@
 //! The choice of a schedule from a device's properties.
 
+pub use crate::capabilities::DevicePlanes;
 use crate::device::Device;
 use crate::error::Error;
-use crate::launch::Operation;
 use cubecl::CubeElement;
-use cubecl::ir::features::{MmaConfig, Plane};
+use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{DeviceProperties, HardwareProperties};
-use purview_compiler::emit::launch::should_split;
 use purview_compiler::ir::{Element, Operands};
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 
@@ -45,47 +44,9 @@ pub const SMALL_CUBE: CubeSchedule = CubeSchedule {
     products: Products::Units,
 };
 
-/// What a device's planes are good for.
+/// The properties of an attention that choose its schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DevicePlanes {
-    /// There are none, or nothing is known of them.
-    Unknown,
-    /// Reductions, and matrices where all have one size.
-    Sized {
-        /// The fewest units of one.
-        least: usize,
-        /// The most.
-        most: usize,
-    },
-    /// Sharing what is read from memory too: each has so many units, and a shuffle costs far less than a load. Drivers that run on
-    /// the CPU load each unit's elements one by one, and shuffle a plane's in one instruction.
-    Cheap(usize),
-}
-
-impl DevicePlanes {
-    /// What CubeCL says.
-    pub fn of(properties: &DeviceProperties) -> DevicePlanes {
-        let (least, most) = (properties.hardware.plane_size_min, properties.hardware.plane_size_max);
-        if properties.features.plane.contains(Plane::Ops) {
-            DevicePlanes::Sized { least: least as usize, most: most as usize }
-        } else {
-            DevicePlanes::Unknown
-        }
-    }
-
-    /// The units that every plane has, at least.
-    fn least(self) -> usize {
-        match self {
-            DevicePlanes::Unknown => 1,
-            DevicePlanes::Sized { least, .. } => least,
-            DevicePlanes::Cheap(size) => size,
-        }
-    }
-}
-
-/// What of an attention decides of its schedule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Demand {
+pub struct Constraints {
     /// The operands' type and head dims.
     pub operands: Operands,
     /// Whether no weight is greater than 1, as with a softmax: products may then be by matrices of the operands' type, to which
@@ -101,28 +62,34 @@ pub struct Demand {
 ///
 /// # Errors
 /// [`Error::Schedule`] where the device has too little shared memory for any.
-pub fn choose(device: &Device, demand: Demand) -> Result<Schedule, Error> {
-    choose_for(device.client().properties(), device.planes(), demand)
+pub fn choose(device: &Device, constraints: Constraints) -> Result<Schedule, Error> {
+    choose_for(device.client().properties(), device.planes(), constraints)
 }
 
 /// The schedule for a device with these properties and such an attention.
 ///
 /// # Errors
 /// As [`choose`].
-pub fn choose_for(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand) -> Result<Schedule, Error> {
+pub fn choose_for(
+    properties: &DeviceProperties,
+    planes: DevicePlanes,
+    constraints: Constraints,
+) -> Result<Schedule, Error> {
     let hardware = &properties.hardware;
-    let operands = &demand.operands;
+    let operands = &constraints.operands;
     if hardware.num_cpu_cores.is_some() {
         return Ok(Schedule::Cpu(cpu(VectorRegisters::of(hardware))));
     }
-    if let Some(mma) = mma_schedules(demand).find(|mma| misfit_of_mma(properties, planes, demand, *mma).is_none()) {
+    if let Some(mma) =
+        mma_schedules(constraints).find(|mma| misfit_of_mma(properties, planes, constraints, *mma).is_none())
+    {
         return Ok(Schedule::Mma(mma));
     }
     let candidates: Vec<CubeSchedule> = matrices(properties, planes, operands)
         .into_iter()
         .chain([Products::Units])
         .flat_map(|products| cubes(planes).into_iter().map(move |cube| CubeSchedule { products, ..cube }))
-        .filter(|cube| misfit(properties, planes, demand, *cube).is_none())
+        .filter(|cube| misfit(properties, planes, constraints, *cube).is_none())
         .collect();
     // The output stays in a unit's registers; where that takes too many in all schedules, the least will do.
     let outputs = |cube: &&CubeSchedule| operands.v_dim.div_ceil(cube.unit_columns) * cube.rows;
@@ -200,8 +167,13 @@ fn most_outputs(planes: DevicePlanes) -> usize {
 }
 
 /// Why a device can't run `cube` for such an attention; `None` where it can.
-fn misfit(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand, cube: CubeSchedule) -> Option<String> {
-    let Demand { operands, bounded, .. } = demand;
+fn misfit(
+    properties: &DeviceProperties,
+    planes: DevicePlanes,
+    constraints: Constraints,
+    cube: CubeSchedule,
+) -> Option<String> {
+    let Constraints { operands, bounded, .. } = constraints;
     let hardware = &properties.hardware;
     let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
     let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
@@ -249,10 +221,10 @@ fn misfit(properties: &DeviceProperties, planes: DevicePlanes, demand: Demand, c
 fn misfit_of_mma(
     properties: &DeviceProperties,
     planes: DevicePlanes,
-    demand: Demand,
+    constraints: Constraints,
     mma: MmaSchedule,
 ) -> Option<String> {
-    let Demand { operands, bounded, .. } = demand;
+    let Constraints { operands, bounded, .. } = constraints;
     let hardware = &properties.hardware;
     let element = match operands.element {
         Element::F32 => return Some("tensor cores multiply f16 and bf16, not f32".into()),
@@ -320,10 +292,10 @@ const MMA_SIZES: [MmaSizes; 7] = {
 };
 
 /// The `mma` schedules for such an attention, the best first.
-fn mma_schedules(demand: Demand) -> impl Iterator<Item = MmaSchedule> {
-    let dim = demand.operands.qk_dim.max(demand.operands.v_dim);
+pub(crate) fn mma_schedules(constraints: Constraints) -> impl Iterator<Item = MmaSchedule> {
+    let dim = constraints.operands.qk_dim.max(constraints.operands.v_dim);
     // Sizes for much code are smaller, and serve as well where shared memory is short.
-    let sizes = MMA_SIZES.iter().filter(move |sizes| dim <= sizes.dim && (sizes.intricate || !demand.intricate));
+    let sizes = MMA_SIZES.iter().filter(move |sizes| dim <= sizes.dim && (sizes.intricate || !constraints.intricate));
     sizes.map(|&MmaSizes { warps, fragments, keys, .. }| MmaSchedule { warps, fragments, keys, pack_gqa: false })
 }
 
@@ -340,59 +312,12 @@ pub fn cpu(registers: VectorRegisters) -> CpuSchedule {
     CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
 }
 
-/// What becomes of the `cpu` schedule `base` for a launch with few queries: a tile has no more vectors than they fill, the heads of a
-/// group share it where their tiles are alike, and keys are split where there are fewer tiles than keep
-/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole vectors, as `in_vectors`
-/// says, vectors run along the head dim.
-pub(crate) fn for_few_queries(
-    base: CpuSchedule,
-    units: usize,
-    heads_alike: bool,
-    operation: &Operation,
-    in_vectors: bool,
-) -> (CpuSchedule, FewQueries) {
-    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
-    let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && heads_alike;
-    let together = if pack_gqa { group } else { 1 };
-    let rows = together * operation.queries;
-    let vectors = rows.div_ceil(base.lanes).next_power_of_two().min(base.vectors);
-    let schedule = CpuSchedule { vectors, rows: (base.rows * base.vectors / vectors).min(8), ..base };
-    let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
-    let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
-    // A cache of keys grows from launch to launch, and its length should not decide of the kernel for the next query.
-    let keys = if vectors < base.vectors { usize::MAX } else { keys };
-    let along = in_vectors && 2 * rows <= base.lanes;
-    let few = FewQueries {
-        pack_gqa,
-        split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)),
-        along_head_dim: if along { rows.next_power_of_two() } else { 0 },
-    };
-    (schedule, few)
-}
-
-/// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
-/// their tiles are alike. Rows have heads and positions of their own then, which takes registers, as [intricate](Demand::intricate)
-/// scores do.
-pub(crate) fn mma_for_few_queries(
-    base: MmaSchedule,
-    demand: Demand,
-    heads_alike: bool,
-    operation: &Operation,
-) -> MmaSchedule {
-    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
-    if group < 2 || operation.queries >= base.queries() || !heads_alike {
-        return base;
-    }
-    let smaller = mma_schedules(Demand { intricate: true, ..demand }).next();
-    MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) }
-}
-
 /// Whether `device` can run `schedule` for such an attention.
 ///
 /// # Errors
 /// [`Error::Schedule`] with the reason where it can't.
-pub fn check(device: &Device, schedule: Schedule, demand: Demand) -> Result<(), Error> {
-    check_for(device.client().properties(), device.planes(), device.name(), schedule, demand)
+pub fn check(device: &Device, schedule: Schedule, constraints: Constraints) -> Result<(), Error> {
+    check_for(device.client().properties(), device.planes(), device.name(), schedule, constraints)
 }
 
 /// Whether a device with these properties, named `name`, can run `schedule` for such an attention.
@@ -404,7 +329,7 @@ pub fn check_for(
     planes: DevicePlanes,
     name: &str,
     schedule: Schedule,
-    demand: Demand,
+    constraints: Constraints,
 ) -> Result<(), Error> {
     let hardware = &properties.hardware;
     let is_cpu = hardware.num_cpu_cores.is_some();
@@ -418,8 +343,8 @@ pub fn check_for(
         Schedule::Cube(_) if is_cpu => {
             Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())
         }
-        Schedule::Cube(cube) => misfit(properties, planes, demand, cube),
-        Schedule::Mma(mma) => misfit_of_mma(properties, planes, demand, mma),
+        Schedule::Cube(cube) => misfit(properties, planes, constraints, cube),
+        Schedule::Mma(mma) => misfit_of_mma(properties, planes, constraints, mma),
     };
     reason.map_or(Ok(()), |reason| Err(Error::Schedule { schedule: schedule.to_string(), reason }))
 }
@@ -432,7 +357,6 @@ pub(crate) fn cores(device: &Device) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purview_compiler::launch::Keys;
 
     #[test]
     fn register_blocks_fit() {
@@ -443,35 +367,5 @@ mod tests {
             assert_eq!((schedule.vectors, schedule.rows), (vectors, rows), "{registers:?}");
             assert!(rows * vectors + vectors < registers.count, "{registers:?} has none left for a broadcast element");
         }
-    }
-
-    /// The vectors of a tile on two units, and what is done about few queries.
-    fn few(
-        (heads, kv_heads): (usize, usize),
-        queries: usize,
-        keys: usize,
-        heads_alike: bool,
-        in_vectors: bool,
-    ) -> (usize, FewQueries) {
-        let operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 64 };
-        let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
-        operation.keys = vec![Keys { length: keys, offset: 0 }];
-        let (schedule, few) = for_few_queries(cpu(VectorRegisters::AVX512), 2, heads_alike, &operation, in_vectors);
-        (schedule.vectors, few)
-    }
-
-    #[test]
-    fn few_queries() {
-        let made = |pack_gqa, split_kv, along_head_dim| FewQueries { pack_gqa, split_kv, along_head_dim };
-        assert_eq!(few((8, 8), 1024, 1024, true, true), (4, FewQueries::default()), "enough queries");
-        assert_eq!(few((32, 8), 1, 4096, true, true), (1, made(true, false, 4)), "a group is a tile");
-        assert_eq!(few((32, 8), 1, 4096, false, true), (1, made(false, false, 1)), "tiles depend on the head");
-        assert_eq!(few((32, 8), 1, 4096, true, false), (1, made(true, false, 0)), "keys that are not in vectors");
-        assert_eq!(few((8, 1), 2, 4096, true, true), (1, made(true, true, 0)), "more rows than half of the lanes");
-        assert_eq!(few((1, 1), 3, 4096, true, true), (1, made(false, true, 4)), "one head");
-        assert_eq!(few((1, 1), 3, 1, true, true), (1, made(false, true, 4)), "the length of the cache does not matter");
-        assert_eq!(few((1, 1), 64, 64, true, true), (4, FewQueries::default()), "too few keys to split");
-        assert_eq!(few((1, 1), 64, 4096, true, true), (4, made(false, true, 0)), "a whole tile, alone");
-        assert_eq!(few((4, 2), 17, 4096, true, true), (4, made(true, true, 0)), "three vectors of rows make four");
     }
 }

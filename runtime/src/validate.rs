@@ -1,22 +1,28 @@
 //! Everything that is checked before a launch, but for the ranges of integers, which the compiler checks.
 
-use crate::attention::Options;
-use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Error;
-use crate::launch::Operation;
+use crate::operation::Operation;
+use crate::request::{Call, Request};
 use crate::shape::Shape;
-use crate::tensor::{DType, Tensor};
-use purview_compiler::expr::{Expr, Type, UnaryOp};
-use purview_compiler::ir::{Accumulator as ProgramAccumulator, MAX_HEAD_DIM, Operands, Program, TileOp};
+use crate::tensor::Tensor;
+use purview_compiler::ir::{MAX_HEAD_DIM, Operands};
 use purview_compiler::launch::Keys;
-use purview_compiler::spec::{Accumulator, Order, ScalarValue, Spec, TensorType};
-use std::collections::HashSet;
+use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.
 const MAX_PAIRS: u128 = 1 << 46;
 
-/// Numbers, types and ranges of scalars and captured tensors.
-pub(crate) fn arguments(spec: &Spec, scalars: &[ScalarValue], tensors: &[Tensor], pairs: usize) -> Result<(), Error> {
+/// The sizes of a launch whose arguments and operands fit each other and are on the call's device.
+pub(crate) fn call(call: &Call) -> Result<Operation, Error> {
+    let operation = operands(call.request, call.query, call.pairs)?;
+    placement(call)?;
+    Ok(operation)
+}
+
+/// Checks numbers, types and ranges of scalars and captured tensors, and that there are as many pairs as there should be.
+pub(crate) fn arguments(request: &Request, pairs: usize) -> Result<(), Error> {
+    let Request { spec, scalars, tensors, .. } = request;
     let counts = [
         ("scalars", spec.scalars.len(), scalars.len()),
         ("captured tensors", spec.tensors.len(), tensors.len()),
@@ -58,13 +64,10 @@ pub(crate) fn arguments(spec: &Spec, scalars: &[ScalarValue], tensors: &[Tensor]
     Ok(())
 }
 
-/// Shapes and types of queries, keys and values against each other.
-pub(crate) fn operands(
-    spec: &Spec,
-    options: &Options,
-    query: &Tensor,
-    pairs: &[(&Tensor, &Tensor)],
-) -> Result<Operation, Error> {
+/// The sizes of a launch, whose arguments are checked, and shapes and types of queries, keys and values against each other.
+pub(crate) fn operands(request: &Request, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
+    arguments(request, pairs.len())?;
+    let spec = &request.spec;
     let [batch, heads, queries, qk_dim] = four(&spec.query, query)?;
     let element = query.dtype().element().ok_or_else(|| Error::Type {
         name: spec.query.clone(),
@@ -105,18 +108,13 @@ pub(crate) fn operands(
     }
     let (kv_heads, v_dim) = heads_and_dim.map_or((heads, qk_dim), |(heads, dim, ..)| (heads, dim));
     let operands = Operands { element, qk_dim, v_dim };
-    operation(spec, options, Operation::sizes(batch, heads, kv_heads, queries, operands), &lengths)
+    operation(request, Operation::sizes(batch, heads, kv_heads, queries, operands), &lengths)
 }
 
-/// The same of a shape, which has no tensors.
-pub(crate) fn shape(
-    spec: &Spec,
-    scalars: &[ScalarValue],
-    tensors: &[Tensor],
-    options: &Options,
-    shape: &Shape,
-) -> Result<Operation, Error> {
-    arguments(spec, scalars, tensors, spec.pairs.len())?;
+/// The sizes of a launch of `shape`, which has no tensors, with the arguments checked.
+pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error> {
+    let spec = &request.spec;
+    arguments(request, spec.pairs.len())?;
     let Shape { batch, heads, kv_heads, queries, .. } = *shape;
     if kv_heads == 0 || heads % kv_heads != 0 {
         let key = spec.pairs[0].key.clone();
@@ -138,38 +136,34 @@ pub(crate) fn shape(
     if pairs > MAX_PAIRS {
         return Err(Error::TooLarge { shape: vec![batch, heads, queries, most] });
     }
-    operation(spec, options, Operation::sizes(batch, heads, kv_heads, queries, shape.operands()), &lengths)
+    operation(request, Operation::of(shape), &lengths)
 }
 
-/// Scale and offsets.
-fn operation(spec: &Spec, options: &Options, sizes: Operation, lengths: &[usize]) -> Result<Operation, Error> {
-    let scale = options.scale.unwrap_or(1.0 / (sizes.operands.qk_dim.max(1) as f32).sqrt());
+/// `sizes` with the scale and the positions that `request` has for keys of such lengths.
+fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<Operation, Error> {
+    let spec = &request.spec;
+    let scale = request.scale.unwrap_or(1.0 / (sizes.operands.qk_dim.max(1) as f32).sqrt());
     if !scale.is_finite() {
         return Err(Error::Scale { given: scale });
     }
     let mut keys = Vec::new();
     for (pair, &length) in lengths.iter().enumerate() {
-        let offset = options.key_offsets.get(pair).copied().unwrap_or(0);
+        let offset = request.key_offsets.get(pair).copied().unwrap_or(0);
         if i32::try_from(offset).is_err() {
             return Err(Error::Offset { name: spec.pairs[pair].key.clone(), given: offset });
         }
         keys.push(Keys { length, offset });
     }
-    let query_offset = options.query_offset.unwrap_or(Operation::default_query_offset(&keys, sizes.queries));
+    let query_offset = request.query_offset.unwrap_or(Operation::default_query_offset(&keys, sizes.queries));
     if i32::try_from(query_offset).is_err() {
         return Err(Error::Offset { name: spec.query.clone(), given: query_offset });
     }
     Ok(Operation { scale, keys, query_offset, ..sizes })
 }
 
-/// That everything is on `device`, which has the type.
-pub(crate) fn placement(
-    spec: &Spec,
-    device: &Device,
-    query: &Tensor,
-    pairs: &[(&Tensor, &Tensor)],
-    tensors: &[Tensor],
-) -> Result<(), Error> {
+/// Checks that everything is on the call's device, which has the operands' type.
+fn placement(call: &Call) -> Result<(), Error> {
+    let &Call { request: Request { spec, tensors, .. }, device, query, pairs, .. } = call;
     let operands =
         spec.pairs.iter().zip(pairs).flat_map(|(names, (key, value))| [(&names.key, *key), (&names.value, *value)]);
     let captured = spec.tensors.iter().map(|param| &param.name).zip(tensors);
@@ -190,76 +184,12 @@ pub(crate) fn placement(
     }
 }
 
-/// That captured tensors are sorted which are declared so, unless the declaration says `unchecked`.
-pub(crate) fn sorted(spec: &Spec, tensors: &[Tensor]) -> Result<(), Error> {
-    for (param, tensor) in spec.tensors.iter().zip(tensors) {
-        if param.order == Order::Sorted && !tensor.is_sorted()? {
-            return Err(Error::NotSorted { name: param.name.clone(), shape: tensor.shape().to_vec() });
-        }
-    }
-    Ok(())
-}
-
 /// That the accumulator has a log-sum-exp.
 pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
     match spec.accumulator {
         Accumulator::Softmax { .. } => Ok(()),
         _ => Err(Error::NoLse { attention: spec.name.clone(), accumulator: spec.accumulator.name() }),
     }
-}
-
-/// The captured tensors of integers whose values take part in integer arithmetic, in an index or in a float that is cast to an
-/// integer, so that their range matters. A comparison needs none.
-pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
-    let mut needed = HashSet::new();
-    let mut visit = |expr: &Expr| {
-        expr.any(&mut |expr| {
-            let parameters = program.parameters();
-            let operands = match expr {
-                // What is counted is compared with elements, and only indices matter.
-                Expr::Count { index, .. } => index.iter().collect(),
-                Expr::Load { .. } | Expr::Extreme { .. } | Expr::Next { .. } => expr.children(),
-                Expr::Unary(..) | Expr::Binary(..) if parameters.assume_type(expr) == Type::Int => expr.children(),
-                _ => Vec::new(),
-            };
-            let mut insert = |operand: &Expr| {
-                if let Expr::Load { tensor, .. } | Expr::Extreme { tensor, .. } = operand
-                    && program.tensors[*tensor].ty == TensorType::I32
-                {
-                    needed.insert(*tensor);
-                }
-                false
-            };
-            for mut operand in operands {
-                // Whichever branch it is, its value is the operand.
-                while let Expr::Select(_, a, b) = operand {
-                    a.any(&mut insert);
-                    operand = b;
-                }
-                insert(operand);
-            }
-            if let Expr::Unary(UnaryOp::ToInt, a) = expr
-                && parameters.assume_type(a) == Type::Float
-            {
-                a.any(&mut insert);
-            }
-            false
-        });
-    };
-    for key_loop in &program.loops {
-        key_loop.tile_exprs().for_each(&mut visit);
-        for op in &key_loop.body {
-            match op {
-                TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => visit(expr),
-                TileOp::Dot | TileOp::Push => {}
-            }
-        }
-    }
-    if let ProgramAccumulator::Softmax { sink: Some(sink), .. } = &program.accumulator {
-        visit(sink);
-    }
-    program.query_scale.iter().for_each(visit);
-    needed
 }
 
 /// The four lengths of `[B, H, S, D]`.

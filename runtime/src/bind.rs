@@ -1,0 +1,86 @@
+//! From a proved launch to the data of a kernel: memory for the results, and the captured tensors' summaries.
+
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::operation::Operation;
+use crate::prove::Proved;
+use crate::request::Call;
+use crate::tensor::Tensor;
+use purview_compiler::emit::launch::{KeyValueData, LaunchData, OperandData};
+use purview_compiler::ir::Accumulator;
+use purview_compiler::lower::runtime_scalars;
+use purview_compiler::schedule::FewQueries;
+
+/// The results of a launch, and what computes them.
+pub(crate) struct Bound {
+    pub output: Tensor,
+    /// The log-sum-exp, which only a softmax writes.
+    pub lse: Tensor,
+    /// None where there is nothing to compute.
+    pub data: Option<LaunchData>,
+}
+
+/// All of a launch but the launch itself.
+pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: FewQueries) -> Result<Bound, Error> {
+    let &Call { request, device, query, pairs, counters } = call;
+    let program = &proved.program;
+    let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
+    let output =
+        Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
+    let rows = match program.accumulator {
+        Accumulator::Softmax { .. } => queries,
+        Accumulator::Sum | Accumulator::Mean => 0,
+    };
+    let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
+    if [batch, heads, queries].contains(&0) {
+        return Ok(Bound { output, lse, data: None });
+    }
+
+    let key_values = pairs.iter().zip(&operation.keys).map(|((key, value), keys)| KeyValueData {
+        key: operand(key),
+        value: operand(value),
+        length: keys.length,
+        offset: keys.offset as i32,
+    });
+    let summaries = program.summaries().into_iter().map(|summary| {
+        let tensor = &request.tensors[summary.tensor];
+        // Of a tensor without elements nothing that matters is read, but there must be something to bind.
+        if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
+    });
+    let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
+    let buffers = 3 + 2 * pairs.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
+    if let Some(limit) = device.capabilities().most_buffers
+        && buffers > limit
+    {
+        let (attention, device) = (request.spec.name.clone(), device.name().into());
+        return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
+    }
+    let data = LaunchData {
+        query: operand(query),
+        pairs: key_values.collect(),
+        output: output.buffer(),
+        lse: lse.buffer(),
+        scalars: runtime_scalars(&request.spec, &request.scalars),
+        tensors: request.tensors.iter().map(Tensor::captured).collect(),
+        summaries,
+        counters: counters.map(Tensor::buffer),
+        scale: operation.scale,
+        batch,
+        heads,
+        group: heads / kv_heads,
+        queries,
+        query_offset: operation.query_offset as i32,
+        careful: proved.careful,
+        few,
+    };
+    Ok(Bound { output, lse, data: Some(data) })
+}
+
+fn operand(tensor: &Tensor) -> OperandData {
+    let strides = tensor.steps();
+    OperandData {
+        buffer: tensor.buffer(),
+        start: tensor.start(),
+        strides: [strides[0], strides[1], strides[2], strides[3]],
+    }
+}

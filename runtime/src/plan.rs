@@ -1,0 +1,164 @@
+//! How a launch is run: its schedule, and what is done about few queries.
+
+use crate::cache::Programs;
+use crate::emit;
+use crate::error::Error;
+use crate::operation::Operation;
+use crate::request::{Call, Request};
+use crate::schedule::{self, Constraints, CpuSchedule, FewQueries, MmaSchedule, Schedule, mma_schedules};
+use purview_compiler::device_model::DeviceModel;
+use purview_compiler::emit::launch::should_split;
+use purview_compiler::target::Target;
+
+/// How a launch is run.
+pub(crate) struct Plan {
+    pub schedule: Schedule,
+    /// What the `cpu` schedule does about few queries.
+    pub few: FewQueries,
+}
+
+/// The plan of `call`: the caller's schedule, or else the one that its device and its number of queries choose.
+pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Plan, Error> {
+    let &Call { request, device, pairs, counters, .. } = call;
+    let constraints = request.constraints(operation.operands);
+    let schedule = match request.schedule {
+        Some(schedule) => with_heads_alike(schedule, programs)?,
+        None => on_tensor_cores(schedule::choose(device, constraints)?, constraints, operation, programs),
+    };
+    schedule::check(device, schedule, constraints)?;
+    let as_it_is = request.schedule.is_some() || counters.is_some();
+    match (schedule, schedule::cores(device)) {
+        (Schedule::Cpu(base), Some(cores)) if !as_it_is => {
+            let in_vectors =
+                pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
+            let (cpu, few) = cpu_for_few_queries(base, cores, programs.heads_alike(), operation, in_vectors);
+            Ok(Plan { schedule: Schedule::Cpu(cpu), few })
+        }
+        _ => Ok(Plan { schedule, few: FewQueries::default() }),
+    }
+}
+
+/// The schedule that `request` has in a text for `target` on the device `model`: the caller's, or else the one for that device.
+pub(crate) fn on_model(
+    request: &Request,
+    target: Target,
+    model: &DeviceModel,
+    operation: &Operation,
+    programs: &Programs,
+) -> Result<Schedule, Error> {
+    let constraints = request.constraints(operation.operands);
+    match request.schedule {
+        Some(schedule) => with_heads_alike(schedule, programs),
+        None => Ok(on_tensor_cores(emit::schedule_for(target, model, constraints)?, constraints, operation, programs)),
+    }
+}
+
+/// `schedule`, unless it has heads in one tile that visit different keys.
+fn with_heads_alike(schedule: Schedule, programs: &Programs) -> Result<Schedule, Error> {
+    match schedule {
+        Schedule::Mma(MmaSchedule { pack_gqa: true, .. }) if !programs.heads_alike() => {
+            let reason = "which keys are visited depends on the head, as here, and heads in one tile visit the same";
+            Err(Error::Schedule { schedule: schedule.to_string(), reason: reason.into() })
+        }
+        _ => Ok(schedule),
+    }
+}
+
+/// `schedule`, or the `mma` schedule for few queries where it is one.
+fn on_tensor_cores(
+    schedule: Schedule,
+    constraints: Constraints,
+    operation: &Operation,
+    programs: &Programs,
+) -> Schedule {
+    match schedule {
+        Schedule::Mma(base) => Schedule::Mma(mma_for_few_queries(base, constraints, programs.heads_alike(), operation)),
+        Schedule::Cpu(_) | Schedule::Cube(_) => schedule,
+    }
+}
+
+/// What becomes of the `cpu` schedule `base` for a launch with few queries: a tile has no more vectors than they fill, the heads of a
+/// group share it where their tiles are alike, and keys are split where there are fewer tiles than keep
+/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole vectors, as `in_vectors`
+/// says, vectors run along the head dim.
+fn cpu_for_few_queries(
+    base: CpuSchedule,
+    units: usize,
+    heads_alike: bool,
+    operation: &Operation,
+    in_vectors: bool,
+) -> (CpuSchedule, FewQueries) {
+    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && heads_alike;
+    let together = if pack_gqa { group } else { 1 };
+    let rows = together * operation.queries;
+    let vectors = rows.div_ceil(base.lanes).next_power_of_two().min(base.vectors);
+    let schedule = CpuSchedule { vectors, rows: (base.rows * base.vectors / vectors).min(8), ..base };
+    let tiles = operation.batch * operation.heads / together * rows.div_ceil(schedule.lanes * vectors);
+    let keys = operation.keys.iter().map(|keys| keys.length).max().unwrap_or(0);
+    // A cache of keys grows from launch to launch, and its length should not decide of the kernel for the next query.
+    let keys = if vectors < base.vectors { usize::MAX } else { keys };
+    let along = in_vectors && 2 * rows <= base.lanes;
+    let few = FewQueries {
+        pack_gqa,
+        split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)),
+        along_head_dim: if along { rows.next_power_of_two() } else { 0 },
+    };
+    (schedule, few)
+}
+
+/// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
+/// their tiles are alike. Rows have heads and positions of their own then, which takes registers, as [intricate](Constraints::intricate)
+/// scores do.
+fn mma_for_few_queries(
+    base: MmaSchedule,
+    constraints: Constraints,
+    heads_alike: bool,
+    operation: &Operation,
+) -> MmaSchedule {
+    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    if group < 2 || operation.queries >= base.queries() || !heads_alike {
+        return base;
+    }
+    let smaller = mma_schedules(Constraints { intricate: true, ..constraints }).next();
+    MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::VectorRegisters;
+    use purview_compiler::ir::{Element, Operands};
+    use purview_compiler::launch::Keys;
+
+    /// The vectors of a tile on two units, and what is done about few queries.
+    fn few(
+        (heads, kv_heads): (usize, usize),
+        queries: usize,
+        keys: usize,
+        heads_alike: bool,
+        in_vectors: bool,
+    ) -> (usize, FewQueries) {
+        let operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 64 };
+        let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
+        operation.keys = vec![Keys { length: keys, offset: 0 }];
+        let (schedule, few) =
+            cpu_for_few_queries(schedule::cpu(VectorRegisters::AVX512), 2, heads_alike, &operation, in_vectors);
+        (schedule.vectors, few)
+    }
+
+    #[test]
+    fn few_queries() {
+        let made = |pack_gqa, split_kv, along_head_dim| FewQueries { pack_gqa, split_kv, along_head_dim };
+        assert_eq!(few((8, 8), 1024, 1024, true, true), (4, FewQueries::default()), "enough queries");
+        assert_eq!(few((32, 8), 1, 4096, true, true), (1, made(true, false, 4)), "a group is a tile");
+        assert_eq!(few((32, 8), 1, 4096, false, true), (1, made(false, false, 1)), "tiles depend on the head");
+        assert_eq!(few((32, 8), 1, 4096, true, false), (1, made(true, false, 0)), "keys that are not in vectors");
+        assert_eq!(few((8, 1), 2, 4096, true, true), (1, made(true, true, 0)), "more rows than half of the lanes");
+        assert_eq!(few((1, 1), 3, 4096, true, true), (1, made(false, true, 4)), "one head");
+        assert_eq!(few((1, 1), 3, 1, true, true), (1, made(false, true, 4)), "the length of the cache does not matter");
+        assert_eq!(few((1, 1), 64, 64, true, true), (4, FewQueries::default()), "too few keys to split");
+        assert_eq!(few((1, 1), 64, 4096, true, true), (4, made(false, true, 0)), "a whole tile, alone");
+        assert_eq!(few((4, 2), 17, 4096, true, true), (4, made(true, true, 0)), "three vectors of rows make four");
+    }
+}

@@ -1,0 +1,58 @@
+//! What a caller asks for.
+
+use crate::device::Device;
+use crate::error::Error;
+use crate::schedule::{Constraints, Schedule};
+use crate::tensor::Tensor;
+use purview_compiler::eval::HostTensor;
+use purview_compiler::ir::Operands;
+use purview_compiler::spec::{ScalarValue, Spec};
+use std::sync::Arc;
+
+/// A variant with the values of its scalars and captured tensors, and what a caller sets beyond them.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub spec: Arc<Spec>,
+    /// In the order of the signature.
+    pub scalars: Vec<ScalarValue>,
+    /// In the order of the signature.
+    pub tensors: Vec<Tensor>,
+    /// `scale()`; 1/√D if `None`.
+    pub scale: Option<f32>,
+    /// The first query's position; the last pair's `offset + T − S` if `None`.
+    pub query_offset: Option<i64>,
+    /// The first key's position of each pair; 0 where there is none.
+    pub key_offsets: Vec<i64>,
+    /// The schedule; chosen from the device if `None`.
+    pub schedule: Option<Schedule>,
+}
+
+/// A request for a launch on a device, with the tensors that it is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub request: &'a Request,
+    pub device: &'a Device,
+    pub query: &'a Tensor,
+    /// Keys and values, in the order of the signature.
+    pub pairs: &'a [(&'a Tensor, &'a Tensor)],
+    /// Where the kernel counts the tiles that it visits, if it does.
+    pub counters: Option<&'a Tensor>,
+}
+
+impl Request {
+    /// A variant with values for its parameters, and nothing set beyond them.
+    pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Request {
+        let (scale, query_offset, key_offsets, schedule) = (None, None, Vec::new(), None);
+        Request { spec, scalars, tensors, scale, query_offset, key_offsets, schedule }
+    }
+
+    /// The properties of its attention that choose a schedule for such operands.
+    pub fn constraints(&self, operands: Operands) -> Constraints {
+        Constraints { operands, bounded: self.spec.accumulator.is_bounded(), intricate: self.spec.is_intricate() }
+    }
+
+    /// Its captured tensors on the host.
+    pub fn host_tensors(&self) -> Result<Vec<HostTensor>, Error> {
+        self.tensors.iter().map(Tensor::to_host).collect()
+    }
+}
