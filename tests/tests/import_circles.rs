@@ -17,7 +17,9 @@ fn no_files_import_each_other_in_a_circle() {
         // Files that import no other are taken away until none is left, or only circles and what imports them.
         while let Some(module) = imports.iter().find(|(_, imports)| imports.is_empty()).map(|(module, _)| *module) {
             imports.remove(module);
-            imports.values_mut().for_each(|imports| drop(imports.remove(module)));
+            for imports in imports.values_mut() {
+                imports.remove(module);
+            }
         }
         assert!(imports.is_empty(), "{source} has a circle among {imports:#?}");
     }
@@ -71,7 +73,9 @@ fn file_of(module: &Module, path: &str, files: &BTreeMap<Module, String>) -> Opt
     for step in path.split("::") {
         match step {
             "crate" => place.clear(),
-            "super" => drop(place.pop()),
+            "super" => {
+                place.pop();
+            }
             name => place.push(name.to_string()),
         }
         if step != "super" && files.contains_key(&place) {
