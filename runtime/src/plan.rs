@@ -23,7 +23,7 @@ pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs)
     let constraints = request.constraints(operation.operands);
     let schedule = match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs)?,
-        None => on_tensor_cores(schedule::choose(device, constraints)?, constraints, operation, programs),
+        None => with_shared_tiles(schedule::choose(device, constraints)?, constraints, operation, programs),
     };
     schedule::check(device, schedule, constraints)?;
     let as_it_is = request.schedule.is_some() || counters.is_some();
@@ -49,7 +49,9 @@ pub(crate) fn on_model(
     let constraints = request.constraints(operation.operands);
     match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs),
-        None => Ok(on_tensor_cores(emit::schedule_for(target, model, constraints)?, constraints, operation, programs)),
+        None => {
+            Ok(with_shared_tiles(emit::schedule_for(target, model, constraints)?, constraints, operation, programs))
+        }
     }
 }
 
@@ -64,23 +66,27 @@ fn with_heads_alike(schedule: Schedule, programs: &Programs) -> Result<Schedule,
     }
 }
 
-/// `schedule`, or the `mma` schedule for few queries where it is one.
-fn on_tensor_cores(
+/// `schedule`, unless it is `mma` and its tiles are larger than the queries of a head: then the heads of a group share a tile, where
+/// they visit the same keys. Rows have heads and positions of their own then, which takes registers, as
+/// [intricate](Constraints::intricate) scores do.
+fn with_shared_tiles(
     schedule: Schedule,
     constraints: Constraints,
     operation: &Operation,
     programs: &Programs,
 ) -> Schedule {
-    match schedule {
-        Schedule::Mma(base) => Schedule::Mma(mma_for_few_queries(base, constraints, programs.heads_alike(), operation)),
-        Schedule::Cpu(_) | Schedule::Cube(_) => schedule,
+    let Schedule::Mma(base) = schedule else { return schedule };
+    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    if group < 2 || operation.queries >= base.queries() || !programs.heads_alike() {
+        return schedule;
     }
+    let smaller = mma_schedules(Constraints { intricate: true, ..constraints }).next();
+    Schedule::Mma(MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) })
 }
 
-/// What becomes of the `cpu` schedule `base` for a launch with few queries: a tile has no more vectors than they fill, the heads of a
-/// group share it where their tiles are alike, and keys are split where there are fewer tiles than keep
-/// all `units` at work. A few rows need no vectors of their own: where the rows of keys and values are whole vectors, as `in_vectors`
-/// says, vectors run along the head dim.
+/// The `cpu` schedule `base` for a launch that may have few queries. A tile has no more vectors than they fill, and the heads of a group
+/// share it where they visit the same keys. Keys are split where there are fewer tiles than keep all `units` at work. A few rows need
+/// no vectors of their own: vectors run along the head dim where the rows of keys and values are whole vectors, as `in_vectors` says.
 fn cpu_for_few_queries(
     base: CpuSchedule,
     units: usize,
@@ -105,23 +111,6 @@ fn cpu_for_few_queries(
         along_head_dim: if along { rows.next_power_of_two() } else { 0 },
     };
     (schedule, few)
-}
-
-/// What becomes of the `mma` schedule `base` for such a launch: the heads of a group share a tile that their queries do not fill alone, where
-/// their tiles are alike. Rows have heads and positions of their own then, which takes registers, as [intricate](Constraints::intricate)
-/// scores do.
-fn mma_for_few_queries(
-    base: MmaSchedule,
-    constraints: Constraints,
-    heads_alike: bool,
-    operation: &Operation,
-) -> MmaSchedule {
-    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
-    if group < 2 || operation.queries >= base.queries() || !heads_alike {
-        return base;
-    }
-    let smaller = mma_schedules(Constraints { intricate: true, ..constraints }).next();
-    MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) }
 }
 
 #[cfg(test)]
