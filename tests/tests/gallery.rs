@@ -1,6 +1,6 @@
 //! The gallery: its programs run, and its variants give right numbers on every device with their default arguments.
 
-use purview::Shape;
+use purview::{Arguments, Shape};
 use purview_examples::{GALLERY, PROGRAMS};
 use purview_tests::compare::{Failures, check_gallery};
 use purview_tests::devices;
@@ -33,6 +33,10 @@ fn variants_have_one_name_each_and_a_program() {
     // RoPE is not an attention but what comes before one.
     assert_eq!(programs.difference(&sorted).copied().collect::<Vec<_>>(), ["rope"]);
     assert!(sorted.is_subset(&programs));
+    let arguments = Arguments::new(devices::cpu(), Shape::new(1, 2, 64, 16));
+    for variant in GALLERY {
+        assert_eq!((variant.make)(&arguments).unwrap().spec().name, variant.name, "a file and its attention");
+    }
 }
 
 #[test]

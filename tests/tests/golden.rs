@@ -26,6 +26,7 @@ fn every_case_has_a_variant() {
     let named: BTreeSet<String> = purview_examples::golden().iter().map(|(name, _)| name.to_string()).collect();
     let listed: BTreeSet<String> = golden::load(directory()).unwrap().into_iter().map(|case| case.name).collect();
     assert_eq!(named, listed);
+    assert_eq!(purview_examples::golden().len(), listed.len(), "no case has two variants");
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Log for Kept {
     }
 
     fn log(&self, record: &Record) {
-        if ["purview::cache", "purview::attention"].contains(&record.target()) {
+        if ["purview::cache", "purview::prove"].contains(&record.target()) {
             self.0.lock().unwrap().push((record.level(), record.args().to_string()));
         }
     }
