@@ -11,7 +11,7 @@ use crate::tensor::{Tensor, elements_of};
 use crate::validate;
 use half::{bf16, f16};
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::emit::ptx_launch::{self, PtxGrid, ptx_launch};
+use purview_compiler::emit::text::ptx_launch::{self, PtxGrid, ptx_launch};
 use purview_compiler::ir::{Accumulator, Element};
 use purview_compiler::schedule::FewQueries;
 use purview_compiler::target::{KernelText, Target};
