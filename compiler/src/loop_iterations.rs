@@ -6,12 +6,11 @@
 //!
 //! Only the `cube` schedule's kernels are counted, which are the ones that such a driver runs. A loop whose body runs n times counts n + 1,
 //! because the driver also counts the iteration that leaves it. What is unrolled by `#[unroll]` is no loop; a driver that unrolls more takes
-//! fewer. The numbers follow the loops of `emit/cube.rs`, `cube_products.rs`, `cube_matrices.rs`, `bounds.rs` and of what expressions
+//! fewer. The numbers follow the loops of `emit/cube/mod.rs`, `cube/products.rs`, `cube/matrices.rs`, `key_tiles.rs` and of what expressions
 //! read from summaries: whoever adds a loop there adds it here. `tests/tests/device_limits.rs` runs launches that just fit.
 
 use crate::analysis::affine::Affine;
-use crate::emit::bounds::occurs;
-use crate::emit::cube_products::{keys_per_step, vectors_of};
+use crate::emit::key_tiles::occurs;
 use crate::eval::{Environment, Value, evaluate};
 use crate::expr::{BinaryOp, Expr};
 use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, Summary};
@@ -114,7 +113,7 @@ impl Counted<'_> {
 
     /// Copying the queries into shared memory.
     fn stage_queries(&self) -> u64 {
-        let vectors = vectors_of(self.program.operands.qk_dim);
+        let vectors = CubeSchedule::vectors_of(self.program.operands.qk_dim);
         match self.schedule.matrix_memory(&self.program.operands) {
             None => left(vectors.div_ceil(self.schedule.unit_columns)),
             Some(memory) => self.stage_rows(self.schedule.queries(), memory.qk_dim),
@@ -124,7 +123,7 @@ impl Counted<'_> {
     /// Both products of a tile.
     fn products(&self) -> u64 {
         let (operands, schedule) = (&self.program.operands, &self.schedule);
-        let (qk, v) = (vectors_of(operands.qk_dim), vectors_of(operands.v_dim));
+        let (qk, v) = (CubeSchedule::vectors_of(operands.qk_dim), CubeSchedule::vectors_of(operands.v_dim));
         // Where there are barriers the driver was seen to take a few iterations more than there are, so each loop counts one more.
         let left = |times: usize| left(times) + 1;
         if let (Some(memory), Products::Matrices { m, n, k, plane }) =
@@ -147,7 +146,7 @@ impl Counted<'_> {
             let dot = left(chunks(qk)) + chunks(qk) as u64 * (stage + left(chunk.min(qk)));
             return dot + chunks(v) as u64 * (stage + left(schedule.keys));
         }
-        (qk + 1 + schedule.keys / keys_per_step(v, *schedule) + 1) as u64
+        (qk + 1 + schedule.keys / schedule.keys_per_step(operands.v_dim) + 1) as u64
     }
 
     /// The product of a key and a query, computed [with care](crate::emit::careful).

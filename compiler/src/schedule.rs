@@ -125,6 +125,18 @@ impl CubeSchedule {
         if whole { Self::WIDTH } else { 1 }
     }
 
+    /// The vectors of [`CubeSchedule::WIDTH`] that hold `dim` elements.
+    pub fn vectors_of(dim: usize) -> usize {
+        dim.div_ceil(Self::WIDTH)
+    }
+
+    /// How many keys' values, of `v_dim` elements each, a plane that shares them holds at once: enough that the sums of a step stay in
+    /// registers between them, few enough that the step's code stays small.
+    pub fn keys_per_step(&self, v_dim: usize) -> usize {
+        let vectors = Self::vectors_of(v_dim);
+        [4, 2].into_iter().find(|step| step * vectors <= 64 && self.keys.is_multiple_of(*step)).unwrap_or(1)
+    }
+
     /// Queries in a tile.
     pub fn queries(&self) -> usize {
         self.unit_rows * self.rows

@@ -4,7 +4,7 @@
 //! on which side; one comparison a score there and none elsewhere; nothing for lengths that a tile does not divide; a linear
 //! bias that is a number per key, because the part that depends on the query alone leaves a softmax as it is.
 //!
-//! Scores are transposed, Sᵀ[j, i..], and logarithms to base 2, as in `compiler/src/emit/cpu.rs`.
+//! Scores are transposed, Sᵀ[j, i..], and logarithms to base 2, as in `compiler/src/emit/cpu/mod.rs`.
 
 use cubecl::prelude::*;
 use purview::schedule::CpuSchedule;

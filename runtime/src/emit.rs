@@ -14,7 +14,7 @@ pub(crate) fn schedule_for(target: Target, model: &DeviceModel, constraints: Con
     if !target.runs_on(model) {
         return Err(error(target, format!("`{}` does not run it", model.name)));
     }
-    let properties = purview_compiler::emit::properties::device_properties(model, target);
+    let properties = purview_compiler::emit::text::properties::device_properties(model, target);
     schedule::choose_for(&properties, DevicePlanes::of(&properties), constraints)
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn emit(
     program: &Scheduled,
     constraints: Constraints,
 ) -> Result<KernelText, Error> {
-    use purview_compiler::emit::{properties::device_properties, text};
+    use purview_compiler::emit::text::{self, properties::device_properties};
     let failed = |failure: text::TextError| error(target, failure.to_string());
     text::check(target, model, program).map_err(failed)?;
     let properties = device_properties(model, target);

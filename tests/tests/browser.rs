@@ -104,7 +104,7 @@ fn every_variant_compiles_in_chromium() {
 }
 
 /// A launch's numbers, each list by the name that CubeCL's WGSL has for it: the scalars of each type in the order of
-/// the kernel's arguments (`compiler/src/emit/cube.rs`, `arguments.rs`), then the lengths of the buffers.
+/// the kernel's arguments (`compiler/src/emit/cube/mod.rs`, `arguments.rs`), then the lengths of the buffers.
 fn arguments(shape: &Shape, buffer_lengths: Vec<u32>) -> BTreeMap<&'static str, Vec<u32>> {
     let &Shape { heads, queries, qk_dim, v_dim, .. } = shape;
     let keys = shape.keys[0];

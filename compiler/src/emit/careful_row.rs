@@ -2,11 +2,11 @@
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
 use super::arguments::{Extent, KeyValue, Operand, Parameters};
-use super::bounds::KeyTiles;
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::expression::Place;
+use super::key_tiles::KeyTiles;
 use super::softmax::log_sum_exp;
-use super::tensor_core::keep_rolled;
+use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::ir::Accumulator;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;

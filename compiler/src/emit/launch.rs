@@ -4,11 +4,11 @@ use super::arguments::{
     CapturedLaunch, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
     ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
-use super::cpu::attention_cpu;
-use super::cube::attention_cube;
-use super::mma::attention_mma;
-use super::query_tile::partial_vectors;
 use super::summary::{self, Find};
+use crate::emit::cpu::attention_cpu;
+use crate::emit::cpu::query_tile::partial_vectors;
+use crate::emit::cube::attention_cube;
+use crate::emit::mma::attention_mma;
 use crate::ir::{Element, Summary};
 use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use crate::scheduled::{Compiled, Scheduled};

@@ -128,7 +128,7 @@ fn lanes(
 /// An instruction of NVIDIA's by the name of LLVM's intrinsic, from f32 to f32.
 #[cfg(any(feature = "emit", feature = "cuda"))]
 fn instruction(scope: &Scope, name: &str, x: Value) -> Value {
-    scope.register_with_result(&super::nvptx::IntrinsicOp::new(scope.ctx_mut(), name, x))
+    scope.register_with_result(&crate::emit::nvidia::nvptx::IntrinsicOp::new(scope.ctx_mut(), name, x))
 }
 
 #[cfg(not(any(feature = "emit", feature = "cuda")))]

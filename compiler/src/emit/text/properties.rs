@@ -68,10 +68,10 @@ pub fn device_properties(model: &DeviceModel, target: Target) -> DevicePropertie
     properties
 }
 
-/// As a runtime says what it compiles for, by which kernels tell CUDA with LLVM from the others ([`super::math`]).
+/// As a runtime says what it compiles for, by which kernels tell CUDA with LLVM from the others ([`crate::emit::math`]).
 fn fingerprint(model: &DeviceModel, target: Target) -> String {
     match (target, model.family) {
-        (Target::Ptx, Family::Nvidia { sm }) => format!("{}{sm}", super::math::NVPTX),
+        (Target::Ptx, Family::Nvidia { sm }) => format!("{}{sm}", crate::emit::math::NVPTX),
         _ => format!("{}_{}", target.name(), model.name),
     }
 }

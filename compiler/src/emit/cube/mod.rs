@@ -3,8 +3,8 @@
 //! The units of a cube form a grid of `unit_rows × unit_columns`. A unit owns the scores of `rows` queries and
 //! `keys / unit_columns` keys, and the same queries' part of the output. As in the `cpu` schedule everything is transposed, with
 //! vectors over the queries, here those of one unit: a map or a mask is evaluated for all of them at once, and the maximum is
-//! found lane by lane. [`cube_products`](super::cube_products) has the two products, and where their operands come from;
-//! [`cube_matrices`](super::cube_matrices) has them by cooperative matrices. All else is here, and the same.
+//! found lane by lane. [`products`] has the two products, and where their operands come from;
+//! [`matrices`] has them by cooperative matrices. All else is here, and the same.
 //!
 //! ```text
 //! stage Qᵀ
@@ -18,44 +18,28 @@
 //! O once more, with care, in rows where it is not finite
 //! ```
 
-use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{KeyTiles, SKIPPED, count_tile, has_code, occurs, skips};
-use super::careful_row::{CarefulRow, Columns, careful_row};
-use super::count_kernel;
-use super::cube_products::{Keys, Stage, W, accumulate, dot_products, put_weights, retag, stage_queries, vectors_of};
-use super::expression::Place;
-use super::math::exp2_native;
-use super::registers::take_registers;
-use super::scores::apply;
-use super::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
-use super::tensor_core::computed_here;
+pub mod matrices;
+pub mod products;
+mod unit;
+mod vectors;
+
+use self::products::{Stage, accumulate, dot_products, put_weights, stage_queries};
+use self::unit::{Unit, UnitTile};
+use self::vectors::{W, retag};
+use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
+use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
+use crate::emit::count_kernel;
+use crate::emit::expression::Place;
+use crate::emit::key_tiles::{KeyTiles, Keys, SKIPPED, count_tile, has_code, occurs, skips};
+use crate::emit::math::exp2_native;
+use crate::emit::nvidia::registers::take_registers;
+use crate::emit::nvidia::tensor_core::computed_here;
+use crate::emit::scores::apply;
+use crate::emit::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::{Accumulator, KeyLoop, Operands};
 use crate::schedule::{CubeSchedule, Planes, Products};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
-
-/// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.
-#[derive(CubeType)]
-pub struct UnitTile<R: Size> {
-    /// The scores of its keys, then the weights.
-    pub scores: Array<Vector<f32, R>>,
-    /// Its part of the output, `[vectors of the head dim, lanes of a vector]`.
-    pub output: Array<Vector<f32, R>>,
-    /// The running maximum; the same in all units of a row.
-    maximum: Vector<f32, R>,
-    /// The running sum over its own keys.
-    sum: Vector<f32, R>,
-}
-
-/// A unit's place in the cube.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-pub struct Unit {
-    /// Its row: which queries it has.
-    pub row: usize,
-    /// Its column: which keys, and which part of the head dim of the output.
-    pub column: usize,
-}
 
 /// What a unit computes.
 #[derive(CubeType, Clone, Copy)]
@@ -316,7 +300,7 @@ fn begin<R: Size>(
 
 /// The vectors of a unit's part of the output.
 fn outputs(v_dim: usize, schedule: CubeSchedule) -> usize {
-    vectors_of(v_dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
+    CubeSchedule::vectors_of(v_dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
 }
 
 /// Maps and masks a unit's scores; where tiles are not `full`, keys past the last are hidden.
@@ -458,7 +442,7 @@ fn divide<E: Float, R: Size>(
     lse
 }
 
-/// Which of a unit's rows must be computed with [care](super::careful): a bit each, the first row's the lowest.
+/// Which of a unit's rows must be computed with [care](crate::emit::careful): a bit each, the first row's the lowest.
 #[cube]
 fn doubtful_rows<R: Size>(
     tile: &UnitTile<R>,
@@ -498,7 +482,7 @@ fn store<E: Float, R: Size, V: Size>(
 ) {
     let width = comptime![CubeSchedule::WIDTH];
     let v_dim = comptime![program.operands.v_dim];
-    let vectors = comptime![vectors_of(v_dim)];
+    let vectors = comptime![CubeSchedule::vectors_of(v_dim)];
     let columns = comptime![schedule.unit_columns];
     let lanes = V::value();
     #[unroll]

@@ -1,12 +1,12 @@
 //! A kernel's definition in CubeCL IR without a launch: its arguments as types, with no buffers and no numbers.
 
-use super::arguments::{
+use crate::emit::arguments::{
     CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValue, KeyValueCompilationArg,
     OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
 };
-use super::cpu::attention_cpu::AttentionCpu;
-use super::cube::attention_cube::AttentionCube;
-use super::mma::attention_mma::AttentionMma;
+use crate::emit::cpu::attention_cpu::AttentionCpu;
+use crate::emit::cube::attention_cube::AttentionCube;
+use crate::emit::mma::attention_mma::AttentionMma;
 use crate::ir::Element;
 use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
 use crate::scheduled::Compiled;

@@ -21,11 +21,16 @@
 //! Where there are few queries, [`FewQueries`] puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
-use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
-use super::bounds::{FULL, KeyTiles, PARTIAL, SKIPPED, StripeSpans, count_tile, occurs};
-use super::count_kernel;
-use super::key_tile::{Block, Part, TileCode, careful_tile, key_tile};
-use super::query_tile::{QueryTile, Rows};
+pub mod key_tile;
+pub mod query_tile;
+mod stripes;
+
+use self::key_tile::{Block, Part, TileCode, careful_tile, visit_part};
+use self::query_tile::{QueryTile, Rows};
+use self::stripes::StripeSpans;
+use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
+use crate::emit::count_kernel;
+use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -134,7 +139,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                     }
                     if comptime![occurs(&key_loop, true)] {
                         if class == FULL {
-                            key_tile::<E, N>(
+                            visit_part::<E, N>(
                                 &mut tile,
                                 pair,
                                 &place,
@@ -160,7 +165,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
                                 let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
                                 if part.from < part.to {
-                                    key_tile::<E, N>(
+                                    visit_part::<E, N>(
                                         &mut tile,
                                         pair,
                                         &place,

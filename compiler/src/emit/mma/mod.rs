@@ -1,7 +1,7 @@
 //! The `mma` schedule: tensor cores fed from shared memory, as FlashAttention-2 does it (Dao, 2023, arXiv:2307.08691).
 //!
 //! A cube per query tile; each of its warps has some rows of the tile, 16 to a fragment, and all of their scores and outputs in the
-//! registers of its lanes, as [`tensor_core`](super::tensor_core) describes. What is exchanged of a row is its maximum and its sum, between
+//! registers of its lanes, as [`tensor_core`](crate::emit::nvidia::tensor_core) describes. What is exchanged of a row is its maximum and its sum, between
 //! the four lanes that have it. Keys and values are copied to shared memory while the other product is computed:
 //!
 //! ```text
@@ -17,67 +17,27 @@
 //! ```
 //!
 //! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
-//! without mask code. [`mma_tile`](super::mma_tile) has what is done with a tile.
+//! without mask code. [`tile`] has what is done with a tile.
 
-use super::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
-use super::bounds::{KeyTiles, Span, count_tile, has_code, occurs};
-use super::careful_row::{CarefulRow, Columns, careful_row};
-use super::count_kernel;
-use super::cube_products::Keys;
-use super::expression::Place;
-use super::mma_memory::{Lane, Memory};
-use super::mma_tile::{Factors, TileCode, WarpTile};
-use super::registers::take_registers;
-use super::softmax::{is_too_great, log_sum_exp, raise};
-use super::tensor_core::{commit_copies, computed_here, wait_for_copies};
+mod memory;
+mod rows;
+mod tile;
+
+use self::memory::{Lane, Memory};
+use self::rows::{Rows, place_in_row, row_of};
+use self::tile::{Factors, TileCode, WarpTile};
+use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
+use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
+use crate::emit::count_kernel;
+use crate::emit::expression::Place;
+use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code, occurs};
+use crate::emit::nvidia::registers::take_registers;
+use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
+use crate::emit::softmax::{is_too_great, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::MmaSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
-
-/// The rows of a query tile.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-pub struct Rows {
-    /// The batch.
-    pub batch: usize,
-    /// The query head; with `pack_gqa`, the first of the group.
-    pub head: usize,
-    /// The key and value head.
-    pub kv_head: usize,
-    /// The tile's first row.
-    pub first: usize,
-    /// How many rows there are from `head` on, in this tile and others.
-    pub total: usize,
-}
-
-#[cube]
-impl Rows {
-    /// Those of this cube. Where `afresh`, head and batch are computed from the cube's number anew: kept from the beginning to the end of
-    /// a kernel, they take registers that the loops between have no room for. (With the first row computed anew too, `ptxas` spills more.)
-    fn new(extent: &Extent, #[comptime] schedule: MmaSchedule, #[comptime] afresh: bool) -> Rows {
-        let (tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
-        if comptime![afresh] {
-            head = computed_here(head);
-            batch = computed_here(batch);
-        }
-        let mut together = 1usize;
-        if comptime![schedule.pack_gqa] {
-            together = extent.group;
-        }
-        let head = (extent.first_head + head as usize) * together;
-        let total = together * extent.queries;
-        // The last tiles first: under causal masks they see most. A CUDA device launches as many along x as there can be.
-        let tile = total.div_ceil(comptime![schedule.queries()]) - 1 - tile as usize;
-        Rows {
-            batch: extent.first_batch + batch as usize,
-            head,
-            kv_head: head / extent.group,
-            first: tile * comptime![schedule.queries()],
-            total,
-        }
-    }
-}
 
 /// Whether output and scores take up to half of the registers that a unit can have. Then `ptxas` tries for a third block on a
 /// multiprocessor, and spills for it, unless it is [told not to](take_registers); with more it does not try, and told, it was seen to
@@ -203,7 +163,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     mend::<E, V>(&stage, query, pairs, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
-/// Computes with [care](super::careful) the chunks of the output that this unit has stored and that are not finite.
+/// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
@@ -289,20 +249,6 @@ fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule
         key_last: 0i32,
         heads_differ: comptime![schedule.pack_gqa],
     }
-}
-
-/// The row of the tile that number `at` of this lane's is.
-#[cube]
-fn row_of(#[comptime] at: usize, #[comptime] schedule: MmaSchedule) -> usize {
-    let warp = UNIT_POS as usize / MmaSchedule::WARP;
-    let lane = UNIT_POS as usize % MmaSchedule::WARP;
-    warp * comptime![schedule.fragments * MmaSchedule::MATRIX] + lane / 4 + comptime![8 * at]
-}
-
-/// This lane's place among the four that have its rows.
-#[cube]
-pub fn place_in_row() -> usize {
-    UNIT_POS as usize % 4
 }
 
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.

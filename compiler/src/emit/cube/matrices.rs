@@ -1,6 +1,6 @@
 //! The two products of a tile in the `cube` schedule by cooperative matrices: tensor cores, WMMA, SIMD-group matrices.
 //!
-//! The same products as in [`cube_products`](super::cube_products), with their results left where a unit finds its own: Sᵀ = K·Qᵀ and
+//! The same products as in [`products`](super::products), with their results left where a unit finds its own: Sᵀ = K·Qᵀ and
 //! Vᵀ·Pᵀ go through shared memory in f32, since only the hardware knows which unit has which element of a matrix. Planes take the
 //! small matrices of a product in turns.
 //!
@@ -10,10 +10,10 @@
 //! stage V;  Vᵀ·Pᵀ in memory;  each unit adds its part to its output
 //! ```
 
-use super::arguments::Operand;
-use super::bounds::Span;
-use super::cube::{Unit, UnitTile};
-use super::cube_products::{Keys, W, read, vectors_of};
+use super::unit::{Unit, UnitTile};
+use super::vectors::{W, read};
+use crate::emit::arguments::Operand;
+use crate::emit::key_tiles::{Keys, Span};
 use crate::ir::Operands;
 use crate::schedule::{CubeSchedule, MatrixMemory};
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
@@ -166,9 +166,9 @@ impl<E: Float> MatrixStage<E> {
         sync_cube();
         let width = comptime![CubeSchedule::WIDTH];
         #[unroll]
-        for x in 0..comptime![vectors_of(dim).div_ceil(schedule.unit_columns)] {
+        for x in 0..comptime![CubeSchedule::vectors_of(dim).div_ceil(schedule.unit_columns)] {
             let vector = x * comptime![schedule.unit_columns] + unit.column;
-            if vector < comptime![vectors_of(dim)] {
+            if vector < comptime![CubeSchedule::vectors_of(dim)] {
                 #[unroll]
                 for element in 0..width {
                     let at = comptime![x * width + element];
@@ -271,7 +271,7 @@ fn stage_rows<E: Float, V: Size>(
         let row = at / vectors;
         let x = at % vectors;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
-        if x < comptime![vectors_of(dims.dim)] {
+        if x < comptime![CubeSchedule::vectors_of(dims.dim)] {
             let from = clamp(row0 + row, within.from, within.to - 1);
             elements = read::<E, V>(operand, base + from * operand.row, x, dims.dim);
         }

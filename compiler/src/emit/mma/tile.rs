@@ -1,14 +1,15 @@
 //! What a warp does with a tile of keys in the `mma` schedule: both products, and the softmax between them, in registers.
 
-use super::arguments::Parameters;
-use super::cube_products::Keys;
-use super::expression::Place;
-use super::mma::place_in_row;
-use super::mma_memory::{CHUNK, Memory, swizzle};
-use super::scores::apply;
-use super::softmax::{EMPTY, LEAST, hidden};
-use super::tensor_core::{Four, Half, computed_here, exp2, load_matrices, multiply, pack};
+use super::memory::{CHUNK, Memory, swizzle};
+use super::rows::place_in_row;
 use crate::analysis::separable::Separable;
+use crate::emit::arguments::Parameters;
+use crate::emit::expression::Place;
+use crate::emit::key_tiles::Keys;
+use crate::emit::nvidia::instruction::Half;
+use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices, multiply, pack};
+use crate::emit::scores::apply;
+use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
 use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
 use crate::schedule::{MmaSchedule, MmaTile};
@@ -123,7 +124,7 @@ impl Factors {
     }
 }
 
-/// What the lanes of a warp have of its rows: of each fragment, rows g and g + 8, as [`tensor_core`](super::tensor_core) says.
+/// What the lanes of a warp have of its rows: of each fragment, rows g and g + 8, as [`tensor_core`](crate::emit::nvidia::tensor_core) says.
 #[derive(CubeType)]
 pub struct WarpTile<R: Size> {
     /// The scores, then the weights, `[fragments, keys / 8]`.
@@ -432,7 +433,7 @@ fn address_of(address: u32, first_row: usize, #[comptime] down: bool, #[comptime
 }
 
 /// From [an address](address_of()) that of the matrix number `step` of its row, less [`offset`]. The [swizzle](swizzle()) changes only bits of
-/// the chunk's number, and [shared memory](super::mma_memory) begins where they are 0: what it does to a later chunk is the same.
+/// the chunk's number, and [shared memory](super::memory) begins where they are 0: what it does to a later chunk is the same.
 #[cube]
 fn of_step(address: u32, #[comptime] step: usize, #[comptime] tile: MmaTile) -> u32 {
     let pattern = comptime![step % patterns(tile)];

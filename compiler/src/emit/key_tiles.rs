@@ -2,10 +2,8 @@
 
 use super::arguments::{Counters, Parameters};
 use super::expression::Place;
-use super::key_tile::{Block, Part};
 use crate::expr::{Expr, UnaryOp};
 use crate::ir::{KeyLoop, KeyRange, MaskedTiles, TileClass, TileOp};
-use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
 
 /// A tile of keys is not visited.
@@ -29,9 +27,9 @@ pub struct Span {
 #[derive(CubeType)]
 pub struct KeyTiles {
     /// How many keys there are.
-    len: usize,
+    pub len: usize,
     /// The position of the first.
-    offset: i32,
+    pub offset: i32,
     /// The rows to visit.
     visit: Sequence<Span>,
     /// The rows that every query sees.
@@ -43,7 +41,7 @@ pub struct KeyTiles {
     size: usize,
     /// The loop.
     #[cube(comptime)]
-    key_loop: KeyLoop,
+    pub key_loop: KeyLoop,
 }
 
 /// A tile of keys that is visited.
@@ -54,6 +52,35 @@ pub struct Visited {
     pub first: usize,
     /// Its class.
     pub class: i32,
+}
+
+/// A tile of a pair's keys.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Keys {
+    /// Where the head's keys begin.
+    pub key_base: usize,
+    /// Where its values do.
+    pub value_base: usize,
+    /// The tile's first key.
+    pub first: usize,
+    /// The head's last key.
+    pub last: usize,
+    /// The rows whose values may be read: a key outside is seen by no query, and what its value holds must not matter.
+    pub seen: Span,
+}
+
+#[cube]
+impl Keys {
+    /// The row of the tile's key number `at`; past the last, the last.
+    pub fn key(&self, at: usize) -> usize {
+        min(self.first + at, self.last)
+    }
+
+    /// The row of whose value the tile's key number `at` takes: its own, or the nearest that is seen. It then weighs nothing.
+    pub fn value(&self, at: usize) -> usize {
+        clamp(self.first + at, self.seen.from, self.seen.to - 1)
+    }
 }
 
 #[cube]
@@ -184,92 +211,8 @@ impl KeyTiles {
     }
 }
 
-/// The rows of keys that each stripe of a query tile sees some of, for the `cpu` schedule, which computes no others in a tile whose
-/// mask it evaluates. A stripe has the vectors of a [narrow block](Block::narrow).
-#[derive(CubeType)]
-pub struct StripeSpans {
-    /// The first row, `[stripes, ranges]`.
-    from: Array<usize>,
-    /// The row after the last, `[stripes, ranges]`.
-    to: Array<usize>,
-}
-
-#[cube]
-impl StripeSpans {
-    /// Those among `tiles` for the tile of `rows` rows at `place`.
-    pub fn new<N: Size>(
-        tiles: &KeyTiles,
-        parameters: &Parameters,
-        place: &Place<N>,
-        rows: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) -> StripeSpans {
-        let key_loop = comptime![tiles.key_loop.clone()];
-        let queries = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
-        let ranges = comptime![key_loop.visit.len()];
-        let size = comptime![if trims(&key_loop) { ranges * schedule.vectors } else { 1 }];
-        let mut from = Array::new(size);
-        let mut to = Array::new(size);
-        if comptime![trims(&key_loop)] {
-            for stripe in 0..rows.div_ceil(queries) {
-                let mut first = place.query_first;
-                let mut last = place.query_last;
-                // Where heads are side by side, a stripe may hold any queries of the tile.
-                if comptime![!few.pack_gqa] {
-                    first += (stripe * queries) as i32;
-                    last = min(first + comptime![queries as i32 - 1], last);
-                }
-                let here = place.of_query_tile(first, last);
-                #[unroll]
-                for range in 0..ranges {
-                    let span = span::<N>(
-                        parameters,
-                        &here,
-                        tiles.len as i32,
-                        tiles.offset,
-                        comptime![key_loop.visit[range].clone()],
-                    );
-                    from[stripe * ranges + range] = span.from;
-                    to[stripe * ranges + range] = span.to;
-                }
-            }
-        }
-        StripeSpans { from, to }
-    }
-
-    /// What `stripe` sees some of, in the tile of `count` keys at row `key0`.
-    pub fn part(
-        &self,
-        stripe: usize,
-        key0: usize,
-        count: usize,
-        #[comptime] key_loop: KeyLoop,
-        #[comptime] schedule: CpuSchedule,
-    ) -> Part {
-        let mut first = 0usize;
-        let mut last = count;
-        if comptime![trims(&key_loop)] {
-            let ranges = comptime![key_loop.visit.len()];
-            first = count;
-            last = 0usize;
-            #[unroll]
-            for range in 0..ranges {
-                let from = max(self.from[stripe * ranges + range], key0);
-                let to = min(self.to[stripe * ranges + range], key0 + count);
-                if from < to {
-                    first = min(first, from - key0);
-                    last = max(last, to - key0);
-                }
-            }
-        }
-        let block = comptime![Block::narrow(&schedule)];
-        Part { vector: stripe * comptime![block.vectors], from: first, to: last }
-    }
-}
-
 /// Whether a loop's ranges leave anything out, and it has tiles whose mask is evaluated.
-fn trims(key_loop: &KeyLoop) -> bool {
+pub fn trims(key_loop: &KeyLoop) -> bool {
     occurs(key_loop, false) && key_loop.visit.iter().all(|range| *range != KeyRange::ALL)
 }
 
@@ -293,7 +236,7 @@ pub fn count_tile(counters: &Counters, class: i32, #[comptime] key_loop: usize) 
 
 /// The rows at positions `range`, within 0..=len.
 #[cube]
-fn span<N: Size>(
+pub fn span<N: Size>(
     parameters: &Parameters,
     place: &Place<N>,
     len: i32,

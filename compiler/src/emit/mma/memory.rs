@@ -4,11 +4,11 @@
 //! number, which one 8×8 matrix is, lie in eight different places of 16 bytes modulo 128, so that no two meet in a bank; and so do
 //! eight chunks that follow each other, which is how they are written. Nothing is padded.
 
-use super::arguments::Operand;
-use super::bounds::Span;
-use super::mma::Rows;
-use super::softmax::is_finite;
-use super::tensor_core::{copy_async, shared_address};
+use super::rows::Rows;
+use crate::emit::arguments::Operand;
+use crate::emit::key_tiles::Span;
+use crate::emit::nvidia::tensor_core::{copy_async, shared_address};
+use crate::emit::softmax::is_finite;
 use crate::ir::Operands;
 use crate::schedule::{MmaSchedule, MmaTile};
 use cubecl::prelude::*;

@@ -4,11 +4,17 @@
 //! hash that changes with its dependencies, is the program's; C++ is brought into one order; and LLVM's text for the CPU is what there is
 //! before LLVM looks at the machine.
 
-use super::canonical::canonical;
-use super::cpu_text;
-use super::definition::define;
-use super::header::header;
-use super::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
+mod canonical;
+mod cpu_text;
+pub mod definition;
+mod header;
+pub mod properties;
+pub mod ptx_launch;
+
+use self::canonical::canonical;
+use self::definition::define;
+use self::header::header;
+use self::properties::{cpp_options, device_properties, ptx_options, target_properties, wgpu_options};
 use crate::device_model::DeviceModel;
 use crate::ir::Element;
 use crate::schedule::Schedule;

@@ -4,12 +4,12 @@
 //! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
-use super::arguments::{KeyValue, Operand, Parameters};
-use super::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
-use super::expression::Place;
 use super::query_tile::QueryTile;
-use super::scores::{apply, operations};
-use super::softmax::{exp2, raised};
+use crate::emit::arguments::{KeyValue, Operand, Parameters};
+use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
+use crate::emit::expression::Place;
+use crate::emit::scores::{apply, operations};
+use crate::emit::softmax::{exp2, raised};
 use crate::ir::{Accumulator, KeyLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
@@ -104,7 +104,7 @@ pub struct Part {
 /// The part `part` of the tile of keys from row `key0` of `pair`, which begins at `key_base` and `value_base`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-pub fn key_tile<E: Float, N: Size>(
+pub fn visit_part<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,

@@ -1,6 +1,6 @@
 //! Operations of CubeCL IR for instructions of NVIDIA's GPUs that CubeCL has none for, which LLVM knows as intrinsics.
 
-use super::tensor_core::{Half, Instruction};
+use super::instruction::{Half, Instruction};
 use cubecl::ir::interfaces::side_effects::{MemoryEffect, MemoryEffectsOp};
 use cubecl::ir::prelude::*;
 use cubecl_llvm::shared::intrinsic::call_op;
@@ -23,11 +23,11 @@ use pliron_llvm::types::{FuncType, PointerType, StructLayout, StructType, Vector
     attributes = (purview_intrinsic_name: StringAttr),
     verifier = "succ"
 )]
-pub(super) struct IntrinsicOp;
+pub(in crate::emit) struct IntrinsicOp;
 
 impl IntrinsicOp {
     /// The intrinsic `name` of `x`; or where LLVM has none, the instruction of that name, of an f32.
-    pub(super) fn new(ctx: &mut Context, name: &str, x: Value) -> IntrinsicOp {
+    pub(in crate::emit) fn new(ctx: &mut Context, name: &str, x: Value) -> IntrinsicOp {
         let ty = x.get_type(ctx);
         let op = Operation::new(ctx, Self::get_concrete_op_info(), vec![ty], vec![x], vec![], 0);
         let op = IntrinsicOp { op };
@@ -78,11 +78,11 @@ impl ToLLVMDialect for IntrinsicOp {
     attributes = (purview_instruction_name: StringAttr),
     verifier = "succ"
 )]
-pub(super) struct InstructionOp;
+pub(in crate::emit) struct InstructionOp;
 
 impl InstructionOp {
     /// `instruction` of `operands`, which gives a `result` if that is a type.
-    pub(super) fn new(
+    pub(in crate::emit) fn new(
         ctx: &mut Context,
         instruction: Instruction,
         operands: Vec<Value>,
@@ -96,7 +96,7 @@ impl InstructionOp {
     }
 
     /// What it gives, if it gives something.
-    pub(super) fn result(&self, ctx: &Context) -> Value {
+    pub(in crate::emit) fn result(&self, ctx: &Context) -> Value {
         self.get_operation().deref(ctx).get_result(0)
     }
 
@@ -129,10 +129,10 @@ impl MemoryEffectsOp for InstructionOp {
     interfaces = [NOpdsInterface<0>, NResultsInterface<0>],
     verifier = "succ"
 )]
-pub(super) struct TakeRegistersOp;
+pub(in crate::emit) struct TakeRegistersOp;
 
 impl TakeRegistersOp {
-    pub(super) fn new(ctx: &mut Context) -> TakeRegistersOp {
+    pub(in crate::emit) fn new(ctx: &mut Context) -> TakeRegistersOp {
         TakeRegistersOp { op: Operation::new(ctx, Self::get_concrete_op_info(), vec![], vec![], vec![], 0) }
     }
 }

@@ -10,7 +10,7 @@ pub fn take_registers() {
 
 #[cfg(any(feature = "emit", feature = "cuda"))]
 fn register_taking(scope: &Scope) {
-    if super::math::is_nvptx(scope) {
+    if crate::emit::math::is_nvptx(scope) {
         scope.register(&super::nvptx::TakeRegistersOp::new(scope.ctx_mut()));
     }
 }

@@ -3,12 +3,14 @@
 //! The parameters are a pointer for each buffer, in the order of the kernel's arguments, and then a block of numbers by value. CubeCL's
 //! own builder lays the block out: the scalars of each type, one type after the other, and then the buffers' lengths. CubeCL
 //! registers a launch's arguments field by field, but gives what it has registered to a device only; here the same fields are
-//! registered in the same order, that of [`arguments`](super::arguments). Where one is forgotten, the block has not the length that
+//! registered in the same order, that of [`arguments`](crate::emit::arguments). Where one is forgotten, the block has not the length that
 //! the text's last parameter has.
 
-use super::launch::{Buffer, Grid, LaunchData, LaunchError, OperandData, Storage, blocks_of, cubes, grids, reach};
 use super::properties::device_properties;
 use crate::device_model::DeviceModel;
+use crate::emit::launch::{
+    Buffer, Grid, LaunchData, LaunchError, OperandData, Storage, blocks_of, cubes, grids, reach,
+};
 use crate::schedule::{CubeSchedule, MmaSchedule, Schedule};
 use crate::scheduled::{Compiled, Scheduled};
 use crate::spec::ScalarValue;

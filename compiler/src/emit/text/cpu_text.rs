@@ -7,7 +7,7 @@
 //! One thing that they read is not public: the alignment that CPU buffers have, which the compiler leaves in the context. It is taken from the
 //! context of another kernel, an empty one, in which an operation of our own is asked to lower itself.
 
-use super::count_kernel;
+use crate::emit::count_kernel;
 use cubecl::Compiler;
 use cubecl::ir::Scope;
 use cubecl::ir::dialect::scf::BranchToSCFPass;

@@ -5,21 +5,14 @@
 //! them between them, and each gets what it needs from the others' registers, which takes no shared memory and no barrier. That
 //! pays where reading memory costs far more than a shuffle, as in drivers that run on a CPU.
 
-use super::arguments::Operand;
-use super::bounds::Span;
-use super::cube::{Unit, UnitTile};
-use super::cube_matrices::MatrixStage;
+use super::matrices::MatrixStage;
+use super::unit::{Unit, UnitTile};
+use super::vectors::{W, read};
+use crate::emit::arguments::Operand;
+use crate::emit::key_tiles::Keys;
 use crate::ir::Operands;
 use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
-
-/// The lanes of a vector along the head dim.
-pub type W = Const<{ CubeSchedule::WIDTH }>;
-
-/// The vectors that hold `dim` elements.
-pub fn vectors_of(dim: usize) -> usize {
-    dim.div_ceil(CubeSchedule::WIDTH)
-}
 
 /// Shared memory.
 #[derive(CubeType)]
@@ -61,68 +54,6 @@ impl<E: Float, R: Size> Stage<E, R> {
     }
 }
 
-/// A tile of a pair's keys.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-pub struct Keys {
-    /// Where the head's keys begin.
-    pub key_base: usize,
-    /// Where its values do.
-    pub value_base: usize,
-    /// The tile's first key.
-    pub first: usize,
-    /// The head's last key.
-    pub last: usize,
-    /// The rows whose values may be read: a key outside is seen by no query, and what its value holds must not matter.
-    pub seen: Span,
-}
-
-#[cube]
-impl Keys {
-    /// The row of the tile's key number `at`; past the last, the last.
-    pub fn key(&self, at: usize) -> usize {
-        min(self.first + at, self.last)
-    }
-
-    /// The row of whose value the tile's key number `at` takes: its own, or the nearest that is seen. It then weighs nothing.
-    pub fn value(&self, at: usize) -> usize {
-        clamp(self.first + at, self.seen.from, self.seen.to - 1)
-    }
-}
-
-/// `vector`, whose lanes are as many as M says.
-#[cube]
-pub fn retag<E: Float, N: Size, M: Size>(vector: Vector<E, N>) -> Vector<E, M> {
-    intrinsic!(|_| vector.expand.into())
-}
-
-/// Vector `x` of the row that begins at `row`, of `dim` elements; 0 past them.
-#[cube]
-pub fn read<E: Float, V: Size>(
-    operand: &Operand<Vector<E, V>>,
-    row: usize,
-    x: usize,
-    #[comptime] dim: usize,
-) -> Vector<E, W> {
-    let width = comptime![CubeSchedule::WIDTH];
-    let lanes = V::value();
-    if comptime![lanes == width] {
-        retag::<E, V, W>(operand.data[row + x])
-    } else {
-        let mut elements = Vector::<E, W>::empty();
-        #[unroll]
-        for element in 0..width {
-            let at = x * width + element;
-            let mut value = E::from_int(0);
-            if at < dim {
-                value = operand.data[operand.at(row, at)].extract(0usize);
-            }
-            elements.insert(element, value);
-        }
-        elements
-    }
-}
-
 /// Copies the queries from row `row0` into shared memory, times `factor`. Rows past `last` repeat it. The units of a row copy their own
 /// queries, and see each other's after the barrier that follows the first chunk of the keys. Where keys are not staged a row is one unit, and
 /// the kernel has no barrier: Mesa's driver for CPUs would make a coroutine of it, whose variables are in memory.
@@ -140,7 +71,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let vectors = comptime![vectors_of(operands.qk_dim)];
+    let vectors = comptime![CubeSchedule::vectors_of(operands.qk_dim)];
     let memory = &mut stage.query[0];
     let first = row0 + unit.row * comptime![schedule.rows];
     let mut x = unit.column;
@@ -184,7 +115,7 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
         let row = at / chunk;
         let x = at % chunk;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
-        if x0 + x < comptime![vectors_of(dim)] {
+        if x0 + x < comptime![CubeSchedule::vectors_of(dim)] {
             let from = if values { keys.value(row) } else { keys.key(row) };
             let start = base + from * operand.row;
             elements = read::<E, V>(operand, start, x0 + x, dim);
@@ -206,7 +137,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
-    let vectors = comptime![vectors_of(operands.qk_dim)];
+    let vectors = comptime![CubeSchedule::vectors_of(operands.qk_dim)];
     #[unroll]
     for column in 0..columns {
         tile.scores[column] = Vector::new(0.0);
@@ -314,7 +245,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
     #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,
 ) {
-    let vectors = comptime![vectors_of(operands.v_dim)];
+    let vectors = comptime![CubeSchedule::vectors_of(operands.v_dim)];
     let columns = comptime![schedule.unit_columns];
     let pitch = comptime![schedule.pitch()];
     if comptime![schedule.stages()] {
@@ -349,7 +280,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
         }
     } else {
         let size = comptime![plane_size(schedule)];
-        let step = comptime![keys_per_step(vectors, schedule)];
+        let step = comptime![schedule.keys_per_step(operands.v_dim)];
         let mut row = 0usize;
         while row < comptime![schedule.keys] {
             let mut held = Sequence::<Vector<f32, W>>::new();
@@ -382,12 +313,6 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
             row += step;
         }
     }
-}
-
-/// How many keys' values a plane holds at once: enough that the sums of a step stay in registers between them, few enough that the
-/// step's code stays small.
-pub fn keys_per_step(vectors: usize, schedule: CubeSchedule) -> usize {
-    [4, 2].into_iter().find(|step| step * vectors <= 64 && schedule.keys.is_multiple_of(*step)).unwrap_or(1)
 }
 
 /// Adds to vector number `x` of a unit's output `value` times its weights.

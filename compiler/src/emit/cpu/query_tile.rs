@@ -2,10 +2,10 @@
 //!
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
-use super::arguments::{Extent, Operand, Parameters, Partials};
-use super::careful::{CarefulRows, PARTS};
-use super::expression::Place;
-use super::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
+use crate::emit::arguments::{Extent, Operand, Parameters, Partials};
+use crate::emit::careful::{CarefulRows, PARTS};
+use crate::emit::expression::Place;
+use crate::emit::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::{Accumulator, Operands};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
@@ -228,7 +228,7 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// The accumulator of a [careful](super::careful) row before any key.
+    /// The accumulator of a [careful](crate::emit::careful) row before any key.
     pub fn begin_careful(
         &mut self,
         place: &Place<N>,
@@ -291,7 +291,7 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Whether the first `rows` rows must be computed with [care](super::careful).
+    /// Whether the first `rows` rows must be computed with [care](crate::emit::careful).
     pub fn is_doubtful(
         &self,
         rows: usize,
