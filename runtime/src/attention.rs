@@ -13,7 +13,8 @@ use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
-use purview_compiler::ir::{Operands, Program};
+use purview_compiler::ir::Program;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::loop_iterations::loop_iterations;
 use purview_compiler::lower::lower;
@@ -380,7 +381,7 @@ impl AnyAttention {
             let tensor = &self.tensors[summary.tensor];
             let row = summary.shape(tensor.shape()).last().copied().unwrap_or(0) as u64;
             // A unit walks along a row to link its blocks, with an iteration before it, one after it, and one that leaves.
-            let walked = !summary.linked || tensor.device().loop_iterations().is_none_or(|limit| row + 3 <= limit);
+            let walked = !summary.links_keys || tensor.device().loop_iterations().is_none_or(|limit| row + 3 <= limit);
             walked && summary.bytes(tensor.shape()) as u64 <= tensor.device().largest_buffer()
         })
     }

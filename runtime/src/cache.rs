@@ -6,7 +6,7 @@
 //! [`kernels_compiled`] counts those.
 
 use crate::error::Error;
-use purview_compiler::ir::Operands;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;

@@ -3,8 +3,10 @@
 use crate::device::Device;
 use crate::error::Error;
 use crate::tensor::{DType, Tensor};
-use purview_compiler::emit::launch::{self as emit, KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::{Accumulator, Operands, Program};
+use purview_compiler::emit::binding::{KeyValueData, LaunchData, OperandData};
+use purview_compiler::emit::launch as emit;
+use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::{Program, Reduction};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::schedule::FewQueries;
@@ -72,9 +74,9 @@ pub(crate) fn prepare(
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
     let output =
         Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
-    let rows = match program.accumulator {
-        Accumulator::Softmax { .. } => queries,
-        Accumulator::Sum | Accumulator::Mean => 0,
+    let rows = match program.reduction() {
+        Reduction::Softmax { .. } => queries,
+        Reduction::Sum | Reduction::Mean => 0,
     };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
     if [batch, heads, queries].contains(&0) {

@@ -12,7 +12,7 @@ use crate::validate;
 use half::{bf16, f16};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::emit::text::ptx_launch::{self, PtxGrid, ptx_launch};
-use purview_compiler::ir::{Accumulator, Element};
+use purview_compiler::ir::{Element, Reduction};
 use purview_compiler::schedule::FewQueries;
 use purview_compiler::target::{KernelText, Target};
 use purview_nvidia::ptx::{Counts, Fault, Launch, Memory, Module, ParseError, run};
@@ -92,7 +92,7 @@ impl AnyAttention {
         let (scalars, tensors) = (self.scalars(), self.tensors());
         let Prepared { output, data, .. } =
             launch::prepare(device, spec, &program, few, &operation, query, pairs, scalars, tensors, None)?;
-        let softmax = matches!(program.accumulator, Accumulator::Softmax { .. });
+        let softmax = matches!(program.reduction(), Reduction::Softmax { .. });
         let mut launch = PtxLaunch {
             kernel,
             element: operands.element,

@@ -7,8 +7,10 @@ use crate::launch::Operation;
 use crate::shape::Shape;
 use crate::tensor::{DType, Tensor};
 use purview_compiler::expr::{Expr, Type, UnaryOp};
-use purview_compiler::ir::{Accumulator as ProgramAccumulator, MAX_HEAD_DIM, Operands, Program, TileOp};
+use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::{Program, Reduction};
 use purview_compiler::launch::Keys;
+use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{Accumulator, Order, ScalarValue, Spec, TensorType};
 use std::collections::HashSet;
 
@@ -246,19 +248,13 @@ pub(crate) fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
             false
         });
     };
-    for key_loop in &program.loops {
-        key_loop.tile_exprs().for_each(&mut visit);
-        for op in &key_loop.body {
-            match op {
-                TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => visit(expr),
-                TileOp::Dot | TileOp::Push => {}
-            }
-        }
+    for one in &program.loops {
+        one.tile_exprs().chain(one.maps()).chain(one.visible()).for_each(&mut visit);
     }
-    if let ProgramAccumulator::Softmax { sink: Some(sink), .. } = &program.accumulator {
+    if let Reduction::Softmax { sink: Some(sink), .. } = program.reduction() {
         visit(sink);
     }
-    program.query_scale.iter().for_each(visit);
+    program.query_scale().into_iter().for_each(visit);
     needed
 }
 
