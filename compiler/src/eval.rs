@@ -148,7 +148,7 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::Batch => Value::Int(at.batch),
         Expr::Head => Value::Int(at.head),
         Expr::KvHead => Value::Int(at.kv_head),
-        Expr::Score => Value::Float(at.score),
+        Expr::Value(_) => Value::Float(at.score),
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
         Expr::QueryLast => Value::Int(at.query_last),
@@ -433,7 +433,8 @@ mod tests {
     fn at_three(text: &str) -> Result<Option<Value>, EvalError> {
         let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
-        let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors }).unwrap();
+        let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE })
+            .unwrap();
         let host = [HostTensor { shape: vec![2], data: vec![10.0, 20.0] }];
         let environment = Environment {
             query: 3,

@@ -150,8 +150,9 @@ pub enum Expr {
     Head,
     /// `kv_head()`: the key and value head that the query head reads.
     KvHead,
-    /// `s`: the product q·k. In a tile program, the value of `s` before the operation that names it.
-    Score,
+    /// A value with a name, by its place among those that there are where the expression stands: in a specification, `s`, the product q·k;
+    /// in a loop's body, its tiles as they are before the operation; in an output, the accumulators' results and what is loaded.
+    Value(usize),
     /// `scale()`: 1/√D of the queries and keys, unless the caller says otherwise.
     Scale,
     /// `i0`: the first position of the query tile. Only in a loop's bounds and in what it says of its tiles.
@@ -203,7 +204,7 @@ pub enum Expr {
     },
     /// `next(t[…, a through b], x)`: the first index of the last dimension, from x on, at which a captured tensor of truth values
     /// may be true in some of the rows; the dimension's length if there is none. If an element is true, so are all of its block
-    /// of the tensor's [summary](crate::ir::Summary). Only in [`hop`](crate::ir::KeyLoop::hop).
+    /// of the tensor's [summary](crate::ir::Summary). Only in [`hop`](crate::ir::TileLoop::hop).
     Next {
         /// The tensor's place in the list of captured tensors; it holds truth values.
         tensor: usize,
@@ -224,6 +225,9 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// `s`: the product q·k of a specification.
+    pub const SCORE: Expr = Expr::Value(0);
+
     /// The constant `value`.
     pub fn float(value: f32) -> Expr {
         Expr::Float(Real::new(value))
@@ -310,7 +314,7 @@ impl Expr {
     pub fn is_uniform(&self) -> bool {
         !self.any(&mut |expr| {
             use Expr::*;
-            matches!(expr, Query | Key | Score | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
+            matches!(expr, Query | Key | Value(_) | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
         })
     }
 

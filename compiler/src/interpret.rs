@@ -170,7 +170,7 @@ impl<'a> Push<'a> {
         let whole = &push_loop.push;
         let mut push = Push { pair: push_loop.pair, whole, masks: Vec::new(), inside: whole };
         while let Expr::Mask(score, visible) = push.inside
-            && !visible.mentions(&Expr::Score)
+            && !visible.mentions(&Expr::SCORE)
         {
             push.masks.push(visible);
             push.inside = score;

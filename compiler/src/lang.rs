@@ -233,7 +233,7 @@ leaves! {
     /// The key and value head.
     kv_head: Int = Expr::KvHead;
     /// The product q·k.
-    dot: Float = Expr::Score;
+    dot: Float = Expr::SCORE;
     /// 1/√D, or what the caller gave.
     scale: Float = Expr::Scale;
 }

@@ -10,10 +10,9 @@
 //! read from summaries: whoever adds a loop there adds it here. `tests/tests/device_limits.rs` runs launches that just fit.
 
 use crate::analysis::affine::Affine;
-use crate::emit::key_tiles::occurs;
 use crate::eval::{Environment, Value, evaluate};
 use crate::expr::{BinaryOp, Expr};
-use crate::ir::{KeyLoop, KeyRange, Program, SUMMARY_BLOCK, Summary};
+use crate::ir::{Program, Range, SUMMARY_BLOCK, Summary, TileLoop};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::schedule::{CubeSchedule, Products, Schedule};
@@ -57,7 +56,7 @@ pub fn loop_iterations(
     let Schedule::Cube(schedule) = program.schedule() else { return None };
     let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let counted = Counted { program, launch, schedule, width, scalars };
-    let every_tile = |key_loop: &KeyLoop| launch.keys[key_loop.pair].length.div_ceil(schedule.keys) as u64;
+    let every_tile = |key_loop: &TileLoop| launch.keys[key_loop.pair()].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
     if found.needed.saturating_add(found.careful) <= limit {
@@ -92,11 +91,11 @@ impl Counted<'_> {
         };
         let mut of_tiles = 0u64;
         for (key_loop, &tiles) in self.program.loops.iter().zip(tiles) {
-            let ranges = key_loop.visit.iter().chain(&key_loop.full).flat_map(KeyRange::exprs);
+            let ranges = key_loop.visit.iter().chain(&key_loop.full).flat_map(Range::exprs);
             let once = ranges.map(|expr| self.of_expr(expr, false)).sum::<u64>() + self.invariants(key_loop);
-            let class = key_loop.class.iter().flat_map(|class| [&class.some, &class.all]);
-            let class: u64 = if occurs(key_loop, false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
-            let hop = key_loop.hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
+            let class = key_loop.kind.iter().flat_map(|class| [&class.some, &class.all]);
+            let class: u64 = if key_loop.occurs(false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
+            let hop = key_loop.key_hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
             // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
             found.fixed += once + hop + 1;
             let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
@@ -113,8 +112,8 @@ impl Counted<'_> {
 
     /// Copying the queries into shared memory.
     fn stage_queries(&self) -> u64 {
-        let vectors = CubeSchedule::vectors_of(self.program.operands.qk_dim);
-        match self.schedule.matrix_memory(&self.program.operands) {
+        let vectors = CubeSchedule::vectors_of(self.program.sizes().qk_dim);
+        match self.schedule.matrix_memory(&self.program.sizes()) {
             None => left(vectors.div_ceil(self.schedule.unit_columns)),
             Some(memory) => self.stage_rows(self.schedule.queries(), memory.qk_dim),
         }
@@ -122,7 +121,7 @@ impl Counted<'_> {
 
     /// Both products of a tile.
     fn products(&self) -> u64 {
-        let (operands, schedule) = (&self.program.operands, &self.schedule);
+        let (operands, schedule) = (&self.program.sizes(), &self.schedule);
         let (qk, v) = (CubeSchedule::vectors_of(operands.qk_dim), CubeSchedule::vectors_of(operands.v_dim));
         // Where there are barriers the driver was seen to take a few iterations more than there are, so each loop counts one more.
         let left = |times: usize| left(times) + 1;
@@ -151,7 +150,7 @@ impl Counted<'_> {
 
     /// The product of a key and a query, computed [with care](crate::emit::careful).
     fn careful_dots(&self) -> u64 {
-        if self.schedule.stages() { left(self.program.operands.qk_dim / self.width) } else { 0 }
+        if self.schedule.stages() { left(self.program.sizes().qk_dim / self.width) } else { 0 }
     }
 
     /// Copying rows of `dim` elements into the memory of matrices.
@@ -160,8 +159,8 @@ impl Counted<'_> {
     }
 
     /// What a loop's class reads that is the same for all tiles, and is read once.
-    fn invariants(&self, key_loop: &KeyLoop) -> u64 {
-        let class = key_loop.class.iter().flat_map(|class| [&class.some, &class.all]);
+    fn invariants(&self, key_loop: &TileLoop) -> u64 {
+        let class = key_loop.kind.iter().flat_map(|class| [&class.some, &class.all]);
         class.map(|expr| self.of_expr(expr, false) - self.of_expr(expr, true)).sum()
     }
 
@@ -262,8 +261,8 @@ impl Counted<'_> {
     /// The tiles that each loop's ranges have at the query tile at which they are the most; `None` where that depends on what is in
     /// captured tensors.
     fn tiles_in_ranges(&self) -> Option<Vec<u64>> {
-        let loops: Vec<KeyLoop> = self.program.loops.iter().map(only_ranges).collect();
-        let exprs: Vec<&Expr> = loops.iter().flat_map(KeyLoop::tile_exprs).collect();
+        let loops: Vec<TileLoop> = self.program.loops.iter().map(only_ranges).collect();
+        let exprs: Vec<&Expr> = loops.iter().flat_map(TileLoop::tile_exprs).collect();
         let read = |expr: &Expr| {
             matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. } | Expr::Next { .. })
         };
@@ -292,8 +291,8 @@ impl Counted<'_> {
 }
 
 /// The loop without what else decides of a tile that a range has: the kernel's loop looks at each of those.
-fn only_ranges(key_loop: &KeyLoop) -> KeyLoop {
-    KeyLoop { full: Vec::new(), class: None, hop: None, ..key_loop.clone() }
+fn only_ranges(key_loop: &TileLoop) -> TileLoop {
+    TileLoop { full: Vec::new(), kind: None, key_hop: None, ..key_loop.clone() }
 }
 
 /// A loop whose body runs so often, with the iteration that leaves it.

@@ -16,9 +16,13 @@
 //! (`mask(s, s > 0.0)`) becomes part of the map: `if s > 0.0 { s } else { -inf }`, or 0.0 for weights.
 
 use crate::expr::{BinaryOp, Expr, Type};
-use crate::ir::{self, Base, KeyLoop, KeyRange, MAX_HEAD_DIM, MaskedTiles, Operands, Program, TileOp};
+use crate::ir::forward::Operands;
+use crate::ir::{
+    self, Axis, Base, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
+};
+use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{Accumulator, Location, MAX_EXPR_SIZE, ScalarValue, Spec};
-use crate::typing::{TypeError, type_of};
+use crate::typing::{SCORE, TypeError, type_of};
 use thiserror::Error;
 
 /// Why a specification has no tile program.
@@ -115,19 +119,16 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
     check_pairs(spec)?;
     let replacements = scalar_replacements(spec, scalars)?;
 
-    let accumulator = match &spec.accumulator {
+    let reduction = match &spec.accumulator {
         Accumulator::Softmax { sink } => {
             if let Some(sink) = sink {
                 check_expression(spec, sink, "the sink")?;
                 check_sink(spec, sink)?;
             }
-            ir::Accumulator::Softmax {
-                base: Base::E,
-                sink: sink.as_ref().map(|sink| replace_scalars(sink, &replacements)),
-            }
+            Reduction::Softmax { base: Base::E, sink: sink.as_ref().map(|sink| replace_scalars(sink, &replacements)) }
         }
-        Accumulator::Sum => ir::Accumulator::Sum,
-        Accumulator::Mean => ir::Accumulator::Mean,
+        Accumulator::Sum => Reduction::Sum,
+        Accumulator::Mean => Reduction::Mean,
     };
     let mut loops = Vec::new();
     for push_loop in &spec.loops {
@@ -136,33 +137,43 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
         for part in std::iter::once(&parts.score).chain(&parts.visible) {
             check_size(spec, part, "a push")?;
         }
-        let mut body = vec![TileOp::Dot];
-        if parts.score != Expr::Score {
-            body.push(TileOp::Map(parts.score));
+        let (key, value) = (1 + 2 * push_loop.pair, 2 + 2 * push_loop.pair);
+        let mut body = vec![TileOp::Dot { tile: 0, row: 0, column: key }];
+        if parts.score != Expr::SCORE {
+            body.push(TileOp::Map { tile: 0, value: parts.score });
         }
         if let Some(visible) = parts.visible {
-            body.push(TileOp::Mask { visible, tiles: MaskedTiles::All });
+            body.push(TileOp::Mask { tile: 0, visible, on: MaskedTiles::All });
         }
-        body.push(TileOp::Push);
-        loops.push(KeyLoop {
-            pair: push_loop.pair,
-            visit: vec![KeyRange::ALL],
+        body.push(TileOp::Push { accumulator: 0, weights: 0, values: value });
+        loops.push(TileLoop {
+            columns: Axis::Keys(push_loop.pair),
+            each_head: false,
+            visit: vec![Range::ALL],
             full: Vec::new(),
-            class: None,
-            hop: None,
+            kind: None,
+            key_hop: None,
+            tiles: SCORE.to_vec(),
             body,
         });
+    }
+    let Operands { element, qk_dim, v_dim } = operands;
+    let operand = |name: &String, heads, axis, dim| Operand { name: name.clone(), element, heads, axis, dim };
+    let mut operands = vec![operand(&spec.query, Heads::Query, Axis::Queries, qk_dim)];
+    for (set, pair) in spec.pairs.iter().enumerate() {
+        operands.push(operand(&pair.key, Heads::Key, Axis::Keys(set), qk_dim));
+        operands.push(operand(&pair.value, Heads::Key, Axis::Keys(set), v_dim));
     }
     Ok(Program {
         name: spec.name.clone(),
         scalars: spec.scalars.iter().filter(|scalar| !scalar.comptime).cloned().collect(),
         tensors: spec.tensors.clone(),
-        query: spec.query.clone(),
-        pairs: spec.pairs.clone(),
         operands,
-        query_scale: None,
-        accumulator,
+        rows: Axis::Queries,
+        accumulators: vec![ir::Accumulator { name: "o".into(), reduction }],
+        loads: vec![Load { operand: 0, scale: None }],
         loops,
+        outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
     })
 }
 
@@ -215,7 +226,7 @@ impl Parts {
         let mut conjuncts = Vec::new();
         split_conjunction(visible, &mut conjuncts);
         let (by_score, by_position): (Vec<_>, Vec<_>) =
-            conjuncts.into_iter().partition(|conjunct| conjunct.mentions(&Expr::Score));
+            conjuncts.into_iter().partition(|conjunct| conjunct.mentions(&Expr::SCORE));
         self.visible = by_position.into_iter().fold(None, |all, conjunct| and(all, Some(conjunct)));
         if let Some(condition) = by_score.into_iter().fold(None, |all, conjunct| and(all, Some(conjunct))) {
             let hidden = match accumulator {
@@ -338,7 +349,7 @@ fn check_size(spec: &Spec, expr: &Expr, what: &'static str) -> Result<(), LowerE
 fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
     let depends_on = [
         ("the key's position", sink.mentions(&Expr::Key)),
-        ("the score", sink.mentions(&Expr::Score)),
+        ("the score", sink.mentions(&Expr::SCORE)),
         ("a mask", sink.any(&mut |expr| matches!(expr, Expr::Mask(..)))),
     ];
     match depends_on.iter().find(|(_, depends)| *depends) {

@@ -86,7 +86,7 @@ pub struct LookedAt {
 /// # Errors
 /// If a tile that the program skips has a visible pair, or one that it calls full a hidden pair.
 pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileError> {
-    let lowered = lower(spec, tiling.launch.scalars, tiling.program.operands);
+    let lowered = lower(spec, tiling.launch.scalars, tiling.program.sizes());
     let lowered = lowered.map_err(|error| TileError::Lower(Box::new(error)))?;
     let loops = 0..tiling.program.loops.len();
     loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible())).collect()
@@ -95,7 +95,7 @@ pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileE
 fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Result<LookedAt, TileError> {
     let (program, launch) = (tiling.program, tiling.launch);
     let key_loop = &program.loops[place];
-    let keys = launch.keys[key_loop.pair];
+    let keys = launch.keys[key_loop.pair()];
     let key_tiles = tiling.key_tiles(key_loop);
     let everywhere = Expr::Bool(true);
     let visible = visible.unwrap_or(&everywhere);
@@ -103,8 +103,13 @@ fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Resu
     let mut looked_at = LookedAt::default();
     for (batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
-            let of =
-                |key_tile| Place { key: program.pairs[key_loop.pair].key.clone(), batch, head, query_tile, key_tile };
+            let of = |key_tile| Place {
+                key: program.pairs()[key_loop.pair()].key.clone(),
+                batch,
+                head,
+                query_tile,
+                key_tile,
+            };
             let runs = tiling.runs(key_loop, batch, head, query_tile);
             let runs = runs.map_err(|error| TileError::Eval { tile: of(0), error })?;
             let mut at = Environment { clamped: false, ..tiling.environment(batch, head, query_tile) };

@@ -5,9 +5,9 @@ use crate::analysis::affine::Affine;
 use crate::analysis::bounds::undecided;
 use crate::analysis::clauses::{MAX_CLAUSES, clauses};
 use crate::analysis::simplify::simplify;
-use crate::analysis::tile::class;
+use crate::analysis::tile::kind;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::{KeyLoop, KeyRange, Program, TileClass};
+use crate::ir::{Program, Range, TileKind, TileLoop};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
 use crate::report::shortened;
@@ -54,8 +54,8 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
             let location = spec.locate(mask(&push_loop.push)).clone();
             Note { level: Level::Warn, location, message: message.to_string() }
         };
-        let key = &program.pairs[key_loop.pair].key;
-        if key_loop.visible().is_none() || key_loop.full.contains(&KeyRange::ALL) {
+        let key = &program.pairs()[key_loop.pair()].key;
+        if key_loop.visible().is_none() || key_loop.full.contains(&Range::ALL) {
             notes.push(warning("this mask is always true: it hides nothing"));
         } else if key_loop.visit.is_empty() {
             notes.push(warning(&format!("this mask is always false: no query sees a key of `{key}`")));
@@ -100,7 +100,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
     }
 
     for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
-        let of_last = key_loop.pair + 1 == program.pairs.len();
+        let of_last = key_loop.pair() + 1 == program.pairs().len();
         if of_last
             && launch.query_offset == keys.offset
             && keys.length > launch.queries
@@ -123,7 +123,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
 }
 
 /// Whether some alternative of a mask hides the keys after the query.
-fn is_causal(key_loop: &KeyLoop, parameters: Parameters) -> bool {
+fn is_causal(key_loop: &TileLoop, parameters: Parameters) -> bool {
     let Some(visible) = key_loop.visible() else { return false };
     let after = |form: &Affine| {
         form.terms.len() == 2
@@ -218,7 +218,7 @@ impl Open<'_> {
     fn note(&self, condition: &Expr) -> Note {
         let (place, why) = self.why(condition);
         let parameters = self.program.parameters();
-        let TileClass { some, all } = class(&self.lowered(condition), parameters);
+        let TileKind { some, all } = kind(&self.lowered(condition), parameters);
         let by_extremes = |expr: &Expr| expr.any(&mut |expr| matches!(expr, Expr::Extreme { .. }));
         let how: String = match (some, all) {
             (Expr::Bool(true), Expr::Bool(false)) => {

@@ -7,7 +7,8 @@
 use crate::analysis::bounds::undecided;
 use crate::eval::{Environment, EvalError, HostTensor, Value, evaluate};
 use crate::expr::Expr;
-use crate::ir::{Accumulator, KeyLoop, Operands, Program};
+use crate::ir::forward::Operands;
+use crate::ir::{Program, Reduction, TileLoop};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::needed_tiles::{LookedAt, TileError, needed_tiles};
@@ -228,7 +229,7 @@ fn with_tiling(
         tiles += loop_report.tiles;
         visited_keys += keys;
         loops.push(loop_report);
-        let keys = launch.keys[key_loop.pair].length;
+        let keys = launch.keys[key_loop.pair()].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
     }
     let looked_at = looked_at(&looked.tiling)?;
@@ -244,12 +245,12 @@ fn with_tiling(
     let mut notes = notes::of_program(spec, launch.scalars, program);
     notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
     let lengths: Vec<usize> = launch.keys.iter().map(|keys| keys.length).collect();
-    let flops = 2 * (program.operands.qk_dim + program.operands.v_dim) as u64;
+    let flops = 2 * (program.sizes().qk_dim + program.sizes().v_dim) as u64;
     let tile_pairs = (query_tile * key_tile) as u64;
     Ok(Report {
         name: program.name.clone(),
         schedule,
-        shape: shape_text((launch.batch, launch.heads, launch.kv_heads), launch.queries, &lengths, program.operands),
+        shape: shape_text((launch.batch, launch.heads, launch.kv_heads), launch.queries, &lengths, program.sizes()),
         scalars: spec.scalars.iter().map(|param| param.name.clone()).zip(launch.scalars.iter().copied()).collect(),
         loops,
         tiles,
@@ -275,7 +276,7 @@ struct Looked<'a> {
 
 impl Looked<'_> {
     /// What a loop does, and how many keys its tiles have, of all heads and batches.
-    fn report_loop(&self, key_loop: &KeyLoop) -> Result<(LoopReport, u64), ReportError> {
+    fn report_loop(&self, key_loop: &TileLoop) -> Result<(LoopReport, u64), ReportError> {
         let parameters = self.program.parameters();
         let (query_tiles, key_tiles) = (self.tiling.query_tiles(), self.tiling.key_tiles(key_loop));
         let (heads, repeated) = self.launch.heads_that_differ(key_loop.tile_exprs());
@@ -289,8 +290,8 @@ impl Looked<'_> {
             }
         }
 
-        let key = &self.program.pairs[key_loop.pair].key;
-        let keys = self.launch.keys[key_loop.pair];
+        let key = &self.program.pairs()[key_loop.pair()].key;
+        let keys = self.launch.keys[key_loop.pair()];
         let failed = |error| ReportError::Eval { key: key.clone(), error };
         let mut tiles = Tiles::default();
         let mut visited_keys = 0;
@@ -319,7 +320,7 @@ impl Looked<'_> {
             key: key.clone(),
             visit: key_loop.visit.iter().map(|range| self.program.range(range)).collect(),
             full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
-            class: key_loop.class.as_ref().map(|class| (text(&class.some), text(&class.all))),
+            class: key_loop.kind.as_ref().map(|class| (text(&class.some), text(&class.all))),
             mask: key_loop.visible().map(text),
             undecided: undecided.iter().map(text).collect(),
             tiles,
@@ -335,8 +336,8 @@ impl Looked<'_> {
 
     /// How many of some pairs are visible in each part of a mask. The pairs are spread over the part by chance, always the same, so
     /// that none of a mask's own regularity is taken for all of it.
-    fn sample(&self, key_loop: &KeyLoop) -> Result<Vec<Vec<u8>>, EvalError> {
-        let keys = self.launch.keys[key_loop.pair];
+    fn sample(&self, key_loop: &TileLoop) -> Result<Vec<Vec<u8>>, EvalError> {
+        let keys = self.launch.keys[key_loop.pair()];
         let Some(visible) = key_loop.visible().filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
         let (rows, columns) = (self.launch.queries.min(SAMPLE_CELLS), keys.length.min(SAMPLE_CELLS));
         let mut at = Environment { clamped: false, ..self.tiling.environment(0, 0, 0) };
@@ -358,10 +359,10 @@ impl Looked<'_> {
     }
 
     fn bytes(&self, visited_keys: u64) -> u64 {
-        let operands = self.program.operands;
+        let operands = self.program.sizes();
         let rows = (self.launch.batch * self.launch.heads * self.launch.queries) as u64;
         let of_key = (operands.element.size() * (operands.qk_dim + operands.v_dim)) as u64;
-        let of_lse = if matches!(self.program.accumulator, Accumulator::Softmax { .. }) { 4 } else { 0 };
+        let of_lse = if matches!(self.program.reduction(), Reduction::Softmax { .. }) { 4 } else { 0 };
         rows * (of_key + of_lse) + visited_keys * of_key
     }
 

@@ -1,9 +1,10 @@
 //! Programs that are shared, and programs with the schedule that they are run by.
 
-use crate::ir::Program;
-use crate::ir::parse::{ParseError, parse_scheduled};
-use crate::ir::verify::{VerifyError, verify_scheduled};
-use crate::schedule::Schedule;
+use crate::ir::parse::parse_at;
+use crate::ir::tokens::{Cursor, ParseError};
+use crate::ir::verify::VerifyError;
+use crate::ir::{Base, Program, Reduction, forward};
+use crate::schedule::{MAX_HEAD_DIM, Schedule};
 use std::fmt::{self, Display, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
@@ -61,10 +62,25 @@ impl Scheduled {
     /// `program` with `schedule`.
     ///
     /// # Errors
-    /// [`VerifyError`] for a schedule with a size of zero, and for a softmax that is not to base 2, as kernels compute it.
+    /// [`VerifyError`] for a schedule with a size of zero, and for a program of another form than schedules [run](forward::check), with a
+    /// head dim above [`MAX_HEAD_DIM`], or with a softmax that is not to base 2, as kernels compute it.
     pub fn new(program: Compiled, schedule: Schedule) -> Result<Self, VerifyError> {
-        verify_scheduled(&program, schedule)?;
-        Ok(Scheduled { program, schedule })
+        let name = schedule.name();
+        let refused = |message: String| Err(VerifyError(message));
+        if schedule.has_zero() {
+            return refused(format!("the schedule `{name}` has a size of zero"));
+        }
+        if let Err(error) = forward::check(&program) {
+            return refused(format!("the schedule `{name}` runs other programs: {error}"));
+        }
+        if matches!(program.reduction(), Reduction::Softmax { base: Base::E, .. }) {
+            return refused(format!("a softmax to base e, and the schedule `{name}` computes it to base 2"));
+        }
+        let sizes = program.sizes();
+        match [sizes.qk_dim, sizes.v_dim].into_iter().find(|dim| *dim > MAX_HEAD_DIM) {
+            Some(dim) => refused(format!("a head dim of {dim}, and the schedule `{name}` runs up to {MAX_HEAD_DIM}")),
+            None => Ok(Scheduled { program, schedule }),
+        }
     }
 
     /// The program.
@@ -112,7 +128,11 @@ impl FromStr for Scheduled {
     type Err = ReadError;
 
     fn from_str(text: &str) -> Result<Self, ReadError> {
-        let (program, schedule) = parse_scheduled(text)?;
+        let mut cursor = Cursor::new(text);
+        let program = parse_at(&mut cursor)?;
+        cursor.word("schedule")?;
+        let schedule = Schedule::parse(&mut cursor)?;
+        cursor.end()?;
         Ok(Scheduled::new(Compiled::new(program), schedule)?)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::eval::{Environment, EvalError, HostTensor, Value, evaluate};
 use crate::expr::Expr;
-use crate::ir::{KeyLoop, KeyRange, Program};
+use crate::ir::{Program, Range, TileLoop};
 use crate::launch::Launch;
 
 /// Consecutive key tiles that a query tile visits, all full or all partial.
@@ -47,12 +47,12 @@ impl Tiling<'_> {
     /// What the expressions that decide of tiles can't be evaluated for.
     pub fn runs(
         &self,
-        key_loop: &KeyLoop,
+        key_loop: &TileLoop,
         batch: usize,
         head: usize,
         query_tile: usize,
     ) -> Result<Vec<Run>, EvalError> {
-        let keys = self.launch.keys[key_loop.pair];
+        let keys = self.launch.keys[key_loop.pair()];
         if keys.length == 0 {
             return Ok(Vec::new());
         }
@@ -74,7 +74,7 @@ impl Tiling<'_> {
                     let end = inside.1.min(to);
                     add(tile, end, true);
                     tile = end;
-                } else if let Some(class) = &key_loop.class {
+                } else if let Some(class) = &key_loop.kind {
                     at.key_first = keys.offset + (tile * self.key_tile) as i64;
                     at.key_last = keys.offset + ((tile + 1) * self.key_tile).min(keys.length) as i64 - 1;
                     if holds(&class.some, &at)? {
@@ -98,8 +98,8 @@ impl Tiling<'_> {
     }
 
     /// How many tiles of `key_loop`'s keys there are.
-    pub fn key_tiles(&self, key_loop: &KeyLoop) -> usize {
-        self.launch.keys[key_loop.pair].length.div_ceil(self.key_tile)
+    pub fn key_tiles(&self, key_loop: &TileLoop) -> usize {
+        self.launch.keys[key_loop.pair()].length.div_ceil(self.key_tile)
     }
 
     /// What expressions are evaluated with for a tile of queries; captured tensors are read as kernels read them.
@@ -123,7 +123,7 @@ impl Tiling<'_> {
     /// The tiles of each range.
     fn spans(
         &self,
-        ranges: &[KeyRange],
+        ranges: &[Range],
         at: &Environment,
         tiles: impl Fn(i64, i64) -> (usize, usize),
     ) -> Result<Vec<(usize, usize)>, EvalError> {

@@ -1,30 +1,52 @@
 //! The types of expressions, for specifications and tile programs alike.
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::Program;
+use crate::ir::print::Name;
+use crate::ir::{Program, TileLoop};
 use crate::spec::{ScalarParam, Spec, TensorParam, TensorType};
+use std::borrow::Cow;
 use thiserror::Error;
 
-/// What the scalars and captured tensors of an expression are.
+/// What the scalars, captured tensors and named values of an expression are.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters<'a> {
     /// What [`Expr::Scalar`] counts in.
     pub scalars: &'a [ScalarParam],
     /// What [`Expr::Load`] counts in.
     pub tensors: &'a [TensorParam],
+    /// The names of what [`Expr::Value`] counts in. All are floats.
+    pub values: &'a [Cow<'static, str>],
 }
+
+/// The values of a specification's expressions: `s`.
+pub const SCORE: &[Cow<'static, str>] = &[Cow::Borrowed("s")];
 
 impl Spec {
     /// What this specification's expressions refer to.
     pub fn parameters(&self) -> Parameters<'_> {
-        Parameters { scalars: &self.scalars, tensors: &self.tensors }
+        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: SCORE }
     }
 }
 
 impl Program {
-    /// What this program's expressions refer to.
+    /// What this program's expressions refer to where there are no values.
     pub fn parameters(&self) -> Parameters<'_> {
-        Parameters { scalars: &self.scalars, tensors: &self.tensors }
+        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &[] }
+    }
+
+    /// What the expressions in the body of `one`, a loop of this program, refer to.
+    pub fn parameters_in<'a>(&'a self, one: &'a TileLoop) -> Parameters<'a> {
+        Parameters { values: &one.tiles, ..self.parameters() }
+    }
+
+    /// The names of the values of its outputs' expressions: the accumulators, then what is loaded.
+    pub fn stored_values(&self) -> Vec<Cow<'static, str>> {
+        let accumulators = self.accumulators.iter().map(|accumulator| accumulator.name.clone());
+        let loads = self.loads.iter().map(|load| match self.operands.get(load.operand) {
+            Some(operand) => Name(&operand.name).to_string(),
+            None => format!("operand#{}", load.operand),
+        });
+        accumulators.chain(loads).map(Cow::Owned).collect()
     }
 }
 
@@ -60,7 +82,9 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
     match expr {
         Expr::Query | Expr::Key | Expr::Batch | Expr::Head | Expr::KvHead => Ok(Type::Int),
         Expr::QueryFirst | Expr::QueryLast | Expr::KeyFirst | Expr::KeyLast | Expr::Int(_) => Ok(Type::Int),
-        Expr::Score | Expr::Scale | Expr::Float(_) => Ok(Type::Float),
+        Expr::Scale | Expr::Float(_) => Ok(Type::Float),
+        Expr::Value(place) if *place < parameters.values.len() => Ok(Type::Float),
+        Expr::Value(place) => wrong(format!("value {place} of {}", parameters.values.len())),
         Expr::Bool(_) => Ok(Type::Bool),
         Expr::Scalar(place) => match parameters.scalars.get(*place) {
             Some(scalar) => Ok(scalar.ty.ty()),
@@ -147,7 +171,7 @@ impl Parameters<'_> {
     /// The type of an expression that is known to have one.
     pub fn assume_type(&self, expr: &Expr) -> Type {
         match expr {
-            Expr::Score | Expr::Scale | Expr::Float(_) | Expr::Mask(..) => Type::Float,
+            Expr::Value(_) | Expr::Scale | Expr::Float(_) | Expr::Mask(..) => Type::Float,
             Expr::Bool(_) => Type::Bool,
             Expr::Scalar(place) => self.scalars[*place].ty.ty(),
             Expr::Load { tensor, .. } => self.tensors[*tensor].ty.ty(),

@@ -8,7 +8,7 @@ use crate::analysis::bounds::undecided;
 use crate::analysis::simplify::simplify;
 use crate::eval::{Environment, EvalError, Value, evaluate};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::{KeyLoop, KeyRange, MAX_RANGES};
+use crate::ir::{MAX_RANGES, Range, TileLoop};
 use crate::launch::Keys;
 use crate::tiles::Tiling;
 use crate::typing::Parameters;
@@ -39,8 +39,8 @@ pub struct MaskedRows {
 }
 
 /// The keys that each query alone sees, where ranges say exactly that.
-pub fn exact_ranges(key_loop: &KeyLoop, parameters: Parameters) -> Option<Vec<KeyRange>> {
-    let Some(visible) = key_loop.visible() else { return Some(vec![KeyRange::ALL]) };
+pub fn exact_ranges(key_loop: &TileLoop, parameters: Parameters) -> Option<Vec<Range>> {
+    let Some(visible) = key_loop.visible() else { return Some(vec![Range::ALL]) };
     // Too many ranges have been merged.
     if !undecided(visible, parameters).is_empty() || key_loop.visit.len() >= MAX_RANGES {
         return None;
@@ -48,12 +48,12 @@ pub fn exact_ranges(key_loop: &KeyLoop, parameters: Parameters) -> Option<Vec<Ke
     let of_query = |expr: &Option<Expr>| expr.as_ref().map(|expr| simplify(&for_one_query(expr), parameters));
     let ranges = key_loop.visit.iter();
     let ranges: Vec<_> = ranges
-        .map(|range| KeyRange { when: of_query(&range.when), from: of_query(&range.from), to: of_query(&range.to) })
+        .map(|range| Range { when: of_query(&range.when), from: of_query(&range.from), to: of_query(&range.to) })
         .collect();
     // An extreme over one index is its element, but over a box that only comes to be one it is that of a block.
     let of_a_block =
         |expr: &Expr| matches!(expr, Expr::Extreme { index, .. } if index.iter().any(|(first, last)| first != last));
-    let exact = !ranges.iter().flat_map(KeyRange::exprs).any(|expr| expr.any(&mut |expr| of_a_block(expr)));
+    let exact = !ranges.iter().flat_map(Range::exprs).any(|expr| expr.any(&mut |expr| of_a_block(expr)));
     exact.then_some(ranges)
 }
 
@@ -106,7 +106,7 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
             for (key_loop, ranges) in &loops {
                 let mut at = tiling.environment(batch, head, query_tile);
                 match ranges {
-                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.pair], &mut at, &mut seen)?,
+                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.pair()], &mut at, &mut seen)?,
                     None => by_pairs(tiling, key_loop, (batch, head, query_tile), &mut seen)?,
                 }
             }
@@ -125,7 +125,7 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
 fn pairs_to_test(
     tiling: &Tiling,
     heads: &[(usize, usize)],
-    loops: &[(&KeyLoop, Option<Vec<KeyRange>>)],
+    loops: &[(&TileLoop, Option<Vec<Range>>)],
 ) -> Result<u64, EvalError> {
     let mut pairs = 0;
     for (key_loop, _) in loops.iter().filter(|(_, ranges)| ranges.is_none()) {
@@ -144,7 +144,7 @@ fn pairs_to_test(
 }
 
 /// Adds to `seen` how many keys each row of a tile sees.
-fn by_ranges(ranges: &[KeyRange], keys: Keys, at: &mut Environment, seen: &mut [u64]) -> Result<(), EvalError> {
+fn by_ranges(ranges: &[Range], keys: Keys, at: &mut Environment, seen: &mut [u64]) -> Result<(), EvalError> {
     let (begin, end) = (keys.offset, keys.offset + keys.length as i64);
     let mut spans = Vec::new();
     for (row, seen) in seen.iter_mut().enumerate() {
@@ -177,11 +177,11 @@ fn by_ranges(ranges: &[KeyRange], keys: Keys, at: &mut Environment, seen: &mut [
 /// The same, from the mask itself where a tile is partial.
 fn by_pairs(
     tiling: &Tiling,
-    key_loop: &KeyLoop,
+    key_loop: &TileLoop,
     (batch, head, query_tile): (usize, usize, usize),
     seen: &mut [u64],
 ) -> Result<(), EvalError> {
-    let keys = tiling.launch.keys[key_loop.pair];
+    let keys = tiling.launch.keys[key_loop.pair()];
     let mut at = Environment { clamped: false, ..tiling.environment(batch, head, query_tile) };
     for run in tiling.runs(key_loop, batch, head, query_tile)? {
         let (from, to) = (run.from * tiling.key_tile, (run.to * tiling.key_tile).min(keys.length));

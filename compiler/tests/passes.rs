@@ -1,9 +1,10 @@
 //! Each pass alone: programs as text, before and after.
 
 use purview_compiler::expr::Expr;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
-use purview_compiler::ir::{Element, Operands, Program};
+use purview_compiler::ir::{Element, Program};
 use purview_compiler::lower::lower;
 use purview_compiler::passes::{
     bound_key_loops, classify_tiles, find_full_tiles, scale_queries, simplify_expressions, use_base_two,
@@ -203,7 +204,7 @@ fn spec(push: Expr, sink: Option<Expr>) -> Spec {
 }
 
 fn lowered(push: &str, sink: Option<&str>) -> Result<String, String> {
-    let empty = spec(Expr::Score, None);
+    let empty = spec(Expr::SCORE, None);
     let read = |text| parse_expr(text, empty.parameters()).unwrap();
     let operands = Operands { element: Element::F32, qk_dim: 4, v_dim: 8 };
     let scalars = [ScalarValue::U32(3), ScalarValue::I32(0)];
@@ -248,14 +249,14 @@ fn what_is_not_lowered() {
         assert_eq!(lowered(push, sink), Err(message.to_string()), "{push}");
     }
     let large =
-        (0..12).fold(Expr::Score, |sum, _| Expr::binary(purview_compiler::expr::BinaryOp::Add, sum.clone(), sum));
+        (0..12).fold(Expr::SCORE, |sum, _| Expr::binary(purview_compiler::expr::BinaryOp::Add, sum.clone(), sum));
     let operands = Operands { element: Element::F32, qk_dim: 4, v_dim: 8 };
     let scalars = [ScalarValue::U32(3), ScalarValue::I32(0)];
     assert_eq!(
         lower(&spec(large, None), &scalars, operands).unwrap_err().to_string(),
         "f.rs:1:1: a push has 8191 operations after its `let`s are expanded, expected at most 4096"
     );
-    let spec = spec(Expr::Score, None);
+    let spec = spec(Expr::SCORE, None);
     let refused = |scalars: &[ScalarValue], operands| lower(&spec, scalars, operands).unwrap_err().to_string();
     assert_eq!(refused(&scalars[1..], operands), "`f` takes 2 scalars, 1 were given");
     assert_eq!(

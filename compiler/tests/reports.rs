@@ -3,8 +3,9 @@
 use purview_compiler::analysis::ranges::check_launch;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::{BinaryOp, Expr};
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::ir::{Element, KeyLoop, KeyRange, Operands, Program};
+use purview_compiler::ir::{Element, Program, Range, TileLoop};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::needed_tiles::TileError;
 use purview_compiler::notes;
@@ -198,19 +199,19 @@ fn a_program_that_is_wrong_is_found_out() {
     };
     assert_eq!(verified(&right).unwrap().needed_tiles, Some(4 * 6));
 
-    let wrong = |change: &dyn Fn(&mut KeyLoop)| {
+    let wrong = |change: &dyn Fn(&mut TileLoop)| {
         let mut program = Program::clone(&right);
         change(&mut program.loops[0]);
         schedule(Compiled::new(program), right.schedule()).unwrap()
     };
-    let skips = wrong(&|key_loop| key_loop.visit = vec![KeyRange { to: Some(Expr::QueryFirst), ..KeyRange::ALL }]);
+    let skips = wrong(&|key_loop| key_loop.visit = vec![Range { to: Some(Expr::QueryFirst), ..Range::ALL }]);
     let Err(ReportError::Tile(error @ TileError::NeededIsSkipped { .. })) = verified(&skips) else { panic!() };
     assert_eq!(
         error.to_string(),
         "the tile of queries 0 and `k0` 0, batch 0, head 0 is skipped, although the query at 0 sees the key at 0: this is a bug \
          of Purview"
     );
-    let claims = wrong(&|key_loop| key_loop.full = vec![KeyRange { to: Some(Expr::Int(8)), ..KeyRange::ALL }]);
+    let claims = wrong(&|key_loop| key_loop.full = vec![Range { to: Some(Expr::Int(8)), ..Range::ALL }]);
     let Err(ReportError::Tile(error @ TileError::FullHasHidden { .. })) = verified(&claims) else { panic!() };
     assert_eq!(
         error.to_string(),

@@ -7,12 +7,14 @@ use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Base, Element, KeyLoop, KeyRange, MaskedTiles, Operands, Program, TileClass, TileOp,
+    Accumulator, Axis, Base, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileKind,
+    TileLoop, TileOp,
 };
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
-use purview_compiler::spec::{Order, Pair, ScalarParam, ScalarType, TensorParam, TensorType};
-use purview_compiler::typing::{Parameters, type_of};
+use purview_compiler::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
+use purview_compiler::typing::{Parameters, SCORE, type_of};
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 static SCALARS: LazyLock<Vec<ScalarParam>> = LazyLock::new(|| {
@@ -34,7 +36,7 @@ static TENSORS: LazyLock<Vec<TensorParam>> = LazyLock::new(|| {
 });
 
 fn parameters() -> Parameters<'static> {
-    Parameters { scalars: &SCALARS, tensors: &TENSORS }
+    Parameters { scalars: &SCALARS, tensors: &TENSORS, values: SCORE }
 }
 
 /// Which leaves an expression may have, and which operations.
@@ -67,7 +69,7 @@ fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
         leaves.extend([Expr::KeyFirst, Expr::KeyLast]);
     }
     if language.score && ty == Type::Float {
-        leaves.push(Expr::Score);
+        leaves.push(Expr::SCORE);
     }
     let leaves = prop::sample::select(leaves);
     match ty {
@@ -158,14 +160,14 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
 
 const QUERY_TILE: Language = Language { pair: false, score: false, queries: true, keys: false, exact: false };
 
-fn range(depth: u32) -> impl Strategy<Value = KeyRange> {
+fn range(depth: u32) -> impl Strategy<Value = Range> {
     let part = move |ty| prop::option::of(expr(ty, QUERY_TILE, depth));
-    (part(Type::Bool), part(Type::Int), part(Type::Int)).prop_map(|(when, from, to)| KeyRange { when, from, to })
+    (part(Type::Bool), part(Type::Int), part(Type::Int)).prop_map(|(when, from, to)| Range { when, from, to })
 }
 
-fn class() -> impl Strategy<Value = TileClass> {
+fn kind() -> impl Strategy<Value = TileKind> {
     let condition = || expr(Type::Bool, Language { keys: true, ..QUERY_TILE }, 3);
-    (condition(), condition()).prop_map(|(some, all)| TileClass { some, all })
+    (condition(), condition()).prop_map(|(some, all)| TileKind { some, all })
 }
 
 fn hop() -> impl Strategy<Value = Expr> {
@@ -201,55 +203,123 @@ fn products(size: impl Strategy<Value = usize> + Clone) -> impl Strategy<Value =
     prop_oneof![Just(Products::Units), matrices]
 }
 
-fn key_loop(pair: usize) -> impl Strategy<Value = KeyLoop> {
+fn tile_loop(set: usize) -> impl Strategy<Value = TileLoop> {
     let positions = Language { score: false, ..ALL };
     let maps = prop::collection::vec(expr(Type::Float, ALL, 2), 0..3);
     let mask = prop::option::of((expr(Type::Bool, positions, 3), any::<bool>()));
     let ranges = || prop::collection::vec(range(2), 0..3);
-    let tiles = (ranges(), ranges(), prop::option::of(class()), prop::option::of(hop()));
-    (tiles, maps, mask).prop_map(move |((visit, full, class, hop), maps, mask)| {
-        let mut body = vec![TileOp::Dot];
-        body.extend(maps.into_iter().map(TileOp::Map));
-        body.extend(mask.map(|(visible, partial)| TileOp::Mask {
-            visible,
-            tiles: if partial && (!full.is_empty() || class.is_some()) {
-                MaskedTiles::Partial
-            } else {
-                MaskedTiles::All
-            },
+    let tiles = (ranges(), ranges(), prop::option::of(kind()), prop::option::of(hop()));
+    (tiles, maps, mask).prop_map(move |((visit, full, kind, key_hop), maps, mask)| {
+        let mut body = vec![TileOp::Dot { tile: 0, row: 0, column: 1 + 2 * set }];
+        body.extend(maps.into_iter().map(|value| TileOp::Map { tile: 0, value }));
+        body.extend(mask.map(|(visible, partial)| {
+            let partial = partial && (!full.is_empty() || kind.is_some());
+            TileOp::Mask { tile: 0, visible, on: if partial { MaskedTiles::Partial } else { MaskedTiles::All } }
         }));
-        body.push(TileOp::Push);
-        KeyLoop { pair, visit, full, class, hop, body }
+        body.push(TileOp::Push { accumulator: 0, weights: 0, values: 2 + 2 * set });
+        TileLoop { columns: Axis::Keys(set), each_head: false, visit, full, kind, key_hop, tiles: SCORE.to_vec(), body }
     })
 }
 
+/// Programs of the form that schedules run.
 fn program() -> impl Strategy<Value = Program> {
     let uniform = Language { pair: false, score: false, queries: false, keys: false, exact: false };
     let sink = prop::option::of(expr(Type::Float, uniform, 2));
-    let accumulator = prop_oneof![
+    let reduction = prop_oneof![
         (any::<bool>(), sink)
-            .prop_map(|(two, sink)| { Accumulator::Softmax { base: if two { Base::Two } else { Base::E }, sink } }),
-        Just(Accumulator::Sum),
-        Just(Accumulator::Mean),
+            .prop_map(|(two, sink)| { Reduction::Softmax { base: if two { Base::Two } else { Base::E }, sink } }),
+        Just(Reduction::Sum),
+        Just(Reduction::Mean),
     ];
     let element = prop::sample::select(vec![Element::F32, Element::F16, Element::Bf16]);
-    let operands = (element, 1..=256usize, 1..=256usize);
+    let sizes = (element, 1..=256usize, 1..=256usize);
     let scale = prop::option::of(expr(Type::Float, uniform, 2));
-    let loops = (key_loop(0), key_loop(1), key_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
-    (accumulator, operands, scale, loops).prop_map(|(accumulator, (element, qk_dim, v_dim), query_scale, loops)| {
+    let loops = (tile_loop(0), tile_loop(1), tile_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
+    (reduction, sizes, scale, loops).prop_map(|(reduction, (element, qk_dim, v_dim), scale, loops)| {
+        let operand = |name: &str, heads, axis, dim| Operand { name: name.into(), element, heads, axis, dim };
+        let of_keys = |name, set, dim| operand(name, Heads::Key, Axis::Keys(set), dim);
         Program {
             name: "random".into(),
             scalars: SCALARS.clone(),
             tensors: TENSORS.clone(),
-            query: "o".into(),
-            pairs: vec![
-                Pair { key: "k".into(), value: "v".into() },
-                Pair { key: "memory".into(), value: "recalled".into() },
+            operands: vec![
+                operand("o", Heads::Query, Axis::Queries, qk_dim),
+                of_keys("k", 0, qk_dim),
+                of_keys("v", 0, v_dim),
+                of_keys("memory", 1, qk_dim),
+                of_keys("recalled", 1, v_dim),
             ],
-            operands: Operands { element, qk_dim, v_dim },
-            query_scale,
-            accumulator,
+            rows: Axis::Queries,
+            accumulators: vec![Accumulator { name: "o".into(), reduction }],
+            loads: vec![Load { operand: 0, scale }],
             loops,
+            outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
+        }
+    })
+}
+
+/// Programs of other forms: any number of dots, maps, masks, pushes, accumulators and outputs, over queries or over keys.
+fn general_program() -> impl Strategy<Value = Program> {
+    let of_tile = |tiles: usize| (0..tiles, expr(Type::Float, Language { score: false, ..ALL }, 2), any::<bool>());
+    let body = prop::collection::vec(of_tile(4), 1..5);
+    let outputs = prop::collection::vec((any::<bool>(), 0..3usize), 1..3);
+    (any::<bool>(), body, outputs, any::<bool>()).prop_map(|(over_keys, maps, outputs, each_head)| {
+        let (rows, columns) = if over_keys { (Axis::Keys(0), Axis::Queries) } else { (Axis::Queries, Axis::Keys(0)) };
+        let operand = |name: &str, axis, element| Operand {
+            name: name.into(),
+            element,
+            heads: if axis == Axis::Queries { Heads::Query } else { Heads::Key },
+            axis,
+            dim: 8,
+        };
+        let tiles: Vec<Cow<str>> = (0..4).map(|tile| format!("t{tile}").into()).collect();
+        let mut body = Vec::new();
+        for tile in 0..4 {
+            body.push(TileOp::Dot { tile, row: tile % 2, column: 2 + tile % 2 });
+        }
+        for (tile, value, masked) in maps {
+            let from = Expr::Value((tile + 1) % 4);
+            if !body.iter().any(|op| matches!(op, TileOp::Mask { tile: masked, .. } if *masked == tile)) {
+                body.push(TileOp::Map { tile, value: Expr::binary(BinaryOp::Mul, from, value) });
+                if masked {
+                    let visible = Expr::binary(BinaryOp::Le, Expr::Key, Expr::Query);
+                    body.push(TileOp::Mask { tile, visible, on: MaskedTiles::All });
+                }
+            }
+        }
+        body.extend((0..4).map(|weights| TileOp::Push { accumulator: weights % 2, weights, values: 2 + weights % 2 }));
+        let sum = |name: &str| Accumulator { name: name.into(), reduction: Reduction::Sum };
+        Program {
+            name: "general".into(),
+            scalars: SCALARS.clone(),
+            tensors: TENSORS.clone(),
+            operands: vec![
+                operand("o", rows, Element::F32),
+                operand("r2", rows, Element::F16),
+                operand("c1", columns, Element::Bf16),
+                operand("c2", columns, Element::F32),
+            ],
+            rows,
+            accumulators: vec![sum("o"), sum("other")],
+            loads: vec![Load { operand: 0, scale: Some(Expr::Scale) }, Load { operand: 1, scale: None }],
+            loops: vec![TileLoop {
+                columns,
+                each_head: each_head && over_keys,
+                visit: vec![Range::ALL],
+                full: Vec::new(),
+                kind: None,
+                key_hop: None,
+                tiles,
+                body,
+            }],
+            outputs: outputs
+                .into_iter()
+                .map(|(negate, of)| {
+                    let value = Expr::Value(of);
+                    let value = if negate { Expr::unary(UnaryOp::Neg, value) } else { value };
+                    Output { element: Element::F16, heads: Heads::Query, dim: 8, value }
+                })
+                .collect(),
         }
     })
 }
@@ -272,8 +342,17 @@ proptest! {
     }
 
     #[test]
+    fn programs_of_other_forms_read_back_and_have_no_schedule(program in general_program(), schedule in schedule()) {
+        prop_assert_eq!(verify(&program), Ok(()), "{}", program);
+        let text = program.to_string();
+        prop_assert_eq!(parse(&text), Ok(program.clone()), "{}", text);
+        let refused = Scheduled::new(Compiled::new(program), schedule).map(|scheduled| scheduled.to_string());
+        prop_assert!(refused.unwrap_err().to_string().starts_with("the schedule `"));
+    }
+
+    #[test]
     fn scheduled_programs_read_back(program in program(), schedule in schedule()) {
-        let base_two = !matches!(program.accumulator, Accumulator::Softmax { base: Base::E, .. });
+        let base_two = !matches!(program.reduction(), Reduction::Softmax { base: Base::E, .. });
         let scheduled = Scheduled::new(Compiled::new(program), schedule);
         prop_assert_eq!(scheduled.is_ok(), base_two);
         if let Ok(scheduled) = scheduled {
@@ -333,6 +412,25 @@ fn a_mistake_is_found_where_it_is() {
     ] {
         assert_eq!(parse_expr(text, parameters()).unwrap_err().to_string(), message, "of {text}");
     }
-    let text = "attention @f() -> f32[B, H, S, 8]\n  q: f32[B, H, S, 4]\n  k: f32[B, G, T0, 5]";
-    assert_eq!(parse(text).unwrap_err().to_string(), "3:6: expected `f32[B, G, T0, 4]`, found `f32`");
+    let head = "attention @f() -> f32[B, H, S, 8]\n  q: f32[B, H, S, 4]\n  k: f32[B, G, T0, 4]\n";
+    for (rest, message) in [
+        ("  v: f32[B, G, X, 4]", "4:16: expected `S`, `T0`, `T1` or another number of keys, found `X`"),
+        ("  for i in tiles(T0)", "4:18: expected `S`, found `T0`"),
+        ("  for i in tiles(S)\n    k = load k[i]", "5:5: expected an operand along S, found `k`"),
+        (
+            "  for i in tiles(S)\n    q = load q[i]\n    for j in tiles(T0)\n      s = dot q, q[j]",
+            "7:18: expected an operand along T0, found `q`",
+        ),
+        (
+            "  for i in tiles(S)\n    o = sum\n    for j in tiles(T0)\n      s = push s, k[j]",
+            "7:7: expected an accumulator, found `s`",
+        ),
+        (
+            "  for i in tiles(S)\n    o = sum\n    for j in tiles(T0)\n      o = push s, k[j]",
+            "7:16: expected a tile, found `s`",
+        ),
+        ("  for i in tiles(S)\n    store p", "5:11: expected a scalar, a captured tensor or an expression, found `p`"),
+    ] {
+        assert_eq!(parse(&format!("{head}{rest}")).unwrap_err().to_string(), message, "of {rest}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The tile program after every stage.
 
-use purview_compiler::ir::{Element, Operands, parse::parse};
+use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::{Element, parse::parse};
 use purview_compiler::lang::{self, Builder, Float, Int};
 use purview_compiler::passes::{schedule, stages};
 use purview_compiler::schedule::{CpuSchedule, Schedule};

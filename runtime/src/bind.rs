@@ -6,8 +6,8 @@ use crate::operation::Operation;
 use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
-use purview_compiler::emit::launch::{KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::Accumulator;
+use purview_compiler::emit::binding::{KeyValueData, LaunchData, OperandData};
+use purview_compiler::ir::Reduction;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::schedule::FewQueries;
 
@@ -27,9 +27,9 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
     let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
     let output =
         Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
-    let rows = match program.accumulator {
-        Accumulator::Softmax { .. } => queries,
-        Accumulator::Sum | Accumulator::Mean => 0,
+    let rows = match program.reduction() {
+        Reduction::Softmax { .. } => queries,
+        Reduction::Sum | Reduction::Mean => 0,
     };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
     if [batch, heads, queries].contains(&0) {

@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::request::Request;
-use purview_compiler::ir::Operands;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;

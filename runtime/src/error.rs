@@ -216,7 +216,7 @@ pub enum Error {
         kv_heads: usize,
     },
     /// A head dim out of range.
-    #[error("`{name}` has a head dim of {dim}, expected 1 to {}", purview_compiler::ir::MAX_HEAD_DIM)]
+    #[error("`{name}` has a head dim of {dim}, expected 1 to {}", purview_compiler::schedule::MAX_HEAD_DIM)]
     HeadDim {
         /// The tensor.
         name: String,

@@ -1,7 +1,7 @@
 //! The sizes of a launch that has been validated.
 
 use crate::shape::Shape;
-use purview_compiler::ir::Operands;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::spec::ScalarValue;
 

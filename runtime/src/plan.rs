@@ -117,7 +117,8 @@ fn cpu_for_few_queries(
 mod tests {
     use super::*;
     use crate::schedule::VectorRegisters;
-    use purview_compiler::ir::{Element, Operands};
+    use purview_compiler::ir::Element;
+    use purview_compiler::ir::forward::Operands;
     use purview_compiler::launch::Keys;
 
     /// The vectors of a tile on two units, and what is done about few queries.

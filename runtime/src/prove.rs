@@ -7,7 +7,7 @@ use crate::operation::Operation;
 use crate::request::{Call, Request};
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::expr::{Expr, Type, UnaryOp};
-use purview_compiler::ir::{Accumulator, Program, TileOp};
+use purview_compiler::ir::{Program, Reduction};
 use purview_compiler::launch::TensorFacts;
 use purview_compiler::loop_iterations::loop_iterations;
 use purview_compiler::notes;
@@ -73,7 +73,7 @@ fn summaries_fit(request: &Request, program: &Program) -> bool {
         let row = summary.shape(tensor.shape()).last().copied().unwrap_or(0) as u64;
         // A unit walks along a row to link its blocks, with an iteration before it, one after it, and one that leaves.
         let walked =
-            !summary.linked || tensor.device().capabilities().loop_iterations.is_none_or(|limit| row + 3 <= limit);
+            !summary.links_keys || tensor.device().capabilities().loop_iterations.is_none_or(|limit| row + 3 <= limit);
         walked && summary.bytes(tensor.shape()) as u64 <= tensor.device().capabilities().largest_buffer
     })
 }
@@ -169,18 +169,12 @@ fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
             false
         });
     };
-    for key_loop in &program.loops {
-        key_loop.tile_exprs().for_each(&mut visit);
-        for op in &key_loop.body {
-            match op {
-                TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => visit(expr),
-                TileOp::Dot | TileOp::Push => {}
-            }
-        }
+    for one in &program.loops {
+        one.tile_exprs().chain(one.maps()).chain(one.visible()).for_each(&mut visit);
     }
-    if let Accumulator::Softmax { sink: Some(sink), .. } = &program.accumulator {
+    if let Reduction::Softmax { sink: Some(sink), .. } = program.reduction() {
         visit(sink);
     }
-    program.query_scale.iter().for_each(visit);
+    program.query_scale().into_iter().for_each(visit);
     needed
 }

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::schedule::{Constraints, Schedule};
 use crate::tensor::Tensor;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::ir::Operands;
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::spec::{ScalarValue, Spec};
 use std::sync::Arc;
 

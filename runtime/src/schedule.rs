@@ -6,7 +6,8 @@ use crate::error::Error;
 use cubecl::CubeElement;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{DeviceProperties, HardwareProperties};
-use purview_compiler::ir::{Element, Operands};
+use purview_compiler::ir::Element;
+use purview_compiler::ir::forward::Operands;
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 
 /// The vector registers of a CPU's core.

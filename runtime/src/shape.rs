@@ -1,6 +1,7 @@
 //! The sizes of a launch, where there are no tensors to take them from.
 
-use purview_compiler::ir::{Element, Operands};
+use purview_compiler::ir::Element;
+use purview_compiler::ir::forward::Operands;
 
 /// The sizes and the element type of an attention's operands.
 ///

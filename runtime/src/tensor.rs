@@ -7,7 +7,8 @@ use cubecl::client::Client;
 use cubecl::server::Handle;
 use cubecl::std::tensor::TensorHandle;
 use half::{bf16, f16};
-use purview_compiler::emit::launch::{self as emit, Buffer, CapturedData, Storage};
+use purview_compiler::emit::binding::{Buffer, CapturedData, Storage};
+use purview_compiler::emit::launch as emit;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::ir::Summary;
 use std::collections::HashMap;
@@ -354,7 +355,7 @@ impl Tensor {
         // Along two dimensions at most, so that no unit looks at more than a few thousand elements: some drivers end long loops.
         let rank = self.shape.len();
         let blocked = (0..rank).map(|dimension| dimension + 2 >= rank).collect();
-        let everything = Summary { tensor: 0, blocked, linked: false };
+        let everything = Summary { tensor: 0, blocked, links_keys: false };
         let extremes = self.read_blocks(&self.summary(&everything)?)?;
         let (least, greatest) = extremes.split_at(extremes.len() / 2);
         let least = least.iter().copied().min().map_or(0, i64::from);

@@ -6,8 +6,9 @@ use crate::operation::Operation;
 use crate::request::{Call, Request};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use purview_compiler::ir::{MAX_HEAD_DIM, Operands};
+use purview_compiler::ir::forward::Operands;
 use purview_compiler::launch::Keys;
+use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.

@@ -211,6 +211,6 @@ pub fn case(text: &str) -> Case {
         origins: Vec::new(),
     };
     let visible = parse_expr(text, spec.parameters()).unwrap_or_else(|error| panic!("{text}: {error}"));
-    spec.loops.push(PushLoop { pair: 0, push: Expr::Mask(Box::new(Expr::Score), Box::new(visible)) });
+    spec.loops.push(PushLoop { pair: 0, push: Expr::Mask(Box::new(Expr::SCORE), Box::new(visible)) });
     Case { spec, scalars, tensors }
 }

@@ -4,7 +4,8 @@ use purview::{AnyAttention, Error};
 use purview_compiler::analysis::bounds::visiting_queries;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::Expr;
-use purview_compiler::ir::{Element, KeyRange, Operands, Program};
+use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::{Element, Program, Range};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::lower;
 use purview_compiler::passes::compile;
@@ -147,7 +148,7 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
             check_queries_of_keys(&program, &predicate, &visible, &at, tile);
             for i0 in QUERIES {
                 for i1 in i0..(i0 + tile as i64).min(QUERIES.end) {
-                    if let Some(hop) = &key_loop.hop {
+                    if let Some(hop) = &key_loop.key_hop {
                         let at = Environment { query_first: i0, query_last: i1, ..at };
                         for j0 in (0..LENGTH).step_by(tile) {
                             let hop =
@@ -226,7 +227,7 @@ fn check_queries_of_keys(program: &Program, predicate: &Expr, visible: &Visible,
             let spans: Vec<(i64, i64)> = ranges
                 .iter()
                 .filter(|range| range.when.as_ref().is_none_or(|when| value(when).bool()))
-                .map(|KeyRange { from, to, .. }| (end(from, i64::MIN), end(to, i64::MAX)))
+                .map(|Range { from, to, .. }| (end(from, i64::MIN), end(to, i64::MAX)))
                 .collect();
             for query in QUERIES {
                 let visits = spans.iter().any(|(from, to)| (*from..*to).contains(&query));

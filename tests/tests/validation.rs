@@ -5,7 +5,8 @@
 
 use cubecl::prelude::CubeElement;
 use cubecl::std::tensor::TensorHandle;
-use purview::ir::{Element, Operands};
+use purview::ir::Element;
+use purview::ir::forward::Operands;
 use purview::lang::{self, Builder};
 use purview::schedule::{CpuSchedule, CubeSchedule, Planes, SMALL_CUBE, Schedule};
 use purview::spec::{ScalarValue, Spec};

@@ -20,12 +20,12 @@ use crate::analysis::affine::Affine;
 use crate::analysis::clauses::{Clause, clauses, never_negative, of_quotient};
 use crate::analysis::tile;
 use crate::expr::{BinaryOp, Expr};
-use crate::ir::{KeyRange, MAX_RANGES};
+use crate::ir::{MAX_RANGES, Range};
 use crate::typing::Parameters;
 
 /// The keys that some query of the tile may see where `predicate` is their mask: at most [`MAX_RANGES`] ranges, none of which is
 /// inside another for certain.
-pub fn visited_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+pub fn visited_keys(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
     let bounds = Bounds { parameters };
     let ranges = clauses(predicate, parameters).iter().filter_map(|clause| bounds.visited(clause)).collect();
     let mut ranges = bounds.united(ranges);
@@ -37,7 +37,7 @@ pub fn visited_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
 }
 
 /// The keys that every query of the tile sees for certain: at most [`MAX_RANGES`] ranges.
-pub fn full_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+pub fn full_keys(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
     let bounds = Bounds { parameters };
     let ranges = clauses(predicate, parameters).iter().filter_map(|clause| bounds.full(clause)).collect();
     let mut ranges = bounds.united(ranges);
@@ -47,13 +47,10 @@ pub fn full_keys(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
 
 /// The queries that may see some key of the tile `j0..=j1`: what [`visited_keys`] is, the other way round. In the ranges,
 /// positions are those of queries.
-pub fn visiting_queries(predicate: &Expr, parameters: Parameters) -> Vec<KeyRange> {
+pub fn visiting_queries(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
     let ranges = visited_keys(&transposed(predicate), parameters);
     let end = |end: Option<Expr>| end.map(|end| transposed(&end));
-    ranges
-        .into_iter()
-        .map(|range| KeyRange { when: end(range.when), from: end(range.from), to: end(range.to) })
-        .collect()
+    ranges.into_iter().map(|range| Range { when: end(range.when), from: end(range.from), to: end(range.to) }).collect()
 }
 
 /// A position, by the tile of queries and `j0`, before which no key from `j0` on is visible, from an element of a captured tensor
@@ -126,7 +123,7 @@ enum Limit {
 
 impl Limit {
     /// Limits `range` by this too.
-    fn narrow(self, range: &mut KeyRange) {
+    fn narrow(self, range: &mut Range) {
         let (part, op, by) = match self {
             Limit::When(by) => (&mut range.when, BinaryOp::And, by),
             Limit::From(by) => (&mut range.from, BinaryOp::Max, by),
@@ -163,8 +160,8 @@ impl Bounds<'_> {
     }
 
     /// The keys for which some query of the tile may satisfy `clause`; `None` if there is none for certain.
-    fn visited(&self, clause: &Clause) -> Option<KeyRange> {
-        let mut range = KeyRange::ALL;
+    fn visited(&self, clause: &Clause) -> Option<Range> {
+        let mut range = Range::ALL;
         let rows: Vec<Option<Affine>> = clause.at_most_zero.iter().map(|form| self.bound_of_query(form)).collect();
         let of_query = |(form, row): (&Affine, &Option<Affine>)| row.clone().unwrap_or_else(|| form.clone());
         let between = self.without_queries(&clause.at_most_zero.iter().zip(&rows).map(of_query).collect::<Vec<_>>());
@@ -190,8 +187,8 @@ impl Bounds<'_> {
     }
 
     /// The keys for which every query of the tile satisfies `clause`; `None` where that is not known.
-    fn full(&self, clause: &Clause) -> Option<KeyRange> {
-        let mut range = KeyRange::ALL;
+    fn full(&self, clause: &Clause) -> Option<Range> {
+        let mut range = Range::ALL;
         for form in &clause.at_most_zero {
             self.limit(form, Queries::All, &[])?.narrow(&mut range);
         }
@@ -348,8 +345,8 @@ impl Bounds<'_> {
     }
 
     /// The ranges without those that are inside another for certain; two that have an end in common are one.
-    fn united(&self, ranges: Vec<KeyRange>) -> Vec<KeyRange> {
-        let mut united: Vec<KeyRange> = Vec::new();
+    fn united(&self, ranges: Vec<Range>) -> Vec<Range> {
+        let mut united: Vec<Range> = Vec::new();
         for range in ranges {
             let mut range = range;
             while let Some((place, union)) =
@@ -364,7 +361,7 @@ impl Bounds<'_> {
     }
 
     /// The union of two ranges, if it is one for certain.
-    fn union(&self, a: &KeyRange, b: &KeyRange) -> Option<KeyRange> {
+    fn union(&self, a: &Range, b: &Range) -> Option<Range> {
         if self.is_inside(a, b) {
             return Some(b.clone());
         }
@@ -376,16 +373,16 @@ impl Bounds<'_> {
         if a.when != b.when {
             None
         } else if a.from == b.from {
-            Some(KeyRange { to: farther(BinaryOp::Max, &a.to, &b.to), ..a.clone() })
+            Some(Range { to: farther(BinaryOp::Max, &a.to, &b.to), ..a.clone() })
         } else if a.to == b.to {
-            Some(KeyRange { from: farther(BinaryOp::Min, &a.from, &b.from), ..a.clone() })
+            Some(Range { from: farther(BinaryOp::Min, &a.from, &b.from), ..a.clone() })
         } else {
             None
         }
     }
 
     /// Whether all keys of `a` are in `b` for certain.
-    fn is_inside(&self, a: &KeyRange, b: &KeyRange) -> bool {
+    fn is_inside(&self, a: &Range, b: &Range) -> bool {
         let order = |low: &Option<Expr>, high: &Option<Expr>| match (low, high) {
             (Some(low), Some(high)) => low == high || self.never_after(low, high),
             _ => false,
@@ -396,7 +393,7 @@ impl Bounds<'_> {
     }
 
     /// Whether a range has no keys for certain.
-    fn is_empty(&self, range: &KeyRange) -> bool {
+    fn is_empty(&self, range: &Range) -> bool {
         matches!((&range.from, &range.to), (Some(from), Some(to)) if self.never_after(to, from))
     }
 
@@ -418,10 +415,10 @@ impl Bounds<'_> {
 }
 
 /// A range that has the keys of both.
-fn hull(a: KeyRange, b: KeyRange) -> KeyRange {
+fn hull(a: Range, b: Range) -> Range {
     let both =
         |op, a: Option<Expr>, b: Option<Expr>| a.zip(b).map(|(a, b)| if a == b { a } else { Expr::binary(op, a, b) });
-    KeyRange {
+    Range {
         when: both(BinaryOp::Or, a.when, b.when),
         from: both(BinaryOp::Min, a.from, b.from),
         to: both(BinaryOp::Max, a.to, b.to),
@@ -447,8 +444,7 @@ mod tests {
     #[test]
     fn bounds_in_closed_form() {
         let program = program();
-        let text =
-            |ranges: Vec<KeyRange>| ranges.iter().map(|range| program.range(range)).collect::<Vec<_>>().join(" | ");
+        let text = |ranges: Vec<Range>| ranges.iter().map(|range| program.range(range)).collect::<Vec<_>>().join(" | ");
         for (predicate, visited, full) in [
             ("j <= i", "to i1 + 1", "to i0 + 1"),
             ("j <= i && i - j < w", "from i0 - w + 1 to i1 + 1 if w >= 1", "from i1 - w + 1 to i0 + 1"),

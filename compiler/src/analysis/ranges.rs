@@ -167,7 +167,7 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
     let compiled =
         Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
     for key_loop in &program.loops {
-        let pair = key_loop.pair;
+        let pair = key_loop.pair();
         // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
         let checks = Checks { overflow: true, division: true, index: false };
         for expr in key_loop.tile_exprs() {
@@ -627,7 +627,7 @@ impl<'a> Checker<'a> {
             }
             Expr::Int(value) => Values::Int(Interval::new((*value).into(), (*value).into())),
             Expr::Scalar(place) => self.scalar(*place),
-            Expr::Score => Values::Float(FloatInterval::ANY),
+            Expr::Value(_) => Values::Float(FloatInterval::ANY),
             Expr::Scale => Values::Float(FloatInterval::FINITE),
             Expr::Float(value) => Values::Float(FloatInterval::constant(value.value())),
             Expr::Bool(_) => Values::Truth,

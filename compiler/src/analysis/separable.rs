@@ -58,7 +58,7 @@ impl Separable {
 
 /// Whether `expr` is the same for the whole tile, if the rows are of one head.
 fn uniform(expr: &Expr) -> bool {
-    !expr.any(&mut |expr| matches!(expr, Expr::Score | Expr::Query | Expr::Key))
+    !expr.any(&mut |expr| matches!(expr, Expr::Value(_) | Expr::Query | Expr::Key))
 }
 
 /// The terms of a sum.
@@ -78,7 +78,7 @@ impl Terms {
             return Some(Terms { rest: Some(expr.clone()), ..Terms::default() });
         }
         match expr {
-            Expr::Score => Some(Terms { score: Some(Expr::float(1.0)), ..Terms::default() }),
+            Expr::Value(_) => Some(Terms { score: Some(Expr::float(1.0)), ..Terms::default() }),
             Expr::Unary(UnaryOp::ToFloat, distance) => {
                 Some(Terms { distance: Some((Expr::float(1.0), (**distance).clone())), ..Terms::default() })
             }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn biased(bias: Expr) -> Expr {
-        let score = Expr::binary(BinaryOp::Mul, Expr::Score, Expr::Scale);
+        let score = Expr::binary(BinaryOp::Mul, Expr::SCORE, Expr::Scale);
         Expr::binary(BinaryOp::Mul, Expr::binary(BinaryOp::Sub, score, bias), Expr::float(2.0))
     }
 
@@ -148,8 +148,8 @@ mod tests {
             float(Expr::unary(UnaryOp::Abs, distance())),
             float(squared),
             gathered,
-            Expr::binary(BinaryOp::Mul, Expr::Score, float(distance())),
-            Expr::Score,
+            Expr::binary(BinaryOp::Mul, Expr::SCORE, float(distance())),
+            Expr::SCORE,
             Expr::float(1.0),
         ] {
             assert_eq!(Separable::of(&biased(bias.clone())), None, "{bias:?}");

@@ -11,7 +11,7 @@ use crate::analysis::affine::Affine;
 use crate::analysis::clauses::{never_negative, required};
 use crate::analysis::simplify::simplify;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::TileClass;
+use crate::ir::TileKind;
 use crate::spec::TensorType;
 use crate::typing::Parameters;
 
@@ -22,18 +22,18 @@ const MAX_SIZE: usize = 2000;
 const MAX_VARYING: usize = 2;
 
 /// What `predicate` is on a tile.
-pub fn class(predicate: &Expr, parameters: Parameters) -> TileClass {
-    class_where(predicate, &[], parameters)
+pub fn kind(predicate: &Expr, parameters: Parameters) -> TileKind {
+    kind_where(predicate, &[], parameters)
 }
 
 /// What `predicate` is on those pairs of a tile for which the forms of `known` are at most zero.
-pub fn class_where(predicate: &Expr, known: &[Affine], parameters: Parameters) -> TileClass {
+pub fn kind_where(predicate: &Expr, known: &[Affine], parameters: Parameters) -> TileKind {
     let Truth { some, all } = Tile { parameters, known }.truth(predicate);
     let simple = |expr: Expr, otherwise| {
         let expr = if expr.size() > MAX_SIZE { Expr::Bool(otherwise) } else { expr };
         simplify(&expr, parameters)
     };
-    TileClass { some: simple(some, true), all: simple(all, false) }
+    TileKind { some: simple(some, true), all: simple(all, false) }
 }
 
 /// The least and the greatest value of `form`, or bounds of them, on those pairs of a tile for which the forms of `known` are at
@@ -397,7 +397,7 @@ mod tests {
     use crate::spec::{Order, ScalarParam, ScalarType, TensorParam};
 
     #[test]
-    fn classes() {
+    fn kinds() {
         let scalars = [("w", ScalarType::I32), ("c", ScalarType::U32), ("flag", ScalarType::Bool)]
             .map(|(name, ty)| ScalarParam { name: name.into(), ty, comptime: false });
         let tensors = [
@@ -406,7 +406,7 @@ mod tests {
             ("layout", TensorType::Bool, 2, Order::Any),
         ]
         .map(|(name, ty, rank, order)| TensorParam { name: name.into(), ty, rank, order });
-        let parameters = Parameters { scalars: &scalars, tensors: &tensors };
+        let parameters = Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE };
         for (text, some, all) in [
             ("j <= i", "j0 <= i1", "j1 <= i0"),
             ("j <= i && flag", "j0 <= i1 && flag", "j1 <= i0 && flag"),
@@ -436,7 +436,7 @@ mod tests {
             }),
             ("i * i < j as f32 as i32", "true", "false"),
         ] {
-            let TileClass { some: found, all: found_all } = class(&parse_expr(text, parameters).unwrap(), parameters);
+            let TileKind { some: found, all: found_all } = kind(&parse_expr(text, parameters).unwrap(), parameters);
             assert_eq!(found.display(parameters).to_string(), some, "some, of {text}");
             assert_eq!(found_all.display(parameters).to_string(), all, "all, of {text}");
         }

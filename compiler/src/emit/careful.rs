@@ -17,7 +17,7 @@ use super::math::exp2_native;
 use super::softmax::{exp2, is_finite, is_negative_infinity};
 use crate::analysis::product::Product;
 use crate::expr::Expr;
-use crate::ir::{Accumulator, KeyLoop, Program, TileOp};
+use crate::ir::{Program, Reduction, TileLoop, TileOp};
 use cubecl::prelude::*;
 
 /// The scores of a careful row are in units of a quarter.
@@ -50,12 +50,12 @@ impl<N: Size> CarefulRows<N> {
         place: &Place<N>,
         parameters: &Parameters,
         sinks: bool,
-        #[comptime] accumulator: Accumulator,
+        #[comptime] accumulator: Reduction,
     ) -> CarefulRows<N> {
         let maximum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(f32::MIN));
         let sum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
         let sink = comptime![match &accumulator {
-            Accumulator::Softmax { sink, .. } => sink.as_ref().map(quarter),
+            Reduction::Softmax { sink, .. } => sink.as_ref().map(quarter),
             _ => None,
         }];
         if comptime![sink.is_some()] {
@@ -80,25 +80,20 @@ impl<N: Size> CarefulRows<N> {
         dots: Vector<f32, N>,
         place: &Place<N>,
         parameters: &Parameters,
-        #[comptime] key_loop: KeyLoop,
-        #[comptime] accumulator: Accumulator,
+        #[comptime] key_loop: TileLoop,
+        #[comptime] accumulator: Reduction,
         #[comptime] by: Exp2,
     ) -> Step<N> {
         let mut score = dots;
+        let maps = comptime![key_loop.maps().cloned().collect::<Vec<_>>()];
         #[unroll]
-        for at in 0..comptime![key_loop.body.len()] {
-            let map = comptime![match &key_loop.body[at] {
-                TileOp::Map(expr) => Some(expr.clone()),
-                _ => None,
-            }];
-            if comptime![map.is_some()] {
-                score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
-            }
+        for at in 0..comptime![maps.len()] {
+            score = parameters.float::<N>(place, score, comptime![maps[at].clone()]);
         }
         let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
-        if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
             let least = parameters.empty_lse;
             let score = select_many(visible, score, Vector::new(least));
             let hides = is_negative_infinity::<N>(score);
@@ -132,11 +127,11 @@ impl<N: Size> Step<N> {
         &self,
         output: Vector<f32, N>,
         value: Vector<f32, N>,
-        #[comptime] accumulator: Accumulator,
+        #[comptime] accumulator: Reduction,
     ) -> Vector<f32, N> {
         let mut kept = output;
         let mut added = self.weight * value;
-        if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
             kept = select_many(is_finite::<N>(output), output * self.keep, output);
             let counts = is_finite::<N>(self.weight);
             let as_it_is = select_many(counts, value, added);
@@ -162,20 +157,22 @@ fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
 
 /// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters.
 pub fn quarter_of_queries(program: &Program) -> f32 {
-    let softmax = matches!(program.accumulator, Accumulator::Softmax { .. });
-    if softmax && program.query_scale.is_some() { 1.0 / PARTS } else { 1.0 }
+    let softmax = matches!(program.reduction(), Reduction::Softmax { .. });
+    if softmax && program.query_scale().is_some() { 1.0 / PARTS } else { 1.0 }
 }
 
 /// A loop of `program` whose scores are a quarter of what they were, if they are a softmax's. Where the queries are scaled, what is left of
 /// the maps is proportional to the score, so that [the queries](quarter_of_queries) are what is made less.
-pub fn quarter_scores(program: &Program, key_loop: &KeyLoop) -> KeyLoop {
+pub fn quarter_scores(program: &Program, key_loop: &TileLoop) -> TileLoop {
     let mut quartered = key_loop.clone();
-    if quarter_of_queries(program) == 1.0 && matches!(program.accumulator, Accumulator::Softmax { .. }) {
-        let last =
-            quartered.body.iter_mut().rev().find_map(|op| if let TileOp::Map(map) = op { Some(map) } else { None });
+    if quarter_of_queries(program) == 1.0 && matches!(program.reduction(), Reduction::Softmax { .. }) {
+        let last = quartered.body.iter_mut().rev().find_map(|op| match op {
+            TileOp::Map { value, .. } => Some(value),
+            _ => None,
+        });
         match last {
             Some(map) => *map = quarter(map),
-            None => quartered.body.insert(1, TileOp::Map(quarter(&Expr::Score))),
+            None => quartered.body.insert(1, TileOp::Map { tile: 0, value: quarter(&Expr::SCORE) }),
         }
     }
     quartered

@@ -7,7 +7,7 @@ use super::expression::Place;
 use super::key_tiles::KeyTiles;
 use super::softmax::log_sum_exp;
 use crate::emit::nvidia::tensor_core::keep_rolled;
-use crate::ir::Accumulator;
+use crate::ir::Reduction;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -72,23 +72,24 @@ pub fn careful_row<E: Float, V: Size>(
         heads_differ: false,
     };
     let start = query.start + row.batch * query.batch + row.head * query.head + row.query * query.row;
-    let accumulator = comptime![program.accumulator.clone()];
+    let accumulator = comptime![program.reduction().clone()];
     let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
     #[unroll]
     for at in 0..comptime![columns.count * columns.width] {
         elements[at] = Vector::new(0.0);
     }
     let mut factor = comptime![quarter_of_queries(&program)].runtime();
-    if comptime![program.query_scale.is_some()] {
+    if comptime![program.query_scale().is_some()] {
         let one = Vector::<f32, One>::new(1.0);
-        factor *= parameters.float::<One>(&place, one, comptime![program.query_scale.clone().unwrap()]).extract(0usize);
+        factor *=
+            parameters.float::<One>(&place, one, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
     }
     let state = CarefulRows::<One>::new(&place, parameters, true, comptime![accumulator.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair]];
+        let pair = &pairs[comptime![key_loop.pair()]];
         let tiles =
             KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
         let key_base = pair.key.start + row.batch * pair.key.batch + row.kv_head * pair.key.head;
@@ -101,7 +102,7 @@ pub fn careful_row<E: Float, V: Size>(
                 &pair.key,
                 key_base + key * pair.key.row,
                 factor,
-                comptime![program.operands.qk_dim],
+                comptime![program.sizes().qk_dim],
                 unrolled,
             );
             let step = state.see(
@@ -124,7 +125,7 @@ pub fn careful_row<E: Float, V: Size>(
                         x,
                         element,
                         comptime![columns.width],
-                        comptime![program.operands.v_dim],
+                        comptime![program.sizes().v_dim],
                     );
                     let at = comptime![vector * columns.width + element];
                     elements[at] = step.add(elements[at], Vector::new(value), comptime![accumulator.clone()]);
@@ -135,7 +136,7 @@ pub fn careful_row<E: Float, V: Size>(
     }
 
     let sum = state.sum.read();
-    if comptime![accumulator == Accumulator::Mean] {
+    if comptime![accumulator == Reduction::Mean] {
         let zero = Vector::<f32, One>::new(0.0);
         let one = Vector::<f32, One>::new(1.0);
         let empty = sum.equal(&zero);
@@ -146,7 +147,7 @@ pub fn careful_row<E: Float, V: Size>(
         }
     }
     let row_of_output = (row.batch * extent.heads + row.head) * extent.queries + row.query;
-    let v_dim = comptime![program.operands.v_dim];
+    let v_dim = comptime![program.sizes().v_dim];
     #[unroll]
     for vector in 0..comptime![columns.count] {
         let x = row.vector + comptime![vector * columns.step];
@@ -171,7 +172,7 @@ pub fn careful_row<E: Float, V: Size>(
             }
         }
     }
-    if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+    if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
         if row.vector == 0 {
             lse[row_of_output] =
                 log_sum_exp::<One>(state.maximum.read(), sum, parameters.empty_lse, PARTS).extract(0usize);

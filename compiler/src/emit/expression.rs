@@ -270,7 +270,7 @@ impl<'a> Evaluator<'a> {
             Expr::QueryLast => int(self.query_last),
             Expr::KeyFirst => int(self.key_first),
             Expr::KeyLast => int(self.key_last),
-            Expr::Score => float(self.score),
+            Expr::Value(_) => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
             // WGSL has no text for −∞.

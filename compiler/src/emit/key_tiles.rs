@@ -3,7 +3,7 @@
 use super::arguments::{Counters, Parameters};
 use super::expression::Place;
 use crate::expr::{Expr, UnaryOp};
-use crate::ir::{KeyLoop, KeyRange, MaskedTiles, TileClass, TileOp};
+use crate::ir::{Range, TileKind, TileLoop};
 use cubecl::prelude::*;
 
 /// A tile of keys is not visited.
@@ -41,7 +41,7 @@ pub struct KeyTiles {
     size: usize,
     /// The loop.
     #[cube(comptime)]
-    pub key_loop: KeyLoop,
+    pub key_loop: TileLoop,
 }
 
 /// A tile of keys that is visited.
@@ -92,7 +92,7 @@ impl KeyTiles {
         len: usize,
         offset: i32,
         #[comptime] size: usize,
-        #[comptime] key_loop: KeyLoop,
+        #[comptime] key_loop: TileLoop,
     ) -> KeyTiles {
         let mut visit = Sequence::new();
         #[unroll]
@@ -101,7 +101,7 @@ impl KeyTiles {
         }
         let mut full = Sequence::new();
         #[unroll]
-        for at in 0..comptime![if occurs(&key_loop, false) { key_loop.full.len() } else { 0 }] {
+        for at in 0..comptime![if key_loop.occurs(false) { key_loop.full.len() } else { 0 }] {
             full.push(span::<N>(parameters, place, len as i32, offset, comptime![key_loop.full[at].clone()]));
         }
         let mut known = Sequence::new();
@@ -116,10 +116,10 @@ impl KeyTiles {
     /// The first row of the first tile to look at of those from row `at`, the first of a tile; the number of keys if there is none.
     pub fn next<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize) -> usize {
         let mut next = self.in_range(at);
-        if comptime![self.key_loop.hop.is_some()] {
+        if comptime![self.key_loop.key_hop.is_some()] {
             let first = self.offset + next as i32;
             let here = place.of_keys(first, first);
-            let hop = parameters.uniform::<N>(&here, comptime![self.key_loop.hop.clone().unwrap()]);
+            let hop = parameters.uniform::<N>(&here, comptime![self.key_loop.key_hop.clone().unwrap()]);
             let row = clamp(hop, first, self.offset + self.len as i32) - self.offset;
             let hopped = row as usize / comptime![self.size] * comptime![self.size];
             if hopped > next {
@@ -182,7 +182,7 @@ impl KeyTiles {
 
     /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
     pub fn class<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize, count: usize) -> i32 {
-        if comptime![!occurs(&self.key_loop, false)] {
+        if comptime![!self.key_loop.occurs(false)] {
             FULL.runtime()
         } else {
             let mut class = PARTIAL.runtime();
@@ -193,7 +193,7 @@ impl KeyTiles {
                     class = FULL.runtime();
                 }
             }
-            let decides = comptime![self.key_loop.class.as_ref().map(code)];
+            let decides = comptime![self.key_loop.kind.as_ref().map(code)];
             if comptime![decides.is_some()] {
                 if class == PARTIAL {
                     let first = self.offset + at as i32;
@@ -212,8 +212,8 @@ impl KeyTiles {
 }
 
 /// Whether a loop's ranges leave anything out, and it has tiles whose mask is evaluated.
-pub fn trims(key_loop: &KeyLoop) -> bool {
-    occurs(key_loop, false) && key_loop.visit.iter().all(|range| *range != KeyRange::ALL)
+pub fn trims(key_loop: &TileLoop) -> bool {
+    key_loop.occurs(false) && key_loop.visit.iter().all(|range| *range != Range::ALL)
 }
 
 /// Whether the tile of `size` keys from row `first` of `len` is done by the code for `full` tiles, in which every query sees every key,
@@ -241,7 +241,7 @@ pub fn span<N: Size>(
     place: &Place<N>,
     len: i32,
     offset: i32,
-    #[comptime] range: KeyRange,
+    #[comptime] range: Range,
 ) -> Span {
     let from = row::<N>(parameters, place, len, offset, comptime![range.from.clone()], 0i32);
     let mut to = row::<N>(parameters, place, len, offset, comptime![range.to.clone()], len);
@@ -275,30 +275,21 @@ fn row<N: Size>(
     row
 }
 
-/// Whether a tile can be full: there is no mask, or it is not evaluated on all tiles; or partial: there is a mask.
-pub fn occurs(key_loop: &KeyLoop, full: bool) -> bool {
-    match key_loop.body.iter().find(|op| matches!(op, TileOp::Mask { .. })) {
-        Some(TileOp::Mask { tiles: MaskedTiles::All, .. }) => !full,
-        Some(_) => true,
-        None => full,
-    }
-}
-
 /// Whether a tile that a range has can be one that is skipped.
-pub fn skips(key_loop: &KeyLoop) -> bool {
-    key_loop.class.is_some()
+pub fn skips(key_loop: &TileLoop) -> bool {
+    key_loop.kind.is_some()
 }
 
 /// The class as a number.
-fn code(class: &TileClass) -> Expr {
+fn code(class: &TileKind) -> Expr {
     let full = Expr::select(class.all.clone(), Expr::Int(FULL), Expr::Int(PARTIAL));
     Expr::select(class.some.clone(), full, Expr::Int(SKIPPED))
 }
 
 /// The extremes and counts of the loop's class that are the same for all key tiles: each is a loop, and is evaluated once.
-fn invariant(key_loop: &KeyLoop) -> Vec<Expr> {
+fn invariant(key_loop: &TileLoop) -> Vec<Expr> {
     let mut found = Vec::new();
-    if let Some(class) = &key_loop.class {
+    if let Some(class) = &key_loop.kind {
         collect_invariant(&class.some, &mut found);
         collect_invariant(&class.all, &mut found);
     }

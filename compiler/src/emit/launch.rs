@@ -1,144 +1,19 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
-use super::arguments::{
-    CapturedLaunch, CountersLaunch, ElementsArgs, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch,
-    ParametersLaunch, PartialsLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
-};
+use super::arguments::{CountersLaunch, Extent, PartialsLaunch};
+use super::binding::{Buffer, CapturedData, LaunchData, ParametersData, pairs_launch, sequence};
 use super::summary::{self, Find};
 use crate::emit::cpu::attention_cpu;
 use crate::emit::cpu::query_tile::partial_vectors;
 use crate::emit::cube::attention_cube;
 use crate::emit::mma::attention_mma;
 use crate::ir::{Element, Summary};
-use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};
-use crate::spec::ScalarValue;
 use cubecl::client::Client;
 use cubecl::prelude::*;
-use cubecl::server::Handle;
 use half::{bf16, f16};
 use thiserror::Error;
-
-/// A buffer on the device.
-#[derive(Clone)]
-pub struct Buffer {
-    /// Its memory.
-    pub memory: Handle,
-    /// Its length in elements.
-    pub length: usize,
-}
-
-/// A tensor `[B, H, S, D]` in a buffer.
-#[derive(Clone)]
-pub struct OperandData {
-    /// The buffer.
-    pub buffer: Buffer,
-    /// The offset of the first element.
-    pub start: usize,
-    /// The strides, in elements.
-    pub strides: [usize; 4],
-}
-
-/// Keys and values that are visited together.
-#[derive(Clone)]
-pub struct KeyValueData {
-    /// The keys.
-    pub key: OperandData,
-    /// The values.
-    pub value: OperandData,
-    /// How many keys there are.
-    pub length: usize,
-    /// The position of the first.
-    pub offset: i32,
-}
-
-/// How a captured tensor's elements are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Storage {
-    /// Floats.
-    F32,
-    /// Integers.
-    I32,
-    /// Truth values in bytes.
-    U8,
-    /// Truth values in 32 bits.
-    U32,
-}
-
-/// A captured tensor in a buffer.
-#[derive(Clone)]
-pub struct CapturedData {
-    /// The buffer.
-    pub buffer: Buffer,
-    /// How its elements are stored.
-    pub storage: Storage,
-    /// The offset of the first element.
-    pub start: usize,
-    /// The length of each dimension.
-    pub shape: Vec<usize>,
-    /// The strides, in elements.
-    pub strides: Vec<usize>,
-}
-
-/// Everything a launch needs. Nothing is checked here: sizes, strides and buffers must fit each other, and no dimension of
-/// the output may be 0.
-#[derive(Clone)]
-pub struct LaunchData {
-    /// The queries.
-    pub query: OperandData,
-    /// The keys and values, in the program's order.
-    pub pairs: Vec<KeyValueData>,
-    /// The output, contiguous `[B, H, S, Dv]`.
-    pub output: Buffer,
-    /// The log-sum-exp, contiguous `[B, H, S]`, for softmax; else any buffer of f32.
-    pub lse: Buffer,
-    /// The runtime scalars, in the program's order.
-    pub scalars: Vec<ScalarValue>,
-    /// The captured tensors, in the program's order.
-    pub tensors: Vec<CapturedData>,
-    /// The program's summaries of them, as [`summarise`] makes them, in its order.
-    pub summaries: Vec<Buffer>,
-    /// Where tiles are counted, if they are: zeros, two for each key loop.
-    pub counters: Option<Buffer>,
-    /// `scale()`.
-    pub scale: f32,
-    /// B.
-    pub batch: usize,
-    /// H.
-    pub heads: usize,
-    /// H/G.
-    pub group: usize,
-    /// S.
-    pub queries: usize,
-    /// The position of the first query.
-    pub query_offset: i32,
-    /// Whether the `cube` schedule computes rows again whose output is not finite. Where it does not, what a key that a row does not see
-    /// holds can make the row's output a NaN.
-    pub careful: bool,
-    /// What the `cpu` schedule does about few queries. Heads may be packed only where [`Program::heads_alike`] is true.
-    ///
-    /// [`Program::heads_alike`]: crate::ir::Program::heads_alike
-    pub few: FewQueries,
-}
-
-impl LaunchData {
-    /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
-    /// vectors, else 1.
-    fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
-        let width = match schedule {
-            Schedule::Cpu(_) => 1,
-            Schedule::Cube(_) => CubeSchedule::width_of(&program.operands),
-            Schedule::Mma(_) => MmaSchedule::width_of(&program.operands),
-        };
-        let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
-        let whole = operands.all(|&OperandData { ref buffer, start, strides: [batch, head, row, column] }| {
-            // A buffer without keys has no vector to bind.
-            let some = buffer.length >= width;
-            some && column == 1 && [start, batch, head, row].iter().all(|offset| offset.is_multiple_of(width))
-        });
-        if whole { width } else { 1 }
-    }
-}
 
 /// Why a launch is not possible on a device.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -175,7 +50,7 @@ pub fn launch(client: &Client, scheduled: &Scheduled, data: LaunchData) {
 }
 
 fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
-    match program.operands.element {
+    match program.sizes().element {
         Element::F32 => launch_typed::<f32>(client, program, schedule, data, grid),
         Element::F16 => launch_typed::<f16>(client, program, schedule, data, grid),
         Element::Bf16 => launch_typed::<bf16>(client, program, schedule, data, grid),
@@ -185,52 +60,20 @@ fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: La
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
     let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
     let width = data.width(program, schedule);
-    let Grid { first, cubes } = grid;
-    let cubes = CubeCount::new_3d(cubes[0], cubes[1], cubes[2]);
-    let mut scalars = SequenceArg::new();
-    for scalar in data.scalars {
-        let (value, truth) = match scalar {
-            ScalarValue::I32(value) => (InputScalar::new(value, i32::cube_type()), false),
-            ScalarValue::U32(value) => (InputScalar::new(value, i32::cube_type()), false),
-            ScalarValue::F32(value) => (InputScalar::new(value, f32::cube_type()), false),
-            ScalarValue::Bool(value) => (InputScalar::new(i32::from(value), i32::cube_type()), true),
-        };
-        scalars.push(ScalarArgumentLaunch::new(value, truth));
-    }
-    let mut summaries = SequenceArg::new();
-    for (summary, extremes) in program.summaries().into_iter().zip(data.summaries) {
-        summaries.push(summary_argument(summary, extremes, &data.tensors));
-    }
-    let mut tensors = SequenceArg::new();
-    for tensor in data.tensors {
-        tensors.push(captured(tensor));
-    }
-    let extent = ExtentLaunch::new(
-        data.heads,
-        data.group,
-        data.queries,
-        data.query_offset,
-        first[0],
-        first[1],
-        first[2],
-        data.careful.into(),
-    );
-    let parameters =
-        ParametersLaunch::new(scalars, tensors, summaries, data.scale, f32::NEG_INFINITY, schedule.approximates());
-    let mut counters = SequenceArg::new();
+    let extent = Extent::of(&data, grid.first).launch();
+    let parameters = ParametersData::new(program, &data, schedule.approximates()).launch();
+    let cubes = CubeCount::new_3d(grid.cubes[0], grid.cubes[1], grid.cubes[2]);
     let counting = data.counters.is_some();
-    if let Some(tiles) = data.counters {
-        counters.push(CountersLaunch::new(buffer(tiles)));
-    }
-    let lse = buffer(data.lse);
-    let output = buffer(Buffer { length: data.output.length / width, ..data.output });
+    let counters = sequence(data.counters.map(|tiles| CountersLaunch::new(tiles.launch(1))));
+    let lse = data.lse.launch(1);
+    let output = data.output.launch(width);
 
     match schedule {
         Schedule::Cpu(cpu) => {
             let units = client.properties().hardware.num_cpu_cores.unwrap_or(1);
             // Counters of its own for every launch: launches of other threads may run at the same time.
             let counter = client.create_from_slice(&[0; 8]);
-            let counter = buffer(Buffer { memory: counter, length: 2 });
+            let counter = Buffer { memory: counter, length: 2 }.launch(1);
             let few = data.few;
             let together = if few.pack_gqa { data.group } else { 1 };
             let query_tiles = (together * data.queries).div_ceil(schedule.query_tile());
@@ -238,9 +81,9 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
             let splits = if few.split_kv { splits(tiles, units as usize, most_keys.div_ceil(cpu.keys)) } else { 1 };
             let mut partials = SequenceArg::new();
             if few.split_kv {
-                let length = tiles * splits * partial_vectors(&program.operands, &cpu);
+                let length = tiles * splits * partial_vectors(&program.sizes(), &cpu);
                 let memory = client.empty(length * cpu.lanes * 4);
-                partials.push(PartialsLaunch::new(buffer(Buffer { memory, length })));
+                partials.push(PartialsLaunch::new(Buffer { memory, length }.launch(1)));
             }
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
@@ -249,8 +92,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     cubes,
                     CubeDim::new_1d(units),
                     cpu.lanes,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    data.query.launch(width),
+                    pairs_launch(data.pairs, width),
                     output,
                     lse,
                     counter,
@@ -276,8 +119,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    data.query.launch(width),
+                    pairs_launch(data.pairs, width),
                     output,
                     lse,
                     extent,
@@ -298,8 +141,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(mma.units() as u32),
                     mma.rows(),
                     width,
-                    operand(data.query, width),
-                    key_values(data.pairs, width),
+                    data.query.launch(width),
+                    pairs_launch(data.pairs, width),
                     output,
                     lse,
                     extent,
@@ -336,12 +179,12 @@ pub fn summarise(client: &Client, tensor: CapturedData, summary: &Summary) -> Bu
     let row = shape.last().copied().unwrap_or(1);
     let length = summary.bytes(&tensor.shape) / 4;
     let found = look_at_blocks(client, tensor, summary, Find::Extremes, length);
-    if summary.linked {
+    if summary.links_keys {
         let blocks: usize = shape.iter().product();
         let (count, dim) = spread(client, blocks / row);
         // SAFETY: there is a third number for each block.
         unsafe {
-            summary::link::launch_unchecked(client, count, dim, buffer(found.clone()), blocks as i32, row as i32);
+            summary::link::launch_unchecked(client, count, dim, found.clone().launch(1), blocks as i32, row as i32);
         }
     }
     found
@@ -358,7 +201,7 @@ pub fn find_descents(client: &Client, tensor: CapturedData) -> Buffer {
 /// The runs that [`find_descents`] has a number for, of a tensor of `shape`, as the blocks of a summary.
 pub fn descents_of(shape: &[usize]) -> Summary {
     let blocked = (1..=shape.len()).map(|dimension| dimension == shape.len()).collect();
-    Summary { tensor: 0, blocked, linked: false }
+    Summary { tensor: 0, blocked, links_keys: false }
 }
 
 fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find: Find, length: usize) -> Buffer {
@@ -366,18 +209,15 @@ fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find
     let blocks: usize = shape.iter().product();
     let found = Buffer { memory: client.empty(4 * length), length };
     let (count, dim) = spread(client, blocks);
-    let mut lengths = SequenceArg::new();
-    for length in shape {
-        lengths.push(length as i32);
-    }
+    let lengths = sequence(shape.into_iter().map(|length| length as i32));
     // SAFETY: the kernel stays inside the tensor and the blocks, as computed from its shape.
     unsafe {
         summary::summarise::launch_unchecked(
             client,
             count,
             dim,
-            captured(tensor),
-            buffer(found.clone()),
+            tensor.launch(),
+            found.clone().launch(1),
             lengths,
             blocks as i32,
             summary.blocked.clone(),
@@ -394,22 +234,6 @@ fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
         Some(cores) => (CubeCount::new_single(), CubeDim::new_1d(cores)),
         None => (CubeCount::new_1d(items.div_ceil(64).clamp(1, 65_535) as u32), CubeDim::new_1d(64)),
     }
-}
-
-fn summary_argument(summary: Summary, extremes: Buffer, tensors: &[CapturedData]) -> SummaryArgumentLaunch {
-    let (blocks, steps) = blocks_of(&summary, &tensors[summary.tensor].shape);
-    let mut strides = SequenceArg::new();
-    for step in steps {
-        strides.push(step);
-    }
-    SummaryArgumentLaunch::new(buffer(extremes), blocks, strides, summary)
-}
-
-/// How many blocks `summary` has of a tensor of `shape`, and the steps from a block to the next along each dimension.
-pub(super) fn blocks_of(summary: &Summary, shape: &[usize]) -> (i32, Vec<i32>) {
-    let shape = summary.shape(shape);
-    let step = |dimension| shape[dimension + 1..].iter().product::<usize>() as i32;
-    (shape.iter().product::<usize>() as i32, (0..shape.len()).map(step).collect())
 }
 
 /// The cubes of a launch along each axis. On a GPU: query tiles, query heads (with `pack_gqa` the key heads) and batches.
@@ -451,60 +275,9 @@ pub(super) fn grids(cubes: [usize; 3], limits: (u32, u32, u32)) -> Vec<Grid> {
     grids
 }
 
-fn buffer(buffer: Buffer) -> BufferArg {
-    // SAFETY: the length is the buffer's.
-    unsafe { BufferArg::from_raw_parts(buffer.memory, buffer.length) }
-}
-
-/// `data` in vectors of `width` elements.
-fn operand<E: CubePrimitive>(data: OperandData, width: usize) -> OperandLaunch<E> {
-    let [batch, head, row, column] = data.strides;
-    let vectors = buffer(Buffer { length: data.buffer.length / width, ..data.buffer });
-    OperandLaunch::new(vectors, data.start / width, batch / width, head / width, row / width, column, column == 1)
-}
-
-/// `pairs` in vectors of `width` elements.
-fn key_values<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
-    let mut arguments = SequenceArg::new();
-    for pair in pairs {
-        let (key, value) = (operand(pair.key, width), operand(pair.value, width));
-        arguments.push(KeyValueLaunch::new(key, value, pair.length, pair.offset));
-    }
-    arguments
-}
-
-fn captured(data: CapturedData) -> CapturedLaunch {
-    let elements = buffer(data.buffer);
-    let elements = match data.storage {
-        Storage::F32 => ElementsArgs::F32(elements),
-        Storage::I32 => ElementsArgs::I32(elements),
-        Storage::U8 => ElementsArgs::U8(elements),
-        Storage::U32 => ElementsArgs::U32(elements),
-    };
-    let (start, dimensions) = reach(data.start, &data.shape, &data.strides);
-    let (mut last, mut strides) = (SequenceArg::new(), SequenceArg::new());
-    for (last_index, stride) in dimensions {
-        last.push(last_index);
-        strides.push(stride);
-    }
-    CapturedLaunch::new(elements, start, last, strides)
-}
-
-/// Where a kernel may read: the first offset, and each dimension's last index and stride.
-///
-/// A tensor without elements may be captured where nothing that matters reads it. Lanes that do not matter then read the first
-/// element of its buffer, which always exists.
-pub(super) fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<(i32, i32)>) {
-    if shape.contains(&0) {
-        return (0, vec![(0, 0); shape.len()]);
-    }
-    let dimensions = shape.iter().zip(strides).map(|(&length, &stride)| (length as i32 - 1, stride as i32));
-    (start as i32, dimensions.collect())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Grid, grids, reach};
+    use super::{Grid, grids};
 
     #[test]
     fn grids_cover_each_cube_once() {
@@ -516,11 +289,5 @@ mod tests {
         assert_eq!(parts[..2], [grid([0, 0, 0], [4, 2, 4]), grid([4, 0, 0], [1, 2, 4])]);
         assert_eq!(parts[5], grid([4, 0, 8], [1, 2, 1]));
         assert_eq!(parts.iter().map(|grid| grid.cubes.iter().product::<u32>()).sum::<u32>(), 5 * 2 * 9);
-    }
-
-    #[test]
-    fn a_tensor_without_elements_is_read_at_its_buffers_start() {
-        assert_eq!(reach(5, &[2, 3], &[4, 1]), (5, vec![(1, 4), (2, 1)]));
-        assert_eq!(reach(5, &[2, 0], &[4, 1]), (0, vec![(0, 0), (0, 0)]));
     }
 }

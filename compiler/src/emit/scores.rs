@@ -4,7 +4,7 @@ use super::arguments::Parameters;
 use super::expression::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::{KeyLoop, MaskedTiles, TileOp};
+use crate::ir::{MaskedTiles, TileLoop};
 use cubecl::prelude::*;
 
 /// The scores at `place` after the loop's maps and its mask; `full` says that the tile is inside the loop's full range. In other tiles a softmax's
@@ -14,32 +14,26 @@ pub fn apply<N: Size>(
     score: Vector<f32, N>,
     place: &Place<N>,
     parameters: &Parameters,
-    #[comptime] key_loop: KeyLoop,
+    #[comptime] key_loop: TileLoop,
     #[comptime] softmax: bool,
     #[comptime] full: bool,
 ) -> Vector<f32, N> {
     let mut score = score;
     let raises = comptime![softmax && !full];
     let masks = comptime![key_loop.visible().is_some()];
+    let maps = comptime![key_loop.maps().cloned().collect::<Vec<_>>()];
     #[unroll]
-    for at in 0..comptime![key_loop.body.len()] {
-        let op = comptime![key_loop.body[at].clone()];
-        let map = comptime![match &op {
-            TileOp::Map(expr) => Some(expr.clone()),
-            _ => None,
-        }];
-        let mask = comptime![evaluated_mask(&op, full).cloned()];
-        if comptime![map.is_some()] {
-            score = parameters.float::<N>(place, score, comptime![map.clone().unwrap()]);
+    for at in 0..comptime![maps.len()] {
+        score = parameters.float::<N>(place, score, comptime![maps[at].clone()]);
+    }
+    let mask = comptime![evaluated_mask(&key_loop, full).cloned()];
+    if comptime![mask.is_some()] {
+        let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
+        let nothing = comptime![hidden(softmax)];
+        if raises {
+            score = raise::<N>(score);
         }
-        if comptime![mask.is_some()] {
-            let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
-            let nothing = comptime![hidden(softmax)];
-            if raises {
-                score = raise::<N>(score);
-            }
-            score = select_many(visible, score, Vector::new(nothing));
-        }
+        score = select_many(visible, score, Vector::new(nothing));
     }
     if comptime![raises && !masks] {
         score = raise::<N>(score);
@@ -47,20 +41,14 @@ pub fn apply<N: Size>(
     score
 }
 
-/// The predicate of a mask, where it is evaluated.
-fn evaluated_mask(op: &TileOp, full: bool) -> Option<&Expr> {
-    match op {
-        TileOp::Mask { visible, tiles } if !(full && *tiles == MaskedTiles::Partial) => Some(visible),
-        _ => None,
-    }
+/// The predicate of the loop's mask, where it is evaluated.
+fn evaluated_mask(key_loop: &TileLoop, full: bool) -> Option<&Expr> {
+    key_loop.mask().filter(|(_, on)| !(full && *on == MaskedTiles::Partial)).map(|(visible, _)| visible)
 }
 
 /// How many operations [`apply()`] does to a score; `None` if some take more than an instruction or two.
-pub fn operations(key_loop: &KeyLoop, full: bool) -> Option<usize> {
-    let exprs = key_loop.body.iter().filter_map(|op| match op {
-        TileOp::Map(expr) => Some(expr),
-        op => evaluated_mask(op, full),
-    });
+pub fn operations(key_loop: &TileLoop, full: bool) -> Option<usize> {
+    let exprs = key_loop.maps().chain(evaluated_mask(key_loop, full));
     let mut operations = 0;
     for expr in exprs {
         if expr.any(&mut is_long) {

@@ -1,7 +1,7 @@
-//! The tile program: one attention, typed, as loops over tiles.
+//! The tile program: a computation over tiles, typed.
 //!
-//! For every batch, query head and tile of queries, a program runs its key loops in order over the same accumulator, and
-//! stores it:
+//! For every batch, head and tile of rows, a program loads what lies along the rows, runs its loops over tiles of columns in order, and
+//! stores its outputs. In a forward pass the rows are queries and the columns are keys:
 //!
 //! ```text
 //! attention @sliding_window(window: u32) -> f32[B, H, S, 64]
@@ -18,18 +18,43 @@
 //!     store o
 //! ```
 //!
-//! (what the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass;
-//! [`print`](mod@print) and [`parse`] turn it into this text and back.)
+//! `i` is always a query and `j` always a key, whichever of the two the rows are: a predicate reads the same in a program and in its
+//! transpose. Tiles and accumulators have names, and there may be several of each; what a [`Schedule`](crate::schedule::Schedule) can run
+//! of that is checked when a program is given one ([`forward`]).
+//!
+//! The grammar:
+//!
+//! ```text
+//! program = "attention" "@" name "(" params ")" "->" array { "," array }
+//!           { name ":" array }
+//!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
+//!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
+//!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
+//!           { loop }  { "store" expr }
+//! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
+//! axis    = "S" | "T"n
+//! loop    = "for" ("j"|"i") "in" "tiles" "(" axis ")" [ "of" "each" "head" ] [ "nowhere" | ranges ] [ "full" ranges ]
+//!           [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
+//! ranges  = range { "," range }
+//! range   = ( "all" | "from" expr [ "to" expr ] | "to" expr ) [ "if" expr ]
+//! op      = name "=" "dot" name "," name "[" ("j"|"i") "]"  |  name "=" "map" expr
+//!         | name "=" "mask" name "where" expr "on" ("all"|"partial")  |  name "=" "push" name "," name "[" ("j"|"i") "]"
+//! ```
+//!
+//! What the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass; [`print`](mod@print)
+//! and [`parse`] turn it into this text and back.
 
+pub mod forward;
 pub mod parse;
 pub mod print;
-mod tokens;
+pub mod tokens;
 pub mod verify;
 
 use crate::expr::{BinaryOp, Expr};
-use crate::spec::{Pair, ScalarParam, TensorParam};
+use crate::spec::{ScalarParam, TensorParam};
+use std::borrow::Cow;
 
-/// An attention, typed, as loops over tiles.
+/// A computation over tiles of rows and columns, typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Program {
     /// The attention's name.
@@ -38,21 +63,76 @@ pub struct Program {
     pub scalars: Vec<ScalarParam>,
     /// The captured tensors.
     pub tensors: Vec<TensorParam>,
-    /// The name of the query tensor.
-    pub query: String,
-    /// The key and value tensors.
-    pub pairs: Vec<Pair>,
-    /// Element type and head dims of queries, keys, values and the output.
-    pub operands: Operands,
-    /// What queries are multiplied by as they are loaded, the same for all of a tile: scalars, heads, batch.
-    pub query_scale: Option<Expr>,
-    /// What the loops push into.
-    pub accumulator: Accumulator,
-    /// The key loops, in order.
-    pub loops: Vec<KeyLoop>,
+    /// What lies along queries and keys, one row each.
+    pub operands: Vec<Operand>,
+    /// What its rows are: it computes a tile of them at a time.
+    pub rows: Axis,
+    /// What it pushes into.
+    pub accumulators: Vec<Accumulator>,
+    /// The operands along the rows, loaded once for a tile of them.
+    pub loads: Vec<Load>,
+    /// The loops over tiles of columns, in order. A program over rows alone has none.
+    pub loops: Vec<TileLoop>,
+    /// What it stores for each row.
+    pub outputs: Vec<Output>,
 }
 
-/// The type of the elements of queries, keys, values and the output.
+/// What a tensor lies along, and a loop runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// The queries: `S`, at positions `i`.
+    Queries,
+    /// The keys of a set, of which there may be several, each with a length and an offset of its own: `T0`, `T1`, …, at positions `j`.
+    Keys(usize),
+}
+
+/// The heads of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Heads {
+    /// One for each query head: `H`.
+    Query,
+    /// One for each group of query heads: `G`.
+    Key,
+}
+
+/// A tensor with a row of `dim` elements for each batch, head and position: `[B, H, S, D]` or `[B, G, T, D]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Operand {
+    /// Its name.
+    pub name: String,
+    /// The type of its elements.
+    pub element: Element,
+    /// Its heads.
+    pub heads: Heads,
+    /// What its rows are.
+    pub axis: Axis,
+    /// The elements of a row, at least 1.
+    pub dim: usize,
+}
+
+/// An operand along the rows, loaded for a tile of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// Its place in [`Program::operands`].
+    pub operand: usize,
+    /// What it is multiplied by, the same for all of a tile: an expression of scalars, heads and batch.
+    pub scale: Option<Expr>,
+}
+
+/// What is stored for each row: a tensor as an [`Operand`] is, along the rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Output {
+    /// The type of its elements.
+    pub element: Element,
+    /// Its heads.
+    pub heads: Heads,
+    /// The elements of a row.
+    pub dim: usize,
+    /// An expression, element by element, of the accumulators and then the loads, which [`Expr::Value`] counts.
+    pub value: Expr,
+}
+
+/// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     /// 32-bit IEEE float.
@@ -82,23 +162,18 @@ impl Element {
     }
 }
 
-/// Element type and head dims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Operands {
-    /// The element type of queries, keys, values and the output.
-    pub element: Element,
-    /// The head dim of queries and keys, 1 to [`MAX_HEAD_DIM`].
-    pub qk_dim: usize,
-    /// The head dim of values and the output, 1 to [`MAX_HEAD_DIM`].
-    pub v_dim: usize,
+/// What loops push weights and values into, for each row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accumulator {
+    /// Its name.
+    pub name: String,
+    /// What becomes of what is pushed.
+    pub reduction: Reduction,
 }
 
-/// The largest head dim.
-pub const MAX_HEAD_DIM: usize = 256;
-
-/// What the loops push into, and what becomes of it at the end.
+/// What an accumulator makes of the weights s and values v that are pushed into it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Accumulator {
+pub enum Reduction {
     /// Online softmax (Milakov and Gimelshein 2018): a running maximum m and a running sum l of baseˢ⁻ᵐ a row; the output
     /// is Σ baseˢ⁻ᵐ·v / l, and zero where no key was visible.
     Softmax {
@@ -122,23 +197,28 @@ pub enum Base {
     Two,
 }
 
-/// A loop over the tiles of one pair's keys.
+/// A loop over the tiles of an axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyLoop {
-    /// The pair whose keys it visits, by its place in [`Program::pairs`].
-    pub pair: usize,
-    /// The keys that may be visible to a query of the tile, at most [`MAX_RANGES`] ranges in any order. A tile outside all of
-    /// them is skipped; the others are visited in ascending order, each once.
-    pub visit: Vec<KeyRange>,
-    /// Keys that every query of the tile sees, at most [`MAX_RANGES`] ranges: a tile inside one of them is full, and its mask
-    /// is not evaluated.
-    pub full: Vec<KeyRange>,
+pub struct TileLoop {
+    /// What its columns are.
+    pub columns: Axis,
+    /// Whether it runs once for each query head of the rows' group: only where the rows are keys.
+    pub each_head: bool,
+    /// The columns that a row of the tile may see, at most [`MAX_RANGES`] ranges in any order. A tile outside all of them is skipped; the
+    /// others are visited in ascending order, each once.
+    pub visit: Vec<Range>,
+    /// Columns that every row of the tile sees, at most [`MAX_RANGES`] ranges: a tile inside one of them is full, and its masks are not
+    /// evaluated.
+    pub full: Vec<Range>,
     /// What decides of a visited tile that is not inside a full range; `None` where the ranges say all that can be known.
-    pub class: Option<TileClass>,
-    /// A position, by i0, i1 and j0, before which no key from j0 on is visible: where a captured tensor says what is, the tiles
-    /// without a key are not even looked at. It skips none that the class would visit.
-    pub hop: Option<Expr>,
-    /// What is done with each tile, in order.
+    pub kind: Option<TileKind>,
+    /// A key position, by i0, i1 and j0, before which no key from j0 on is visible: where a captured tensor says what is, the tiles
+    /// without a key are not even looked at. It skips none that [`kind`](Self::kind) would visit. It has no transpose: only loops over
+    /// keys have one.
+    pub key_hop: Option<Expr>,
+    /// The names of its tiles, one element for each pair of a row and a column. [`Expr::Value`] counts in them.
+    pub tiles: Vec<Cow<'static, str>>,
+    /// What is done with each tile of columns, in order.
     pub body: Vec<TileOp>,
 }
 
@@ -149,8 +229,9 @@ pub struct Summary {
     pub tensor: usize,
     /// The dimensions along which [`SUMMARY_BLOCK`] indices share a block; along the others each index has its own.
     pub blocked: Vec<bool>,
-    /// Whether each block also has the place, along the last dimension, of the first block from it on that is not all zero.
-    pub linked: bool,
+    /// Whether each block also has the place, along the last dimension, of the first block from it on that is not all zero. That
+    /// dimension is the keys': there are no such links along queries.
+    pub links_keys: bool,
 }
 
 /// Whether a summary has blocks along a dimension of which a tile reads the indices `first` to `last`: not if that is one index,
@@ -165,12 +246,12 @@ impl Summary {
         match expr {
             Expr::Extreme { tensor, index, .. } if index.iter().any(|(first, last)| first != last) => {
                 let blocked = index.iter().map(|(first, last)| is_blocked(first, last)).collect();
-                Some(Summary { tensor: *tensor, blocked, linked: false })
+                Some(Summary { tensor: *tensor, blocked, links_keys: false })
             }
             Expr::Next { tensor, index, from } => {
                 let blocked = index.iter().map(|(first, last)| is_blocked(first, last));
                 let blocked = blocked.chain([is_blocked(from, &Expr::KeyLast)]).collect();
-                Some(Summary { tensor: *tensor, blocked, linked: true })
+                Some(Summary { tensor: *tensor, blocked, links_keys: true })
             }
             _ => None,
         }
@@ -178,7 +259,7 @@ impl Summary {
 
     /// Whether this has all that `other` has.
     pub fn serves(&self, other: &Summary) -> bool {
-        self.tensor == other.tensor && self.blocked == other.blocked && (self.linked || !other.linked)
+        self.tensor == other.tensor && self.blocked == other.blocked && (self.links_keys || !other.links_keys)
     }
 
     /// Its number of blocks along each dimension of a tensor of `shape`.
@@ -189,7 +270,7 @@ impl Summary {
 
     /// Its size in memory for a tensor of `shape`, in bytes.
     pub fn bytes(&self, shape: &[usize]) -> usize {
-        let numbers = if self.linked { 3 } else { 2 };
+        let numbers = if self.links_keys { 3 } else { 2 };
         4 * numbers * self.shape(shape).iter().product::<usize>()
     }
 }
@@ -198,13 +279,13 @@ impl Program {
     /// The same program, which visits every tile and evaluates every mask: for launches at which what decides of tiles cannot be
     /// computed in 32 bits.
     pub fn without_skipping(&self) -> Program {
-        Program { loops: self.loops.iter().map(KeyLoop::without_skipping).collect(), ..self.clone() }
+        Program { loops: self.loops.iter().map(TileLoop::without_skipping).collect(), ..self.clone() }
     }
 
     /// The summaries that its tiles are decided by, each once.
     pub fn summaries(&self) -> Vec<Summary> {
         let mut summaries: Vec<Summary> = Vec::new();
-        for expr in self.loops.iter().flat_map(KeyLoop::tile_exprs) {
+        for expr in self.loops.iter().flat_map(TileLoop::tile_exprs) {
             expr.any(&mut |expr| {
                 if let Some(summary) = Summary::of(expr)
                     && !summaries.iter().any(|known| known.serves(&summary))
@@ -226,10 +307,10 @@ pub const MAX_RANGES: usize = 8;
 /// [extremes](Expr::Extreme) are read.
 pub const SUMMARY_BLOCK: usize = 64;
 
-/// The keys at positions `from <= j < to`, if `when` holds, else none. The ends and the condition are uniform over a query tile
-/// (`i0`, `i1`, scalars, heads, batch, captured tensors at such indices); `None` is the end of the pair's keys on that side.
+/// The columns at positions `from <= j < to`, if `when` holds, else none. The ends and the condition are uniform over a tile of rows
+/// (`i0` and `i1`, or `j0` and `j1`, scalars, heads, batch, captured tensors at such indices); `None` is the end of the axis on that side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct KeyRange {
+pub struct Range {
     /// What must hold; `None` if nothing.
     pub when: Option<Expr>,
     /// The first position.
@@ -238,9 +319,9 @@ pub struct KeyRange {
     pub to: Option<Expr>,
 }
 
-impl KeyRange {
-    /// All of the pair's keys.
-    pub const ALL: KeyRange = KeyRange { when: None, from: None, to: None };
+impl Range {
+    /// All columns.
+    pub const ALL: Range = Range { when: None, from: None, to: None };
 
     /// Its expressions.
     pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
@@ -248,64 +329,136 @@ impl KeyRange {
     }
 }
 
-/// What decides of a tile of queries `i0..=i1` and keys `j0..=j1`, as predicates of those, scalars, heads, batch and captured
-/// tensors.
+/// What decides whether a tile of queries `i0..=i1` and keys `j0..=j1` is empty, partial or full, as predicates of those, scalars, heads,
+/// batch and captured tensors.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TileClass {
-    /// Whether some query may see some key: otherwise the tile is skipped.
+pub struct TileKind {
+    /// Whether some query may see some key: otherwise the tile is empty, and skipped.
     pub some: Expr,
-    /// Whether every query sees every key, for certain: then its mask is not evaluated.
+    /// Whether every query sees every key, for certain: then the tile is full, and its masks are not evaluated.
     pub all: Expr,
 }
 
 impl Program {
-    /// Whether the query heads that share a key head also share tiles and the queries' scale, so that their queries can be rows of
-    /// one tile.
+    /// Whether the query heads that share a key head also share tiles and what is loaded is multiplied by, so that their queries can be
+    /// rows of one tile.
     pub fn heads_alike(&self) -> bool {
-        let exprs = self.loops.iter().flat_map(KeyLoop::tile_exprs).chain(&self.query_scale);
+        let scales = self.loads.iter().flat_map(|load| &load.scale);
+        let exprs = self.loops.iter().flat_map(TileLoop::tile_exprs).chain(scales);
         exprs.into_iter().all(|expr| !expr.mentions(&Expr::Head))
     }
 }
 
-impl KeyLoop {
-    /// The expressions that decide of its tiles: those of its ranges and of its class.
+impl TileLoop {
+    /// The expressions that decide of its tiles: those of its ranges and of what its tiles are.
     pub fn tile_exprs(&self) -> impl Iterator<Item = &Expr> {
-        let class = self.class.iter().flat_map(|class| [&class.some, &class.all]);
-        self.visit.iter().chain(&self.full).flat_map(KeyRange::exprs).chain(class).chain(&self.hop)
+        let kind = self.kind.iter().flat_map(|kind| [&kind.some, &kind.all]);
+        self.visit.iter().chain(&self.full).flat_map(Range::exprs).chain(kind).chain(&self.key_hop)
     }
 
     /// The same loop, of which every tile is visited and none with a mask is full.
-    pub fn without_skipping(&self) -> KeyLoop {
-        let full = if self.visible().is_some() { Vec::new() } else { vec![KeyRange::ALL] };
-        let body = self.body.iter().map(|op| match op {
-            TileOp::Mask { visible, .. } => TileOp::Mask { visible: visible.clone(), tiles: MaskedTiles::All },
-            other => other.clone(),
-        });
-        KeyLoop { pair: self.pair, visit: vec![KeyRange::ALL], full, class: None, hop: None, body: body.collect() }
+    pub fn without_skipping(&self) -> TileLoop {
+        let full = if self.masks().next().is_some() { Vec::new() } else { vec![Range::ALL] };
+        let mut all = TileLoop { visit: vec![Range::ALL], full, kind: None, key_hop: None, ..self.clone() };
+        all.mask_on(MaskedTiles::All);
+        all
     }
 
-    /// The predicate of its mask.
-    pub fn visible(&self) -> Option<&Expr> {
-        self.body.iter().find_map(|op| if let TileOp::Mask { visible, .. } = op { Some(visible) } else { None })
+    /// Lets its masks be evaluated on `tiles`.
+    pub fn mask_on(&mut self, tiles: MaskedTiles) {
+        for op in &mut self.body {
+            if let TileOp::Mask { on, .. } = op {
+                *on = tiles;
+            }
+        }
+    }
+
+    /// The predicates of its masks.
+    pub fn masks(&self) -> impl Iterator<Item = &Expr> {
+        self.body.iter().filter_map(|op| if let TileOp::Mask { visible, .. } = op { Some(visible) } else { None })
+    }
+
+    /// The predicate of the pairs that enter some accumulator, or with `every` all that the loop pushes into; `None` where those are all
+    /// pairs.
+    pub fn pushed(&self, every: bool) -> Option<Expr> {
+        let mut found: Option<Expr> = None;
+        for op in &self.body {
+            let TileOp::Push { weights, .. } = op else { continue };
+            let mask = self.body.iter().find_map(|op| match op {
+                TileOp::Mask { tile, visible, .. } if tile == weights => Some(visible),
+                _ => None,
+            });
+            found = match (found, mask) {
+                (_, None) if !every => return None,
+                (found, None) => found,
+                (None, Some(mask)) => Some(mask.clone()),
+                (Some(found), Some(mask)) if found == *mask => Some(found),
+                (Some(found), Some(mask)) => {
+                    let op = if every { BinaryOp::And } else { BinaryOp::Or };
+                    Some(Expr::binary(op, found, mask.clone()))
+                }
+            };
+        }
+        found
     }
 }
 
-/// An operation on the tile `s` of scores, one per (query, key).
+/// An operation on named tiles. A tile has an element for each pair of a row and a column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TileOp {
-    /// `s = dot q[i], k[j]`.
-    Dot,
-    /// `s = map E`: each element becomes E of its old value `s`, its positions, heads, batch, scalars and captured tensors.
-    Map(Expr),
-    /// `s = mask s where E on TILES`: keys for which E is false are hidden: they weigh nothing.
+    /// `s = dot q, k[j]`: each element becomes the product of a row's and a column's vector.
+    Dot {
+        /// The tile, by its place in [`TileLoop::tiles`].
+        tile: usize,
+        /// The operand along the rows, one of the [loads](Program::loads), by its place in [`Program::operands`].
+        row: usize,
+        /// The operand along the columns, likewise.
+        column: usize,
+    },
+    /// `s = map E`: each element becomes E of the tiles' elements, its positions, heads, batch, scalars and captured tensors.
+    Map {
+        /// The tile, which E may also be of.
+        tile: usize,
+        /// E.
+        value: Expr,
+    },
+    /// `s = mask s where E on TILES`: pairs for which E is false are hidden: they weigh nothing in any push of the tile.
     Mask {
+        /// The tile.
+        tile: usize,
         /// The predicate.
         visible: Expr,
-        /// The tiles on which it is evaluated.
-        tiles: MaskedTiles,
+        /// The tiles of columns on which it is evaluated.
+        on: MaskedTiles,
     },
-    /// `o = push s, v[j]`: the tile's scores and values enter the accumulator.
-    Push,
+    /// `o = push s, v[j]`: the tile's elements, as weights or their logarithms, and the values enter an accumulator.
+    Push {
+        /// The accumulator, by its place in [`Program::accumulators`].
+        accumulator: usize,
+        /// The tile.
+        weights: usize,
+        /// The operand along the columns, by its place in [`Program::operands`].
+        values: usize,
+    },
+}
+
+impl TileOp {
+    /// Whether it reads a tile to make something else of it: another tile, or part of an accumulator.
+    pub fn uses(&self, of: usize) -> bool {
+        match self {
+            TileOp::Dot { .. } | TileOp::Mask { .. } => false,
+            TileOp::Map { tile, value } => *tile != of && value.mentions(&Expr::Value(of)),
+            TileOp::Push { weights, .. } => *weights == of,
+        }
+    }
+
+    /// Whether it makes or changes a tile.
+    pub fn changes(&self, of: usize) -> bool {
+        match self {
+            TileOp::Dot { tile, .. } | TileOp::Map { tile, .. } | TileOp::Mask { tile, .. } => *tile == of,
+            TileOp::Push { .. } => false,
+        }
+    }
 }
 
 /// The tiles on which a mask is evaluated.

@@ -5,9 +5,8 @@
 //! parameter that is named like one of these or like a function is written `r#name`. Floats have the fewest digits that
 //! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others.
 
-use super::{Accumulator, Base, KeyLoop, KeyRange, MaskedTiles, Program, TileClass, TileOp};
+use super::{Axis, Base, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::schedule::Schedule;
 use crate::spec::Order;
 use crate::typing::Parameters;
 use std::fmt::{self, Display, Formatter};
@@ -64,6 +63,8 @@ pub const RESERVED: &[&str] = &[
     "all",
     "nowhere",
     "store",
+    "of",
+    "each",
     "sink",
     "schedule",
     "on",
@@ -246,7 +247,10 @@ impl Display for Text<'_> {
             Expr::Batch => f.write_str("batch()"),
             Expr::Head => f.write_str("head()"),
             Expr::KvHead => f.write_str("kv_head()"),
-            Expr::Score => f.write_str("s"),
+            Expr::Value(place) => match self.parameters.values.get(*place) {
+                Some(name) => f.write_str(name),
+                None => write!(f, "value#{place}"),
+            },
             Expr::Scale => f.write_str("scale()"),
             Expr::QueryFirst => f.write_str("i0"),
             Expr::QueryLast => f.write_str("i1"),
@@ -323,9 +327,6 @@ impl Display for Text<'_> {
 impl Display for Program {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         let text = |expr| Expr::display(expr, self.parameters());
-        let (element, qk_dim, v_dim) = (self.operands.element.name(), self.operands.qk_dim, self.operands.v_dim);
-        let query = Name(&self.query);
-
         write!(f, "attention @{}(", Name(&self.name))?;
         let scalars = self.scalars.iter().map(|scalar| {
             let comptime = if scalar.comptime { "#[comptime] " } else { "" };
@@ -340,56 +341,74 @@ impl Display for Program {
             format!("{order}{}: Tensor<{}, {}>", Name(&tensor.name), tensor.ty.name(), tensor.rank)
         });
         f.write_str(&scalars.chain(tensors).collect::<Vec<_>>().join(", "))?;
-        writeln!(f, ") -> {element}[B, H, S, {v_dim}]")?;
-        writeln!(f, "  {query}: {element}[B, H, S, {qk_dim}]")?;
-        for (place, pair) in self.pairs.iter().enumerate() {
-            let (key, value) = (Name(&pair.key), Name(&pair.value));
-            writeln!(f, "  {key}: {element}[B, G, T{place}, {qk_dim}]  {value}: {element}[B, G, T{place}, {v_dim}]")?;
+        let outputs = self.outputs.iter().map(|output| array(output.element, output.heads, self.rows, output.dim));
+        writeln!(f, ") -> {}", outputs.collect::<Vec<_>>().join(", "))?;
+        for of_axis in self.operands.chunk_by(|a, b| a.axis == b.axis) {
+            let operands = of_axis.iter().map(|operand| {
+                let array = array(operand.element, operand.heads, operand.axis, operand.dim);
+                format!("{}: {array}", Name(&operand.name))
+            });
+            writeln!(f, "  {}", operands.collect::<Vec<_>>().join("  "))?;
         }
-        writeln!(f, "  for i in tiles(S)")?;
-        match &self.accumulator {
-            Accumulator::Softmax { base, sink } => {
-                let base = match base {
-                    Base::E => "e",
-                    Base::Two => "2",
-                };
-                write!(f, "    o = softmax base {base}")?;
-                if let Some(sink) = sink {
-                    write!(f, " sink {}", text(sink))?;
+        writeln!(f, "  for {} in tiles({})", self.rows.position(), self.rows)?;
+        for accumulator in &self.accumulators {
+            write!(f, "    {} = ", accumulator.name)?;
+            match &accumulator.reduction {
+                Reduction::Softmax { base, sink } => {
+                    f.write_str(match base {
+                        Base::E => "softmax base e",
+                        Base::Two => "softmax base 2",
+                    })?;
+                    if let Some(sink) = sink {
+                        write!(f, " sink {}", text(sink))?;
+                    }
+                    writeln!(f)?;
                 }
-                writeln!(f)?;
+                Reduction::Sum => writeln!(f, "sum")?,
+                Reduction::Mean => writeln!(f, "mean")?,
             }
-            Accumulator::Sum => writeln!(f, "    o = sum")?,
-            Accumulator::Mean => writeln!(f, "    o = mean")?,
         }
-        write!(f, "    {query} = load {query}[i]")?;
-        if let Some(scale) = &self.query_scale {
-            write!(f, " * ({})", text(scale))?;
+        for load in &self.loads {
+            let name = self.operand_name(load.operand);
+            write!(f, "    {name} = load {name}[{}]", self.rows.position())?;
+            if let Some(scale) = &load.scale {
+                write!(f, " * ({})", text(scale))?;
+            }
+            writeln!(f)?;
         }
-        writeln!(f)?;
-        for key_loop in &self.loops {
-            self.print_loop(f, key_loop)?;
+        for one in &self.loops {
+            self.print_loop(f, one)?;
         }
-        writeln!(f, "    store o")
+        let values = self.stored_values();
+        let parameters = Parameters { values: &values, ..self.parameters() };
+        self.outputs.iter().try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))
     }
 }
 
-impl Display for Schedule {
+/// The type of a tensor.
+fn array(element: Element, heads: Heads, axis: Axis, dim: usize) -> String {
+    let heads = match heads {
+        Heads::Query => "H",
+        Heads::Key => "G",
+    };
+    format!("{}[B, {heads}, {axis}, {dim}]", element.name())
+}
+
+impl Display for Axis {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         match self {
-            Schedule::Cpu(cpu) => {
-                let crate::schedule::CpuSchedule { lanes, vectors, keys, rows } = cpu;
-                write!(f, "cpu(lanes: {lanes}, vectors: {vectors}, keys: {keys}, rows: {rows})")
-            }
-            Schedule::Cube(cube) => {
-                let crate::schedule::CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products } =
-                    cube;
-                write!(f, "cube(unit_rows: {unit_rows}, unit_columns: {unit_columns}, rows: {rows}, ")?;
-                write!(f, "keys: {keys}, chunk: {chunk}, planes: {planes}, products: {products})")
-            }
-            Schedule::Mma(crate::schedule::MmaSchedule { warps, fragments, keys, pack_gqa }) => {
-                write!(f, "mma(warps: {warps}, fragments: {fragments}, keys: {keys}, pack_gqa: {pack_gqa})")
-            }
+            Axis::Queries => f.write_str("S"),
+            Axis::Keys(set) => write!(f, "T{set}"),
+        }
+    }
+}
+
+impl Axis {
+    /// How positions along it are written: `i` or `j`.
+    pub fn position(self) -> &'static str {
+        match self {
+            Axis::Queries => "i",
+            Axis::Keys(_) => "j",
         }
     }
 }
@@ -400,64 +419,80 @@ impl Program {
         self.to_string().lines().next().unwrap_or_default().to_string()
     }
 
-    fn print_loop(&self, f: &mut Formatter, key_loop: &KeyLoop) -> fmt::Result {
-        for (place, line) in self.loop_head(key_loop).iter().enumerate() {
+    fn print_loop(&self, f: &mut Formatter, one: &TileLoop) -> fmt::Result {
+        for (place, line) in self.loop_head(one).iter().enumerate() {
             writeln!(f, "    {}{line}", if place == 0 { "" } else { "    " })?;
         }
-        self.loop_body(key_loop).iter().try_for_each(|line| writeln!(f, "      {line}"))
+        self.loop_body(one).iter().try_for_each(|line| writeln!(f, "      {line}"))
     }
 
     /// Which tiles a loop visits, in lines: the keys, the full tiles, and what decides of tiles.
-    pub fn loop_head(&self, key_loop: &KeyLoop) -> Vec<String> {
+    pub fn loop_head(&self, one: &TileLoop) -> Vec<String> {
         let text = |expr| Expr::display(expr, self.parameters());
-        let visit = if key_loop.visit.is_empty() {
+        let visit = if one.visit.is_empty() {
             " nowhere".to_string()
-        } else if key_loop.visit == [KeyRange::ALL] {
+        } else if one.visit == [Range::ALL] {
             String::new()
         } else {
-            format!(" {}", self.ranges(&key_loop.visit))
+            format!(" {}", self.ranges(&one.visit))
         };
-        let mut lines = vec![format!("for j in tiles(T{}){visit}", key_loop.pair)];
-        if !key_loop.full.is_empty() {
-            lines.push(format!("full {}", self.ranges(&key_loop.full)));
+        let each_head = if one.each_head { " of each head" } else { "" };
+        let mut lines = vec![format!("for {} in tiles({}){each_head}{visit}", one.columns.position(), one.columns)];
+        if !one.full.is_empty() {
+            lines.push(format!("full {}", self.ranges(&one.full)));
         }
-        if let Some(TileClass { some, all }) = &key_loop.class {
+        if let Some(TileKind { some, all }) = &one.kind {
             lines.push(format!("skip unless {}", text(some)));
             lines.push(format!("full where {}", text(all)));
         }
-        if let Some(hop) = &key_loop.hop {
+        if let Some(hop) = &one.key_hop {
             lines.push(format!("hop to {}", text(hop)));
         }
         lines
     }
 
     /// What a loop does with a tile, in lines.
-    pub fn loop_body(&self, key_loop: &KeyLoop) -> Vec<String> {
-        let parameters = self.parameters();
-        let unknown =
-            || crate::spec::Pair { key: format!("key#{}", key_loop.pair), value: format!("value#{}", key_loop.pair) };
-        let pair = self.pairs.get(key_loop.pair).cloned().unwrap_or_else(unknown);
+    pub fn loop_body(&self, one: &TileLoop) -> Vec<String> {
+        let parameters = self.parameters_in(one);
+        let position = one.columns.position();
+        let tile = |place: usize| Expr::Value(place).display(parameters).to_string();
         let line = |op: &TileOp| match op {
-            TileOp::Dot => format!("s = dot {}, {}[j]", Name(&self.query), Name(&pair.key)),
-            TileOp::Map(expr) => format!("s = map {}", expr.display(parameters)),
-            TileOp::Mask { visible, tiles } => {
-                let tiles = match tiles {
+            TileOp::Dot { tile: to, row, column } => {
+                format!("{} = dot {}, {}[{position}]", tile(*to), self.operand_name(*row), self.operand_name(*column))
+            }
+            TileOp::Map { tile: to, value } => format!("{} = map {}", tile(*to), value.display(parameters)),
+            TileOp::Mask { tile: of, visible, on } => {
+                let on = match on {
                     MaskedTiles::All => "all",
                     MaskedTiles::Partial => "partial",
                 };
-                format!("s = mask s where {} on {tiles}", visible.display(parameters))
+                format!("{0} = mask {0} where {1} on {on}", tile(*of), visible.display(parameters))
             }
-            TileOp::Push => format!("o = push s, {}[j]", Name(&pair.value)),
+            TileOp::Push { accumulator, weights, values } => {
+                let accumulator = match self.accumulators.get(*accumulator) {
+                    Some(accumulator) => accumulator.name.clone(),
+                    None => format!("accumulator#{accumulator}"),
+                };
+                format!("{accumulator} = push {}, {}[{position}]", tile(*weights), self.operand_name(*values))
+            }
         };
-        key_loop.body.iter().map(line).collect()
+        one.body.iter().map(line).collect()
     }
 
-    fn ranges(&self, ranges: &[KeyRange]) -> String {
+    /// An operand's name, as it is written.
+    fn operand_name(&self, place: usize) -> String {
+        match self.operands.get(place) {
+            Some(operand) => Name(&operand.name).to_string(),
+            None => format!("operand#{place}"),
+        }
+    }
+
+    fn ranges(&self, ranges: &[Range]) -> String {
         ranges.iter().map(|range| self.range(range)).collect::<Vec<_>>().join(", ")
     }
 
     /// The text of a range of keys: `from A to B`, `from A`, `to B` or `all`, with `if C` after it where it has a condition.
-    pub(crate) fn range(&self, range: &KeyRange) -> String {
+    pub(crate) fn range(&self, range: &Range) -> String {
         let text = |expr| Expr::display(expr, self.parameters());
         let ends = match (&range.from, &range.to) {
             (None, None) => "all".to_string(),

@@ -1,28 +1,34 @@
 //! What a tile program satisfies after every stage.
 //!
-//! 1. The attention, the tensors and the scalars have names, which are identifiers; those of parameters differ.
+//! 1. The attention, the operands, the tensors and the scalars have names, which are identifiers; those of parameters differ from each
+//!    other, and those of accumulators and tiles from all.
 //! 2. Scalars are runtime values: none is comptime.
 //! 3. Captured tensors have 1 to 4 dimensions.
-//! 4. Head dims are 1 to [`MAX_HEAD_DIM`].
-//! 5. There is a pair; each has a loop, and each loop has a pair.
-//! 6. A loop's body is a dot, any number of maps, at most one mask, and a push.
-//! 7. Expressions have types: a map, a sink and a query scale are floats, a mask is a bool, ends of ranges are integers.
-//! 8. No expression has a `mask(…)` in it.
-//! 9. `s` is only in maps.
-//! 10. `i` is only in maps, masks and sinks, and `j` only in maps and masks.
-//! 11. `i0`, `i1`, `least`, `greatest` and `count` are only in ranges and classes, `j0` and `j1` only in classes.
-//!     A hop, in which alone `next` may be, has no `j1`.
-//! 12. A loop has at most [`MAX_RANGES`] visited and as many full ranges.
-//! 13. A mask is on partial tiles only where full ones can be known.
-//! 14. What has a schedule is no softmax to base e, and the schedule's sizes are not zero.
+//! 4. Dims are at least 1.
+//! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements.
+//! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
+//! 7. A dot is of an operand that is loaded and of one along the columns, of one dim. A push is of one along the columns, and all that is
+//!    pushed into an accumulator has one dim. Every accumulator is pushed into.
+//! 8. A tile is made by a dot or a map before it is used. A mask is its last change, and every tile is pushed or part of another. What is
+//!    pushed into a softmax is used for nothing else.
+//! 9. Expressions have types: a map, a sink, a scale and an output are floats, a mask is a bool, ends of ranges are integers.
+//! 10. No expression has a `mask(…)` in it.
+//! 11. Tiles are only in maps.
+//! 12. `i` and `j` are only in maps and masks; but the rows' position may be in sinks and outputs.
+//! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges and kinds, those of the columns' tile only in kinds.
+//!     A hop, in which alone `next` may be, has `i0`, `i1` and `j0`, and its loop runs over keys.
+//! 14. A loop has at most [`MAX_RANGES`] visited and as many full ranges. It runs for each head only where the rows are keys.
+//! 15. A mask is on partial tiles only where full ones can be known.
+//!
+//! [`Scheduled::new`](crate::scheduled::Scheduled::new) says what a program that is run satisfies besides.
 //!
 //! Expressions that could leave 32 bits, divide by zero or read outside of a tensor are not the program's fault, but a
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
-use super::{Accumulator, Base, KeyLoop, MAX_HEAD_DIM, MAX_RANGES, MaskedTiles, Program, TileClass, TileOp};
+use super::print::RESERVED;
+use super::{Axis, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{Expr, Type};
-use crate::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
-use crate::typing::type_of;
+use crate::typing::{Parameters, type_of};
 use std::collections::HashSet;
 use thiserror::Error;
 
@@ -34,170 +40,288 @@ pub struct VerifyError(pub String);
 /// Checks all of the module's invariants; gives the first that is broken.
 pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_names(program)?;
-    verify_operands(program)?;
-    if let Some(scale) = &program.query_scale {
-        verify_expr(program, "the query scale", scale, Type::Float, &[])?;
+    verify_parameters(program)?;
+    let checked = Checked { program, parameters: program.parameters() };
+    let row = program.rows.leaves().position;
+    for accumulator in &program.accumulators {
+        if let Reduction::Softmax { sink: Some(sink), .. } = &accumulator.reduction {
+            checked.expr("the sink", sink, Type::Float, &[row.clone()])?;
+        }
     }
-    if let Accumulator::Softmax { sink: Some(sink), .. } = &program.accumulator {
-        verify_expr(program, "the sink", sink, Type::Float, &[Expr::Query])?;
+    verify_loads(program)?;
+    for load in &program.loads {
+        load.scale.iter().try_for_each(|scale| checked.expr("a scale", scale, Type::Float, &[]))?;
     }
-    for (place, key_loop) in program.loops.iter().enumerate() {
-        verify_loop(program, key_loop).map_err(|error| VerifyError(format!("in key loop {place}: {error}")))?;
+    let mut dims = vec![None; program.accumulators.len()];
+    for (place, one) in program.loops.iter().enumerate() {
+        verify_loop(program, one, &mut dims).map_err(|error| VerifyError(format!("in loop {place}: {error}")))?;
     }
-    Ok(())
+    if let Some(place) = dims.iter().position(Option::is_none) {
+        return fail(format!("nothing is pushed into `{}`", program.accumulators[place].name));
+    }
+    let values = program.stored_values();
+    let parameters = Parameters { values: &values, ..program.parameters() };
+    let loaded = program.loads.iter().map(|load| program.operands[load.operand].dim);
+    let dims: Vec<_> = dims.into_iter().flatten().chain(loaded).collect();
+    verify_outputs(&Checked { program, parameters }, &row, &dims)
 }
 
 fn fail(message: impl Into<String>) -> Result<(), VerifyError> {
     Err(VerifyError(message.into()))
 }
 
+/// The leaves that are an axis's.
+struct Leaves {
+    position: Expr,
+    first: Expr,
+    last: Expr,
+}
+
+impl Axis {
+    fn leaves(self) -> Leaves {
+        match self {
+            Axis::Queries => Leaves { position: Expr::Query, first: Expr::QueryFirst, last: Expr::QueryLast },
+            Axis::Keys(_) => Leaves { position: Expr::Key, first: Expr::KeyFirst, last: Expr::KeyLast },
+        }
+    }
+}
+
 fn verify_names(program: &Program) -> Result<(), VerifyError> {
-    let pairs = program.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]);
+    let operands = program.operands.iter().map(|operand| &operand.name);
     let scalars = program.scalars.iter().map(|scalar| &scalar.name);
     let tensors = program.tensors.iter().map(|tensor| &tensor.name);
     let mut known = HashSet::new();
-    for name in std::iter::once(&program.query).chain(pairs).chain(scalars).chain(tensors) {
+    for name in operands.chain(scalars).chain(tensors) {
         if !known.insert(name) {
             return fail(format!("two parameters are named `{name}`"));
         }
     }
+    let parameters = known.clone();
     known.insert(&program.name);
     let mut known: Vec<_> = known.into_iter().collect();
     known.sort();
     for name in known {
-        let mut chars = name.chars();
-        let starts = chars.next().is_some_and(|first| first == '_' || first.is_alphabetic());
-        if !starts || !chars.all(|char| char == '_' || char.is_alphanumeric()) {
+        if !is_name(name) {
             return fail(format!("`{name}` is not a name"));
+        }
+    }
+    let accumulators = || program.accumulators.iter().map(|accumulator| accumulator.name.as_str());
+    for tiles in program.loops.iter().map(|one| &one.tiles[..]).chain([&[][..]]) {
+        let mut values = HashSet::new();
+        for name in accumulators().chain(tiles.iter().map(|name| &**name)) {
+            // Parameters with a reserved name are written otherwise.
+            let reserved = RESERVED.contains(&name);
+            if !is_name(name) || (reserved && !["s", "o"].contains(&name)) {
+                return fail(format!("`{name}` is not a name of a value"));
+            }
+            if !values.insert(name) || (!reserved && parameters.iter().any(|parameter| *parameter == name)) {
+                return fail(format!("something else is named `{name}`"));
+            }
         }
     }
     Ok(())
 }
 
-fn verify_operands(program: &Program) -> Result<(), VerifyError> {
+fn is_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    let starts = chars.next().is_some_and(|first| first == '_' || first.is_alphabetic());
+    starts && chars.all(|char| char == '_' || char.is_alphanumeric())
+}
+
+fn verify_parameters(program: &Program) -> Result<(), VerifyError> {
     if let Some(scalar) = program.scalars.iter().find(|scalar| scalar.comptime) {
         return fail(format!("the scalar `{}` is comptime", scalar.name));
     }
     if let Some(tensor) = program.tensors.iter().find(|tensor| !(1..=4).contains(&tensor.rank)) {
         return fail(format!("the tensor `{}` has {} dimensions, expected 1 to 4", tensor.name, tensor.rank));
     }
-    for dim in [program.operands.qk_dim, program.operands.v_dim] {
-        if !(1..=MAX_HEAD_DIM).contains(&dim) {
-            return fail(format!("a head dim of {dim}, expected 1 to {MAX_HEAD_DIM}"));
-        }
-    }
-    if program.pairs.is_empty() {
-        return fail("no keys");
-    }
-    for (place, pair) in program.pairs.iter().enumerate() {
-        if !program.loops.iter().any(|key_loop| key_loop.pair == place) {
-            return fail(format!("no loop over `{}`", pair.key));
-        }
-    }
-    match program.loops.iter().find(|key_loop| key_loop.pair >= program.pairs.len()) {
-        Some(outside) => fail(format!("a loop over pair {} of {}", outside.pair, program.pairs.len())),
+    match program.operands.iter().find(|operand| operand.dim == 0) {
+        Some(empty) => fail(format!("`{}` has a dim of 0", empty.name)),
         None => Ok(()),
     }
 }
 
-fn verify_loop(program: &Program, key_loop: &KeyLoop) -> Result<(), VerifyError> {
-    let kinds: Vec<_> = key_loop.body.iter().map(kind).collect();
-    let middle = match &kinds[..] {
-        ["dot", middle @ .., "push"] => middle,
-        _ => &["none"],
-    };
-    let maps = middle.iter().take_while(|kind| **kind == "map").count();
-    if !matches!(middle[maps..], [] | ["mask"]) {
-        return fail(format!("the body is `{}`, expected a dot, maps, a mask and a push", kinds.join(", ")));
+fn verify_loads(program: &Program) -> Result<(), VerifyError> {
+    let mut loaded = HashSet::new();
+    for load in &program.loads {
+        match program.operands.get(load.operand) {
+            Some(operand) if operand.axis != program.rows => {
+                return fail(format!("`{}` is loaded and does not lie along the rows", operand.name));
+            }
+            Some(operand) if !loaded.insert(load.operand) => {
+                return fail(format!("`{}` is loaded twice", operand.name));
+            }
+            Some(_) => {}
+            None => return fail(format!("operand {} of {} is loaded", load.operand, program.operands.len())),
+        }
     }
-    for (what, ranges) in [("a visited range", &key_loop.visit), ("a full range", &key_loop.full)] {
+    Ok(())
+}
+
+fn verify_outputs(checked: &Checked, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
+    if checked.program.outputs.is_empty() {
+        return fail("no output");
+    }
+    for output in &checked.program.outputs {
+        let mut allowed: Vec<_> = (0..dims.len()).map(Expr::Value).collect();
+        allowed.push(row.clone());
+        checked.expr("an output", &output.value, Type::Float, &allowed)?;
+        for (value, dim) in dims.iter().enumerate() {
+            if output.value.mentions(&Expr::Value(value)) && *dim != output.dim {
+                let name = &checked.parameters.values[value];
+                return fail(format!("an output of dim {} is of `{name}`, of dim {dim}", output.dim));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a loop, and notes in `dims` of what dim the values are that it pushes.
+fn verify_loop(program: &Program, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
+    let of_keys = matches!(one.columns, Axis::Keys(_));
+    if of_keys == matches!(program.rows, Axis::Keys(_)) {
+        return fail(format!("rows along {} and columns along {}", program.rows, one.columns));
+    }
+    if one.each_head && of_keys {
+        return fail("it runs for each head, and its rows are queries, of one head");
+    }
+    let checked = Checked { program, parameters: program.parameters_in(one) };
+    let (rows, columns) = (program.rows.leaves(), one.columns.leaves());
+    let tile = [rows.first, rows.last];
+    for (what, ranges) in [("a visited range", &one.visit), ("a full range", &one.full)] {
         if ranges.len() > MAX_RANGES {
             return fail(format!("{} of {what}, expected at most {MAX_RANGES}", ranges.len()));
         }
         for range in ranges {
-            let tile = [Expr::QueryFirst, Expr::QueryLast];
-            range.when.iter().try_for_each(|when| verify_expr(program, what, when, Type::Bool, &tile))?;
+            range.when.iter().try_for_each(|when| checked.expr(what, when, Type::Bool, &tile))?;
             let mut ends = range.from.iter().chain(&range.to);
-            ends.try_for_each(|end| verify_expr(program, what, end, Type::Int, &tile))?;
+            ends.try_for_each(|end| checked.expr(what, end, Type::Int, &tile))?;
         }
     }
-    if let Some(TileClass { some, all }) = &key_loop.class {
-        for expr in [some, all] {
-            let tile = [Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast];
-            verify_expr(program, "a class", expr, Type::Bool, &tile)?;
+    if let Some(TileKind { some, all }) = &one.kind {
+        let both = [&tile[..], &[columns.first, columns.last]].concat();
+        [some, all].into_iter().try_for_each(|expr| checked.expr("a tile's kind", expr, Type::Bool, &both))?;
+    }
+    if let Some(hop) = &one.key_hop {
+        if !of_keys {
+            return fail("a hop to a key, in a loop over queries");
         }
+        checked.expr("a hop", hop, Type::Int, &[Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst])?;
     }
-    if let Some(hop) = &key_loop.hop {
-        verify_expr(program, "a hop", hop, Type::Int, &[Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst])?;
-    }
-    for op in &key_loop.body {
+    verify_body(&checked, one, dims)
+}
+
+fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
+    let program = checked.program;
+    let along = |place: usize, axis: Axis| match program.operands.get(place) {
+        Some(operand) if operand.axis == axis => Ok(operand),
+        Some(operand) => Err(VerifyError(format!("`{}` does not lie along {axis}", operand.name))),
+        None => Err(VerifyError(format!("operand {place} of {}", program.operands.len()))),
+    };
+    let known = |place: usize, made: &HashSet<usize>| match one.tiles.get(place) {
+        Some(_) if made.contains(&place) => Ok(()),
+        Some(name) => fail(format!("`{name}` is used before it is made")),
+        None => fail(format!("tile {place} of {}", one.tiles.len())),
+    };
+    let (mut made, mut masked, mut used) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for op in &one.body {
+        if let Some(masked) = masked.iter().find(|tile| op.changes(**tile)) {
+            return fail(format!("`{}` is changed after its mask", one.tiles[*masked]));
+        }
         match op {
-            TileOp::Dot | TileOp::Push => {}
-            TileOp::Map(expr) => {
-                verify_expr(program, "a map", expr, Type::Float, &[Expr::Query, Expr::Key, Expr::Score])?;
+            TileOp::Dot { tile, row, column } => {
+                let (left, right) = (along(*row, program.rows)?, along(*column, one.columns)?);
+                if !program.loads.iter().any(|load| load.operand == *row) {
+                    return fail(format!("`{}` is not loaded", left.name));
+                }
+                if left.dim != right.dim {
+                    let (a, b) = (&left.name, &right.name);
+                    return fail(format!("a dot of `{a}` of dim {} and `{b}` of dim {}", left.dim, right.dim));
+                }
+                made.insert(*tile);
+                known(*tile, &made)?;
             }
-            TileOp::Mask { visible, tiles } => {
-                verify_expr(program, "a mask", visible, Type::Bool, &[Expr::Query, Expr::Key])?;
-                if *tiles == MaskedTiles::Partial && key_loop.full.is_empty() && key_loop.class.is_none() {
+            TileOp::Map { tile, value } => {
+                let values: Vec<_> = (0..one.tiles.len()).filter(|tile| made.contains(tile)).map(Expr::Value).collect();
+                let allowed = [&values[..], &[Expr::Query, Expr::Key]].concat();
+                checked.expr("a map", value, Type::Float, &allowed)?;
+                used.extend((0..one.tiles.len()).filter(|of| op.uses(*of)));
+                made.insert(*tile);
+                known(*tile, &made)?;
+            }
+            TileOp::Mask { tile, visible, on } => {
+                known(*tile, &made)?;
+                checked.expr("a mask", visible, Type::Bool, &[Expr::Query, Expr::Key])?;
+                if *on == MaskedTiles::Partial && one.full.is_empty() && one.kind.is_none() {
                     return fail("a mask on partial tiles, but nothing says which are full");
                 }
+                masked.insert(*tile);
+            }
+            TileOp::Push { accumulator, weights, values } => {
+                known(*weights, &made)?;
+                used.insert(*weights);
+                let dim = along(*values, one.columns)?.dim;
+                let Some(before) = dims.get_mut(*accumulator) else {
+                    return fail(format!("accumulator {accumulator} of {}", program.accumulators.len()));
+                };
+                if before.is_some_and(|before| before != dim) {
+                    let name = &program.accumulators[*accumulator].name;
+                    return fail(format!("values of different dims are pushed into `{name}`"));
+                }
+                *before = Some(dim);
             }
         }
     }
-    Ok(())
-}
-
-fn kind(op: &TileOp) -> &'static str {
-    match op {
-        TileOp::Dot => "dot",
-        TileOp::Map(_) => "map",
-        TileOp::Mask { .. } => "mask",
-        TileOp::Push => "push",
-    }
-}
-
-/// Checks the type of an expression and that of the leaves which have a place, only `allowed` occur.
-fn verify_expr(program: &Program, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
-    let found = type_of(expr, program.parameters()).map_err(|error| VerifyError(format!("{what}: {error}")))?;
-    let text = expr.display(program.parameters());
-    if found != ty {
-        return fail(format!("{what} is of type {found}, expected {ty}: `{text}`"));
-    }
-    if expr.any(&mut |expr| matches!(expr, Expr::Mask(..))) {
-        return fail(format!("{what} has a mask in it: `{text}`"));
-    }
-    let is_misplaced = |expr: &Expr| match expr {
-        Expr::Extreme { .. } | Expr::Count { .. } => !allowed.contains(&Expr::QueryFirst),
-        Expr::Next { .. } => !allowed.contains(&Expr::KeyFirst) || allowed.contains(&Expr::KeyLast),
-        _ => false,
-    };
-    if expr.any(&mut |expr| is_misplaced(expr)) {
-        return fail(format!("{what} depends on a summary of a captured tensor: `{text}`"));
-    }
-    for leaf in [Expr::Query, Expr::Key, Expr::Score, Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast]
-    {
-        if !allowed.contains(&leaf) && expr.mentions(&leaf) {
-            return fail(format!("{what} depends on `{}`: `{text}`", leaf.display(program.parameters())));
+    for (place, op) in one.body.iter().enumerate() {
+        let TileOp::Push { accumulator, weights, .. } = op else { continue };
+        let is_softmax = matches!(program.accumulators[*accumulator].reduction, Reduction::Softmax { .. });
+        let others = one.body.iter().enumerate().filter(|(at, _)| *at != place);
+        if is_softmax && others.clone().any(|(_, op)| op.uses(*weights)) {
+            return fail(format!("`{}` is pushed into a softmax, and used for something else", one.tiles[*weights]));
         }
     }
-    Ok(())
+    match (0..one.tiles.len()).find(|tile| !used.contains(tile)) {
+        Some(tile) => fail(format!("`{}` is made for nothing", one.tiles[tile])),
+        None => Ok(()),
+    }
 }
 
-/// Checks what a program that is run by `schedule` must satisfy besides.
-pub fn verify_scheduled(program: &Program, schedule: Schedule) -> Result<(), VerifyError> {
-    if matches!(program.accumulator, Accumulator::Softmax { base: Base::E, .. }) {
-        return fail("a softmax to base e has a schedule, and kernels compute it to base 2");
-    }
-    let sizes = match schedule {
-        Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows }) => vec![lanes, vectors, keys, rows],
-        Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products }) => {
-            let plane = if let Planes::Share(size) = planes { size } else { 1 };
-            let matrix = if let Products::Matrices { m, n, k, plane } = products { m * n * k * plane } else { 1 };
-            vec![unit_rows, unit_columns, rows, keys, chunk, plane, matrix]
+/// A program, and the parameters of those of its expressions that are looked at.
+struct Checked<'a> {
+    program: &'a Program,
+    parameters: Parameters<'a>,
+}
+
+impl Checked<'_> {
+    /// Checks the type of an expression, and that of the leaves which have a place, only `allowed` occur.
+    fn expr(&self, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
+        let found = type_of(expr, self.parameters).map_err(|error| VerifyError(format!("{what}: {error}")))?;
+        let text = expr.display(self.parameters);
+        if found != ty {
+            return fail(format!("{what} is of type {found}, expected {ty}: `{text}`"));
         }
-        Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa: _ }) => vec![warps, fragments, keys],
-    };
-    if sizes.contains(&0) { fail(format!("the schedule `{}` has a size of zero", schedule.name())) } else { Ok(()) }
+        if expr.any(&mut |expr| matches!(expr, Expr::Mask(..))) {
+            return fail(format!("{what} has a mask in it: `{text}`"));
+        }
+        let of_tiles = allowed.iter().any(|leaf| matches!(leaf, Expr::QueryFirst | Expr::KeyFirst));
+        let of_hops = allowed.contains(&Expr::KeyFirst) && !allowed.contains(&Expr::KeyLast);
+        let is_misplaced = |expr: &Expr| match expr {
+            Expr::Extreme { .. } | Expr::Count { .. } => !of_tiles,
+            Expr::Next { .. } => !of_hops,
+            _ => false,
+        };
+        if expr.any(&mut |expr| is_misplaced(expr)) {
+            return fail(format!("{what} depends on a summary of a captured tensor: `{text}`"));
+        }
+        let values = (0..self.parameters.values.len()).map(Expr::Value);
+        let ends = [Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast];
+        for leaf in [Expr::Query, Expr::Key].into_iter().chain(values).chain(ends) {
+            if !allowed.contains(&leaf) && expr.mentions(&leaf) {
+                return fail(format!("{what} depends on `{}`: `{text}`", leaf.display(self.parameters)));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -247,76 +371,186 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
         refused("<i32, 1>", "<i32, 5>", "the tensor `doc` has 5 dimensions, expected 1 to 4");
     }
 
-    #[test]
-    fn head_dims() {
-        let program = parse(&PROGRAM.replace("S, 4]", "S, 257]").replace("T0, 4]", "T0, 257]")).unwrap();
-        assert_eq!(verify(&program).unwrap_err().to_string(), "a head dim of 257, expected 1 to 256");
+    /// The difference of two softmaxes.
+    const DIFFERENCE: &str = "\
+attention @difference(lambda: Tensor<f32, 1>) -> f32[B, H, S, 8]
+  q1: f32[B, H, S, 4]  q2: f32[B, H, S, 4]
+  k1: f32[B, G, T0, 4]  k2: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  for i in tiles(S)
+    a = softmax base e
+    b = softmax base e
+    q1 = load q1[i]
+    q2 = load q2[i]
+    for j in tiles(T0)
+      s1 = dot q1, k1[j]
+      s1 = map s1 * scale()
+      s1 = mask s1 where j <= i on all
+      s2 = dot q2, k2[j]
+      s2 = map s2 * scale()
+      s2 = mask s2 where j <= i on all
+      a = push s1, v[j]
+      b = push s2, v[j]
+    store a - lambda[head()] * b
+";
+
+    /// What keys and values need for their gradients, of all queries of a group.
+    const TRANSPOSED: &str = "\
+attention @transposed(lse: Tensor<f32, 3>, delta: Tensor<f32, 3>) -> f32[B, G, T0, 4], f32[B, G, T0, 8]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  q: f32[B, H, S, 4]  do: f32[B, H, S, 8]
+  for j in tiles(T0)
+    dk = sum
+    dv = sum
+    k = load k[j] * (scale())
+    v = load v[j]
+    for i in tiles(S) of each head from j0
+        full from j1
+      p = dot k, q[i]
+      p = map exp(p - lse[batch()][head()][i])
+      dp = dot v, do[i]
+      ds = map p * (dp - delta[batch()][head()][i])
+      p = mask p where j <= i on partial
+      ds = mask ds where j <= i on partial
+      dv = push p, do[i]
+      dk = push ds, q[i]
+    store dk
+    store dv
+";
+
+    /// Rows alone.
+    const ROWS: &str = "\
+attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
+  x: f32[B, H, S, 8]  y: f32[B, H, S, 8]
+  for i in tiles(S)
+    x = load x[i]
+    y = load y[i]
+    store x * y * gate[batch()][i]
+";
+
+    /// Checks that `text` with `from` replaced by `to` is refused with `message`.
+    fn refused_in(text: &str, from: &str, to: &str, message: &str) {
+        assert_eq!(text.matches(from).count(), 1, "`{from}` once");
+        let program = parse(&text.replace(from, to)).unwrap();
+        assert_eq!(verify(&program).map_err(|error| error.to_string()), Err(message.to_string()));
     }
 
     #[test]
-    fn pairs_and_loops() {
-        refused(
-            "  for i in tiles(S)",
-            "  m: f32[B, G, T1, 4]  n: f32[B, G, T1, 8]\n  for i in tiles(S)",
-            "no loop over `m`",
-        );
+    fn programs_of_all_forms_are_accepted_and_read_back() {
+        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS] {
+            let program = parse(text).unwrap();
+            assert_eq!(verify(&program), Ok(()), "{text}");
+            assert_eq!(program.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn dims() {
+        refused("k: f32[B, G, T0, 4]", "k: f32[B, G, T0, 5]", "in loop 0: a dot of `q` of dim 4 and `k` of dim 5");
+        refused("-> f32[B, H, S, 8]", "-> f32[B, H, S, 9]", "an output of dim 9 is of `o`, of dim 8");
+        refused("  v: f32[B, G, T0, 8]", "  v: f32[B, G, T0, 0]", "`v` has a dim of 0");
+        refused_in(ROWS, "y: f32[B, H, S, 8]", "y: f32[B, H, S, 1]", "an output of dim 8 is of `y`, of dim 1");
+        let message = "in loop 0: values of different dims are pushed into `a`";
+        refused_in(DIFFERENCE, "b = push s2, v[j]", "b = push s2, v[j]\n      a = push s2, k1[j]", message);
+    }
+
+    #[test]
+    fn rows_and_columns() {
         let mut program = parse(PROGRAM).unwrap();
-        let mut other = program.loops[0].clone();
-        other.pair = 3;
-        program.loops.push(other);
-        assert_eq!(verify(&program).unwrap_err().to_string(), "a loop over pair 3 of 1");
-        program.pairs.clear();
-        assert_eq!(verify(&program).unwrap_err().to_string(), "no keys");
+        program.loads.push(program.loads[0].clone());
+        assert_eq!(verify(&program).unwrap_err().to_string(), "`q` is loaded twice");
+        program.loads[1].operand = 1;
+        assert_eq!(verify(&program).unwrap_err().to_string(), "`k` is loaded and does not lie along the rows");
+        program.loads.clear();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "in loop 0: `q` is not loaded");
+        let mut program = parse(PROGRAM).unwrap();
+        program.loops[0].columns = Axis::Keys(3);
+        assert_eq!(verify(&program).unwrap_err().to_string(), "in loop 0: `k` does not lie along T3");
+        program.loops[0].columns = Axis::Queries;
+        assert_eq!(verify(&program).unwrap_err().to_string(), "in loop 0: rows along S and columns along S");
+        let message = "in loop 0: it runs for each head, and its rows are queries, of one head";
+        refused("tiles(T0) from", "tiles(T0) of each head from", message);
+        refused_in(TRANSPOSED, "full from j1", "full from i1", "in loop 0: a full range depends on `i1`: `i1`");
+        refused_in(
+            TRANSPOSED,
+            "full from j1",
+            "full from j1 hop to j0",
+            "in loop 0: a hop to a key, in a loop over queries",
+        );
     }
 
     #[test]
-    fn the_order_of_a_body() {
+    fn tiles_and_accumulators() {
+        let mask = "s = mask s where j <= i on partial\n      s = map s * 2.0";
         refused(
             "s = map s * 2.0\n      s = mask s where j <= i on partial",
-            "s = mask s where j <= i on partial\n      s = map s * 2.0",
-            "in key loop 0: the body is `dot, mask, map, push`, expected a dot, maps, a mask and a push",
+            mask,
+            "in loop 0: `s` is changed after its mask",
         );
-        refused(
-            "      o = push s, v[j]\n",
-            "",
-            "in key loop 0: the body is `dot, map, mask`, expected a dot, maps, a mask and a push",
-        );
+        refused("      o = push s, v[j]\n", "", "in loop 0: `s` is made for nothing");
+        refused("o = push s, v[j]", "t = map s", "in loop 0: `t` is made for nothing");
+        refused_in(DIFFERENCE, "      b = push s2, v[j]\n", "      a = push s2, v[j]\n", "nothing is pushed into `b`");
+        let message = "in loop 0: `s1` is pushed into a softmax, and used for something else";
+        refused_in(DIFFERENCE, "b = push s2", "b = push s1, v[j]\n      b = push s2", message);
+        refused_in(DIFFERENCE, "b = softmax", "lambda = softmax", "something else is named `lambda`");
+        let mut program = parse(DIFFERENCE).unwrap();
+        program.loops[0].tiles[1] = "s1".into();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "something else is named `s1`");
+        program.loops[0].tiles[1] = "if".into();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "`if` is not a name of a value");
+        program.outputs.clear();
+        program.loops[0].tiles[1] = "s2".into();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "no output");
+    }
+
+    #[test]
+    fn what_pairs_are_pushed() {
+        let text = |program: &Program, every| {
+            let pushed = program.loops[0].pushed(every);
+            pushed.map(|pushed| pushed.display(program.parameters()).to_string())
+        };
+        let program = parse(DIFFERENCE).unwrap();
+        assert_eq!((text(&program, false), text(&program, true)), (Some("j <= i".into()), Some("j <= i".into())));
+        let program = parse(&DIFFERENCE.replacen("j <= i", "j < 5", 1)).unwrap();
+        assert_eq!(text(&program, false), Some("j < 5 || j <= i".into()));
+        assert_eq!(text(&program, true), Some("j < 5 && j <= i".into()));
+        let program = parse(&DIFFERENCE.replacen("      s1 = mask s1 where j <= i on all\n", "", 1)).unwrap();
+        assert_eq!((text(&program, false), text(&program, true)), (None, Some("j <= i".into())));
     }
 
     #[test]
     fn types() {
-        refused("map s * 2.0", "map j", "in key loop 0: a map is of type integer, expected float: `j`");
-        refused("map s * 2.0", "map s * i", "in key loop 0: a map: operands of types float and integer in `s * i`");
-        refused("where j <= i", "where s", "in key loop 0: a mask is of type float, expected bool: `s`");
+        refused("map s * 2.0", "map j", "in loop 0: a map is of type integer, expected float: `j`");
+        refused("map s * 2.0", "map s * i", "in loop 0: a map: operands of types float and integer in `s * i`");
+        refused("where j <= i", "where s", "in loop 0: a mask is of type float, expected bool: `s`");
         refused("map s * 2.0", "map doc[i][j] as f32", {
-            "in key loop 0: a map: 2 indices into `doc` of rank 1 in `doc[i][j]`"
+            "in loop 0: a map: 2 indices into `doc` of rank 1 in `doc[i][j]`"
         });
     }
 
     #[test]
     fn places_of_leaves() {
-        refused("map s * 2.0", "map mask(s, j <= i)", "in key loop 0: a map has a mask in it: `mask(s, j <= i)`");
-        refused("where j <= i", "where s > 0.0", "in key loop 0: a mask depends on `s`: `s > 0.0`");
+        refused("map s * 2.0", "map mask(s, j <= i)", "in loop 0: a map has a mask in it: `mask(s, j <= i)`");
+        refused("where j <= i", "where s > 0.0", "in loop 0: a mask depends on `s`: `s > 0.0`");
         refused("sink i as f32", "sink j as f32", "the sink depends on `j`: `j as f32`");
-        refused("(scale())", "(i as f32)", "the query scale depends on `i`: `i as f32`");
-        refused("map s * 2.0", "map i0 as f32", "in key loop 0: a map depends on `i0`: `i0 as f32`");
-        refused("to i1 + 1", "to i + 1", "in key loop 0: a visited range depends on `i`: `i + 1`");
-        refused("to i0 + 1", "to j", "in key loop 0: a full range depends on `j`: `j`");
-        refused("to i0 + 1", "to j0", "in key loop 0: a full range depends on `j0`: `j0`");
+        refused("(scale())", "(i as f32)", "a scale depends on `i`: `i as f32`");
+        refused("map s * 2.0", "map i0 as f32", "in loop 0: a map depends on `i0`: `i0 as f32`");
+        refused("to i1 + 1", "to i + 1", "in loop 0: a visited range depends on `i`: `i + 1`");
+        refused("to i0 + 1", "to j", "in loop 0: a full range depends on `j`: `j`");
+        refused("to i0 + 1", "to j0", "in loop 0: a full range depends on `j0`: `j0`");
         refused("map s * 2.0", "map least(doc[i through i]) as f32", {
-            "in key loop 0: a map depends on a summary of a captured tensor: `least(doc[i]) as f32`"
+            "in loop 0: a map depends on a summary of a captured tensor: `least(doc[i]) as f32`"
         });
         refused("to i1 + 1", "to count(doc < i1)", {
-            "in key loop 0: a visited range: a count in `doc`, which is not a sorted tensor of integers, in `count(doc < i1)`"
+            "in loop 0: a visited range: a count in `doc`, which is not a sorted tensor of integers, in `count(doc < i1)`"
         });
     }
 
     #[test]
     fn ranges() {
         let ranges = |count: i32| (0..count).map(|end| format!("to {end}")).collect::<Vec<_>>().join(", ");
-        refused("to i1 + 1", &ranges(9), "in key loop 0: 9 of a visited range, expected at most 8");
+        refused("to i1 + 1", &ranges(9), "in loop 0: 9 of a visited range, expected at most 8");
         assert_eq!(verify(&parse(&PROGRAM.replace("to i1 + 1", &ranges(8))).unwrap()), Ok(()));
-        refused("to i1 + 1", "to i1 + 1 if w", "in key loop 0: a visited range is of type integer, expected bool: `w`");
+        refused("to i1 + 1", "to i1 + 1 if w", "in loop 0: a visited range is of type integer, expected bool: `w`");
     }
 
     #[test]
@@ -324,21 +558,7 @@ attention @window(w: u32, doc: Tensor<i32, 1>) -> f32[B, H, S, 8]
         refused(
             "        full from i1 - w + 1 to i0 + 1\n",
             "",
-            "in key loop 0: a mask on partial tiles, but nothing says which are full",
-        );
-    }
-
-    #[test]
-    fn schedules() {
-        let schedule = |rows| Schedule::Cpu(CpuSchedule { lanes: 4, vectors: 1, keys: 8, rows });
-        let refused = |text: &str, schedule| {
-            verify_scheduled(&parse(text).unwrap(), schedule).map_err(|error| error.to_string()).unwrap_err()
-        };
-        assert_eq!(verify_scheduled(&parse(PROGRAM).unwrap(), schedule(2)), Ok(()));
-        assert_eq!(refused(PROGRAM, schedule(0)), "the schedule `cpu` has a size of zero");
-        assert_eq!(
-            refused(&PROGRAM.replace("base 2", "base e"), schedule(2)),
-            "a softmax to base e has a schedule, and kernels compute it to base 2"
+            "in loop 0: a mask on partial tiles, but nothing says which are full",
         );
     }
 }

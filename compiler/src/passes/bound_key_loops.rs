@@ -17,11 +17,11 @@
 use crate::analysis::bounds::visited_keys;
 use crate::ir::Program;
 
-/// Sets [`visit`](crate::ir::KeyLoop::visit) of every loop with a mask.
+/// Sets [`visit`](crate::ir::TileLoop::visit) of every loop with a mask.
 pub fn bound_key_loops(program: &mut Program) {
     for place in 0..program.loops.len() {
-        if let Some(visible) = program.loops[place].visible() {
-            program.loops[place].visit = visited_keys(visible, program.parameters());
+        if let Some(visible) = program.loops[place].pushed(false) {
+            program.loops[place].visit = visited_keys(&visible, program.parameters());
         }
     }
 }

@@ -27,32 +27,43 @@
 use crate::analysis::affine::Affine;
 use crate::analysis::bounds::{decided, next_visible_key, undecided};
 use crate::analysis::clauses::required;
-use crate::analysis::tile::{class, class_where};
+use crate::analysis::tile::{kind, kind_where};
 use crate::expr::{BinaryOp, Expr};
-use crate::ir::{MaskedTiles, Program, TileClass, TileOp};
-use crate::typing::Parameters;
+use crate::ir::{MaskedTiles, Program, TileKind};
 
-/// Sets [`class`](crate::ir::KeyLoop::class) and [`hop`](crate::ir::KeyLoop::hop) of every loop whose ranges leave something to decide.
+/// Sets [`kind`](crate::ir::TileLoop::kind) and [`key_hop`](crate::ir::TileLoop::key_hop) of every loop whose ranges leave something to
+/// decide.
 pub fn classify_tiles(program: &mut Program) {
-    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors };
-    for key_loop in &mut program.loops {
-        for op in &mut key_loop.body {
-            let TileOp::Mask { visible, tiles } = op else { continue };
-            let open = undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b));
-            let Some(open) = open else { continue };
-            // What gives ranges is looked at again only where it narrows what is read for the rest.
-            let known: Vec<Affine> = decided(visible, parameters)
-                .iter()
-                .flat_map(|condition| required(condition, parameters).unwrap_or_default())
-                .collect();
-            let some = class_where(&open, &known, parameters).some;
-            let decides = TileClass { some, all: class(visible, parameters).all };
-            let nothing = TileClass { some: Expr::Bool(true), all: Expr::Bool(false) };
-            if decides != nothing {
-                key_loop.class = Some(decides);
-                key_loop.hop = next_visible_key(visible, parameters);
-                *tiles = MaskedTiles::Partial;
+    for place in 0..program.loops.len() {
+        let one = &program.loops[place];
+        let (some, every) = (one.pushed(false), one.pushed(true));
+        let parameters = program.parameters();
+        let open = |visible: &Expr| {
+            undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b))
+        };
+        if some.as_ref().or(every.as_ref()).and_then(open).is_none() {
+            continue;
+        }
+        let some_visible = match &some {
+            Some(visible) => {
+                // What gives ranges is looked at again only where it narrows what is read for the rest.
+                let known: Vec<Affine> = decided(visible, parameters)
+                    .iter()
+                    .flat_map(|condition| required(condition, parameters).unwrap_or_default())
+                    .collect();
+                open(visible).map_or(Expr::Bool(true), |open| kind_where(&open, &known, parameters).some)
             }
+            None => Expr::Bool(true),
+        };
+        let all = every.map_or(Expr::Bool(true), |visible| kind(&visible, parameters).all);
+        let decides = TileKind { some: some_visible, all };
+        let nothing = TileKind { some: Expr::Bool(true), all: Expr::Bool(false) };
+        if decides != nothing {
+            let key_hop = some.and_then(|visible| next_visible_key(&visible, parameters));
+            let one = &mut program.loops[place];
+            one.kind = Some(decides);
+            one.key_hop = key_hop;
+            one.mask_on(MaskedTiles::Partial);
         }
     }
 }

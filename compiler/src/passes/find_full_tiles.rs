@@ -16,19 +16,17 @@
 //! A loop without a mask is full everywhere.
 
 use crate::analysis::bounds::full_keys;
-use crate::ir::{KeyRange, MaskedTiles, Program, TileOp};
-use crate::typing::Parameters;
+use crate::ir::{MaskedTiles, Program, Range};
 
-/// Sets [`full`](crate::ir::KeyLoop::full) of every loop where ranges are known.
+/// Sets [`full`](crate::ir::TileLoop::full) of every loop where ranges are known.
 pub fn find_full_tiles(program: &mut Program) {
-    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors };
-    for key_loop in &mut program.loops {
-        key_loop.full = vec![KeyRange::ALL];
-        for op in &mut key_loop.body {
-            if let TileOp::Mask { visible, tiles } = op {
-                key_loop.full = full_keys(visible, parameters);
-                *tiles = if key_loop.full.is_empty() { MaskedTiles::All } else { MaskedTiles::Partial };
-            }
-        }
+    for place in 0..program.loops.len() {
+        let full = match program.loops[place].pushed(true) {
+            Some(visible) => full_keys(&visible, program.parameters()),
+            None => vec![Range::ALL],
+        };
+        let one = &mut program.loops[place];
+        one.mask_on(if full.is_empty() { MaskedTiles::All } else { MaskedTiles::Partial });
+        one.full = full;
     }
 }

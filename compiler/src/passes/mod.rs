@@ -14,8 +14,9 @@ pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
+use crate::ir::Program;
+use crate::ir::forward::Operands;
 use crate::ir::verify::{VerifyError, verify};
-use crate::ir::{Operands, Program};
 use crate::lower::{LowerError, lower};
 use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};

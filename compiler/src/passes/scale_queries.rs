@@ -13,40 +13,58 @@
 //!   s = dot q, k[j]
 //! ```
 //!
-//! It needs the first map of every loop to be a product of `s` and the same factors that are the same for the whole tile.
+//! It needs each dot of what is loaded to be followed by a map that is a product of it, once, and of factors that are the same for the whole
+//! tile; and these to be the same for all such dots.
 
 use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
-use crate::ir::{Program, TileOp};
+use crate::ir::{Load, Program, TileOp};
 
-/// Moves the factors that all loops' scores have to [`query_scale`](Program::query_scale).
+/// Moves the factors that the dots of a load have in all loops to its [`scale`](crate::ir::Load::scale).
 pub fn scale_queries(program: &mut Program) {
-    if program.query_scale.is_some() {
-        return;
-    }
-    let Some(products) = program.loops.iter().map(|key_loop| scores(&key_loop.body)).collect::<Option<Vec<_>>>() else {
-        return;
-    };
-    let mut scales = products.iter().map(|product| product.uniform_part().ok().flatten());
-    let Some(Some(scale)) = scales.next() else { return };
-    if !scales.all(|other| other.as_ref() == Some(&scale)) {
-        return;
-    }
-    program.query_scale = Some(scale);
-    for (key_loop, product) in program.loops.iter_mut().zip(&products) {
-        match product.varying_part() {
-            None | Some(Expr::Score) => drop(key_loop.body.remove(1)),
-            Some(rest) => key_loop.body[1] = TileOp::Map(rest),
+    for load in 0..program.loads.len() {
+        let Load { operand, scale: None } = program.loads[load] else { continue };
+        let found: Option<Vec<_>> = program.loops.iter().map(|one| scaled_dots(&one.body, operand)).collect();
+        let Some(found) = found else { continue };
+        let mut scales = found.iter().flatten().map(|(_, product)| product.uniform_part().ok().flatten());
+        let Some(Some(scale)) = scales.next() else { continue };
+        if !scales.all(|other| other.as_ref() == Some(&scale)) {
+            continue;
+        }
+        program.loads[load].scale = Some(scale);
+        for (one, found) in program.loops.iter_mut().zip(found) {
+            // From the last on, so that the places of the others stay.
+            for (place, product) in found.into_iter().rev() {
+                let TileOp::Map { tile, value } = &mut one.body[place] else { continue };
+                match product.varying_part() {
+                    Some(rest) if rest != Expr::Value(*tile) => *value = rest,
+                    _ => drop(one.body.remove(place)),
+                }
+            }
         }
     }
 }
 
-/// The product that a loop's first map is, if it multiplies `s` once.
-fn scores(body: &[TileOp]) -> Option<Product> {
-    let [TileOp::Dot, TileOp::Map(map), ..] = body else { return None };
-    let product = Product::of(map);
-    let mentions = product.varying.iter().filter(|factor| match factor {
-        Factor::Times(expr) | Factor::Over(expr) => expr.mentions(&Expr::Score),
-    });
-    (mentions.count() == 1 && product.varying.contains(&Factor::Times(Expr::Score))).then_some(product)
+/// The maps that follow the dots of `operand` in `body`, with the products that they are; `None` where a dot has none that multiplies it
+/// once, or another tile is made of it.
+fn scaled_dots(body: &[TileOp], operand: usize) -> Option<Vec<(usize, Product)>> {
+    let mut found = Vec::new();
+    for (place, op) in body.iter().enumerate() {
+        let TileOp::Dot { tile, row, .. } = op else { continue };
+        if *row != operand {
+            continue;
+        }
+        let score = Expr::Value(*tile);
+        let map = place + 1 + body[place + 1..].iter().position(|op| op.uses(*tile) || op.changes(*tile))?;
+        let TileOp::Map { tile: mapped, value } = &body[map] else { return None };
+        let product = Product::of(value);
+        let times = product.varying.iter().filter(|factor| match factor {
+            Factor::Times(expr) | Factor::Over(expr) => expr.mentions(&score),
+        });
+        if mapped != tile || times.count() != 1 || !product.varying.contains(&Factor::Times(score)) {
+            return None;
+        }
+        found.push((map, product));
+    }
+    Some(found)
 }

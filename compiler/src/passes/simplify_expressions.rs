@@ -13,26 +13,31 @@
 
 use crate::analysis::simplify::simplify;
 use crate::expr::Expr;
-use crate::ir::{Accumulator, Program, TileOp};
+use crate::ir::{Program, Reduction, TileOp};
 use crate::typing::Parameters;
 
 /// Simplifies the sink and every map and mask; removes those that do nothing.
 pub fn simplify_expressions(program: &mut Program) {
-    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors };
-    if let Accumulator::Softmax { sink: Some(sink), .. } = &mut program.accumulator {
-        *sink = simplify(sink, parameters);
+    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[] };
+    for accumulator in &mut program.accumulators {
+        if let Reduction::Softmax { sink: Some(sink), .. } = &mut accumulator.reduction {
+            *sink = simplify(sink, parameters);
+        }
     }
-    for key_loop in &mut program.loops {
-        for op in &mut key_loop.body {
+    for one in &mut program.loops {
+        let parameters = Parameters { values: &one.tiles, ..parameters };
+        for op in &mut one.body {
             match op {
-                TileOp::Map(expr) | TileOp::Mask { visible: expr, .. } => *expr = simplify(expr, parameters),
-                TileOp::Dot | TileOp::Push => {}
+                TileOp::Map { value: expr, .. } | TileOp::Mask { visible: expr, .. } => {
+                    *expr = simplify(expr, parameters);
+                }
+                TileOp::Dot { .. } | TileOp::Push { .. } => {}
             }
         }
-        key_loop.body.retain(|op| match op {
-            TileOp::Map(expr) => *expr != Expr::Score,
+        one.body.retain(|op| match op {
+            TileOp::Map { tile, value } => *value != Expr::Value(*tile),
             TileOp::Mask { visible, .. } => *visible != Expr::Bool(true),
-            TileOp::Dot | TileOp::Push => true,
+            TileOp::Dot { .. } | TileOp::Push { .. } => true,
         });
     }
 }

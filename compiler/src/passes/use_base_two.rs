@@ -17,28 +17,39 @@
 
 use crate::analysis::product::Product;
 use crate::expr::{BinaryOp, Expr};
-use crate::ir::{Accumulator, Base, Program, TileOp};
+use crate::ir::{Base, Program, Reduction, TileOp};
 
-/// Turns a softmax of base e into one of base two.
+/// Turns softmaxes of base e into ones of base two.
 pub fn use_base_two(program: &mut Program) {
-    let Accumulator::Softmax { base, sink } = &mut program.accumulator else { return };
-    if *base == Base::Two {
-        return;
-    }
-    *base = Base::Two;
-    if let Some(sink) = sink {
-        *sink = times_log2_e(sink);
-    }
-    for key_loop in &mut program.loops {
-        let maps = key_loop.body.iter().rposition(|op| matches!(op, TileOp::Map(_)));
-        match maps {
-            Some(place) => {
-                if let TileOp::Map(expr) = &mut key_loop.body[place] {
-                    *expr = times_log2_e(expr);
-                }
-            }
-            None => key_loop.body.insert(1, TileOp::Map(times_log2_e(&Expr::Score))),
+    for place in 0..program.accumulators.len() {
+        let Reduction::Softmax { base: base @ Base::E, sink } = &mut program.accumulators[place].reduction else {
+            continue;
+        };
+        *base = Base::Two;
+        if let Some(sink) = sink {
+            *sink = times_log2_e(sink);
         }
+        for one in &mut program.loops {
+            scale_pushed(&mut one.body, place);
+        }
+    }
+}
+
+/// Multiplies what `body` pushes into an accumulator, in the last map of the tile or in one after its dot.
+fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
+    let pushed = body.iter().find_map(|op| match op {
+        TileOp::Push { accumulator: into, weights, .. } if *into == accumulator => Some(*weights),
+        _ => None,
+    });
+    let Some(pushed) = pushed else { return };
+    let is_made = |op: &TileOp| match op {
+        TileOp::Dot { tile, .. } | TileOp::Map { tile, .. } => *tile == pushed,
+        _ => false,
+    };
+    let Some(place) = body.iter().rposition(is_made) else { return };
+    match &mut body[place] {
+        TileOp::Map { value, .. } => *value = times_log2_e(value),
+        _ => body.insert(place + 1, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) }),
     }
 }
 

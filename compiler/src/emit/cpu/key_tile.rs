@@ -10,7 +10,7 @@ use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores
 use crate::emit::expression::Place;
 use crate::emit::scores::{apply, operations};
 use crate::emit::softmax::{exp2, raised};
-use crate::ir::{Accumulator, KeyLoop};
+use crate::ir::{Reduction, TileLoop};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -52,7 +52,7 @@ pub struct TileCode {
     /// The program.
     pub program: Compiled,
     /// Its loop.
-    pub key_loop: KeyLoop,
+    pub key_loop: TileLoop,
     /// The sizes of tiles.
     pub schedule: CpuSchedule,
     /// What is done about few queries.
@@ -70,11 +70,11 @@ impl TileCode {
     }
 
     fn softmax(&self) -> bool {
-        matches!(self.program.accumulator, Accumulator::Softmax { .. })
+        matches!(self.program.reduction(), Reduction::Softmax { .. })
     }
 
     fn mean(&self) -> bool {
-        matches!(self.program.accumulator, Accumulator::Mean)
+        matches!(self.program.reduction(), Reduction::Mean)
     }
 
     /// Whether vectors run along the head dim.
@@ -175,7 +175,7 @@ pub fn visit_part<E: Float, N: Size>(
         accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, comptime![code.clone()]);
     } else {
         let block = comptime![code.block()];
-        let v_dim = comptime![code.program.operands.v_dim];
+        let v_dim = comptime![code.program.sizes().v_dim];
         let whole = comptime![v_dim / block.rows * block.rows];
         let mut column = 0usize;
         while column < whole {
@@ -206,7 +206,7 @@ pub fn careful_tile<E: Float, N: Size>(
     rows: usize,
     #[comptime] code: TileCode,
 ) {
-    let accumulator = comptime![code.program.accumulator.clone()];
+    let accumulator = comptime![code.program.reduction().clone()];
     let quarter = comptime![quarter_of_queries(&code.program)];
     for vector in 0..rows.div_ceil(comptime![code.schedule.lanes]) {
         let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
@@ -214,10 +214,10 @@ pub fn careful_tile<E: Float, N: Size>(
         for key in 0..count {
             let start = key_base + (key0 + key) * pair.key.row;
             let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
-            for x in 0..comptime![code.program.operands.qk_dim] {
+            for x in 0..comptime![code.program.sizes().qk_dim] {
                 let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
                 let query =
-                    tile.query_element(x, vector, comptime![code.program.operands.qk_dim], code.schedule, code.few);
+                    tile.query_element(x, vector, comptime![code.program.sizes().qk_dim], code.schedule, code.few);
                 dots.store(fma(query, Vector::new(element), dots.read()));
             }
             let step = rows.see(
@@ -229,7 +229,7 @@ pub fn careful_tile<E: Float, N: Size>(
                 Exp2::Polynomial,
             );
             let start = value_base + (key0 + key) * pair.value.row;
-            let v_dim = comptime![code.program.operands.v_dim];
+            let v_dim = comptime![code.program.sizes().v_dim];
             for column in 0..v_dim {
                 let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
                 let output = tile.output_element(column, vector, v_dim, code.schedule, code.few);
@@ -285,7 +285,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, vector: usize, #[comptime
     if moved.vector_sum() != 0 {
         let rescale = exp2::<N>(before - maximum);
         sum *= rescale;
-        let v_dim = comptime![code.program.operands.v_dim];
+        let v_dim = comptime![code.program.sizes().v_dim];
         tile.rescale(vector, rescale, v_dim, comptime![code.schedule], comptime![code.few]);
         tile.maximum[vector] = maximum;
     }
@@ -326,7 +326,7 @@ fn score_rows<E: Float, N: Size>(
         keys.push(key);
         starts.push(base + key * pair.key.row);
     }
-    for x in 0..comptime![code.program.operands.qk_dim] {
+    for x in 0..comptime![code.program.sizes().qk_dim] {
         let mut queries = Sequence::<Vector<f32, N>>::new();
         #[unroll]
         for at in 0..comptime![block.vectors] {
@@ -421,7 +421,7 @@ fn dot_products<E: Float, N: Size>(
 ) {
     let rows = comptime![code.few.along_head_dim];
     let lanes = comptime![code.schedule.lanes];
-    let row_vectors = comptime![code.program.operands.qk_dim / lanes];
+    let row_vectors = comptime![code.program.sizes().qk_dim / lanes];
     let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
         let start = (base + (key0 + at) * key.row) / lanes;
@@ -475,7 +475,7 @@ fn accumulate_rows<E: Float, N: Size>(
     #[comptime] code: TileCode,
 ) {
     let lanes = comptime![code.schedule.lanes];
-    let row_vectors = comptime![code.program.operands.v_dim / lanes];
+    let row_vectors = comptime![code.program.sizes().v_dim / lanes];
     let rows = comptime![(2 * code.schedule.rows / row_vectors).clamp(1, code.few.along_head_dim)];
     let vectors = value.data.as_vectorized().with_vector_size::<N>();
     let mut row = 0usize;

@@ -30,7 +30,7 @@ use self::query_tile::{QueryTile, Rows};
 use self::stripes::StripeSpans;
 use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
 use crate::emit::count_kernel;
-use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile, occurs};
+use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -58,7 +58,7 @@ pub fn attention_cpu<E: Float, N: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let mut tile = QueryTile::<N>::new(comptime![program.operands], schedule);
+    let mut tile = QueryTile::<N>::new(comptime![program.sizes()], schedule);
     let mut items = tiles;
     if comptime![few.split_kv] {
         items = tiles * splits;
@@ -88,7 +88,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             #[unroll]
             for at in 0..comptime![program.loops.len()] {
                 let key_loop = comptime![program.loops[at].clone()];
-                let pair = &pairs[comptime![key_loop.pair]];
+                let pair = &pairs[comptime![key_loop.pair()]];
                 let keys = comptime![schedule.keys];
                 let mut from = 0usize;
                 let mut to = pair.len;
@@ -137,7 +137,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             }],
                         );
                     }
-                    if comptime![occurs(&key_loop, true)] {
+                    if comptime![key_loop.occurs(true)] {
                         if class == FULL {
                             visit_part::<E, N>(
                                 &mut tile,
@@ -158,7 +158,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             );
                         }
                     }
-                    if comptime![occurs(&key_loop, false)] {
+                    if comptime![key_loop.occurs(false)] {
                         if class == PARTIAL {
                             // A stripe of queries at a time, with only the keys that it sees some of.
                             let narrow = comptime![Block::narrow(&schedule)];

@@ -6,7 +6,8 @@ use crate::emit::arguments::{Extent, Operand, Parameters, Partials};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::expression::Place;
 use crate::emit::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
-use crate::ir::{Accumulator, Operands};
+use crate::ir::Reduction;
+use crate::ir::forward::Operands;
 use crate::schedule::{CpuSchedule, FewQueries};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -138,12 +139,12 @@ impl<N: Size> QueryTile<N> {
     ) {
         let size = comptime![schedule.lanes * schedule.vectors];
         let packed = comptime![if few.along_head_dim > 0 { few.along_head_dim } else { size }];
-        let qk_dim = comptime![program.operands.qk_dim];
+        let qk_dim = comptime![program.sizes().qk_dim];
         let strides = comptime![element_strides(qk_dim, &schedule, few)];
         let mut factor = 1.0f32;
-        if comptime![program.query_scale.is_some()] {
+        if comptime![program.query_scale().is_some()] {
             factor = parameters
-                .float::<N>(place, Vector::new(0.0), comptime![program.query_scale.clone().unwrap()])
+                .float::<N>(place, Vector::new(0.0), comptime![program.query_scale().cloned().unwrap()])
                 .extract(0usize);
         }
         let base = query.start + rows.batch * query.batch;
@@ -177,9 +178,9 @@ impl<N: Size> QueryTile<N> {
         #[comptime] schedule: CpuSchedule,
     ) {
         let vectors = comptime![schedule.vectors];
-        self.clear(comptime![program.operands.v_dim * schedule.vectors]);
-        let sink = comptime![match &program.accumulator {
-            Accumulator::Softmax { sink, .. } => sink.clone(),
+        self.clear(comptime![program.sizes().v_dim * schedule.vectors]);
+        let sink = comptime![match program.reduction() {
+            Reduction::Softmax { sink, .. } => sink.clone(),
             _ => None,
         }];
         for vector in 0..vectors {
@@ -237,10 +238,10 @@ impl<N: Size> QueryTile<N> {
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
     ) {
-        self.clear(comptime![program.operands.v_dim * schedule.vectors]);
+        self.clear(comptime![program.sizes().v_dim * schedule.vectors]);
         for vector in 0..comptime![schedule.vectors] {
             let here = place.of_rows(self.positions[vector], self.heads[vector]);
-            let rows = CarefulRows::<N>::new(&here, parameters, sinks, comptime![program.accumulator.clone()]);
+            let rows = CarefulRows::<N>::new(&here, parameters, sinks, comptime![program.reduction().clone()]);
             self.maximum[vector] = rows.maximum.read();
             self.sum[vector] = rows.sum.read();
         }
@@ -299,7 +300,7 @@ impl<N: Size> QueryTile<N> {
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
     ) -> bool {
-        let v_dim = comptime![program.operands.v_dim];
+        let v_dim = comptime![program.sizes().v_dim];
         let vectors = comptime![if few.along_head_dim > 0 {
             few.along_head_dim * v_dim / schedule.lanes
         } else {
@@ -310,7 +311,7 @@ impl<N: Size> QueryTile<N> {
             doubtful = select_many(is_finite::<N>(self.output[at]), doubtful, Vector::new(1u32));
         }
         let mut found = doubtful.vector_sum() != 0;
-        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
             let (maxima, sums) = (self.maximum.with_vector_size::<One>(), self.sum.with_vector_size::<One>());
             for row in 0..rows {
                 if is_too_great::<One>(maxima[row], sums[row]).extract(0usize) != 0 {
@@ -324,11 +325,11 @@ impl<N: Size> QueryTile<N> {
     /// Says what makes the output of what was accumulated, when all keys have passed, and what the maximum is in quarters. A careful softmax
     /// has both already.
     pub fn close(&mut self, careful: bool, #[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) {
-        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
+        let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
         for vector in 0..comptime![schedule.vectors] {
             let sum = self.sum[vector];
             let mut factor = Vector::<f32, N>::new(1.0);
-            if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+            if comptime![!matches!(program.reduction(), Reduction::Sum)] {
                 let zero = Vector::<f32, N>::new(0.0);
                 let one = Vector::<f32, N>::new(1.0);
                 let empty = sum.equal(&zero);
@@ -359,7 +360,7 @@ impl<N: Size> QueryTile<N> {
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
     ) {
-        let v_dim = comptime![program.operands.v_dim];
+        let v_dim = comptime![program.sizes().v_dim];
         let strides = comptime![element_strides(v_dim, &schedule, few)];
         let first = rows.base + rows.first;
         let elements = self.output.with_vector_size::<One>();
@@ -373,7 +374,7 @@ impl<N: Size> QueryTile<N> {
                 );
             }
         }
-        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
             for vector in 0..comptime![schedule.vectors] {
                 self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], self.sum[vector], empty_lse, PARTS);
             }
@@ -394,13 +395,13 @@ impl<N: Size> QueryTile<N> {
         #[comptime] few: FewQueries,
     ) {
         let vectors = comptime![schedule.vectors];
-        let columns = comptime![program.operands.v_dim * schedule.vectors];
-        let base = item * comptime![partial_vectors(&program.operands, &schedule)];
-        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        let columns = comptime![program.sizes().v_dim * schedule.vectors];
+        let base = item * comptime![partial_vectors(&program.sizes(), &schedule)];
+        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
             for vector in 0..vectors {
                 let factor = self.factor[vector];
                 if comptime![few.along_head_dim > 0] {
-                    let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
+                    let row_vectors = comptime![program.sizes().v_dim / schedule.lanes];
                     #[unroll]
                     for row in 0..comptime![few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
@@ -409,7 +410,7 @@ impl<N: Size> QueryTile<N> {
                         }
                     }
                 } else {
-                    for column in 0..comptime![program.operands.v_dim] {
+                    for column in 0..comptime![program.sizes().v_dim] {
                         let at = column * vectors + vector;
                         partials.vectors[base + at] = self.output[at] * factor;
                     }
@@ -437,9 +438,9 @@ impl<N: Size> QueryTile<N> {
         #[comptime] few: FewQueries,
     ) {
         let vectors = comptime![schedule.vectors];
-        let columns = comptime![program.operands.v_dim * vectors];
-        let size = comptime![partial_vectors(&program.operands, &schedule)];
-        let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
+        let columns = comptime![program.sizes().v_dim * vectors];
+        let size = comptime![partial_vectors(&program.sizes(), &schedule)];
+        let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
         self.clear(columns);
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(f32::MIN);
@@ -463,7 +464,7 @@ impl<N: Size> QueryTile<N> {
                     factor = weight / divisor;
                 }
                 if comptime![few.along_head_dim > 0] {
-                    let row_vectors = comptime![program.operands.v_dim / schedule.lanes];
+                    let row_vectors = comptime![program.sizes().v_dim / schedule.lanes];
                     #[unroll]
                     for row in 0..comptime![few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
@@ -472,14 +473,14 @@ impl<N: Size> QueryTile<N> {
                         }
                     }
                 } else {
-                    for column in 0..comptime![program.operands.v_dim] {
+                    for column in 0..comptime![program.sizes().v_dim] {
                         let at = column * vectors + vector;
                         self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
                     }
                 }
             }
             self.factor[vector] = one;
-            if comptime![matches!(program.accumulator, Accumulator::Mean)] {
+            if comptime![matches!(program.reduction(), Reduction::Mean)] {
                 self.factor[vector] = select_many(sum.equal(&zero), zero, one / divisor);
             }
         }

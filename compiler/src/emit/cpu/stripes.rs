@@ -4,7 +4,7 @@ use super::key_tile::{Block, Part};
 use crate::emit::arguments::Parameters;
 use crate::emit::expression::Place;
 use crate::emit::key_tiles::{KeyTiles, span, trims};
-use crate::ir::KeyLoop;
+use crate::ir::TileLoop;
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
 
@@ -68,7 +68,7 @@ impl StripeSpans {
         stripe: usize,
         key0: usize,
         count: usize,
-        #[comptime] key_loop: KeyLoop,
+        #[comptime] key_loop: TileLoop,
         #[comptime] schedule: CpuSchedule,
     ) -> Part {
         let mut first = 0usize;

@@ -14,7 +14,7 @@ use super::unit::{Unit, UnitTile};
 use super::vectors::{W, read};
 use crate::emit::arguments::Operand;
 use crate::emit::key_tiles::{Keys, Span};
-use crate::ir::Operands;
+use crate::ir::forward::Operands;
 use crate::schedule::{CubeSchedule, MatrixMemory};
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;

@@ -30,13 +30,14 @@ use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::expression::Place;
-use crate::emit::key_tiles::{KeyTiles, Keys, SKIPPED, count_tile, has_code, occurs, skips};
+use crate::emit::key_tiles::{KeyTiles, Keys, SKIPPED, count_tile, has_code, skips};
 use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
-use crate::ir::{Accumulator, KeyLoop, Operands};
+use crate::ir::forward::Operands;
+use crate::ir::{Reduction, TileLoop};
 use crate::schedule::{CubeSchedule, Planes, Products};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -106,15 +107,15 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
 ) {
     comptime!(count_kernel());
     take_registers();
-    let operands = comptime![program.operands];
+    let operands = comptime![program.sizes()];
     let Item { batch, head, kv_head, row0, unit } = Item::new(extent, schedule, false);
     let last_row = extent.queries - 1;
     let place = place_of::<R>(extent, Item { batch, head, kv_head, row0, unit }, schedule);
 
     let mut stage = Stage::<E, R>::new(operands, schedule);
     let mut factor = Vector::<f32, R>::new(1.0);
-    if comptime![program.query_scale.is_some()] {
-        factor = parameters.float::<R>(&place, factor, comptime![program.query_scale.clone().unwrap()]);
+    if comptime![program.query_scale().is_some()] {
+        factor = parameters.float::<R>(&place, factor, comptime![program.query_scale().cloned().unwrap()]);
     }
     let query_base = query.start + batch * query.batch + head * query.head;
     if comptime![schedule.products == Products::Units] {
@@ -128,7 +129,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair]];
+        let pair = &pairs[comptime![key_loop.pair()]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         let mut key0 = tiles.next::<R>(parameters, &place, 0);
@@ -159,7 +160,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
-                    if comptime![!full || occurs(&key_loop, true)] {
+                    if comptime![!full || key_loop.occurs(true)] {
                         if has_code(key0, class, pair.len, size, full) {
                             map_and_mask::<R>(
                                 &mut tile,
@@ -176,11 +177,11 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                         }
                     }
                 }
-                if comptime![occurs(&key_loop, true) && matches!(program.accumulator, Accumulator::Softmax { .. })] {
+                if comptime![key_loop.occurs(true) && matches!(program.reduction(), Reduction::Softmax { .. })] {
                     let least = select(has_code(key0, class, pair.len, size, true), LEAST, EMPTY);
                     tile.maximum = max(tile.maximum, Vector::new(least));
                 }
-                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.accumulator.clone()], operands, schedule);
+                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.reduction().clone()], operands, schedule);
                 if comptime![schedule.products == Products::Units] {
                     accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
                 } else {
@@ -276,14 +277,14 @@ fn begin<R: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) -> UnitTile<R> {
-    let outputs = comptime![outputs(program.operands.v_dim, schedule)];
+    let outputs = comptime![outputs(program.sizes().v_dim, schedule)];
     let mut output = Array::new(outputs);
     #[unroll]
     for at in 0..outputs {
         output[at] = Vector::new(0.0);
     }
-    let sink = comptime![match &program.accumulator {
-        Accumulator::Softmax { sink, .. } => sink.clone(),
+    let sink = comptime![match program.reduction() {
+        Reduction::Softmax { sink, .. } => sink.clone(),
         _ => None,
     }];
     let mut maximum = Vector::<f32, R>::new(EMPTY);
@@ -314,11 +315,11 @@ fn map_and_mask<R: Size>(
     offset: i32,
     unit: Unit,
     #[comptime] program: Compiled,
-    #[comptime] key_loop: KeyLoop,
+    #[comptime] key_loop: TileLoop,
     #[comptime] schedule: CubeSchedule,
     #[comptime] full: bool,
 ) {
-    let softmax = comptime![matches!(program.accumulator, Accumulator::Softmax { .. })];
+    let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
@@ -342,12 +343,12 @@ fn weigh<E: Float, R: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
     unit: Unit,
-    #[comptime] accumulator: Accumulator,
+    #[comptime] accumulator: Reduction,
     #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
-    if comptime![matches!(accumulator, Accumulator::Softmax { .. })] {
+    if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
         let mut maximum = tile.maximum;
         #[unroll]
         for column in 0..columns {
@@ -426,16 +427,16 @@ fn divide<E: Float, R: Size>(
     #[comptime] schedule: CubeSchedule,
 ) -> Vector<f32, R> {
     let mut lse = Vector::<f32, R>::new(0.0);
-    if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+    if comptime![!matches!(program.reduction(), Reduction::Sum)] {
         let sum = over_row::<E, R>(tile.sum, stage, unit, schedule, false);
         tile.sum = sum;
         let empty = sum.equal(&Vector::new(0.0));
         let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
         #[unroll]
-        for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {
+        for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
             tile.output[at] *= factor;
         }
-        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
             lse = log_sum_exp::<R>(tile.maximum, sum, empty_lse, 1.0);
         }
     }
@@ -451,10 +452,10 @@ fn doubtful_rows<R: Size>(
 ) -> u32 {
     let mut doubtful = Vector::<u32, R>::new(0u32);
     #[unroll]
-    for at in 0..comptime![outputs(program.operands.v_dim, schedule)] {
+    for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
         doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
     }
-    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+    if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
         doubtful |= is_too_great::<R>(tile.maximum, tile.sum);
     }
     let mut rows = 0u32;
@@ -481,7 +482,7 @@ fn store<E: Float, R: Size, V: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let v_dim = comptime![program.operands.v_dim];
+    let v_dim = comptime![program.sizes().v_dim];
     let vectors = comptime![CubeSchedule::vectors_of(v_dim)];
     let columns = comptime![schedule.unit_columns];
     let lanes = V::value();
@@ -511,7 +512,7 @@ fn store<E: Float, R: Size, V: Size>(
                     }
                 }
             }
-            if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] && unit.column == 0 {
+            if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] && unit.column == 0 {
                 lse[base + row + lane] = lse_of_rows.extract(lane);
             }
         }

@@ -10,7 +10,7 @@ use super::unit::{Unit, UnitTile};
 use super::vectors::{W, read};
 use crate::emit::arguments::Operand;
 use crate::emit::key_tiles::Keys;
-use crate::ir::Operands;
+use crate::ir::forward::Operands;
 use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
 

@@ -9,7 +9,7 @@ use crate::emit::arguments::Operand;
 use crate::emit::key_tiles::Span;
 use crate::emit::nvidia::tensor_core::{copy_async, shared_address};
 use crate::emit::softmax::is_finite;
-use crate::ir::Operands;
+use crate::ir::forward::Operands;
 use crate::schedule::{MmaSchedule, MmaTile};
 use cubecl::prelude::*;
 

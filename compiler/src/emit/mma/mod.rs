@@ -30,11 +30,12 @@ use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::expression::Place;
-use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code, occurs};
+use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::softmax::{is_too_great, log_sum_exp, raise};
-use crate::ir::{Accumulator, Operands};
+use crate::ir::Reduction;
+use crate::ir::forward::Operands;
 use crate::schedule::MmaSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -63,7 +64,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let operands = comptime![program.operands];
+    let operands = comptime![program.sizes()];
     if comptime![takes_few(schedule, operands)] {
         take_registers();
     }
@@ -74,9 +75,9 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let query_head = query.start + rows.batch * query.batch + rows.head * query.head;
     stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule);
     let mut factor = 1.0f32;
-    if comptime![program.query_scale.is_some()] {
+    if comptime![program.query_scale().is_some()] {
         let one = Vector::<f32, R>::new(1.0);
-        factor = parameters.float::<R>(&place, one, comptime![program.query_scale.clone().unwrap()]).extract(0usize);
+        factor = parameters.float::<R>(&place, one, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
     }
     // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
     if factor < 0.0f32 {
@@ -91,7 +92,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair]];
+        let pair = &pairs[comptime![key_loop.pair()]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
         let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
@@ -108,7 +109,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             #[unroll]
             for full in 0..2 {
                 let full = comptime![full == 1];
-                if comptime![!full || occurs(&key_loop, true)] {
+                if comptime![!full || key_loop.occurs(true)] {
                     let code =
                         comptime![TileCode { program: program.clone(), key_loop: key_loop.clone(), schedule, full }];
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
@@ -178,7 +179,7 @@ fn mend<E: Float, V: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let memory = comptime![schedule.memory(&program.operands).output];
+    let memory = comptime![schedule.memory(&program.sizes()).output];
     let lane = Lane::new(memory);
     let per_pass = comptime![memory.rows_per_pass(schedule.units())];
     for pass in 0..comptime![memory.passes(schedule.units())] {
@@ -187,7 +188,7 @@ fn mend<E: Float, V: Size>(
         if row < rows.total && in_tile < comptime![memory.rows] {
             for part in 0..comptime![memory.chunks / memory.lanes_per_row()] {
                 let chunk = lane.chunk + part * comptime![memory.lanes_per_row()];
-                if chunk < comptime![program.operands.v_dim.div_ceil(MmaSchedule::WIDTH)]
+                if chunk < comptime![program.sizes().v_dim.div_ceil(MmaSchedule::WIDTH)]
                     && stage.is_doubtful(in_tile, chunk, memory)
                 {
                     let mut head = rows.head;
@@ -254,8 +255,8 @@ fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.
 #[cube]
 fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>, #[comptime] program: Compiled) {
-    let sink = comptime![match &program.accumulator {
-        Accumulator::Softmax { sink, .. } => sink.clone(),
+    let sink = comptime![match program.reduction() {
+        Reduction::Softmax { sink, .. } => sink.clone(),
         _ => None,
     }];
     if comptime![sink.is_some()] {
@@ -282,22 +283,22 @@ fn store<E: Float, R: Size, V: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let memory = comptime![schedule.memory(&program.operands).output];
+    let memory = comptime![schedule.memory(&program.sizes()).output];
     let columns = comptime![memory.chunks];
     let mut sum = tile.sum.read();
-    if comptime![!matches!(program.accumulator, Accumulator::Sum)] {
+    if comptime![!matches!(program.reduction(), Reduction::Sum)] {
         sum += plane_shuffle_xor(sum, 1u32);
         sum += plane_shuffle_xor(sum, 2u32);
         let empty = sum.equal(&Vector::new(0.0));
         let mut factor =
             select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
-        if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
             // A row of scores that are too great is to be seen in what is stored.
             let infinity = Vector::new(empty_lse);
             let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
             factor = select_many(is_too_great, infinity, factor);
         }
-        tile.rescale(factor, comptime![program.operands], schedule);
+        tile.rescale(factor, comptime![program.sizes()], schedule);
     }
     // The output takes the queries' place: all warps have read them, and copies that no tile has waited for are there.
     wait_for_copies();
@@ -312,7 +313,7 @@ fn store<E: Float, R: Size, V: Size>(
             stage.put_output(row, column, place_in_row() * 2, first, second, memory);
         }
     }
-    if comptime![matches!(program.accumulator, Accumulator::Softmax { .. })] {
+    if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
         let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse, 1.0);
         #[unroll]
         for at in 0..comptime![schedule.rows()] {

@@ -11,7 +11,8 @@ use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices,
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
-use crate::ir::{Accumulator, KeyLoop, Operands, TileOp};
+use crate::ir::forward::Operands;
+use crate::ir::{Reduction, TileLoop};
 use crate::schedule::{MmaSchedule, MmaTile};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -25,7 +26,7 @@ pub struct TileCode {
     /// The program.
     pub program: Compiled,
     /// Its loop.
-    pub key_loop: KeyLoop,
+    pub key_loop: TileLoop,
     /// The sizes.
     pub schedule: MmaSchedule,
     /// Whether every query sees every key, and all keys exist.
@@ -34,15 +35,15 @@ pub struct TileCode {
 
 impl TileCode {
     fn softmax(&self) -> bool {
-        matches!(self.program.accumulator, Accumulator::Softmax { .. })
+        matches!(self.program.reduction(), Reduction::Softmax { .. })
     }
 
     fn element(&self) -> Half {
-        Half::of(self.program.operands.element)
+        Half::of(self.program.sizes().element)
     }
 
     fn operands(&self) -> Operands {
-        self.program.operands
+        self.program.sizes()
     }
 
     /// Whether the output takes half of a thread's registers, so that there are none for a number of each column's.
@@ -52,15 +53,7 @@ impl TileCode {
 
     /// What is done with the scores before the softmax.
     fn scores(&self) -> Scores {
-        let maps: Vec<&Expr> = self
-            .key_loop
-            .body
-            .iter()
-            .filter_map(|op| match op {
-                TileOp::Map(map) => Some(map),
-                _ => None,
-            })
-            .collect();
+        let maps: Vec<&Expr> = self.key_loop.maps().collect();
         let one_head = |expr: &&Expr| !(self.schedule.pack_gqa && expr.mentions(&Expr::Head));
         match maps[..] {
             _ if !self.full || !self.softmax() => Scores::Evaluated,

@@ -61,7 +61,7 @@ pub fn check(target: Target, model: &DeviceModel, program: &Scheduled) -> Result
     if !target.runs_on(model) {
         return Err(TextError::Model(model.name));
     }
-    let element = program.operands.element;
+    let element = program.sizes().element;
     if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
         return Err(TextError::Element { model: model.name, element: element.name() });
     }
@@ -80,7 +80,7 @@ pub fn check(target: Target, model: &DeviceModel, program: &Scheduled) -> Result
 pub fn emit(target: Target, model: &DeviceModel, scheduled: &Scheduled) -> Result<KernelText, TextError> {
     check(target, model, scheduled)?;
     let (program, schedule) = (scheduled.program(), scheduled.schedule());
-    if matches!((schedule, program.operands.element), (Schedule::Mma(_), Element::F32)) {
+    if matches!((schedule, program.sizes().element), (Schedule::Mma(_), Element::F32)) {
         return Err(TextError::Schedule(schedule.name()));
     }
     let kernel = catch(|| compile(target, model, program, schedule)).map_err(TextError::Compiler)?;
@@ -118,7 +118,7 @@ fn compile(
         Target::Wgsl => {
             let options = wgpu_options(model, target);
             let kernel = WgslCompiler.compile(definition, &options).map_err(first_line)?;
-            (say_what_is_only_read(&kernel.to_string(), program.pairs.len()), None, None)
+            (say_what_is_only_read(&kernel.to_string(), program.pairs().len()), None, None)
         }
         Target::Spirv => {
             let kernel = SpirvCompiler.compile(definition, &wgpu_options(model, target)).map_err(first_line)?;
@@ -141,8 +141,8 @@ fn compile(
     };
     let shared_bytes = shared_bytes.unwrap_or(match schedule {
         Schedule::Cpu(_) => 0,
-        Schedule::Cube(cube) => cube.shared_bytes(&program.operands),
-        Schedule::Mma(mma) => mma.shared_bytes(&program.operands),
+        Schedule::Cube(cube) => cube.shared_bytes(&program.sizes()),
+        Schedule::Mma(mma) => mma.shared_bytes(&program.sizes()),
     });
     Ok(CompiledKernel { entry, text, words, block: [dim.x, dim.y, dim.z], shared_bytes })
 }

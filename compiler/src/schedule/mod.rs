@@ -3,8 +3,12 @@
 //! A schedule is chosen from the properties of a device (by the runtime) or named by the user; the emitter of the same
 //! name in [`crate::emit`] turns the program into a kernel of that shape.
 
-use crate::ir::Operands;
-use std::fmt;
+mod text;
+
+use crate::ir::forward::Operands;
+
+/// The largest head dim that schedules run.
+pub const MAX_HEAD_DIM: usize = 256;
 
 /// How a tile program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,15 +86,6 @@ pub enum Products {
     },
 }
 
-impl fmt::Display for Products {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Products::Units => f.write_str("units"),
-            Products::Matrices { m, n, k, plane } => write!(f, "matrices({m}, {n}, {k}) by {plane}"),
-        }
-    }
-}
-
 /// What the units of a plane do for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Planes {
@@ -102,16 +97,6 @@ pub enum Planes {
     /// They hold keys and values between them, in registers, and shuffle them to each other. There are so many units in a plane,
     /// each with rows of its own.
     Share(usize),
-}
-
-impl fmt::Display for Planes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Planes::Unused => f.write_str("unused"),
-            Planes::Reduce => f.write_str("reduce"),
-            Planes::Share(size) => write!(f, "share({size})"),
-        }
-    }
 }
 
 impl CubeSchedule {

@@ -1,0 +1,497 @@
+//! The arguments of a kernel as plain data, each described once: how a launch passes it, how a kernel's definition declares it without a
+//! device, and in which order PTX takes its buffers and numbers.
+//!
+//! Each of the three makes all fields of the type in [`arguments`](super::arguments), so that none can be forgotten.
+
+#[cfg(feature = "emit")]
+use super::arguments::{
+    CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
+    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
+};
+use super::arguments::{
+    CapturedLaunch, ElementsArgs, Extent, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
+    ScalarArgumentLaunch, SummaryArgumentLaunch,
+};
+use crate::ir::{Program, Summary};
+use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::scheduled::Compiled;
+use crate::spec::ScalarValue;
+#[cfg(feature = "emit")]
+use crate::spec::{ScalarType, TensorType};
+#[cfg(feature = "emit")]
+use cubecl::InfoBuilder;
+#[cfg(feature = "emit")]
+use cubecl::ir::{AddressType, ElemType};
+use cubecl::prelude::*;
+use cubecl::server::Handle;
+
+/// A buffer on the device.
+#[derive(Clone)]
+pub struct Buffer {
+    /// Its memory.
+    pub memory: Handle,
+    /// Its length in elements.
+    pub length: usize,
+}
+
+/// A tensor `[B, H, S, D]` in a buffer.
+#[derive(Clone)]
+pub struct OperandData {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// The offset of the first element.
+    pub start: usize,
+    /// The strides, in elements.
+    pub strides: [usize; 4],
+}
+
+/// Keys and values that are visited together.
+#[derive(Clone)]
+pub struct KeyValueData {
+    /// The keys.
+    pub key: OperandData,
+    /// The values.
+    pub value: OperandData,
+    /// How many keys there are.
+    pub length: usize,
+    /// The position of the first.
+    pub offset: i32,
+}
+
+/// How a captured tensor's elements are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Floats.
+    F32,
+    /// Integers.
+    I32,
+    /// Truth values in bytes.
+    U8,
+    /// Truth values in 32 bits.
+    U32,
+}
+
+/// A captured tensor in a buffer.
+#[derive(Clone)]
+pub struct CapturedData {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// How its elements are stored.
+    pub storage: Storage,
+    /// The offset of the first element.
+    pub start: usize,
+    /// The length of each dimension.
+    pub shape: Vec<usize>,
+    /// The strides, in elements.
+    pub strides: Vec<usize>,
+}
+
+/// Everything a launch needs. Nothing is checked here: sizes, strides and buffers must fit each other, and no dimension of
+/// the output may be 0.
+#[derive(Clone)]
+pub struct LaunchData {
+    /// The queries.
+    pub query: OperandData,
+    /// The keys and values, in the program's order.
+    pub pairs: Vec<KeyValueData>,
+    /// The output, contiguous `[B, H, S, Dv]`.
+    pub output: Buffer,
+    /// The log-sum-exp, contiguous `[B, H, S]`, for softmax; else any buffer of f32.
+    pub lse: Buffer,
+    /// The runtime scalars, in the program's order.
+    pub scalars: Vec<ScalarValue>,
+    /// The captured tensors, in the program's order.
+    pub tensors: Vec<CapturedData>,
+    /// The program's summaries of them, as [`summarise`](super::launch::summarise) makes them, in its order.
+    pub summaries: Vec<Buffer>,
+    /// Where tiles are counted, if they are: zeros, two for each key loop.
+    pub counters: Option<Buffer>,
+    /// `scale()`.
+    pub scale: f32,
+    /// B.
+    pub batch: usize,
+    /// H.
+    pub heads: usize,
+    /// H/G.
+    pub group: usize,
+    /// S.
+    pub queries: usize,
+    /// The position of the first query.
+    pub query_offset: i32,
+    /// Whether the `cube` schedule computes rows again whose output is not finite. Where it does not, what a key that a row does not see
+    /// holds can make the row's output a NaN.
+    pub careful: bool,
+    /// What the `cpu` schedule does about few queries. Heads may be packed only where [`Program::heads_alike`] is true.
+    ///
+    /// [`Program::heads_alike`]: crate::ir::Program::heads_alike
+    pub few: FewQueries,
+}
+
+impl LaunchData {
+    /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
+    /// vectors, else 1.
+    pub(super) fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
+        let width = match schedule {
+            Schedule::Cpu(_) => 1,
+            Schedule::Cube(_) => CubeSchedule::width_of(&program.sizes()),
+            Schedule::Mma(_) => MmaSchedule::width_of(&program.sizes()),
+        };
+        let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
+        // A buffer without keys has no vector to bind.
+        let whole = operands.all(|operand| operand.buffer.length >= width && operand.is_whole(width));
+        if whole { width } else { 1 }
+    }
+}
+
+impl Buffer {
+    /// As a launch passes it, in vectors of `width` elements.
+    pub(super) fn launch(self, width: usize) -> BufferArg {
+        // SAFETY: the length is the buffer's.
+        unsafe { BufferArg::from_raw_parts(self.memory, self.length / width) }
+    }
+
+    /// As a definition declares it.
+    #[cfg(feature = "emit")]
+    pub(super) fn definition() -> BufferCompilationArg {
+        BufferCompilationArg { inplace: None }
+    }
+}
+
+/// An operand's numbers in vectors of `width` elements: its start, and its strides but the last.
+fn in_vectors(data: &OperandData, width: usize) -> [usize; 4] {
+    let [batch, head, row, _] = data.strides;
+    [data.start, batch, head, row].map(|offset| offset / width)
+}
+
+impl OperandData {
+    /// Whether it is vectors of `width` elements that begin at multiples of their size.
+    pub(super) fn is_whole(&self, width: usize) -> bool {
+        let [batch, head, row, column] = self.strides;
+        column == 1 && [self.start, batch, head, row].iter().all(|offset| offset.is_multiple_of(width))
+    }
+
+    /// As a launch passes it, in vectors of `width` elements.
+    pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> OperandLaunch<E> {
+        let ([start, batch, head, row], column) = (in_vectors(&self, width), self.strides[3]);
+        OperandLaunch::new(self.buffer.launch(width), start, batch, head, row, column, column == 1)
+    }
+
+    /// As a definition declares it, without gaps between elements.
+    #[cfg(feature = "emit")]
+    pub(super) fn definition<E: CubePrimitive>() -> OperandCompilationArg<E> {
+        OperandCompilationArg {
+            data: Buffer::definition(),
+            start: (),
+            batch: (),
+            head: (),
+            row: (),
+            column: (),
+            dense: true,
+        }
+    }
+
+    /// As PTX takes it, in vectors of `width` elements, of `bytes` bytes.
+    #[cfg(feature = "emit")]
+    pub(super) fn register(&self, to: &mut Registered, width: usize, bytes: usize) {
+        to.buffer(&self.buffer, bytes);
+        in_vectors(self, width).into_iter().chain([self.strides[3]]).for_each(|size| to.size(size));
+    }
+}
+
+impl KeyValueData {
+    /// As a launch passes it, in vectors of `width` elements.
+    pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> KeyValueLaunch<E> {
+        KeyValueLaunch::new(self.key.launch(width), self.value.launch(width), self.length, self.offset)
+    }
+
+    /// As a definition declares it.
+    #[cfg(feature = "emit")]
+    pub(super) fn definition<E: CubePrimitive>() -> KeyValueCompilationArg<E> {
+        KeyValueCompilationArg { key: OperandData::definition(), value: OperandData::definition(), len: (), offset: () }
+    }
+
+    /// As PTX takes it, in vectors of `width` elements, of `bytes` bytes.
+    #[cfg(feature = "emit")]
+    pub(super) fn register(&self, to: &mut Registered, width: usize, bytes: usize) {
+        self.key.register(to, width, bytes);
+        self.value.register(to, width, bytes);
+        to.size(self.length);
+        to.number(self.offset);
+    }
+}
+
+/// Where a kernel may read of a captured tensor: the first offset, and each dimension's last index and stride.
+///
+/// A tensor without elements may be captured where nothing that matters reads it. Lanes that do not matter then read the first
+/// element of its buffer, which always exists.
+fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<i32>, Vec<i32>) {
+    if shape.contains(&0) {
+        return (0, vec![0; shape.len()], vec![0; shape.len()]);
+    }
+    let last = shape.iter().map(|&length| length as i32 - 1);
+    (start as i32, last.collect(), strides.iter().map(|&stride| stride as i32).collect())
+}
+
+impl CapturedData {
+    /// As a launch passes it.
+    pub(super) fn launch(self) -> CapturedLaunch {
+        let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
+        let elements = self.buffer.launch(1);
+        let elements = match self.storage {
+            Storage::F32 => ElementsArgs::F32(elements),
+            Storage::I32 => ElementsArgs::I32(elements),
+            Storage::U8 => ElementsArgs::U8(elements),
+            Storage::U32 => ElementsArgs::U32(elements),
+        };
+        CapturedLaunch::new(elements, start, sequence(last), sequence(strides))
+    }
+
+    /// As a definition declares one of `rank` dimensions, whose truth values, if it holds some, are in bytes or not.
+    #[cfg(feature = "emit")]
+    fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedCompilationArg {
+        let elements = match ty {
+            TensorType::F32 => ElementsCompilationArg::F32(Buffer::definition()),
+            TensorType::I32 => ElementsCompilationArg::I32(Buffer::definition()),
+            TensorType::Bool if bytes => ElementsCompilationArg::U8(Buffer::definition()),
+            TensorType::Bool => ElementsCompilationArg::U32(Buffer::definition()),
+        };
+        let numbers = || (0..rank).map(|_| ()).collect();
+        CapturedCompilationArg { elements, start: (), last: numbers(), strides: numbers() }
+    }
+
+    /// As PTX takes it.
+    #[cfg(feature = "emit")]
+    fn register(&self, to: &mut Registered) {
+        to.buffer(&self.buffer, if self.storage == Storage::U8 { 1 } else { 4 });
+        let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
+        to.number(start);
+        last.into_iter().chain(strides).for_each(|number| to.number(number));
+    }
+}
+
+/// The numbers of a captured tensor's blocks, as a kernel finds them.
+struct SummaryData {
+    summary: Summary,
+    extremes: Buffer,
+    blocks: i32,
+    /// From a block to the next, along each dimension.
+    strides: Vec<i32>,
+}
+
+impl SummaryData {
+    /// Those of `summary`, which are in `extremes`, of one of `tensors`.
+    fn new(summary: Summary, extremes: Buffer, tensors: &[CapturedData]) -> SummaryData {
+        let shape = summary.shape(&tensors[summary.tensor].shape);
+        let stride = |dimension| shape[dimension + 1..].iter().product::<usize>() as i32;
+        let strides = (0..shape.len()).map(stride).collect();
+        SummaryData { summary, extremes, blocks: shape.iter().product::<usize>() as i32, strides }
+    }
+
+    fn launch(self) -> SummaryArgumentLaunch {
+        SummaryArgumentLaunch::new(self.extremes.launch(1), self.blocks, sequence(self.strides), self.summary)
+    }
+
+    #[cfg(feature = "emit")]
+    fn definition(summary: Summary) -> SummaryArgumentCompilationArg {
+        let strides = summary.blocked.iter().map(|_| ()).collect();
+        SummaryArgumentCompilationArg { extremes: Buffer::definition(), blocks: (), strides, summary }
+    }
+
+    #[cfg(feature = "emit")]
+    fn register(&self, to: &mut Registered) {
+        to.buffer(&self.extremes, 4);
+        to.number(self.blocks);
+        self.strides.iter().for_each(|stride| to.number(*stride));
+    }
+}
+
+fn scalar_launch(value: ScalarValue) -> ScalarArgumentLaunch {
+    let (value, truth) = match value {
+        ScalarValue::I32(value) => (InputScalar::new(value, i32::cube_type()), false),
+        ScalarValue::U32(value) => (InputScalar::new(value, i32::cube_type()), false),
+        ScalarValue::F32(value) => (InputScalar::new(value, f32::cube_type()), false),
+        ScalarValue::Bool(value) => (InputScalar::new(i32::from(value), i32::cube_type()), true),
+    };
+    ScalarArgumentLaunch::new(value, truth)
+}
+
+#[cfg(feature = "emit")]
+fn scalar_definition(ty: ScalarType) -> ScalarArgumentCompilationArg {
+    let value = match ty {
+        ScalarType::F32 => f32::cube_type(),
+        ScalarType::I32 | ScalarType::U32 | ScalarType::Bool => i32::cube_type(),
+    };
+    ScalarArgumentCompilationArg { value: InputScalarCompilationArg::new(value), truth: ty == ScalarType::Bool }
+}
+
+#[cfg(feature = "emit")]
+fn register_scalar(value: ScalarValue, to: &mut Registered) {
+    match value {
+        ScalarValue::I32(value) => to.number(value),
+        // At most i32::MAX, as are all scalars of a launch.
+        ScalarValue::U32(value) => to.number(value.cast_signed()),
+        ScalarValue::Bool(value) => to.number(value.into()),
+        ScalarValue::F32(value) => to.float(value),
+    }
+}
+
+/// The values of a program's parameters.
+pub(super) struct ParametersData {
+    scalars: Vec<ScalarValue>,
+    tensors: Vec<CapturedData>,
+    summaries: Vec<SummaryData>,
+    scale: f32,
+    approximate: bool,
+}
+
+impl ParametersData {
+    /// Those of a launch of `program`, whose schedule `approximate`s or not.
+    pub(super) fn new(program: &Program, data: &LaunchData, approximate: bool) -> ParametersData {
+        let summaries = program.summaries().into_iter().zip(data.summaries.iter().cloned());
+        ParametersData {
+            scalars: data.scalars.clone(),
+            tensors: data.tensors.clone(),
+            summaries: summaries
+                .map(|(summary, extremes)| SummaryData::new(summary, extremes, &data.tensors))
+                .collect(),
+            scale: data.scale,
+            approximate,
+        }
+    }
+
+    /// As a launch passes them.
+    pub(super) fn launch(self) -> ParametersLaunch {
+        ParametersLaunch::new(
+            sequence(self.scalars.into_iter().map(scalar_launch)),
+            sequence(self.tensors.into_iter().map(CapturedData::launch)),
+            sequence(self.summaries.into_iter().map(SummaryData::launch)),
+            self.scale,
+            f32::NEG_INFINITY,
+            self.approximate,
+        )
+    }
+
+    /// As a definition of `program`'s kernel declares them, whose truth values are in bytes or not.
+    #[cfg(feature = "emit")]
+    pub(super) fn definition(program: &Program, approximate: bool, bytes: bool) -> ParametersCompilationArg {
+        let tensors = program.tensors.iter().map(|param| CapturedData::definition(param.ty, param.rank, bytes));
+        ParametersCompilationArg {
+            scalars: program.scalars.iter().map(|param| scalar_definition(param.ty)).collect(),
+            tensors: tensors.collect(),
+            summaries: program.summaries().into_iter().map(SummaryData::definition).collect(),
+            scale: (),
+            empty_lse: (),
+            approximate,
+        }
+    }
+
+    /// As PTX takes them.
+    #[cfg(feature = "emit")]
+    pub(super) fn register(&self, to: &mut Registered) {
+        let ParametersData { scalars, tensors, summaries, scale, approximate: _ } = self;
+        scalars.iter().for_each(|value| register_scalar(*value, to));
+        tensors.iter().for_each(|tensor| tensor.register(to));
+        summaries.iter().for_each(|summary| summary.register(to));
+        to.float(*scale);
+        to.float(f32::NEG_INFINITY);
+    }
+}
+
+/// What is done with all fields of a type of numbers alone, of which this is the list: sizes are `usize`, numbers `i32`.
+macro_rules! numbers {
+    ($Data:ident, $Launch:ident, $Definition:ident: $($field:ident: $kind:ident),*) => {
+        impl $Data {
+            /// As a launch passes it.
+            pub(super) fn launch(&self) -> $Launch {
+                $Launch::new($(self.$field),*)
+            }
+
+            /// As a definition declares it.
+            #[cfg(feature = "emit")]
+            pub(super) fn definition() -> $Definition {
+                $Definition { $($field: ()),* }
+            }
+
+            /// As PTX takes it.
+            #[cfg(feature = "emit")]
+            pub(super) fn register(&self, to: &mut Registered) {
+                $(to.$kind(self.$field);)*
+            }
+        }
+    };
+}
+
+numbers!(Extent, ExtentLaunch, ExtentCompilationArg:
+    heads: size, group: size, queries: size, query_offset: number,
+    first_tile: size, first_head: size, first_batch: size, careful: number);
+
+impl Extent {
+    /// That of the cubes of a launch from `first` on, along each axis.
+    pub(super) fn of(data: &LaunchData, first: [usize; 3]) -> Extent {
+        let [first_tile, first_head, first_batch] = first;
+        let LaunchData { heads, group, queries, query_offset, careful, .. } = *data;
+        Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful: careful.into() }
+    }
+}
+
+/// The arguments of `pairs`, in vectors of `width` elements.
+pub(super) fn pairs_launch<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
+    sequence(pairs.into_iter().map(|pair| pair.launch(width)))
+}
+
+/// `arguments` as a kernel takes a sequence of them.
+pub(super) fn sequence<T: LaunchArg>(arguments: impl IntoIterator<Item = T::RuntimeArg>) -> SequenceArg<T> {
+    let mut sequence = SequenceArg::new();
+    arguments.into_iter().for_each(|argument| sequence.push(argument));
+    sequence
+}
+
+/// Kernels count elements in 32 bits.
+#[cfg(feature = "emit")]
+pub(super) const ADDRESSES: AddressType = AddressType::U32;
+
+/// What PTX takes, in the order of the kernel's arguments. CubeCL's own builder lays the numbers out.
+#[cfg(feature = "emit")]
+#[derive(Default)]
+pub(super) struct Registered {
+    /// The buffers.
+    pub buffers: Vec<Buffer>,
+    /// The numbers.
+    pub info: InfoBuilder,
+}
+
+#[cfg(feature = "emit")]
+impl Registered {
+    /// A buffer of elements, or vectors of them, of `size` bytes. Returns its place.
+    pub(super) fn buffer(&mut self, buffer: &Buffer, size: usize) -> usize {
+        self.info.metadata.register_buffer(buffer.memory.size_in_used() / size as u64, ADDRESSES);
+        self.buffers.push(buffer.clone());
+        self.buffers.len() - 1
+    }
+
+    /// A `usize` of the kernel's.
+    pub(super) fn size(&mut self, size: usize) {
+        self.info.scalars.push_raw(&(size as u32).to_le_bytes(), ElemType::Index);
+    }
+
+    /// An `i32`.
+    pub(super) fn number(&mut self, number: i32) {
+        self.info.scalars.push(number);
+    }
+
+    /// An `f32`.
+    pub(super) fn float(&mut self, number: f32) {
+        self.info.scalars.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reach;
+
+    #[test]
+    fn a_tensor_without_elements_is_read_at_its_buffers_start() {
+        assert_eq!(reach(5, &[2, 3], &[4, 1]), (5, vec![1, 2], vec![4, 1]));
+        assert_eq!(reach(5, &[2, 0], &[4, 1]), (0, vec![0, 0], vec![0, 0]));
+    }
+}
