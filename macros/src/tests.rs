@@ -1,8 +1,8 @@
 //! The macros on whole functions: attributes of parameters, notes, and programs that were damaged at random.
 
-use crate::ast::Kind;
 use crate::expansion;
 use proc_macro2::{Group, TokenStream as Tokens, TokenTree};
+use purview_language::Kind;
 use quote::quote;
 
 const ATTENTION: &str = include_str!("../../tests/ui/pass_values.rs");

@@ -1,23 +1,26 @@
 //! Checks a loop over keys: what it goes over, what it pushes, and which values go with its keys.
 
-use crate::ast::{self, Expr, Over, ParameterKind, Statement};
-use crate::check::{Checker, Current, names_accumulator};
-use crate::check_tiles::Tile;
-use crate::scope::Binding;
-use crate::typed::{KeyLoop, Value};
+use crate::ast::{self, Expr, Over, Statement};
+use crate::check::checker::{Checker, Current};
+use crate::check::presence::Presence;
+use crate::check::scopes::Binding;
+use crate::check::tiles::Tile;
+use crate::signature::ParameterKind;
+use crate::tree::{KeyLoop, Value};
 use crate::types::Type;
 
 impl Checker<'_> {
     pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulator: Option<&ast::Accumulator>) -> Option<KeyLoop> {
         let key = self.key_of(key_loop);
         if let Some(key) = key {
-            self.looped[key] = true;
+            self.needs.keys[key] = Presence::Found;
         } else {
-            self.uncertain = true;
+            self.needs.doubt();
         }
+        self.needs.push_of_loop = Presence::Missing;
         self.scopes.enter();
         // A loop over something else is checked as if it were over the first keys.
-        let binding = key.map_or(Binding::Wrong, Binding::KeyTile);
+        let binding = key.map_or(Binding::Reported, Binding::KeyTile);
         self.bind_loop(&key_loop.head.variable, binding);
         self.current = Some(Current {
             key: key.unwrap_or(0),
@@ -26,7 +29,6 @@ impl Checker<'_> {
         });
         let mut lets = Vec::new();
         let mut score = None;
-        let mut uncertain = false;
         for statement in &key_loop.body.statements {
             match &*self.meant_statement(statement) {
                 Statement::Push(push) if score.is_some() => self.errors.push(
@@ -37,41 +39,49 @@ impl Checker<'_> {
                         self.key_name(key.unwrap_or(0))
                     ),
                 ),
-                Statement::Push(push) => score = Some(self.push(push, key)),
+                Statement::Push(push) => {
+                    self.needs.push_of_loop = Presence::Found;
+                    score = Some(self.push(push, key));
+                }
                 Statement::Let(binding) if score.is_some() => {
                     let message = "nothing comes after the `push` of a loop";
                     self.errors.push(binding.name.span(), message, "move this line before the `push`, or remove it");
                 }
                 Statement::Let(binding) => {
                     // It may be a push that was reported.
-                    uncertain |= binding.value.is_wrong();
+                    if binding.value.is_reported() {
+                        self.needs.doubt();
+                    }
                     lets.push(self.binding(binding));
                 }
                 Statement::Accumulator(accumulator) => {
-                    uncertain = true;
+                    self.needs.doubt();
                     let message = "the accumulator is made before the loop over the keys";
                     let help = format!("move `let mut {} = …;` above this loop", accumulator.name);
                     self.errors.push(accumulator.name.span(), message, help);
                 }
                 Statement::Loop(inner) => {
-                    uncertain = true;
-                    self.uncertain = true;
+                    self.needs.doubt();
                     self.nested(inner);
                 }
-                Statement::Value(value, _) if names_accumulator(value, accumulator) => {
-                    self.returned_early = true;
+                Statement::Value(value, _) if value.names(accumulator) => {
+                    self.needs.output = Presence::Reported;
                     let message = "the accumulator is returned after the loop over the keys";
                     self.errors.push(value.source, message, format!("move `{value}` below this loop"));
                 }
                 Statement::Value(value, _) => {
-                    uncertain |= value.is_wrong();
+                    if value.is_reported() {
+                        self.needs.doubt();
+                    }
                     self.unused_value(value);
                 }
                 Statement::Assignment(_) | Statement::Constant(_) => unreachable!("something else was meant"),
             }
         }
-        self.pushed |= score.is_some();
-        if score.is_none() && !uncertain {
+        if score.is_some() {
+            self.needs.push = Presence::Found;
+        }
+        if self.needs.push_of_loop == Presence::Missing {
             let name = accumulator.map_or("o".to_string(), |accumulator| accumulator.name.to_string());
             let value = self.value_name(key.unwrap_or(0));
             self.errors.push(
@@ -79,9 +89,8 @@ impl Checker<'_> {
                 "this loop over keys pushes nothing",
                 format!("write `{name}.push(score, {value}[{}]);` as its last line", key_loop.head.variable),
             );
-            self.uncertain = true;
+            self.needs.doubt();
         }
-        self.uncertain |= uncertain;
         self.scopes.leave();
         self.current = None;
         Some(KeyLoop { pair: key?, lets, score: score? })
@@ -100,13 +109,11 @@ impl Checker<'_> {
                     let message = format!("a loop goes over a `Key`, and `{name}` is a `Value`");
                     self.errors.push(name.span(), message, help(&self.key_name(value)));
                 }
-                Some(Binding::Wrong) => {}
+                Some(Binding::Reported) => {}
                 Some(binding) => {
                     let message = format!("a loop goes over tiles, and `{name}` is {}", binding.description());
                     self.errors.push(name.span(), message, help(&self.key_name(0)));
                 }
-                // A missing `Key` is reported with the signature.
-                None if !self.has(ParameterKind::Key) => {}
                 None => self.unknown_tiles(name, ParameterKind::Key),
             },
             Over::Other(source, name) => {
@@ -139,8 +146,7 @@ impl Checker<'_> {
     fn push(&mut self, push: &ast::Push, key: Option<usize>) -> Value {
         let name = &push.accumulator;
         match self.scopes.find(name) {
-            Some(Binding::Accumulator | Binding::Wrong) => {}
-            None if self.no_accumulator => {}
+            Some(Binding::Accumulator | Binding::Reported) => {}
             None => self.unknown_accumulator(name),
             Some(binding) => {
                 let accumulator = self.scopes.all().find(|(_, binding)| *binding == Binding::Accumulator);
@@ -152,9 +158,9 @@ impl Checker<'_> {
             }
         }
         let variable = self.current.as_ref().map_or("j".to_string(), |current| current.variable.to_string());
-        let value_name = self.value_name(key.and_then(|key| self.values[key]).or(key).unwrap_or(0));
+        let value_name = self.value_name(key.and_then(|key| self.pairs[key]).or(key).unwrap_or(0));
         let [score, value] = &push.arguments[..] else {
-            self.uncertain = true;
+            self.needs.doubt();
             let message =
                 format!("`push` takes a score and a tile of values, found {} arguments", push.arguments.len());
             let message = message.replace("1 arguments", "1 argument");
@@ -168,12 +174,12 @@ impl Checker<'_> {
             self.errors.push(push.method, message, help);
             return match push.arguments.first() {
                 Some(score) => self.value(score),
-                None => self.wrong(push.method.into()),
+                None => self.reported(push.method.into()),
             };
         };
         match self.tile(value, Tile::Values) {
             Some(place) => self.join_pair(value, key, place),
-            None => self.uncertain = true,
+            None => self.needs.doubt(),
         }
         let pushed = self.value_as(score, Type::Float);
         if pushed.ty == Type::Bool {
@@ -183,7 +189,7 @@ impl Checker<'_> {
             };
             let message = "expected a score, found bool";
             self.errors.push(score.source, message, format!("write `{name}.push(mask({text}, {score}), {value})`"));
-            return self.wrong(score.source);
+            return self.reported(score.source);
         }
         self.expect(pushed, Type::Float, score)
     }
@@ -192,29 +198,30 @@ impl Checker<'_> {
     fn join_pair(&mut self, value: &Expr, key: Option<usize>, place: usize) {
         let Some(key) = key else { return };
         // As many keys as values is reported with the signature.
-        if self.signature.of_kind(ParameterKind::Value).count() != self.values.len() {
+        if self.needs.values.len() != self.needs.keys.len() {
             return;
         }
-        if let Some(other) = self.values[key].filter(|other| *other != place) {
+        if let Some(other) = self.pairs[key].filter(|other| *other != place) {
             self.errors.push(
                 value.source,
                 format!("the keys `{}` already go with the values `{}`", self.key_name(key), self.value_name(other)),
                 format!("write `{}`", self.tile_text(Tile::Values)),
             );
-            self.uncertain = true;
+            self.needs.doubt();
         } else if let Some(other) =
-            self.values.iter().position(|paired| *paired == Some(place)).filter(|other| *other != key)
+            self.pairs.iter().position(|paired| *paired == Some(place)).filter(|other| *other != key)
         {
-            let free = (0..self.values.len()).find(|place| !self.values.contains(&Some(*place))).unwrap_or(key);
+            let free = (0..self.pairs.len()).find(|place| !self.pairs.contains(&Some(*place))).unwrap_or(key);
             let variable = self.current.as_ref().map_or("j".to_string(), |current| current.variable.to_string());
             self.errors.push(
                 value.source,
                 format!("the values `{}` already go with the keys `{}`", self.value_name(place), self.key_name(other)),
                 format!("write `{}[{variable}]`", self.value_name(free)),
             );
-            self.uncertain = true;
+            self.needs.doubt();
         } else {
-            self.values[key] = Some(place);
+            self.pairs[key] = Some(place);
+            self.needs.values[place] = Presence::Found;
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Reads the parameters of a function: their types, and what a type that the language has not is meant for.
 
-use crate::ast::{Element, Kind, Parameter, ParameterKind, Scalar};
-use crate::attributes::{Attributes, Owner};
-use crate::error::{Errors, Source};
+use crate::diagnostic::Errors;
 use crate::names;
+use crate::parse::attributes::{Attributes, Owner};
+use crate::signature::{Element, Kind, Parameter, ParameterKind, Scalar};
+use crate::source::Source;
 use crate::uses::Uses;
 use proc_macro2::Ident;
 use quote::ToTokens;
@@ -84,7 +85,7 @@ impl Reader<'_> {
         }
         let wrong = |source: Source, message: String, help: String| {
             errors.push(source, message, help);
-            ParameterKind::Wrong
+            ParameterKind::Reported
         };
         let segment = match ty {
             syn::Type::Path(path) if path.qself.is_none() && path.path.segments.len() == 1 => &path.path.segments[0],
@@ -144,7 +145,7 @@ impl Reader<'_> {
     fn unknown_type(&self, name: &Ident, ty: &syn::Type) -> ParameterKind {
         let Reader { kind, errors, .. } = *self;
         if self.generics.iter().any(|generic| is_name(ty, &generic.to_string())) {
-            return ParameterKind::Wrong;
+            return ParameterKind::Reported;
         }
         let rank = self.uses.rank(name).unwrap_or(1).clamp(1, 4);
         let element = match ty {
@@ -169,7 +170,7 @@ impl Reader<'_> {
             None => format!("a parameter is one of `{}` and `Tensor<f32, 1>`", known.join("`, `")),
         };
         errors.push(Source::of(ty), format!("unknown type `{text}` of a parameter"), help);
-        ParameterKind::Wrong
+        ParameterKind::Reported
     }
 
     fn read_tensor(&self, name: &Ident, segment: &syn::PathSegment) -> ParameterKind {
@@ -191,7 +192,7 @@ impl Reader<'_> {
                 "a captured tensor has an element type and a number of dimensions",
                 format!("write `{name}: Tensor<{element}, {used}>`; elements are of `f32`, `i32`, `bool` or `u8`"),
             );
-            return ParameterKind::Wrong;
+            return ParameterKind::Reported;
         };
         let known = match element {
             GenericArgument::Type(ty) if is_name(ty, "f32") => Some(Element::F32),
@@ -223,7 +224,7 @@ impl Reader<'_> {
                 format!("write `{name}: Tensor<{}, {used}>`", element.to_token_stream()),
             );
         }
-        known.zip(dimensions).map_or(ParameterKind::Wrong, |(element, rank)| ParameterKind::Tensor(element, rank))
+        known.zip(dimensions).map_or(ParameterKind::Reported, |(element, rank)| ParameterKind::Tensor(element, rank))
     }
 }
 

@@ -1,164 +1,10 @@
-//! The tree of a function as it is written: parsed, not yet checked. Every node knows its tokens.
+//! The tree of a body as it is written: parsed, not yet checked. Every node knows its tokens.
 
-use crate::error::Source;
 use crate::names::Builtin;
+use crate::source::Source;
 use crate::types::Type;
-use crate::uses::Uses;
 use proc_macro2::{Ident, Span};
 use std::fmt;
-
-/// Which macro a function is written with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Attention,
-    Mask,
-    Score,
-}
-
-impl Kind {
-    /// The attribute, as it is written.
-    pub fn attribute(self) -> &'static str {
-        match self {
-            Kind::Attention => "#[attention]",
-            Kind::Mask => "#[mask]",
-            Kind::Score => "#[score]",
-        }
-    }
-}
-
-/// A function with one of the attributes.
-pub struct Function {
-    pub signature: Signature,
-    pub body: Block,
-    pub uses: Uses,
-}
-
-/// All of a function but its body.
-pub struct Signature {
-    pub kind: Kind,
-    /// The other attributes, doc comments among them.
-    pub attributes: Vec<syn::Attribute>,
-    pub visibility: syn::Visibility,
-    pub name: Ident,
-    pub parameters: Vec<Parameter>,
-    /// The generic parameters, which were reported.
-    pub generics: Vec<Ident>,
-    /// Whether the output is declared as it must be.
-    pub has_output: bool,
-}
-
-impl Signature {
-    /// The parameters of a kind, in order.
-    pub fn of_kind(&self, kind: ParameterKind) -> impl Iterator<Item = &Parameter> {
-        self.parameters.iter().filter(move |parameter| parameter.kind == kind)
-    }
-}
-
-/// A parameter of a function.
-pub struct Parameter {
-    pub name: Ident,
-    pub kind: ParameterKind,
-    /// Whether it is marked `#[comptime]`.
-    pub comptime: bool,
-    /// How it is marked `#[sorted]`, if it is.
-    pub sorted: Option<Sorted>,
-}
-
-/// That the elements of a captured tensor never decrease along its last dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sorted {
-    /// `#[sorted]`: a launch makes sure of it.
-    Checked,
-    /// `#[sorted(unchecked)]`: the caller answers for it.
-    Unchecked,
-}
-
-/// What a parameter is declared as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParameterKind {
-    Query,
-    Key,
-    Value,
-    Scalar(Scalar),
-    Tensor(Element, usize),
-    /// `Pos`, of a `#[mask]` or `#[score]`.
-    Position,
-    /// `Score`, of a `#[mask]` or `#[score]`.
-    Score,
-    /// Something that was reported.
-    Wrong,
-}
-
-/// The type of a scalar parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scalar {
-    I32,
-    U32,
-    F32,
-    Bool,
-}
-
-impl Scalar {
-    /// The type that is written `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "i32" => Some(Scalar::I32),
-            "u32" => Some(Scalar::U32),
-            "f32" => Some(Scalar::F32),
-            "bool" => Some(Scalar::Bool),
-            _ => None,
-        }
-    }
-
-    /// How it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scalar::I32 => "i32",
-            Scalar::U32 => "u32",
-            Scalar::F32 => "f32",
-            Scalar::Bool => "bool",
-        }
-    }
-
-    /// Its variant in `spec::ScalarType` and `spec::ScalarValue`.
-    pub fn variant(self) -> &'static str {
-        match self {
-            Scalar::I32 => "I32",
-            Scalar::U32 => "U32",
-            Scalar::F32 => "F32",
-            Scalar::Bool => "Bool",
-        }
-    }
-
-    /// The type of its value in expressions.
-    pub fn ty(self) -> Type {
-        match self {
-            Scalar::I32 | Scalar::U32 => Type::Int,
-            Scalar::F32 => Type::Float,
-            Scalar::Bool => Type::Bool,
-        }
-    }
-}
-
-/// The element type of a captured tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    F32,
-    I32,
-    /// `bool`, and `u8` where any value but zero is true.
-    Bool,
-}
-
-impl Element {
-    /// The type of an element in expressions.
-    pub fn ty(self) -> Type {
-        match self {
-            Element::F32 => Type::Float,
-            Element::I32 => Type::Int,
-            Element::Bool => Type::Bool,
-        }
-    }
-}
 
 /// `{ … }`.
 #[derive(Clone)]
@@ -299,7 +145,7 @@ pub enum ExprKind {
     /// `return value`, which the language has not, and the word.
     Return(Span, Option<Box<Expr>>),
     /// Something that was reported.
-    Wrong,
+    Reported,
 }
 
 /// An operator on one value.
@@ -430,9 +276,14 @@ impl Expr {
         }
     }
 
+    /// Whether it is the name of `accumulator`.
+    pub fn names(&self, accumulator: Option<&Accumulator>) -> bool {
+        matches!((&self.kind, accumulator), (ExprKind::Name(name), Some(accumulator)) if *name == accumulator.name)
+    }
+
     /// Whether the expression is nothing but something that was reported.
-    pub fn is_wrong(&self) -> bool {
-        matches!(self.kind, ExprKind::Wrong)
+    pub fn is_reported(&self) -> bool {
+        matches!(self.kind, ExprKind::Reported)
     }
 
     /// The expression that `kind` makes of others, at their place.
@@ -497,7 +348,7 @@ impl Expr {
             | ExprKind::Name(_)
             | ExprKind::Jump(_)
             | ExprKind::Return(_, None)
-            | ExprKind::Wrong => {}
+            | ExprKind::Reported => {}
         }
     }
 
@@ -620,7 +471,7 @@ impl fmt::Display for Expr {
             ExprKind::Jump(keyword) => f.write_str(keyword),
             ExprKind::Return(_, None) => f.write_str("return"),
             ExprKind::Return(_, Some(value)) => write!(f, "return {value}"),
-            ExprKind::Wrong => f.write_str("…"),
+            ExprKind::Reported => f.write_str("…"),
         }
     }
 }

@@ -2,11 +2,11 @@
 //! tighter than a comparison, `m & i - j < 8` is `(m & (i - j)) < 8` to Rust; what was meant is put together anew.
 
 use crate::ast::{self, Binary, Expr, ExprKind, Unary};
-use crate::check::Checker;
-use crate::error::Source;
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
 use crate::names::Operands;
-use crate::scope::Binding;
-use crate::typed::Value;
+use crate::source::Source;
+use crate::tree::Value;
 use crate::types::Type;
 use proc_macro2::Span;
 
@@ -51,7 +51,7 @@ impl Checker<'_> {
         self.errors.push(*token, format!("`{}` is not in the language", op.symbol()), help);
         self.value(a);
         self.value(b);
-        Some(self.wrong(expr.source))
+        Some(self.reported(expr.source))
     }
 
     /// `expr` with operations on bools instead of those on bits, which are added to `operators`.

@@ -1,12 +1,13 @@
 //! Checks an `if` that is a statement, as in Rust: it pushes, assigns, or goes on with the next key. The language has it only
 //! as a value, so each is reported with the statement that says the same, and checked on as if that were written.
 
-use crate::ast::{self, Assignment, Binary, Block, Expr, ExprKind, Kind, Let, Push, Statement};
-use crate::check::Checker;
-use crate::check_assignment::assigned_value;
-use crate::error::Source;
+use crate::ast::{self, Assignment, Binary, Block, Expr, ExprKind, Let, Push, Statement};
+use crate::check::assignments::assigned_value;
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
 use crate::names;
-use crate::scope::Binding;
+use crate::signature::Kind;
+use crate::source::Source;
 use proc_macro2::Ident;
 
 impl Checker<'_> {
@@ -33,7 +34,7 @@ impl Checker<'_> {
             self.errors.push(*keyword, "`return` is not in the language", help);
             self.value(condition);
             self.value(value);
-            return Some(Statement::Value(Expr { kind: ExprKind::Wrong, source: branch.source }, None));
+            return Some(Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None));
         }
         let is_jump = |expr: &Expr| matches!(expr.kind, ExprKind::Jump(_));
         let is_jump = |block: &Block| matches!(&block.statements[..], [Statement::Value(value, _)] if is_jump(value));
@@ -44,7 +45,7 @@ impl Checker<'_> {
             let help = format!("hide the keys, and tiles of hidden ones are skipped: push `mask(s, {visible})`");
             self.errors.push(ast::tail(then)?.source, message, help);
             self.value(condition);
-            return Some(Statement::Value(Expr { kind: ExprKind::Wrong, source: branch.source }, None));
+            return Some(Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None));
         }
         None
     }
@@ -133,7 +134,7 @@ impl Checker<'_> {
         let is_hidden = hidden.is_some();
         let value = hidden.unwrap_or_else(|| assigned_if(branch, &target));
         if self.report_carried(name, operator.start, &value) {
-            return Statement::Value(Expr { kind: ExprKind::Wrong, source: branch.source }, None);
+            return Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None);
         }
         let text = format!("write `let {name} = {value};`");
         let help = if is_hidden {

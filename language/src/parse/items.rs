@@ -1,8 +1,8 @@
-//! Reads what is not of the language although it stands in a body: items, and calls of macros.
+//! Reads items in a body, which the language has not.
 
 use crate::ast::{Constant, Statement};
-use crate::error::Source;
-use crate::parse::Parser;
+use crate::parse::parser::Parser;
+use crate::source::Source;
 use quote::ToTokens;
 use syn::Item;
 
@@ -28,20 +28,6 @@ impl Parser<'_> {
         };
         let keyword = first(item).start;
         Some(Statement::Constant(Constant { keyword, name: name.clone(), value: self.expr(value) }))
-    }
-
-    /// Reports a call of a macro of Rust.
-    pub fn macro_call(&self, call: &syn::Macro) {
-        let name = call.path.segments.last().map_or(String::new(), |segment| segment.ident.to_string());
-        let help = match name.as_str() {
-            "println" | "print" | "eprintln" | "eprint" | "dbg" => {
-                "remove it: nothing can be printed from a kernel; `.reference(…)` computes the same on the CPU"
-            }
-            "assert" | "assert_eq" | "assert_ne" | "debug_assert" | "panic" | "unreachable" | "todo"
-            | "unimplemented" => "remove it, and check the arguments before the call",
-            _ => "write what it expands to",
-        };
-        self.unsupported(Source::of(&call.path), "macros", help);
     }
 }
 

@@ -1,55 +1,15 @@
-//! Reads a function into the tree of [`crate::ast`], and reports every construct of Rust that the language has not.
+//! Reads blocks and statements, and reports those of Rust that the language has not.
 
-use crate::ast::{
-    Accumulator, AccumulatorKind, Block, ExprKind, Function, Kind, Let, Loop, LoopHead, Over, Push, Statement,
-};
-use crate::error::{Errors, Source};
-use crate::indices::join_indices;
-use crate::names;
-use crate::parameter::scalar_like;
-use crate::signature;
+use crate::ast::{Block, Let, Loop, LoopHead, Over, Push, Statement};
+use crate::parse::parameters::scalar_like;
+use crate::parse::parser::Parser;
+use crate::parse::signature;
+use crate::source::Source;
 use crate::types::Type;
-use crate::uses::Uses;
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Ident, Span, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::{ItemFn, Pat, Stmt};
-
-/// The function that `item` is; nothing if it is no function, which is reported.
-pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &Errors) -> Option<Function> {
-    let attribute = kind.attribute();
-    if !arguments.is_empty() {
-        errors.push(
-            Source::of(&arguments),
-            format!("`{attribute}` takes no arguments"),
-            format!("write `{attribute}`"),
-        );
-    }
-    let item: ItemFn = match syn::parse2(join_indices(item.clone())) {
-        Ok(item) => item,
-        Err(error) => {
-            match syn::parse2::<syn::Item>(item.clone()) {
-                Ok(_) => errors.push(
-                    Source::of(&item.into_iter().next()),
-                    format!("`{attribute}` belongs on a function"),
-                    "write it above a `fn`",
-                ),
-                Err(_) => errors.push_error(error),
-            }
-            return None;
-        }
-    };
-    let body = Parser { errors, kind }.block(&item.block);
-    let uses = Uses::of(&body);
-    let signature = signature::read(kind, &item, &uses, errors);
-    Some(Function { signature, body, uses })
-}
-
-pub struct Parser<'a> {
-    pub errors: &'a Errors,
-    /// The macro of the function.
-    pub kind: Kind,
-}
+use syn::{Pat, Stmt};
 
 impl Parser<'_> {
     pub fn block(&self, block: &syn::Block) -> Block {
@@ -121,61 +81,7 @@ impl Parser<'_> {
         Some(Statement::Let(Let { name: name.ident.clone(), mutable, ty, value: self.expr(&init.expr) }))
     }
 
-    /// The accumulator that `value` makes, if it does: `Softmax::new()`, or a path that looks like it.
-    fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<Accumulator> {
-        let syn::Expr::Call(call) = value else { return None };
-        let syn::Expr::Path(path) = &*call.func else { return None };
-        let [ty, constructor] = path.path.segments.iter().collect::<Vec<_>>()[..] else { return None };
-        let (type_name, constructor_name) = (ty.ident.to_string(), constructor.ident.to_string());
-        let known = names::ACCUMULATORS.contains(&type_name.as_str());
-        if !known && constructor_name != "new" && constructor_name != "with_sink" {
-            return None;
-        }
-        let kind = match (type_name.as_str(), constructor_name.as_str(), call.args.len()) {
-            ("Softmax", "new", 0) => Some(AccumulatorKind::Softmax(None)),
-            ("Softmax", "with_sink", 1) => Some(AccumulatorKind::Softmax(Some(self.expr(&call.args[0])))),
-            ("Sum", "new", 0) => Some(AccumulatorKind::Sum),
-            ("Mean", "new", 0) => Some(AccumulatorKind::Mean),
-            ("Softmax", "with_sink", _) => {
-                let help = "write `Softmax::with_sink(sink[head()])`";
-                self.errors.push(constructor.ident.span(), "`with_sink` takes one score, the sink's", help);
-                None
-            }
-            (_, "new", _) if known => {
-                let help = format!("write `{type_name}::new()`");
-                self.errors.push(Source::of(&call.args), "`new` takes nothing", help);
-                None
-            }
-            _ if known => {
-                self.errors.push(
-                    constructor.ident.span(),
-                    format!("`{type_name}` is not made by `{constructor_name}`"),
-                    if type_name == "Softmax" {
-                        "write `Softmax::new()`, or `Softmax::with_sink(sink)`".to_string()
-                    } else {
-                        format!("write `{type_name}::new()`")
-                    },
-                );
-                None
-            }
-            _ => {
-                let nearest = names::nearest(&type_name, names::ACCUMULATORS.iter().copied());
-                self.errors.push(
-                    ty.ident.span(),
-                    format!("unknown accumulator `{type_name}`"),
-                    match nearest {
-                        Some(nearest) if constructor_name == "new" => format!("write `{nearest}::new()`"),
-                        Some(nearest) => format!("write `{nearest}::{constructor_name}(…)`"),
-                        None => "write `Softmax::new()`, `Sum::new()` or `Mean::new()`".to_string(),
-                    },
-                );
-                None
-            }
-        };
-        Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), kind })
-    }
-
-    pub fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
+    fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
         let text = ty.to_token_stream().to_string();
         let known = match text.as_str() {
             "i32" | "u32" | "Pos" => Type::Int,
@@ -239,21 +145,5 @@ impl Parser<'_> {
                 "write it above the function",
             );
         }
-    }
-
-    pub fn unsupported(&self, source: Source, what: &str, help: impl std::fmt::Display) -> ExprKind {
-        let is_one = what.ends_with('`') || what.starts_with("this ");
-        let verb = if is_one { "is" } else { "are" };
-        self.wrong(source, format!("{what} {verb} not in the language"), help)
-    }
-
-    pub fn wrong(
-        &self,
-        source: impl Into<Source>,
-        message: impl std::fmt::Display,
-        help: impl std::fmt::Display,
-    ) -> ExprKind {
-        self.errors.push(source, message, help);
-        ExprKind::Wrong
     }
 }

@@ -1,18 +1,29 @@
 //! Reads the signature of a function: its parameters, and that there is nothing in it that the language has not.
 
-use crate::ast::{Kind, Parameter, ParameterKind, Signature};
-use crate::error::{Errors, Source};
+use crate::diagnostic::Errors;
 use crate::names;
-use crate::parameter::{Reader, is_name, report_misdeclared, scalar_like, type_text, undeclared_tiles};
+use crate::parse::parameters::{Reader, is_name, report_misdeclared, scalar_like, type_text, undeclared_tiles};
+use crate::signature::{Kind, Parameter, ParameterKind, Signature};
+use crate::source::Source;
+use crate::types::Type;
 use crate::uses::Uses;
 use proc_macro2::Ident;
 use syn::spanned::Spanned;
 use syn::{GenericParam, ItemFn, ReturnType};
 
-/// The signature of `item`.
-pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Signature {
+/// What a function is declared as.
+pub struct Declared {
+    pub signature: Signature,
+    /// The type of its value, if it is a `#[mask]` or `#[score]`.
+    pub output: Type,
+    /// The names of its generic parameters, which were reported.
+    pub reported: Vec<Ident>,
+}
+
+/// The declaration of `item`.
+pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Declared {
     reject_qualifiers(kind, item, errors);
-    let has_output = check_output(kind, item, errors);
+    let output = read_output(kind, item, errors);
     let generics: Vec<Ident> = item.sig.generics.params.iter().filter_map(generic_name).collect();
     let reader = Reader { kind, uses, generics: &generics, undeclared: undeclared_tiles(kind, item), errors };
     let mut parameters: Vec<Parameter> = Vec::new();
@@ -35,15 +46,14 @@ pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Signatur
     if kind == Kind::Attention {
         check_tiles(&item.sig.ident, &parameters, errors);
     }
-    Signature {
+    let signature = Signature {
         kind,
         attributes: item.attrs.clone(),
         visibility: item.vis.clone(),
         name: item.sig.ident.clone(),
         parameters,
-        generics,
-        has_output,
-    }
+    };
+    Declared { signature, output, reported: generics }
 }
 
 /// The name of a generic parameter of a type or of a constant.
@@ -114,12 +124,12 @@ fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Errors) {
     }
 }
 
-/// Whether the function is declared with the output of its kind.
-fn check_output(kind: Kind, item: &ItemFn, errors: &Errors) -> bool {
-    let accepted: &[&str] = match kind {
-        Kind::Attention => &["Output"],
-        Kind::Mask => &["bool"],
-        Kind::Score => &["Score", "f32"],
+/// The type of the function's value, where it is declared with the output of its kind.
+fn read_output(kind: Kind, item: &ItemFn, errors: &Errors) -> Type {
+    let (accepted, ty): (&[&str], Type) = match kind {
+        Kind::Attention => (&["Output"], Type::Unknown),
+        Kind::Mask => (&["bool"], Type::Bool),
+        Kind::Score => (&["Score", "f32"], Type::Float),
     };
     let (attribute, expected) = (kind.attribute(), accepted[0]);
     match &item.sig.output {
@@ -127,15 +137,15 @@ fn check_output(kind: Kind, item: &ItemFn, errors: &Errors) -> bool {
             let message = format!("a function with `{attribute}` returns `{expected}`");
             let help = format!("write `-> {expected}` after its parameters");
             errors.push(item.sig.ident.span(), message, help);
-            false
+            Type::Reported
         }
-        ReturnType::Type(_, ty) if !accepted.iter().any(|name| is_name(ty, name)) => {
-            let found = type_text(ty);
+        ReturnType::Type(_, declared) if !accepted.iter().any(|name| is_name(declared, name)) => {
+            let found = type_text(declared);
             let message = format!("a function with `{attribute}` returns `{expected}`, found `{found}`");
-            errors.push(Source::of(ty), message, format!("write `-> {expected}`"));
-            false
+            errors.push(Source::of(declared), message, format!("write `-> {expected}`"));
+            Type::Reported
         }
-        ReturnType::Type(..) => true,
+        ReturnType::Type(..) => ty,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which names are known where, and what each stands for.
 
-use crate::ast::{Element, ParameterKind, Signature};
+use crate::signature::{Element, ParameterKind, Signature};
 use crate::types::Type;
+use proc_macro2::Ident;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Binding {
     KeyTile(usize),
     Accumulator,
     /// Something that was reported.
-    Wrong,
+    Reported,
 }
 
 impl Binding {
@@ -36,7 +37,7 @@ impl Binding {
             Binding::Local(Type::Float, true) => "a score",
             Binding::Local(Type::Float, false) => "a float",
             Binding::Local(Type::Bool, _) => "a bool",
-            Binding::Local(..) | Binding::Wrong => "a value",
+            Binding::Local(..) | Binding::Reported => "a value",
             Binding::QueryTile => "the variable of the loop over the queries",
             Binding::KeyTile(_) => "the variable of a loop over keys",
             Binding::Accumulator => "the accumulator",
@@ -48,8 +49,8 @@ impl Binding {
 pub struct Scopes(Vec<Vec<(String, Binding)>>);
 
 impl Scopes {
-    /// The parameters of a function.
-    pub fn of_parameters(signature: &Signature) -> Self {
+    /// The parameters of a function, and names that were `reported` with them.
+    pub fn of_parameters(signature: &Signature, reported: &[Ident]) -> Self {
         let (mut keys, mut values) = (0.., 0..);
         let next = |counter: &mut std::ops::RangeFrom<usize>| counter.next().expect("a range without an end");
         let bind = |kind| match kind {
@@ -60,12 +61,12 @@ impl Scopes {
             ParameterKind::Tensor(element, rank) => Binding::Tensor(element, rank),
             ParameterKind::Position => Binding::Local(Type::Int, false),
             ParameterKind::Score => Binding::Local(Type::Float, true),
-            ParameterKind::Wrong => Binding::Wrong,
+            ParameterKind::Reported => Binding::Reported,
         };
         let names = signature.parameters.iter().map(|parameter| parameter.name.to_string());
-        let generics = signature.generics.iter().map(|name| (name.to_string(), Binding::Wrong));
+        let reported = reported.iter().map(|name| (name.to_string(), Binding::Reported));
         let parameters = names.zip(signature.parameters.iter().map(|parameter| parameter.kind).map(bind));
-        Scopes(vec![generics.chain(parameters).collect()])
+        Scopes(vec![reported.chain(parameters).collect()])
     }
 
     /// How many blocks are around what is bound next, with that of the parameters.

@@ -1,10 +1,11 @@
 //! Names that nothing is known by: what each is likely meant for.
 
-use crate::ast::{Expr, ExprKind, Kind, ParameterKind};
-use crate::check::Checker;
-use crate::check_tiles::Tile;
+use crate::ast::{Expr, ExprKind};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
+use crate::check::tiles::Tile;
 use crate::names::{self, Position};
-use crate::scope::Binding;
+use crate::signature::{Kind, ParameterKind};
 use crate::types::Type;
 use proc_macro2::Ident;
 
@@ -38,9 +39,10 @@ impl Checker<'_> {
     /// Reports that nothing is known by `name`, which stands for all the tiles of `kind`.
     pub fn unknown_tiles(&self, name: &Ident, kind: ParameterKind) {
         let known = self.signature.of_kind(kind).map(|parameter| parameter.name.to_string()).collect::<Vec<_>>();
-        let nearest = names::nearest(&name.to_string(), known.iter().map(String::as_str));
-        let help = nearest.map(str::to_string).or_else(|| known.first().cloned()).unwrap_or_default();
-        self.errors.push(name.span(), cannot_find(name), format!("write `{help}`"));
+        // A parameter that is missing is reported with the signature.
+        let Some(first) = known.first() else { return };
+        let nearest = names::nearest(&name.to_string(), known.iter().map(String::as_str)).unwrap_or(first);
+        self.errors.push(name.span(), cannot_find(name), format!("write `{nearest}`"));
     }
 
     /// Reports that nothing is known by `name`, which stands for the accumulator.

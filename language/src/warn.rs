@@ -1,42 +1,27 @@
 //! Warns of predicates that are always true or always false.
-//!
-//! A macro on stable Rust can report errors but no warnings. rustc itself warns where something deprecated is used, at the
-//! tokens of the use and with a text of our choice, so a note is expanded to such a use:
-//!
-//! ```text
-//! {
-//!     struct Predicate(#[deprecated(note = "this predicate is always true: it hides no key")] ());
-//!     let _ = Predicate(()).0;
-//! }
-//! ```
-//!
-//! It is a field, because rustc marks all of `Predicate(()).0` for a field, and only the last name for a path: with the span
-//! of the predicate's first token on `Predicate` and of the last on `0`, that is the predicate. The field has no name, so
-//! that making the struct is no second use. The lint is `deprecated`, which a user silences or denies as any other.
 
-use crate::ast::Kind;
 use crate::constant::truth;
-use crate::error::Source;
-use crate::typed::{Body, KeyLoop, Let, Node, Step, Value};
+use crate::diagnostic::Diagnostic;
+use crate::signature::Kind;
+use crate::source::Source;
+use crate::tree::{Body, KeyLoop, Let, Node, Step, Value};
 use crate::types::Type;
-use proc_macro2::{Ident, Literal, TokenStream};
-use quote::quote;
 
-/// Statements that rustc warns of, one for each note on `body`.
-pub fn statements(body: &Body) -> TokenStream {
-    let mut notes = Notes::default();
+/// The warnings of `body`, in the order in which they were found.
+pub fn warnings(body: &Body) -> Vec<Diagnostic> {
+    let mut warnings = Warnings::default();
     match body {
-        Body::Value(Kind::Mask, value) => notes.predicate(value, Effect::OnKeys),
-        Body::Value(_, value) => notes.masks(value, Effect::OnKeys),
+        Body::Value(Kind::Mask, value) => warnings.predicate(value, Effect::OnKeys),
+        Body::Value(_, value) => warnings.masks(value, Effect::OnKeys),
         Body::Attention(attention) => {
             let loops = attention.steps.iter().filter(|step| matches!(step, Step::Loop(_))).count();
             let effect = if loops == 1 { Effect::OnOutput } else { Effect::OnLoop };
             for step in &attention.steps {
                 match step {
-                    Step::Let(binding) => notes.binding(binding),
+                    Step::Let(binding) => warnings.binding(binding),
                     Step::Loop(KeyLoop { lets, score, .. }) => {
-                        lets.iter().for_each(|binding| notes.binding(binding));
-                        notes.masks(score, effect);
+                        lets.iter().for_each(|binding| warnings.binding(binding));
+                        warnings.masks(score, effect);
                     }
                     // Nothing is hidden by these.
                     Step::Softmax(_) | Step::Sum | Step::Mean => {}
@@ -44,7 +29,7 @@ pub fn statements(body: &Body) -> TokenStream {
             }
         }
     }
-    notes.0
+    warnings.0
 }
 
 /// What a constant predicate does where it stands.
@@ -60,19 +45,12 @@ enum Effect {
     Sometimes,
 }
 
-/// The statements, in the order in which they were found.
 #[derive(Default)]
-struct Notes(TokenStream);
+struct Warnings(Vec<Diagnostic>);
 
-impl Notes {
-    fn push(&mut self, Source { start, end }: Source, text: &str) {
-        let name = Ident::new("Predicate", start);
-        let mut field = Literal::usize_unsuffixed(0);
-        field.set_span(end);
-        self.0.extend(quote! {{
-            struct Predicate(#[deprecated(note = #text)] ());
-            let _ = #name(()).#field;
-        }});
+impl Warnings {
+    fn push(&mut self, source: Source, message: &str) {
+        self.0.push(Diagnostic { source, message: message.to_string(), help: None });
     }
 
     /// Looks for predicates of `mask(…)` in `value`, which is a score or a part of one.

@@ -1,8 +1,9 @@
 //! Reads the attributes of a parameter: `#[comptime]` of a scalar, `#[sorted]` of a captured tensor.
 
-use crate::ast::{Element, Kind, ParameterKind, Sorted};
-use crate::error::{Errors, Source};
+use crate::diagnostic::Errors;
 use crate::names;
+use crate::signature::{Element, Kind, ParameterKind, Sorted};
+use crate::source::Source;
 use proc_macro2::Ident;
 use quote::ToTokens;
 use syn::{Attribute, Meta};
@@ -56,7 +57,7 @@ impl Owner<'_> {
             );
             return false;
         }
-        if !matches!(self.parameter, ParameterKind::Scalar(_) | ParameterKind::Wrong) {
+        if !matches!(self.parameter, ParameterKind::Scalar(_) | ParameterKind::Reported) {
             errors.push(
                 Source::of(meta),
                 format!("only a scalar can be `#[comptime]`, and `{name}` is not one"),
@@ -82,7 +83,7 @@ impl Owner<'_> {
                 format!("write `{name}: {ty}` without it"),
             ),
             // Of what type it is meant to be is not known.
-            ParameterKind::Wrong => return None,
+            ParameterKind::Reported => return None,
             _ => (
                 format!("only a captured tensor can be `#[sorted]`, and `{name}` is not one"),
                 format!("write `{name}: {ty}` without it"),

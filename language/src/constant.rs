@@ -1,6 +1,6 @@
 //! Which bools are the same for every query and key, as far as the text of a function shows it.
 
-use crate::typed::{Node, Value};
+use crate::tree::{Node, Value};
 use crate::types::Type;
 use std::cmp::Ordering;
 

@@ -1,12 +1,13 @@
 //! Checks expressions: what each name stands for, and that every operation gets values of the types it takes.
 
-use crate::ast::{self, Binary, Block, Expr, ExprKind, Kind, ParameterKind, Scalar, Statement, Unary};
-use crate::check::Checker;
-use crate::error::Source;
+use crate::ast::{self, Binary, Block, Expr, ExprKind, Statement, Unary};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
 use crate::foreign;
 use crate::names::{self, Builtin, Operands};
-use crate::scope::Binding;
-use crate::typed::{Node, Value};
+use crate::signature::{Kind, ParameterKind, Scalar};
+use crate::source::Source;
+use crate::tree::{Node, Value};
 use crate::types::Type;
 use proc_macro2::{Ident, Span};
 
@@ -20,7 +21,7 @@ impl Checker<'_> {
             ExprKind::Float(value) if value.is_infinite() => {
                 let help = "to hide a key, push `mask(s, visible)`";
                 self.errors.push(source, format!("`{expr}` is not in the language"), help);
-                self.wrong(source)
+                self.reported(source)
             }
             ExprKind::Float(value) => constant(Node::Float(*value), Type::Float),
             ExprKind::Bool(value) => constant(Node::Bool(*value), Type::Bool),
@@ -48,15 +49,41 @@ impl Checker<'_> {
                 if let Some(value) = value {
                     self.value(value);
                 }
-                self.wrong(source)
+                self.reported(source)
             }
             ExprKind::Jump(keyword) => {
                 let help = "hide the keys: `mask(s, visible)`; hidden tiles are skipped";
                 self.errors.push(source, format!("`{keyword}` is not in the language"), help);
-                self.wrong(source)
+                self.reported(source)
             }
-            ExprKind::Wrong => self.wrong(source),
+            ExprKind::Reported => self.reported(source),
         }
+    }
+
+    /// The value of `expr`, which is wanted of type `ty`: so is a parameter that is missing.
+    pub fn value_as(&mut self, expr: &Expr, ty: Type) -> Value {
+        match &expr.inner().kind {
+            ExprKind::Name(name) if self.is_unknown(expr) => {
+                self.unknown_value(name, ty);
+                self.reported(expr.source)
+            }
+            ExprKind::Index(name, index) if self.is_unknown(expr) => {
+                self.unknown_tensor(name, index.len(), ty);
+                self.reported(expr.source)
+            }
+            _ => self.value(expr),
+        }
+    }
+
+    /// The values of both, where an unknown name is taken to be of the other's type.
+    pub fn value_pair(&mut self, a: &Expr, b: &Expr) -> (Value, Value) {
+        if self.is_unknown(a) && !self.is_unknown(b) {
+            let b = self.value(b);
+            return (self.value_as(a, b.ty), b);
+        }
+        let a = self.value(a);
+        let b = self.value_as(b, a.ty);
+        (a, b)
     }
 
     /// The value of a block, which is its last line.
@@ -72,13 +99,13 @@ impl Checker<'_> {
                 Statement::Value(value, None) if number == last => tail = Some(self.value(value)),
                 Statement::Value(value, Some(semicolon)) if number == last => {
                     tail = Some(self.value(value));
-                    if !value.is_wrong() && !matches!(value.kind, ExprKind::Return(..)) {
+                    if !value.is_reported() && !matches!(value.kind, ExprKind::Return(..)) {
                         let message = format!("{place} has a value, which its last line gives");
                         self.errors.push(*semicolon, message, format!("remove the `;`: write `{value}`"));
                     }
                 }
                 Statement::Value(value, _) => {
-                    if !value.is_wrong() {
+                    if !value.is_reported() {
                         let help = format!("write `let x = {value};`, or remove it");
                         self.errors.push(value.source, "this value is not used", help);
                     }
@@ -101,7 +128,7 @@ impl Checker<'_> {
                 let message = format!("{place} has a value, which its last line gives");
                 self.errors.push(block.close, message, "write the value as the last line, without `;`");
             }
-            self.wrong(block.close.into())
+            self.reported(block.close.into())
         });
         let (ty, score) = (tail.ty, tail.score);
         let source = tail.source;
@@ -123,14 +150,14 @@ impl Checker<'_> {
 
     fn name(&mut self, name: &Ident, source: Source) -> Value {
         let Some(binding) = self.scopes.find(name) else {
-            self.unknown_value(name, Type::Wrong);
-            return self.wrong(source);
+            self.unknown_value(name, Type::Reported);
+            return self.reported(source);
         };
         match binding {
             Binding::Local(ty, score) => return Value { node: Node::Local(name.clone()), ty, score, source },
             Binding::QueryTile => return lang("query_position", name.span(), Vec::new(), Type::Int, source),
             Binding::KeyTile(_) => return lang("key_position", name.span(), Vec::new(), Type::Int, source),
-            Binding::Wrong => {}
+            Binding::Reported => {}
             Binding::Query | Binding::Key(_) | Binding::Value(_) => {
                 let message = format!("`{name}` is {}, not one value", binding.description());
                 self.errors.push(source, message, self.tile_help(binding));
@@ -144,26 +171,26 @@ impl Checker<'_> {
                 self.errors.push(source, message, format!("push to it, `{name}.push(score, v[j]);`, or return it"));
             }
         }
-        self.wrong(source)
+        self.reported(source)
     }
 
     fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
         let (element, rank) = match self.scopes.find(name) {
             None => {
-                self.unknown_tensor(name, index.len(), Type::Wrong);
-                return self.wrong(source);
+                self.unknown_tensor(name, index.len(), Type::Reported);
+                return self.reported(source);
             }
-            Some(Binding::Wrong) => return self.wrong(source),
+            Some(Binding::Reported) => return self.reported(source),
             Some(Binding::Tensor(element, rank)) => (element, rank),
             Some(binding @ (Binding::Query | Binding::Key(_) | Binding::Value(_))) => {
                 let message = format!("a tile of `{name}` is not one value");
                 self.errors.push(source, message, self.tile_help(binding));
-                return self.wrong(source);
+                return self.reported(source);
             }
             Some(binding) => {
                 let message = format!("`{name}` is {}, and has no index", binding.description());
                 self.errors.push(name.span(), message, format!("write `{name}`"));
-                return self.wrong(source);
+                return self.reported(source);
             }
         };
         let mut values = Vec::new();
@@ -223,7 +250,7 @@ impl Checker<'_> {
         if let Some(help) = self.truth_as_number(op, (&left, a), (&right, b)) {
             let at = if left.ty == Type::Bool { a } else { b };
             self.errors.push(at.source, "expected integer, found bool", help);
-            return Value { ty: Type::Bool, ..self.wrong(source) };
+            return Value { ty: Type::Bool, ..self.reported(source) };
         }
         let (operands, ty) = match op {
             Binary::And | Binary::Or => {
@@ -232,7 +259,7 @@ impl Checker<'_> {
             Binary::Rem if left.ty == Type::Float && right.ty == Type::Float => {
                 let help = format!("write `{} % {}`", as_integer(a), as_integer(b));
                 self.errors.push(token, "`%` takes integers, found floats", help);
-                return self.wrong(source);
+                return self.reported(source);
             }
             Binary::Rem => (vec![self.expect(left, Type::Int, a), self.expect(right, Type::Int, b)], Type::Int),
             Binary::Add | Binary::Mul | Binary::Sub if left.ty == Type::Bool && right.ty == Type::Bool => {
@@ -243,7 +270,7 @@ impl Checker<'_> {
                 };
                 let message = format!("`{}` takes numbers, found bools", op.symbol());
                 self.errors.push(token, message, format!("write `{meant}`"));
-                return Value { ty: Type::Bool, ..self.wrong(source) };
+                return Value { ty: Type::Bool, ..self.reported(source) };
             }
             Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => self.same_number(vec![(left, a), (right, b)], ""),
             Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => {
@@ -258,8 +285,11 @@ impl Checker<'_> {
             }
         };
         // What an operand that was reported would give is not known, but for bools.
-        let ty =
-            if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Wrong) { Type::Wrong } else { ty };
+        let ty = if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Reported) {
+            Type::Reported
+        } else {
+            ty
+        };
         let function = op.function().expect("operations on bits were reported");
         let mut value = lang(function, token, operands, ty, source);
         if op.is_comparison() {
@@ -308,7 +338,7 @@ impl Checker<'_> {
             };
             self.errors.push(source.start, "an `if` is a value, and needs an `else`", help);
         }
-        self.wrong(source)
+        self.reported(source)
     }
 
     /// Reports a branch that hides keys by `continue`, or by an infinite score; the value of the other.
@@ -341,7 +371,7 @@ impl Checker<'_> {
                 (known, _) if known.is_known() => (first, self.expect(second, known, second_tail), known),
                 (_, other) => (first, second, other),
             },
-            _ => (first, second, Type::Wrong),
+            _ => (first, second, Type::Reported),
         };
         lang("select", source.start, vec![test, first, second], ty, source)
     }
@@ -389,10 +419,10 @@ impl Checker<'_> {
         if !counted {
             let ty = match operands {
                 Operands::None(ty) => ty,
-                Operands::Numbers(_) => Type::Wrong,
+                Operands::Numbers(_) => Type::Reported,
                 _ => Type::Float,
             };
-            return Value { ty, ..self.wrong(source) };
+            return Value { ty, ..self.reported(source) };
         }
         match operands {
             Operands::None(ty) => lang(name, token, Vec::new(), ty, source),
@@ -421,7 +451,7 @@ impl Checker<'_> {
                         message,
                         help,
                     );
-                    return Value { ty: Type::Float, ..self.wrong(source) };
+                    return Value { ty: Type::Float, ..self.reported(source) };
                 }
                 let operands =
                     vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
@@ -438,23 +468,23 @@ impl Checker<'_> {
         let mut similar = None;
         if let Some(name) = path.get_ident() {
             if let Some(binding) = self.scopes.find(name) {
-                if matches!(binding, Binding::Wrong | Binding::Local(Type::Wrong, _)) {
-                    return self.wrong(source);
+                if matches!(binding, Binding::Reported | Binding::Local(Type::Reported, _)) {
+                    return self.reported(source);
                 }
                 let message = format!("`{name}` is {}, not a function", binding.description());
                 self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
-                return self.wrong(source);
+                return self.reported(source);
             }
             if *name == self.signature.name {
                 let message = format!("`{name}` calls itself");
                 self.errors.push(name.span(), message, "write the value without the call");
-                return self.wrong(source);
+                return self.reported(source);
             }
             if let Some(help) = foreign::help(&name.to_string(), arguments) {
                 let values: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, name)).collect();
                 self.errors.push(name.span(), format!("the language has no function `{name}`"), help);
                 let score = values.iter().any(|value| value.score);
-                return Value { score, ..self.wrong(source) };
+                return Value { score, ..self.reported(source) };
             }
             similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
         }
@@ -469,7 +499,7 @@ impl Checker<'_> {
         match &expr.kind {
             ExprKind::Name(name) if self.is_unknown(expr) => {
                 self.unknown_argument(name, &function.to_string());
-                self.wrong(expr.source)
+                self.reported(expr.source)
             }
             ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
                 Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
@@ -490,7 +520,7 @@ impl Checker<'_> {
         }
         let message = format!("expected {expected}, found {}", value.description());
         self.errors.push(expr.source, message, conversion(expr, value.ty, expected, enclosed));
-        self.wrong(value.source)
+        self.reported(value.source)
     }
 
     /// The scalar parameter that `expr` is, if it is an `f32`.
@@ -510,7 +540,7 @@ impl Checker<'_> {
         }
         let help = format!("write `{} as i32`", expr.operand());
         self.errors.push(expr.source, "expected integer or float, found bool", help);
-        self.wrong(value.source)
+        self.reported(value.source)
     }
 
     /// `values` as numbers of one type, and the type. An integer beside a float is the one at fault. The first operand of
@@ -522,7 +552,7 @@ impl Checker<'_> {
             _ if has(Type::Float) => Type::Float,
             _ if has(Type::Int) => Type::Int,
             _ if has(Type::Unknown) => Type::Unknown,
-            _ => Type::Wrong,
+            _ => Type::Reported,
         };
         let exprs: Vec<&Expr> = values.iter().map(|(_, expr)| *expr).collect();
         let mut checked = Vec::new();
@@ -542,13 +572,13 @@ impl Checker<'_> {
                         }
                     }
                     self.errors.push(expr.source, "expected float, found integer", help);
-                    self.wrong(value.source)
+                    self.reported(value.source)
                 }
                 (Type::Bool, Some(score)) if operator.is_empty() => {
                     let message = "expected float, found bool";
                     let help = format!("to hide the keys where it is false, write `mask({score}, {})`", expr.inner());
                     self.errors.push(expr.source, message, help);
-                    self.wrong(value.source)
+                    self.reported(value.source)
                 }
                 (Type::Bool, _) if ty.is_known() => self.expect_operand(value, ty, expr, enclosed),
                 (Type::Bool, _) => self.expect_number(value, expr),

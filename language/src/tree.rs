@@ -1,12 +1,13 @@
 //! The tree of a function after it is checked: names are resolved, and every value has a type.
 
-use crate::ast::Kind;
-use crate::error::Source;
+use crate::signature::Kind;
+use crate::source::Source;
 use crate::types::Type;
 use proc_macro2::{Ident, Span};
 
 /// What a function says.
 pub enum Body {
+    /// The loops of an `#[attention]`.
     Attention(Attention),
     /// The value of a `#[mask]` or `#[score]` function.
     Value(Kind, Value),
@@ -16,15 +17,21 @@ pub enum Body {
 pub struct Attention {
     /// The names of each key parameter and of the value parameter that goes with it, in the order of the keys.
     pub pairs: Vec<(Ident, Ident)>,
+    /// The statements of the loop over the queries, in order.
     pub steps: Vec<Step>,
 }
 
 /// A statement of the loop over the queries.
 pub enum Step {
+    /// A variable.
     Let(Let),
+    /// `Softmax::new()`, or `Softmax::with_sink(…)` of this logit.
     Softmax(Option<Value>),
+    /// `Sum::new()`.
     Sum,
+    /// `Mean::new()`.
     Mean,
+    /// A loop over keys.
     Loop(KeyLoop),
 }
 
@@ -32,6 +39,7 @@ pub enum Step {
 pub struct KeyLoop {
     /// The pair's place in [`Attention::pairs`].
     pub pair: usize,
+    /// The variables before the push.
     pub lets: Vec<Let>,
     /// What is pushed.
     pub score: Value,
@@ -39,18 +47,23 @@ pub struct KeyLoop {
 
 /// A variable and its value.
 pub struct Let {
+    /// The name of the variable.
     pub name: Ident,
-    /// The type it is declared with.
+    /// The type it is declared with, and where.
     pub ty: Option<(Type, Span)>,
+    /// What it is.
     pub value: Value,
 }
 
 /// A value and its type.
 pub struct Value {
+    /// What it is computed from.
     pub node: Node,
+    /// Its type.
     pub ty: Type,
     /// Whether it is computed from a product of queries and keys.
     pub score: bool,
+    /// Where it is written.
     pub source: Source,
 }
 
@@ -63,8 +76,11 @@ impl Value {
 
 /// What a value is computed from.
 pub enum Node {
+    /// An integer.
     Int(i32),
+    /// A finite float.
     Float(f32),
+    /// `true` or `false`.
     Bool(bool),
     /// A scalar, or a variable of a `let`.
     Local(Ident),
@@ -74,19 +90,22 @@ pub enum Node {
     Load(Ident, Vec<Value>),
     /// A function of `purview::lang`.
     Lang {
+        /// Its name, such as `add` for `+`.
         function: &'static str,
-        /// The operator or the name of the function.
+        /// The operator or the name of the function, as it is written.
         token: Span,
+        /// What it is of.
         operands: Vec<Value>,
-        /// The type parameter of the function, where it has one and the macro knows it. It makes rustc's own errors
-        /// those of the argument at fault.
+        /// The type parameter of the function, where it has one that is known. It makes rustc's own errors those of the
+        /// argument at fault.
         generic: Option<Type>,
         /// Whether messages of the compiler may want the place of `token`.
         located: bool,
     },
     /// A function of the user, and the function of the language with nearly the same name.
     Call(syn::Path, Vec<Value>, Option<&'static str>),
+    /// Variables, and a value made of them.
     Block(Vec<Let>, Box<Value>),
     /// Something that was reported.
-    Wrong,
+    Reported,
 }

@@ -1,11 +1,12 @@
 //! Checks assignments and constants, which the language has not. Each is reported with what says the same, if anything does,
 //! and checked on as if that were written.
 
-use crate::ast::{Assignment, Binary, Constant, Expr, ExprKind, Kind, Let, Push, Statement};
-use crate::check::Checker;
-use crate::check_tiles::Tile;
+use crate::ast::{Assignment, Binary, Constant, Expr, ExprKind, Let, Push, Statement};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
+use crate::check::tiles::Tile;
 use crate::names;
-use crate::scope::Binding;
+use crate::signature::Kind;
 use crate::types::Type;
 use proc_macro2::{Ident, Span};
 
@@ -13,9 +14,9 @@ impl Checker<'_> {
     /// Reports `assignment`; the statement that was meant.
     pub fn assignment(&mut self, assignment: &Assignment) -> Statement {
         let Assignment { target, operator, value, .. } = assignment;
-        let nothing = Statement::Value(Expr { kind: ExprKind::Wrong, source: target.source }, None);
+        let nothing = Statement::Value(Expr { kind: ExprKind::Reported, source: target.source }, None);
         let ExprKind::Name(name) = &target.inner().kind else {
-            if !target.is_wrong() {
+            if !target.is_reported() {
                 let help = format!("the output is what is pushed: `o.push(score, {})`", self.tile_text(Tile::Values));
                 self.errors.push(*operator, "assignments are not in the language", help);
             }
@@ -30,7 +31,7 @@ impl Checker<'_> {
             }
             Some(Binding::Accumulator) => return self.assigned_accumulator(name, assignment),
             None => {
-                self.unknown_value(name, Type::Wrong);
+                self.unknown_value(name, Type::Reported);
                 return nothing;
             }
             _ => {}
@@ -107,7 +108,7 @@ impl Checker<'_> {
             self.errors.push(token, message, help);
             return Statement::Push(push);
         }
-        if assignment.value.is_wrong() {
+        if assignment.value.is_reported() {
             return Statement::Value(assignment.value.clone(), None);
         }
         let scaled = match (assignment.compound, &assignment.value.inner().kind) {
@@ -125,7 +126,7 @@ impl Checker<'_> {
             _ => format!("push to it, in the loop over the keys: `{name}.push(score, {tile});`"),
         };
         self.errors.push(token, message, help);
-        Statement::Value(Expr { kind: ExprKind::Wrong, source: assignment.target.source }, None)
+        Statement::Value(Expr { kind: ExprKind::Reported, source: assignment.target.source }, None)
     }
 
     /// The push that `accumulator += score * values[j]` is, if it is one.

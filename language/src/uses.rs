@@ -1,7 +1,8 @@
 //! How the body of a function uses its parameters, as far as its text shows it. It tells what a parameter that is declared
 //! wrongly is meant to be.
 
-use crate::ast::{Block, ExprKind, Over, ParameterKind, Statement};
+use crate::ast::{Block, ExprKind, Over, Statement};
+use crate::signature::ParameterKind;
 use proc_macro2::Ident;
 
 /// The names that loops go over, that values are pushed of, and that are indexed.

@@ -1,9 +1,9 @@
 //! Reads assignments, which the language has not. What is to be written instead depends on what is assigned, and where:
-//! [`crate::check_assignment`] says it.
+//! [`crate::check::assignments`] says it.
 
 use crate::ast::{Assignment, Binary};
-use crate::error::Source;
-use crate::parse::Parser;
+use crate::parse::parser::Parser;
+use crate::source::Source;
 use syn::BinOp;
 
 impl Parser<'_> {

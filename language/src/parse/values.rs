@@ -1,11 +1,11 @@
 //! Reads expressions, and reports those of Rust that the language has not.
 
 use crate::ast::{Binary, Expr, ExprKind, Unary};
-use crate::error::Source;
 use crate::foreign;
 use crate::names;
-use crate::parameter::scalar_like;
-use crate::parse::Parser;
+use crate::parse::parameters::scalar_like;
+use crate::parse::parser::Parser;
+use crate::source::Source;
 use crate::types::Type;
 use quote::ToTokens;
 use syn::spanned::Spanned;
@@ -65,7 +65,7 @@ impl Parser<'_> {
                 format!("add a parameter, such as `{parameter}: f32` or `{parameter}: u32`, and give it `{text}`")
             }
         };
-        self.wrong(Source::of(path), format!("expected a variable, found the path `{text}`"), help)
+        self.report(Source::of(path), format!("expected a variable, found the path `{text}`"), help)
     }
 
     fn literal(&self, literal: &syn::ExprLit, negative: bool) -> ExprKind {
@@ -74,18 +74,18 @@ impl Parser<'_> {
         match &literal.lit {
             Lit::Int(int) if int.suffix() == "f32" => match int.base10_parse::<f32>() {
                 Ok(value) => ExprKind::Float(value),
-                Err(_) => self.wrong(source, "expected a float", "write `1.0`"),
+                Err(_) => self.report(source, "expected a float", "write `1.0`"),
             },
             Lit::Int(int) if !matches!(int.suffix(), "" | "i32" | "u32") => {
                 let message = format!("`{}` is not a type of the language: integers are `i32`", int.suffix());
-                self.wrong(source, message, format!("write `{}`", int.base10_digits()))
+                self.report(source, message, format!("write `{}`", int.base10_digits()))
             }
             Lit::Int(int) => {
                 match int.base10_digits().parse::<i64>().map(|value| if negative { -value } else { value }) {
                     Ok(value) if i32::try_from(value).is_ok() => ExprKind::Int(value as i32),
                     _ => {
                         let message = format!("the integer `{text}` does not fit in 32 bits, with a sign");
-                        self.wrong(source, message, format!("write at most `{}`", i32::MAX))
+                        self.report(source, message, format!("write at most `{}`", i32::MAX))
                     }
                 }
             }
@@ -93,12 +93,12 @@ impl Parser<'_> {
                 Ok(value) if value.is_finite() => ExprKind::Float(value),
                 _ => {
                     let message = format!("the float `{text}` does not fit in an `f32`");
-                    self.wrong(source, message, format!("write at most `{:?}`", f32::MAX))
+                    self.report(source, message, format!("write at most `{:?}`", f32::MAX))
                 }
             },
             Lit::Float(float) => {
                 let message = format!("`{}` is not a type of the language: floats are `f32`", float.suffix());
-                self.wrong(source, message, format!("write `{}`", float.base10_digits()))
+                self.report(source, message, format!("write `{}`", float.base10_digits()))
             }
             Lit::Bool(value) => ExprKind::Bool(value.value),
             Lit::Str(_) | Lit::ByteStr(_) | Lit::CStr(_) => {
@@ -129,7 +129,7 @@ impl Parser<'_> {
         {
             let (base, exponent) = (self.expr(&binary.left), self.expr(expr));
             let help = format!("write `pow({base}, {})`", as_float(&exponent));
-            return self.wrong(Source::of(&binary.op), "the language has no operator `**`", help);
+            return self.report(Source::of(&binary.op), "the language has no operator `**`", help);
         }
         let (a, b) = (Box::new(self.expr(&binary.left)), Box::new(self.expr(&binary.right)));
         let source = Source::of(&binary.op);
@@ -168,12 +168,12 @@ impl Parser<'_> {
         match text.as_str() {
             "f32" => ExprKind::Cast(Box::new(operand), Type::Float),
             "i32" => ExprKind::Cast(Box::new(operand), Type::Int),
-            "bool" => self.wrong(
+            "bool" => self.report(
                 Source::of(&cast.ty),
                 "a cast gives an `f32` or an `i32`",
                 format!("write `{} != 0`", operand.operand()),
             ),
-            _ => self.wrong(
+            _ => self.report(
                 Source::of(&cast.ty),
                 "a cast gives an `f32` or an `i32`",
                 format!("write `{} as {}`", operand.operand(), scalar_like(&text).replace("u32", "i32")),
@@ -214,7 +214,7 @@ impl Parser<'_> {
             Some(name) => ExprKind::Index(name, indices),
             None => {
                 self.expr(&base.expr);
-                self.wrong(
+                self.report(
                     Source::of(&base.expr),
                     "only a tensor can be indexed, by its name",
                     "take it as a parameter, such as `slope: Tensor<f32, 1>`, and write `slope[head()]`",
@@ -247,7 +247,7 @@ impl Parser<'_> {
             syn::Expr::Path(path) if path.qself.is_none() => &path.path,
             other => {
                 let help = "call a function by its name, such as `causal(i, j)`";
-                return self.wrong(Source::of(other), "expected the name of a function", help);
+                return self.report(Source::of(other), "expected the name of a function", help);
             }
         };
         if let Some(name) = path.get_ident()
@@ -259,7 +259,7 @@ impl Parser<'_> {
         let last = path.segments.last().expect("a path has a segment").ident.to_string();
         if path.segments.len() == 2 && names::ACCUMULATORS.contains(&first.as_str()) {
             let help = format!("write `let mut o = {first}::{last}(…);` in the loop over the queries");
-            return self.wrong(Source::of(path), format!("the accumulator `{first}` is not a value"), help);
+            return self.report(Source::of(path), format!("the accumulator `{first}` is not a value"), help);
         }
         if path.segments.len() > 1 && is_elsewhere(&first) {
             let texts: Vec<String> = arguments.iter().map(Expr::to_string).collect();
@@ -272,7 +272,7 @@ impl Parser<'_> {
                 },
                 None => foreign::help(&last, &arguments).unwrap_or_else(foreign::functions),
             };
-            return self.wrong(Source::of(path), format!("the language has no `{}`", path_text(path)), help);
+            return self.report(Source::of(path), format!("the language has no `{}`", path_text(path)), help);
         }
         ExprKind::Call(path.clone(), arguments)
     }
@@ -297,8 +297,8 @@ impl Parser<'_> {
             return Expr { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
         }
         // What is called on something that was reported needs no error of its own.
-        if arguments[0].is_wrong() {
-            return Expr { kind: ExprKind::Wrong, source };
+        if arguments[0].is_reported() {
+            return Expr { kind: ExprKind::Reported, source };
         }
         let receiver = arguments[0].operand();
         let rest: Vec<String> = arguments[1..].iter().map(Expr::to_string).collect();
@@ -325,8 +325,22 @@ impl Parser<'_> {
                 }
             },
         };
-        let kind = self.wrong(call.method.span(), message, help);
+        let kind = self.report(call.method.span(), message, help);
         Expr { kind, source }
+    }
+
+    /// Reports a call of a macro of Rust.
+    pub fn macro_call(&self, call: &syn::Macro) {
+        let name = call.path.segments.last().map_or(String::new(), |segment| segment.ident.to_string());
+        let help = match name.as_str() {
+            "println" | "print" | "eprintln" | "eprint" | "dbg" => {
+                "remove it: nothing can be printed from a kernel; `.reference(…)` computes the same on the CPU"
+            }
+            "assert" | "assert_eq" | "assert_ne" | "debug_assert" | "panic" | "unreachable" | "todo"
+            | "unimplemented" => "remove it, and check the arguments before the call",
+            _ => "write what it expands to",
+        };
+        self.unsupported(Source::of(&call.path), "macros", help);
     }
 
     fn unsupported_expr(&self, expr: &syn::Expr) -> ExprKind {
@@ -357,7 +371,7 @@ impl Parser<'_> {
             syn::Expr::Loop(expr) => (expr.loop_token.span().into(), "`loop`", "write `for j in k.tiles() { … }`"),
             syn::Expr::Macro(expr) => {
                 self.macro_call(&expr.mac);
-                return ExprKind::Wrong;
+                return ExprKind::Reported;
             }
             syn::Expr::Match(expr) => (expr.match_token.span().into(), "`match`", "write `if … { … } else { … }`"),
             syn::Expr::Range(expr) => (Source::of(&expr.limits), "ranges", "write comparisons: `a <= j && j < b`"),

@@ -1,8 +1,9 @@
 //! Checks tiles: that each is taken by the variable of the loop over its parameter.
 
-use crate::ast::{Expr, ExprKind, ParameterKind};
-use crate::check::Checker;
-use crate::scope::Binding;
+use crate::ast::{Expr, ExprKind};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
+use crate::signature::ParameterKind;
 use proc_macro2::Ident;
 
 /// The kinds of tiles.
@@ -52,7 +53,7 @@ impl Checker<'_> {
         let help = format!("write `{text}`");
         let (name, index) = match &expr.inner().kind {
             ExprKind::Index(name, index) => (name, index),
-            ExprKind::Wrong => return None,
+            ExprKind::Reported => return None,
             _ => {
                 let tiles = match &expr.inner().kind {
                     ExprKind::Name(name) => self.scopes.find(name).and_then(Tile::of).map(|_| name),
@@ -70,7 +71,7 @@ impl Checker<'_> {
             }
         };
         let binding = match self.scopes.find(name) {
-            Some(Binding::Wrong) => return None,
+            Some(Binding::Reported) => return None,
             Some(binding) => binding,
             None => {
                 let kind = match wanted {
@@ -78,10 +79,7 @@ impl Checker<'_> {
                     Tile::Keys => ParameterKind::Key,
                     Tile::Values => ParameterKind::Value,
                 };
-                // A missing parameter is reported with the signature.
-                if self.has(kind) {
-                    self.unknown_tiles(name, kind);
-                }
+                self.unknown_tiles(name, kind);
                 return None;
             }
         };
@@ -97,7 +95,7 @@ impl Checker<'_> {
             return None;
         };
         let ExprKind::Name(variable) = &index.inner().kind else {
-            if !index.is_wrong() {
+            if !index.is_reported() {
                 self.errors.push(index.source, "a tile is taken by the variable of its loop", help);
             }
             return None;
@@ -113,7 +111,7 @@ impl Checker<'_> {
             (Binding::Query, tiled) => (0, tiled == Binding::QueryTile),
             (Binding::Key(key), Binding::KeyTile(tiled)) => (key, key == tiled),
             (Binding::Value(value), Binding::KeyTile(_)) => (value, true),
-            (Binding::Key(place) | Binding::Value(place), _) => (place, tiled == Binding::Wrong),
+            (Binding::Key(place) | Binding::Value(place), _) => (place, tiled == Binding::Reported),
             _ => (0, false),
         };
         if fits {
@@ -159,7 +157,7 @@ impl Checker<'_> {
             Tile::Queries => format!("{}[{query}]", self.query_name()),
             Tile::Keys => format!("{}[{variable}]", self.key_name(key)),
             Tile::Values => {
-                let place = self.values.get(key).copied().flatten().unwrap_or(key);
+                let place = self.pairs.get(key).copied().flatten().unwrap_or(key);
                 format!("{}[{variable}]", self.value_name(place))
             }
         }
