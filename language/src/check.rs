@@ -6,8 +6,10 @@
 
 mod assignments;
 mod bits;
+mod calls;
 mod checker;
 mod conditionals;
+mod expected_types;
 mod key_loops;
 mod presence;
 mod query_loop;

@@ -68,8 +68,36 @@ pub struct Value {
 }
 
 impl Value {
+    /// A call of `function` of `purview::lang`; `token` is the operator or the name.
+    pub(crate) fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, source: Source) -> Self {
+        let score = operands.iter().any(|operand| operand.score);
+        let generic = match function {
+            "add" | "sub" | "mul" | "div" | "min" | "max" | "neg" | "abs" | "select" => Some(ty),
+            "lt" | "le" | "gt" | "ge" | "eq" | "ne" => {
+                operands.iter().map(|operand| operand.ty).find(|ty| ty.is_known()).or(Some(Type::Unknown))
+            }
+            _ => None,
+        };
+        let generic = generic.filter(|ty| ty.is_known());
+        Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
+    }
+
+    /// Has the place of the value, an operation, remembered for messages.
+    pub(crate) fn locate(&mut self) {
+        if let Node::Lang { located, .. } = &mut self.node {
+            *located = true;
+        }
+    }
+
+    /// The same of an integer, which a launch may find to leave 32 bits.
+    pub(crate) fn locate_integer(&mut self) {
+        if matches!(self.ty, Type::Int | Type::Unknown) {
+            self.locate();
+        }
+    }
+
     /// What the value is, for messages.
-    pub fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         if self.ty == Type::Float && self.score { "score".to_string() } else { self.ty.to_string() }
     }
 }

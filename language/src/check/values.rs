@@ -1,11 +1,9 @@
-//! Checks expressions: what each name stands for, and that every operation gets values of the types it takes.
+//! Checks expressions: what each name stands for, and that every operator gets values of the types it takes.
 
 use crate::ast::{self, Binary, Block, Expr, ExprKind, Statement, Unary};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
-use crate::foreign;
-use crate::names::{self, Builtin, Operands};
-use crate::signature::{Kind, ParameterKind, Scalar};
+use crate::signature::Kind;
 use crate::source::Source;
 use crate::tree::{Node, Value};
 use crate::types::Type;
@@ -35,7 +33,7 @@ impl Checker<'_> {
             ExprKind::Cast(operand, ty) => {
                 let operand = self.value(operand);
                 let function = if *ty == Type::Float { "to_float" } else { "to_int" };
-                lang(function, source.start, vec![operand], *ty, source)
+                Value::lang(function, source.start, vec![operand], *ty, source)
             }
             ExprKind::If(condition, then, Some(otherwise)) => self.branch(condition, then, otherwise, source),
             ExprKind::If(condition, then, None) => self.branch_without_else(condition, then, source),
@@ -155,8 +153,8 @@ impl Checker<'_> {
         };
         match binding {
             Binding::Local(ty, score) => return Value { node: Node::Local(name.clone()), ty, score, source },
-            Binding::QueryTile => return lang("query_position", name.span(), Vec::new(), Type::Int, source),
-            Binding::KeyTile(_) => return lang("key_position", name.span(), Vec::new(), Type::Int, source),
+            Binding::QueryTile => return Value::lang("query_position", name.span(), Vec::new(), Type::Int, source),
+            Binding::KeyTile(_) => return Value::lang("key_position", name.span(), Vec::new(), Type::Int, source),
             Binding::Reported => {}
             Binding::Query | Binding::Key(_) | Binding::Value(_) => {
                 let message = format!("`{name}` is {}, not one value", binding.description());
@@ -229,13 +227,13 @@ impl Checker<'_> {
         match op {
             Unary::Not => {
                 let value = self.expect(value, Type::Bool, operand);
-                lang("not", source.start, vec![value], Type::Bool, source)
+                Value::lang("not", source.start, vec![value], Type::Bool, source)
             }
             Unary::Neg => {
                 let value = self.expect_number(value, operand);
                 let ty = value.ty;
-                let mut value = lang("neg", source.start, vec![value], ty, source);
-                locate_integer(&mut value);
+                let mut value = Value::lang("neg", source.start, vec![value], ty, source);
+                value.locate_integer();
                 value
             }
         }
@@ -291,11 +289,11 @@ impl Checker<'_> {
             ty
         };
         let function = op.function().expect("operations on bits were reported");
-        let mut value = lang(function, token, operands, ty, source);
+        let mut value = Value::lang(function, token, operands, ty, source);
         if op.is_comparison() {
-            locate(&mut value);
+            value.locate();
         }
-        locate_integer(&mut value);
+        value.locate_integer();
         value
     }
 
@@ -373,247 +371,7 @@ impl Checker<'_> {
             },
             _ => (first, second, Type::Reported),
         };
-        lang("select", source.start, vec![test, first, second], ty, source)
-    }
-
-    fn builtin(&mut self, builtin: Builtin, token: Span, arguments: &[Expr], source: Source) -> Value {
-        let Builtin { name, operands, usage } = builtin;
-        let expected = operands.count();
-        let counted = arguments.len() == expected;
-        if !counted {
-            let plural = if expected == 1 { "" } else { "s" };
-            let message = format!("`{name}` takes {expected} argument{plural}, found {}", arguments.len());
-            let token = arguments.get(expected).map_or(token.into(), |extra| extra.source);
-            self.errors.push(token, message, format!("write `{usage}`"));
-        }
-        if operands == Operands::Tiles {
-            if self.signature.kind != Kind::Attention {
-                let message = "`dot` belongs in a loop of an attention";
-                self.errors.push(token, message, "take the product as a parameter: `s: Score`");
-            } else if counted {
-                self.dot(arguments);
-            }
-            let mut product = lang("dot", token, Vec::new(), Type::Float, source);
-            product.score = true;
-            return product;
-        }
-        if operands == Operands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
-            let message = "`mask` hides keys, and belongs in a loop over keys";
-            self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
-        }
-        let values: Vec<(Value, &Expr)> = match (operands, arguments) {
-            (Operands::Floats(_), _) => {
-                arguments.iter().map(|argument| (self.value_as(argument, Type::Float), argument)).collect()
-            }
-            (Operands::Mask, [score, visible]) => {
-                vec![(self.value_as(score, Type::Float), score), (self.value_as(visible, Type::Bool), visible)]
-            }
-            (Operands::Numbers(_), [a, b, rest @ ..]) => {
-                let (first, second) = self.value_pair(a, b);
-                let ty = first.ty;
-                let rest: Vec<_> = rest.iter().map(|argument| (self.value_as(argument, ty), argument)).collect();
-                [(first, a), (second, b)].into_iter().chain(rest).collect()
-            }
-            _ => arguments.iter().map(|argument| (self.value(argument), argument)).collect(),
-        };
-        if !counted {
-            let ty = match operands {
-                Operands::None(ty) => ty,
-                Operands::Numbers(_) => Type::Reported,
-                _ => Type::Float,
-            };
-            return Value { ty, ..self.reported(source) };
-        }
-        match operands {
-            Operands::None(ty) => lang(name, token, Vec::new(), ty, source),
-            Operands::Floats(_) => {
-                let values = values.into_iter().map(|(value, expr)| self.expect(value, Type::Float, expr)).collect();
-                lang(name, token, values, Type::Float, source)
-            }
-            Operands::Numbers(_) => {
-                let (mut values, ty) = self.same_number(values, "");
-                if name != "clamp" {
-                    let mut value = lang(name, token, values, ty, source);
-                    locate_integer(&mut value);
-                    return value;
-                }
-                let high = values.pop().expect("three operands");
-                lang("min", token, vec![lang("max", token, values, ty, source), high], ty, source)
-            }
-            Operands::Mask => {
-                let [(score, score_expr), (visible, visible_expr)] =
-                    <[_; 2]>::try_from(values).ok().expect("two operands");
-                if score.ty == Type::Bool && visible.ty == Type::Float {
-                    let message = "`mask` takes the score first, then what is visible";
-                    let help = format!("write `mask({visible_expr}, {score_expr})`");
-                    self.errors.push(
-                        Source { start: score_expr.source.start, end: visible_expr.source.end },
-                        message,
-                        help,
-                    );
-                    return Value { ty: Type::Float, ..self.reported(source) };
-                }
-                let operands =
-                    vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
-                let mut value = lang("mask", token, operands, Type::Float, source);
-                value.score = true;
-                locate(&mut value);
-                value
-            }
-            Operands::Tiles => unreachable!("returned above"),
-        }
-    }
-
-    fn call(&mut self, path: &syn::Path, arguments: &[Expr], source: Source) -> Value {
-        let mut similar = None;
-        if let Some(name) = path.get_ident() {
-            if let Some(binding) = self.scopes.find(name) {
-                if matches!(binding, Binding::Reported | Binding::Local(Type::Reported, _)) {
-                    return self.reported(source);
-                }
-                let message = format!("`{name}` is {}, not a function", binding.description());
-                self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
-                return self.reported(source);
-            }
-            if *name == self.signature.name {
-                let message = format!("`{name}` calls itself");
-                self.errors.push(name.span(), message, "write the value without the call");
-                return self.reported(source);
-            }
-            if let Some(help) = foreign::help(&name.to_string(), arguments) {
-                let values: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, name)).collect();
-                self.errors.push(name.span(), format!("the language has no function `{name}`"), help);
-                let score = values.iter().any(|value| value.score);
-                return Value { score, ..self.reported(source) };
-            }
-            similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
-        }
-        let function = &path.segments.last().expect("a path has a segment").ident;
-        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, function)).collect();
-        let score = arguments.iter().any(|argument| argument.score);
-        Value { node: Node::Call(path.clone(), arguments, similar), ty: Type::Unknown, score, source }
-    }
-
-    /// An argument of the user's `function`: a value, or a captured tensor.
-    fn argument(&mut self, expr: &Expr, function: &Ident) -> Value {
-        match &expr.kind {
-            ExprKind::Name(name) if self.is_unknown(expr) => {
-                self.unknown_argument(name, &function.to_string());
-                self.reported(expr.source)
-            }
-            ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
-                Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
-            }
-            _ => self.value(expr),
-        }
-    }
-
-    /// `value`, which `expr` is, if its type can be `expected`; or an error on `expr`.
-    pub fn expect(&self, value: Value, expected: Type, expr: &Expr) -> Value {
-        self.expect_operand(value, expected, expr, false)
-    }
-
-    /// As [`Checker::expect`]; a cast that is suggested is `enclosed` in parentheses.
-    fn expect_operand(&self, value: Value, expected: Type, expr: &Expr, enclosed: bool) -> Value {
-        if value.ty == expected || !value.ty.is_known() || !expected.is_known() {
-            return value;
-        }
-        let message = format!("expected {expected}, found {}", value.description());
-        self.errors.push(expr.source, message, conversion(expr, value.ty, expected, enclosed));
-        self.reported(value.source)
-    }
-
-    /// The scalar parameter that `expr` is, if it is an `f32`.
-    fn float_parameter<'e>(&self, expr: &'e Expr) -> Option<&'e Ident> {
-        match &expr.inner().kind {
-            ExprKind::Name(name) if self.scopes.is_parameter(name) => {
-                let mut floats = self.signature.of_kind(ParameterKind::Scalar(Scalar::F32));
-                floats.any(|parameter| parameter.name == *name).then_some(name)
-            }
-            _ => None,
-        }
-    }
-
-    fn expect_number(&self, value: Value, expr: &Expr) -> Value {
-        if value.ty != Type::Bool {
-            return value;
-        }
-        let help = format!("write `{} as i32`", expr.operand());
-        self.errors.push(expr.source, "expected integer or float, found bool", help);
-        self.reported(value.source)
-    }
-
-    /// `values` as numbers of one type, and the type. An integer beside a float is the one at fault. The first operand of
-    /// `operator` gets a cast in parentheses if it needs one there.
-    fn same_number(&self, values: Vec<(Value, &Expr)>, operator: &str) -> (Vec<Value>, Type) {
-        let has_score = values.iter().find(|(value, _)| value.score && value.ty == Type::Float).map(|(_, expr)| *expr);
-        let has = |ty| values.iter().any(|(value, _)| value.ty == ty);
-        let ty = match () {
-            _ if has(Type::Float) => Type::Float,
-            _ if has(Type::Int) => Type::Int,
-            _ if has(Type::Unknown) => Type::Unknown,
-            _ => Type::Reported,
-        };
-        let exprs: Vec<&Expr> = values.iter().map(|(_, expr)| *expr).collect();
-        let mut checked = Vec::new();
-        for (place, (value, expr)) in values.into_iter().enumerate() {
-            // `x as f32 < y` is not Rust.
-            let enclosed = place == 0 && operator == "<";
-            checked.push(match (value.ty, has_score) {
-                (Type::Int, _) if ty == Type::Float && exprs.len() == 2 => {
-                    let other = exprs[1 - place];
-                    let mut help = conversion(expr, Type::Int, Type::Float, false);
-                    if !matches!(expr.inner().kind, ExprKind::Int(_)) {
-                        if enclosed {
-                            help = format!("write `({} as f32) < {other}`", expr.operand());
-                        }
-                        if let Some(name) = self.float_parameter(other).filter(|_| !operator.is_empty()) {
-                            help = format!("declare `{name}: u32`, or {help}");
-                        }
-                    }
-                    self.errors.push(expr.source, "expected float, found integer", help);
-                    self.reported(value.source)
-                }
-                (Type::Bool, Some(score)) if operator.is_empty() => {
-                    let message = "expected float, found bool";
-                    let help = format!("to hide the keys where it is false, write `mask({score}, {})`", expr.inner());
-                    self.errors.push(expr.source, message, help);
-                    self.reported(value.source)
-                }
-                (Type::Bool, _) if ty.is_known() => self.expect_operand(value, ty, expr, enclosed),
-                (Type::Bool, _) => self.expect_number(value, expr),
-                _ => self.expect_operand(value, ty, expr, enclosed),
-            });
-        }
-        (checked, ty)
-    }
-}
-
-/// A call of `function` of `purview::lang`; `token` is the operator or the name.
-fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, source: Source) -> Value {
-    let score = operands.iter().any(|operand| operand.score);
-    let generic = match function {
-        "add" | "sub" | "mul" | "div" | "min" | "max" | "neg" | "abs" | "select" => Some(ty),
-        "lt" | "le" | "gt" | "ge" | "eq" | "ne" => {
-            operands.iter().map(|operand| operand.ty).find(|ty| ty.is_known()).or(Some(Type::Unknown))
-        }
-        _ => None,
-    };
-    let generic = generic.filter(|ty| ty.is_known());
-    Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
-}
-
-/// Has the place of `value`, an operation, remembered for messages.
-fn locate(value: &mut Value) {
-    if let Node::Lang { located, .. } = &mut value.node {
-        *located = true;
-    }
-}
-
-/// The same of an integer, which a launch may find to leave 32 bits.
-fn locate_integer(value: &mut Value) {
-    if matches!(value.ty, Type::Int | Type::Unknown) {
-        locate(value);
+        Value::lang("select", source.start, vec![test, first, second], ty, source)
     }
 }
 
@@ -622,27 +380,5 @@ fn as_integer(expr: &Expr) -> String {
     match expr.inner().kind {
         ExprKind::Float(value) => format!("{}", value as i32),
         _ => format!("{} as i32", expr.operand()),
-    }
-}
-
-/// What to write for `expr`, of type `found`, where `expected` is.
-fn conversion(expr: &Expr, found: Type, expected: Type, enclosed: bool) -> String {
-    let cast = |ty: &str| {
-        if enclosed {
-            format!("write `({} as {ty})`", expr.operand())
-        } else {
-            format!("write `{} as {ty}`", expr.operand())
-        }
-    };
-    match (&expr.inner().kind, found, expected) {
-        (ExprKind::Int(value), _, Type::Float) => format!("write `{:?}`", *value as f32),
-        (ExprKind::Float(value), _, Type::Int) => format!("write `{}`", *value as i32),
-        (ExprKind::Int(value @ (0 | 1)), _, Type::Bool) => format!("write `{}`", *value == 1),
-        (ExprKind::Bool(value), _, Type::Float) => format!("write `{}`", if *value { "1.0" } else { "0.0" }),
-        (ExprKind::Bool(value), _, Type::Int) => format!("write `{}`", *value as i32),
-        (_, _, Type::Float) => cast("f32"),
-        (_, _, Type::Int) => cast("i32"),
-        (_, Type::Float, Type::Bool) => format!("write a comparison, such as `{} > 0.0`", expr.operand()),
-        _ => format!("write a comparison, such as `{} != 0`", expr.operand()),
     }
 }
