@@ -4,7 +4,7 @@
 //! language. That it prints these very texts is checked for some of them, and for all on request, by
 //! `compile_errors` of the workspace's tests.
 //!
-//! `UPDATE=1 cargo test --workspace --test mistakes` writes the `.stderr` files anew.
+//! `UPDATE_EXPECT=1 cargo test --workspace --test mistakes` writes the `.stderr` files anew.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
@@ -21,10 +21,11 @@ fn mistakes_are_reported_as_expected() {
     programs.sort();
     assert!(!programs.is_empty(), "tests/ui has no programs");
     // In CI nothing is written, whatever is asked for.
-    let is_update = env::var_os("UPDATE").is_some() && env::var_os("CI").is_none();
+    let is_update = env::var_os("UPDATE_EXPECT").is_some() && env::var_os("CI").is_none();
     let mut different = Vec::new();
     for program in programs {
         let found = report(&program);
+        assert!(!found.is_empty(), "{} has no mistake", program.display());
         let expected = program.with_extension("stderr");
         if fs::read_to_string(&expected).is_ok_and(|text| text == found) {
             continue;

@@ -8,7 +8,7 @@
 //! rustc is run on the library that cargo has built for this test. trybuild would check every dependency again, in a target
 //! directory of its own: minutes for CubeCL.
 //!
-//! `UPDATE=1 cargo test --workspace --test compile_errors` writes the `.stderr` files of `tests/ui` anew.
+//! `UPDATE_EXPECT=1 cargo test --workspace --test compile_errors` writes the `.stderr` files of `tests/ui` anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,7 +85,7 @@ fn programs(folder: &str) -> Vec<PathBuf> {
 /// Compares what rustc prints for each program with the `.stderr` file beside it.
 fn check(programs: &[PathBuf]) {
     // In CI nothing is written, whatever is asked for.
-    let is_update = env::var_os("UPDATE").is_some() && env::var_os("CI").is_none();
+    let is_update = env::var_os("UPDATE_EXPECT").is_some() && env::var_os("CI").is_none();
     let (next, different) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
