@@ -1,7 +1,6 @@
 //! Every mistake of `tests/ui`, as rustc prints it: `NAME.stderr` beside `NAME.rs` is what it says of that program.
 //!
-//! All are checked in this one process, without rustc, which would take minutes: it has nothing to add to the words of the
-//! language. That it prints these very texts is checked for some of them, and for all on request, by
+//! All are checked in this one process, in a fraction of a second. That rustc prints these very texts is checked by
 //! `compile_errors` of the workspace's tests.
 //!
 //! `UPDATE_EXPECT=1 cargo test --workspace --test mistakes` writes the `.stderr` files anew.

@@ -1,14 +1,13 @@
 //! What rustc prints for mistakes, and that programs without a mistake compile without a warning.
 //!
 //! The programs of `tests/ui` are those to which rustc has something to add: it resolves the names of functions, checks the
-//! arguments of helpers, prints warnings, and parses. Every other mistake is a program of `language/tests/ui`, and checked
-//! there (`mistakes`) without rustc; here, some of them show that rustc says the same on the same tokens. All of them do
-//! with `cargo test --workspace --test compile_errors -- --include-ignored`, in less than a minute.
+//! arguments of helpers, prints warnings, and parses. Every other mistake is a program of `language/tests/ui`, where the test
+//! `mistakes` compares what the language says without rustc. Here rustc says the same, on the same tokens.
 //!
-//! rustc is run on the library that cargo has built for this test. trybuild would check every dependency again, in a target
-//! directory of its own: minutes for CubeCL.
+//! rustc is run on the library that cargo has built for this test, which takes a tenth of a second for each program. trybuild
+//! would check every dependency again, in a target directory of its own: minutes for CubeCL.
 //!
-//! `UPDATE_EXPECT=1 cargo test --workspace --test compile_errors` writes the `.stderr` files of `tests/ui` anew.
+//! `UPDATE_EXPECT=1 cargo test --workspace --test compile_errors` writes the `.stderr` files anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,21 +45,8 @@ fn programs_that_rustc_rejects() {
     check(&programs);
 }
 
-/// Several mistakes in one function, in an `impl`, on tokens of more than one line, in the signature, and in an operator.
 #[test]
-fn some_mistakes_of_the_language() {
-    let mut programs = programs("language/tests");
-    programs.retain(|program| {
-        ["several_mistakes", "method", "push_in_an_if", "tiles_declared_as_tensors", "bits_beside_a_comparison"]
-            .contains(&name(program))
-    });
-    assert_eq!(programs.len(), 5);
-    check(&programs);
-}
-
-#[test]
-#[ignore = "all of what `mistakes` checks without rustc"]
-fn all_mistakes_of_the_language() {
+fn mistakes_of_the_language() {
     check(&programs("language/tests"));
 }
 
@@ -112,19 +98,21 @@ fn check(programs: &[PathBuf]) {
 fn rustc(program: &Path) -> String {
     let test = env::current_exe().expect("this test");
     let dependencies = test.parent().expect("the folder of what cargo built");
-    let ui = program.parent().expect("the folder of the programs");
+    let program = program.strip_prefix(root()).expect("a file of the workspace");
     let output = Command::new("rustc")
         .args(["--edition=2024", "--crate-type=bin", "--emit=metadata", "--color=never", "--out-dir"])
         .arg(env!("CARGO_TARGET_TMPDIR"))
         .arg(format!("--extern=purview={}", library(dependencies).display()))
         .arg(format!("-Ldependency={}", dependencies.display()))
-        .arg(Path::new("ui").join(program.file_name().expect("a name")))
-        .current_dir(ui.parent().expect("the folder of `ui`"))
+        .arg(program)
+        // Where cargo built the library, so that rustc finds the lines of it that it shows.
+        .current_dir(root())
         .output()
         .expect("rustc");
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(!output.status.success(), "{} compiles:\n{text}", program.display());
-    normalized(&text)
+    let folder = program.parent().and_then(Path::to_str).expect("the folder of the programs");
+    normalized(&text.replace(folder, "ui"))
 }
 
 /// The library `purview` that cargo built last: for this test, or, if that was built before, from the same sources.
@@ -140,7 +128,6 @@ fn library(dependencies: &Path) -> PathBuf {
 
 /// `text` without what differs from one machine or change of the library to the next.
 fn normalized(text: &str) -> String {
-    let text = text.replace(&root().display().to_string(), "$WORKSPACE");
     let is_summary = |block: &&str| {
         !["error: aborting due to", "Some errors have", "For more information"]
             .iter()
@@ -152,33 +139,31 @@ fn normalized(text: &str) -> String {
 
 /// A message without the lines and columns of files other than the program, and without the margin that these need.
 fn without_places_elsewhere(block: &str) -> String {
-    let digits = |line: &str| line.bytes().take_while(u8::is_ascii_digit).count();
-    let mut is_elsewhere = false;
-    let (mut margin, mut needed) = (0, 0);
+    let (mut is_elsewhere, mut width, mut needed) = (false, 0, 0);
     let mut lines = Vec::new();
     for line in block.lines() {
         let mut line = line.to_string();
         if let Some(place) = ["--> ", "::: "].iter().find_map(|arrow| line.trim_start().strip_prefix(arrow)) {
-            is_elsewhere = place.starts_with("$WORKSPACE");
-            if is_elsewhere && let Some(file) = line.find(".rs:") {
-                line.truncate(file + ".rs".len());
+            is_elsewhere = !place.starts_with("ui/");
+            if is_elsewhere && let Some((file, _)) = place.split_once(':') {
+                line = line.replace(place, &format!("$WORKSPACE/{file}"));
             }
         }
-        let number = digits(&line);
-        margin = margin.max(number);
-        if is_elsewhere {
-            line.replace_range(..number, &" ".repeat(number));
-        } else {
-            needed = needed.max(number);
+        // A part such as `help: …`, which shows the program again.
+        is_elsewhere &= !line.starts_with(|first: char| first.is_ascii_alphabetic());
+        let start = line.len() - line.trim_start().len();
+        let number = line[start..].bytes().take_while(u8::is_ascii_digit).count();
+        if number > 0 {
+            width = width.max(start + number);
+            if is_elsewhere {
+                line.replace_range(start..start + number, &" ".repeat(number));
+            } else {
+                needed = needed.max(number);
+            }
         }
         lines.push(line);
     }
-    let surplus = " ".repeat(margin - needed);
-    for line in &mut lines {
-        let number = digits(line);
-        if line[number..].starts_with(&surplus) {
-            line.replace_range(number..number + surplus.len(), "");
-        }
-    }
+    let surplus = " ".repeat(width - needed);
+    let lines: Vec<&str> = lines.iter().map(|line| line.strip_prefix(&surplus).unwrap_or(line)).collect();
     lines.join("\n")
 }
