@@ -3,23 +3,23 @@
 //! Every token has the span of what the user wrote for it, so that rustc's own errors, of calls to `#[mask]` and
 //! `#[score]` functions, are on the user's tokens.
 
-use crate::ast::{Element, Kind, Parameter, ParameterKind, Signature, Sorted};
-use crate::error::{Source, place};
-use crate::notes;
-use crate::typed::{Attention, Body, Let, Node, Step, Value};
-use crate::types::Type;
+use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
+use purview_language::tree::{Attention, Body, Let, Node, Step, Value};
+use purview_language::{Checked, Element, Kind, Parameter, ParameterKind, Scalar, Signature, Sorted, Source, Type};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 
-/// The function, for `body`.
-pub fn function(signature: &Signature, body: &Body) -> TokenStream {
+/// The function that `checked` is.
+pub fn function(checked: &Checked) -> TokenStream {
+    let Checked { signature, body, warnings } = checked;
+    let warnings = warnings.iter().map(warn).collect();
     match body {
-        Body::Attention(attention) => self::attention(signature, attention, notes::statements(body)),
+        Body::Attention(attention) => self::attention(signature, attention, warnings),
         Body::Value(kind, value) => {
             let Signature { attributes, visibility, name, .. } = signature;
             let parameters = value_parameters(signature);
             let output = value_output(*kind);
-            let (notes, value) = (notes::statements(body), self::value(value));
+            let value = self::value(value);
             let quiet = quiet();
             quote! {
                 #(#attributes)*
@@ -27,7 +27,7 @@ pub fn function(signature: &Signature, body: &Body) -> TokenStream {
                 #visibility fn #name(#(#parameters),*) -> #output {
                 #[allow(unused_imports)]
                 use ::core::clone::Clone as _;
-                #notes
+                #warnings
                 #value
             }
             }
@@ -68,12 +68,12 @@ pub fn stub(signature: &Signature) -> TokenStream {
     }
 }
 
-fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> TokenStream {
+fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
     let (parameters, output) = (attention_parameters(signature), attention_output(signature));
     let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(scalar) => {
-            let variant = format_ident!("{}", scalar.variant());
+            let variant = variant(*scalar);
             Some(quote!(::purview::spec::ScalarValue::#variant(#name)))
         }
         _ => None,
@@ -85,7 +85,7 @@ fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> Tok
     let builder = Ident::new("builder", Span::mixed_site());
     let text = unraw(name);
     let doc = doc(attributes);
-    let (line, column) = place(name.span());
+    let (line, column) = Source::from(name.span()).place();
     let declarations = declarations(signature, body, &builder);
     let quiet = quiet();
     let steps = body.steps.iter().map(|step| self::step(step, &builder));
@@ -99,7 +99,7 @@ fn attention(signature: &Signature, body: &Attention, notes: TokenStream) -> Tok
             fn __purview_spec() -> ::purview::spec::Spec {
                 #[allow(unused_imports)]
                 use ::core::clone::Clone as _;
-                #notes
+                #warnings
                 let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
                 #declarations
                 #(#steps)*
@@ -163,7 +163,7 @@ fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> Tok
         match kind {
             ParameterKind::Scalar(scalar) => {
                 let ty = lang_type(scalar.ty(), Span::call_site());
-                let variant = format_ident!("{}", scalar.variant());
+                let variant = variant(*scalar);
                 tokens.extend(quote! {
                     let #name = #builder.scalar::<#ty>(#text, ::purview::spec::ScalarType::#variant, #comptime);
                 });
@@ -191,7 +191,7 @@ fn attention_parameters(signature: &Signature) -> Vec<TokenStream> {
             Some(quote!(#name: ::core::primitive::#ty))
         }
         ParameterKind::Tensor(..) => Some(quote!(#name: &::purview::Tensor)),
-        ParameterKind::Position | ParameterKind::Score | ParameterKind::Wrong => {
+        ParameterKind::Position | ParameterKind::Score | ParameterKind::Reported => {
             Some(quote!(#name: impl ::core::marker::Sized))
         }
     });
@@ -215,7 +215,7 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
                 let element = lang_type(Element::ty(element), span);
                 quote_spanned!(span=> ::purview::lang::Captured<#element, #rank>)
             }
-            ParameterKind::Query | ParameterKind::Key | ParameterKind::Value | ParameterKind::Wrong => {
+            ParameterKind::Query | ParameterKind::Key | ParameterKind::Value | ParameterKind::Reported => {
                 quote!(impl ::core::marker::Sized)
             }
         };
@@ -311,7 +311,7 @@ fn value(value: &Value) -> TokenStream {
             let (lets, tail) = (lets.iter().map(binding), self::value(tail));
             quote!({ #(#lets)* #tail })
         }
-        Node::Wrong => unreachable!("what was reported is not expanded"),
+        Node::Reported => unreachable!("what was reported is not expanded"),
     }
 }
 
@@ -340,14 +340,14 @@ fn float(number: f32, span: Span) -> TokenStream {
 
 /// `call`, with the place of `token`.
 fn at(call: TokenStream, ty: Type, token: Span, source: Source) -> TokenStream {
-    let (line, column) = place(token);
+    let (line, column) = Source::from(token).place();
     lang("at", Some(ty), (source.start, source.end), quote!(#call, ::core::file!(), #line, #column))
 }
 
 /// A call of `function` of `purview::lang` with the type parameter `generic`, from `start` to `end`.
 fn lang(function: &str, generic: Option<Type>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
     let function = Ident::new(function, start);
-    let generic = generic.and_then(Type::lang).map(|ty| {
+    let generic = generic.and_then(type_name).map(|ty| {
         let ty = Ident::new(ty, start);
         quote_spanned!(start=> ::<::purview::lang::#ty>)
     });
@@ -363,8 +363,29 @@ fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream
 }
 
 fn lang_type(ty: Type, span: Span) -> TokenStream {
-    let name = Ident::new(ty.lang().expect("a type that is declared"), span);
+    let name = Ident::new(type_name(ty).expect("a type that is declared"), span);
     quote_spanned!(span=> ::purview::lang::#name)
+}
+
+/// The type of `purview::lang` that `ty` is; none where it is not known.
+fn type_name(ty: Type) -> Option<&'static str> {
+    match ty {
+        Type::Int => Some("Int"),
+        Type::Float => Some("Float"),
+        Type::Bool => Some("Bool"),
+        Type::Unknown | Type::Reported => None,
+    }
+}
+
+/// The variant of `spec::ScalarType` and `spec::ScalarValue` for `scalar`.
+fn variant(scalar: Scalar) -> Ident {
+    let variant = match scalar {
+        Scalar::I32 => "I32",
+        Scalar::U32 => "U32",
+        Scalar::F32 => "F32",
+        Scalar::Bool => "Bool",
+    };
+    Ident::new(variant, Span::call_site())
 }
 
 /// The name without `r#`.

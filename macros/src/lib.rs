@@ -1,43 +1,15 @@
 //! The macros of Purview.
 //!
-//! A function passes through these stages: `parse` reads it into the tree of `ast`, `check` resolves names and types
-//! and gives the tree of `typed`, and `expand` writes calls of `purview::lang`. Every stage adds its errors to one
-//! `error::Errors`; if there is any, the errors and a stub of the function are the expansion. If there is none, `notes` adds
-//! warnings of what is right and likely not meant.
+//! `purview-language` reads and checks a function, and `expand` writes calls of `purview::lang` for it. If there is a mistake,
+//! the errors and a stub of the function are the expansion. If there is none, `warn` adds the warnings.
 
-mod ast;
-mod attributes;
-mod check;
-mod check_assignment;
-mod check_bits;
-mod check_if;
-mod check_keys;
-mod check_names;
-mod check_tiles;
-mod check_value;
-mod constant;
-mod error;
 mod expand;
-mod foreign;
-mod indices;
-mod names;
-mod notes;
-mod parameter;
-mod parse;
-mod parse_assignment;
-mod parse_item;
-mod parse_value;
-mod scope;
-mod signature;
 #[cfg(test)]
 mod tests;
-mod typed;
-mod types;
-mod uses;
+mod warn;
 
-use ast::Kind;
-use error::Errors;
 use proc_macro::TokenStream;
+use purview_language::{Diagnostic, Kind, check};
 
 /// Makes a function that gives a `purview::Attention`.
 ///
@@ -132,16 +104,17 @@ fn expansion(
     arguments: proc_macro2::TokenStream,
     item: proc_macro2::TokenStream,
 ) -> proc_macro2::TokenStream {
-    let errors = Errors::new();
-    let function = parse::function(kind, arguments, item, &errors);
-    let body = function.as_ref().map(|function| check::function(function, &errors));
-    let signature = function.as_ref().map(|function| &function.signature);
-    match (errors.finish(), signature, body) {
-        (Ok(()), Some(signature), Some(body)) => expand::function(signature, &body),
-        (Ok(()), ..) => unreachable!("what is not a function was reported"),
-        (Err(mut tokens), signature, _) => {
-            tokens.extend(signature.map(expand::stub));
+    match check(kind, arguments, item) {
+        Ok(function) => expand::function(&function),
+        Err(rejected) => {
+            let mut tokens: proc_macro2::TokenStream = rejected.errors.iter().map(compile_error).collect();
+            tokens.extend(rejected.signature.as_ref().map(expand::stub));
             tokens
         }
     }
+}
+
+/// Tokens that make rustc report `error`.
+fn compile_error(error: &Diagnostic) -> proc_macro2::TokenStream {
+    syn::Error::new_spanned(error.source, error).to_compile_error()
 }

@@ -1,0 +1,148 @@
+//! Checks calls of functions, of the language and of the user.
+
+use crate::ast::{Expr, ExprKind};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
+use crate::foreign;
+use crate::names::{self, Builtin, Operands};
+use crate::signature::Kind;
+use crate::source::Source;
+use crate::tree::{Node, Value};
+use crate::types::Type;
+use proc_macro2::{Ident, Span};
+
+impl Checker<'_> {
+    /// The value of a call of `builtin`, whose name is `token`.
+    pub fn builtin(&mut self, builtin: Builtin, token: Span, arguments: &[Expr], source: Source) -> Value {
+        let Builtin { name, operands, usage } = builtin;
+        let expected = operands.count();
+        let counted = arguments.len() == expected;
+        if !counted {
+            let plural = if expected == 1 { "" } else { "s" };
+            let message = format!("`{name}` takes {expected} argument{plural}, found {}", arguments.len());
+            let token = arguments.get(expected).map_or(token.into(), |extra| extra.source);
+            self.errors.push(token, message, format!("write `{usage}`"));
+        }
+        if operands == Operands::Tiles {
+            if self.signature.kind != Kind::Attention {
+                let message = "`dot` belongs in a loop of an attention";
+                self.errors.push(token, message, "take the product as a parameter: `s: Score`");
+            } else if counted {
+                self.dot(arguments);
+            }
+            let mut product = Value::lang("dot", token, Vec::new(), Type::Float, source);
+            product.score = true;
+            return product;
+        }
+        if operands == Operands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
+            let message = "`mask` hides keys, and belongs in a loop over keys";
+            self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
+        }
+        let values: Vec<(Value, &Expr)> = match (operands, arguments) {
+            (Operands::Floats(_), _) => {
+                arguments.iter().map(|argument| (self.value_as(argument, Type::Float), argument)).collect()
+            }
+            (Operands::Mask, [score, visible]) => {
+                vec![(self.value_as(score, Type::Float), score), (self.value_as(visible, Type::Bool), visible)]
+            }
+            (Operands::Numbers(_), [a, b, rest @ ..]) => {
+                let (first, second) = self.value_pair(a, b);
+                let ty = first.ty;
+                let rest: Vec<_> = rest.iter().map(|argument| (self.value_as(argument, ty), argument)).collect();
+                [(first, a), (second, b)].into_iter().chain(rest).collect()
+            }
+            _ => arguments.iter().map(|argument| (self.value(argument), argument)).collect(),
+        };
+        if !counted {
+            let ty = match operands {
+                Operands::None(ty) => ty,
+                Operands::Numbers(_) => Type::Reported,
+                _ => Type::Float,
+            };
+            return Value { ty, ..self.reported(source) };
+        }
+        match operands {
+            Operands::None(ty) => Value::lang(name, token, Vec::new(), ty, source),
+            Operands::Floats(_) => {
+                let values = values.into_iter().map(|(value, expr)| self.expect(value, Type::Float, expr)).collect();
+                Value::lang(name, token, values, Type::Float, source)
+            }
+            Operands::Numbers(_) => {
+                let (mut values, ty) = self.same_number(values, "");
+                if name != "clamp" {
+                    let mut value = Value::lang(name, token, values, ty, source);
+                    value.locate_integer();
+                    return value;
+                }
+                let high = values.pop().expect("three operands");
+                Value::lang("min", token, vec![Value::lang("max", token, values, ty, source), high], ty, source)
+            }
+            Operands::Mask => {
+                let [(score, score_expr), (visible, visible_expr)] =
+                    <[_; 2]>::try_from(values).ok().expect("two operands");
+                if score.ty == Type::Bool && visible.ty == Type::Float {
+                    let message = "`mask` takes the score first, then what is visible";
+                    let help = format!("write `mask({visible_expr}, {score_expr})`");
+                    self.errors.push(
+                        Source { start: score_expr.source.start, end: visible_expr.source.end },
+                        message,
+                        help,
+                    );
+                    return Value { ty: Type::Float, ..self.reported(source) };
+                }
+                let operands =
+                    vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
+                let mut value = Value::lang("mask", token, operands, Type::Float, source);
+                value.score = true;
+                value.locate();
+                value
+            }
+            Operands::Tiles => unreachable!("returned above"),
+        }
+    }
+
+    /// The value of a call of the user's function `path`.
+    pub fn call(&mut self, path: &syn::Path, arguments: &[Expr], source: Source) -> Value {
+        let mut similar = None;
+        if let Some(name) = path.get_ident() {
+            if let Some(binding) = self.scopes.find(name) {
+                if matches!(binding, Binding::Reported | Binding::Local(Type::Reported, _)) {
+                    return self.reported(source);
+                }
+                let message = format!("`{name}` is {}, not a function", binding.description());
+                self.errors.push(name.span(), message, format!("write `{name}`, or rename it"));
+                return self.reported(source);
+            }
+            if *name == self.signature.name {
+                let message = format!("`{name}` calls itself");
+                self.errors.push(name.span(), message, "write the value without the call");
+                return self.reported(source);
+            }
+            if let Some(help) = foreign::help(&name.to_string(), arguments) {
+                let values: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, name)).collect();
+                self.errors.push(name.span(), format!("the language has no function `{name}`"), help);
+                let score = values.iter().any(|value| value.score);
+                return Value { score, ..self.reported(source) };
+            }
+            similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
+        }
+        let function = &path.segments.last().expect("a path has a segment").ident;
+        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, function)).collect();
+        let score = arguments.iter().any(|argument| argument.score);
+        Value { node: Node::Call(path.clone(), arguments, similar), ty: Type::Unknown, score, source }
+    }
+
+    /// An argument of the user's `function`: a value, or a captured tensor.
+    fn argument(&mut self, expr: &Expr, function: &Ident) -> Value {
+        match &expr.kind {
+            ExprKind::Name(name) if self.is_unknown(expr) => {
+                self.unknown_argument(name, &function.to_string());
+                self.reported(expr.source)
+            }
+            ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
+                Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
+            }
+            _ => self.value(expr),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Names that nothing is known by: what each is likely meant for.
+
+use crate::ast::{Expr, ExprKind};
+use crate::check::checker::Checker;
+use crate::check::scopes::Binding;
+use crate::check::tiles::Tile;
+use crate::names::{self, Position};
+use crate::signature::{Kind, ParameterKind};
+use crate::types::Type;
+use proc_macro2::Ident;
+
+/// What stands where an unknown name does.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// One value, of this type where that is known.
+    Value(Type),
+    /// An argument of this function of the user's.
+    Argument(&'a str),
+    /// A captured tensor with so many indices, and elements of this type where that is known.
+    Tensor(usize, Type),
+}
+
+impl Checker<'_> {
+    /// Reports that nothing is known by `name`, which stands for a value of type `ty`.
+    pub fn unknown_value(&self, name: &Ident, ty: Type) {
+        self.unknown(name, Wanted::Value(ty));
+    }
+
+    /// As [`Checker::unknown_value`], of an argument of the user's `function`.
+    pub fn unknown_argument(&self, name: &Ident, function: &str) {
+        self.unknown(name, Wanted::Argument(function));
+    }
+
+    /// As [`Checker::unknown_value`], of a tensor with so many indices and elements of type `ty`.
+    pub fn unknown_tensor(&self, name: &Ident, rank: usize, ty: Type) {
+        self.unknown(name, Wanted::Tensor(rank, ty));
+    }
+
+    /// Reports that nothing is known by `name`, which stands for all the tiles of `kind`.
+    pub fn unknown_tiles(&self, name: &Ident, kind: ParameterKind) {
+        let known = self.signature.of_kind(kind).map(|parameter| parameter.name.to_string()).collect::<Vec<_>>();
+        // A parameter that is missing is reported with the signature.
+        let Some(first) = known.first() else { return };
+        let nearest = names::nearest(&name.to_string(), known.iter().map(String::as_str)).unwrap_or(first);
+        self.errors.push(name.span(), cannot_find(name), format!("write `{nearest}`"));
+    }
+
+    /// Reports that nothing is known by `name`, which stands for the accumulator.
+    pub fn unknown_accumulator(&self, name: &Ident) {
+        let accumulator = self.scopes.all().find(|(_, binding)| *binding == Binding::Accumulator);
+        let accumulator = accumulator.map_or("o", |(name, _)| name);
+        self.errors.push(name.span(), cannot_find(name), format!("write `{accumulator}`, the accumulator"));
+    }
+
+    /// Reports that nothing is known by `name`, which stands for the variable of the loop of `tile`.
+    pub fn unknown_variable(&self, name: &Ident, tile: Tile) {
+        if !self.report_misplaced(name) {
+            self.errors.push(name.span(), cannot_find(name), format!("write `{}`", self.tile_text(tile)));
+        }
+    }
+
+    /// Reports that `name` is the variable of a loop it does not stand in, if it is.
+    fn report_misplaced(&self, name: &Ident) -> bool {
+        let text = name.to_string();
+        let Some((_, head)) = self.loops.iter().find(|(variable, _)| *variable == text) else { return false };
+        let message = format!("`{text}` is known only inside its loop, `{head}`");
+        self.errors.push(name.span(), message, format!("move this into `{head} {{ … }}`"));
+        true
+    }
+
+    fn unknown(&self, name: &Ident, wanted: Wanted) {
+        if self.report_misplaced(name) {
+            return;
+        }
+        let text = name.to_string();
+        if let Some(builtin) = names::find(&text) {
+            let message = format!("`{text}` is a function of the language, not a value");
+            self.errors.push(name.span(), message, format!("call it: `{}`", builtin.usage));
+            return;
+        }
+        let help = self.meant(&text, wanted).unwrap_or_else(|| self.parameter_help(&text, wanted));
+        self.errors.push(name.span(), cannot_find(name), help);
+    }
+
+    /// What `name` is meant for, if something that there is.
+    fn meant(&self, name: &str, wanted: Wanted) -> Option<String> {
+        if matches!(name, "True" | "False") {
+            return Some(format!("write `{}`", name.to_lowercase()));
+        }
+        if matches!(name, "inf" | "INFINITY" | "NEG_INFINITY" | "neg_inf" | "NEG_INF") {
+            return Some("to hide a key, push `mask(s, visible)`".to_string());
+        }
+        let is_constant = !name.chars().any(char::is_lowercase);
+        let fits = |binding: Binding| match (wanted, binding) {
+            (Wanted::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
+            (_, Binding::Query | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator) => false,
+            // A constant is no variable of a loop, and no score.
+            (_, Binding::Local(_, true) | Binding::QueryTile | Binding::KeyTile(_)) => !is_constant,
+            _ => true,
+        };
+        let known = self.scopes.all().filter(|(_, binding)| fits(*binding)).map(|(name, _)| name);
+        if let Some(nearest) = names::nearest(name, known) {
+            return Some(format!("write `{nearest}`"));
+        }
+        if matches!(wanted, Wanted::Tensor(..)) {
+            return None;
+        }
+        if let Some(place) = names::place(name) {
+            return Some(format!("write `{place}`"));
+        }
+        let variable = match names::position(name)? {
+            Position::Query => self.query_variable.as_ref(),
+            Position::Key => self.current.as_ref().map(|current| &current.variable),
+        };
+        variable.map(|variable| format!("write `{variable}`"))
+    }
+
+    /// That `name` may be added as a parameter.
+    fn parameter_help(&self, name: &str, wanted: Wanted) -> String {
+        let is_attention = self.signature.kind == Kind::Attention;
+        if let (false, Wanted::Value(_) | Wanted::Argument(_)) = (is_attention, wanted) {
+            if names::position(name).is_some() {
+                return format!("add a parameter `{name}: Pos`");
+            }
+            if matches!(name, "s" | "score") {
+                return format!("add a parameter `{name}: Score`");
+            }
+        }
+        let is_constant = !name.chars().any(char::is_lowercase);
+        let mut parameter = if is_constant { names::parameter_name(name) } else { name.to_string() };
+        if self.scopes.all().any(|(known, _)| known == parameter) {
+            parameter += "_value";
+        }
+        let comptime = if is_constant && is_attention { "#[comptime] " } else { "" };
+        let add = match wanted {
+            Wanted::Value(Type::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),
+            Wanted::Value(Type::Bool) => format!("add a parameter, such as `{comptime}{parameter}: bool`"),
+            Wanted::Value(_) => format!("add a parameter, such as `{comptime}{parameter}: u32`"),
+            Wanted::Tensor(rank, ty) => {
+                let element = match ty {
+                    Type::Int => "i32",
+                    Type::Bool => "bool",
+                    _ => "f32",
+                };
+                format!("add a parameter, such as `{parameter}: Tensor<{element}, {rank}>`")
+            }
+            Wanted::Argument(function) => {
+                format!("add a parameter `{comptime}{parameter}`, of the type that `{function}` takes here")
+            }
+        };
+        if !is_constant {
+            return add;
+        }
+        let caller = match is_attention {
+            true => format!("call `{}` with `{name}`", self.signature.name),
+            false => "have the attention take it too, and pass it here".to_string(),
+        };
+        let write = if parameter == name { String::new() } else { format!(", write `{parameter}` here") };
+        format!("constants of Rust are not visible here: {add}{write}, and {caller}")
+    }
+
+    /// Whether `expr` is a name that is not known, or an element of a tensor that is not.
+    pub fn is_unknown(&self, expr: &Expr) -> bool {
+        matches!(&expr.inner().kind, ExprKind::Name(name) | ExprKind::Index(name, _) if self.scopes.find(name).is_none())
+    }
+}
+
+fn cannot_find(name: &Ident) -> String {
+    format!("cannot find `{name}` in this function")
+}

@@ -1,0 +1,65 @@
+//! Reads a function into the tree of [`crate::ast`], and reports every construct of Rust that the language has not.
+
+mod accumulators;
+mod assignments;
+mod attributes;
+mod indices;
+mod items;
+mod parameters;
+mod parser;
+mod signature;
+mod statements;
+mod values;
+
+use crate::ast::Block;
+use crate::diagnostic::Errors;
+use crate::parse::indices::join_indices;
+use crate::parse::parser::Parser;
+use crate::parse::signature::Declared;
+use crate::signature::{Kind, Signature};
+use crate::source::Source;
+use crate::types::Type;
+use crate::uses::Uses;
+use proc_macro2::{Ident, TokenStream};
+use syn::ItemFn;
+
+/// A function that was read, and not yet checked.
+pub struct Parsed {
+    pub signature: Signature,
+    /// The type of its value, if it is a `#[mask]` or `#[score]`.
+    pub output: Type,
+    /// Names that stand for something that was reported with the signature.
+    pub reported: Vec<Ident>,
+    pub body: Block,
+    pub uses: Uses,
+}
+
+/// The function that `item` is; nothing if it is no function, which is reported.
+pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &Errors) -> Option<Parsed> {
+    let attribute = kind.attribute();
+    if !arguments.is_empty() {
+        errors.push(
+            Source::of(&arguments),
+            format!("`{attribute}` takes no arguments"),
+            format!("write `{attribute}`"),
+        );
+    }
+    let item: ItemFn = match syn::parse2(join_indices(item.clone())) {
+        Ok(item) => item,
+        Err(error) => {
+            match syn::parse2::<syn::Item>(item.clone()) {
+                Ok(_) => errors.push(
+                    Source::of(&item.into_iter().next()),
+                    format!("`{attribute}` belongs on a function"),
+                    "write it above a `fn`",
+                ),
+                Err(_) => errors.push_error(error),
+            }
+            return None;
+        }
+    };
+    let body = Parser { errors, kind }.block(&item.block);
+    let uses = Uses::of(&body);
+    let Declared { signature, output, reported } = signature::read(kind, &item, &uses, errors);
+    Some(Parsed { signature, output, reported, body, uses })
+}

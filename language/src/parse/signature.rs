@@ -1,0 +1,186 @@
+//! Reads the signature of a function: its parameters, and that there is nothing in it that the language has not.
+
+use crate::diagnostic::Errors;
+use crate::names;
+use crate::parse::parameters::{Reader, is_name, report_misdeclared, scalar_like, type_text, undeclared_tiles};
+use crate::signature::{Kind, Parameter, ParameterKind, Signature};
+use crate::source::Source;
+use crate::types::Type;
+use crate::uses::Uses;
+use proc_macro2::Ident;
+use syn::spanned::Spanned;
+use syn::{GenericParam, ItemFn, ReturnType};
+
+/// What a function is declared as.
+pub struct Declared {
+    pub signature: Signature,
+    /// The type of its value, if it is a `#[mask]` or `#[score]`.
+    pub output: Type,
+    /// The names of its generic parameters, which were reported.
+    pub reported: Vec<Ident>,
+}
+
+/// The declaration of `item`.
+pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Declared {
+    reject_qualifiers(kind, item, errors);
+    let output = read_output(kind, item, errors);
+    let generics: Vec<Ident> = item.sig.generics.params.iter().filter_map(generic_name).collect();
+    let reader = Reader { kind, uses, generics: &generics, undeclared: undeclared_tiles(kind, item), errors };
+    let mut parameters: Vec<Parameter> = Vec::new();
+    let mut misdeclared = Vec::new();
+    for argument in &item.sig.inputs {
+        let Some(parameter) = reader.parameter(argument, &mut misdeclared) else { continue };
+        let name = parameter.name.to_string();
+        if parameters.iter().any(|earlier| earlier.name == parameter.name) {
+            errors.push(
+                parameter.name.span(),
+                format!("the name `{name}` is used for more than one parameter"),
+                format!("rename one, such as `{name}2`"),
+            );
+        } else {
+            reject_reserved(&parameter.name, "parameter", errors);
+        }
+        parameters.push(parameter);
+    }
+    report_misdeclared(&misdeclared, errors);
+    if kind == Kind::Attention {
+        check_tiles(&item.sig.ident, &parameters, errors);
+    }
+    let signature = Signature {
+        kind,
+        attributes: item.attrs.clone(),
+        visibility: item.vis.clone(),
+        name: item.sig.ident.clone(),
+        parameters,
+    };
+    Declared { signature, output, reported: generics }
+}
+
+/// The name of a generic parameter of a type or of a constant.
+fn generic_name(parameter: &GenericParam) -> Option<Ident> {
+    match parameter {
+        GenericParam::Type(parameter) => Some(parameter.ident.clone()),
+        GenericParam::Const(parameter) => Some(parameter.ident.clone()),
+        GenericParam::Lifetime(_) => None,
+    }
+}
+
+/// Reports that `name` can't be the name of a `what`, if so.
+pub fn reject_reserved(name: &Ident, what: &str, errors: &Errors) {
+    let text = name.to_string();
+    if names::is_reserved(&text) {
+        let meaning = if names::ACCUMULATORS.contains(&text.as_str()) { "an accumulator" } else { "a function" };
+        errors.push(
+            name.span(),
+            format!("`{text}` can't be the name of a {what}: it is {meaning} of the language"),
+            format!("rename it, such as `{text}_value`"),
+        );
+    }
+}
+
+fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Errors) {
+    let signature = &item.sig;
+    let attribute = kind.attribute();
+    let reject = |source: Source, what: &str| {
+        let message = format!("a function with `{attribute}` can't {what}");
+        errors.push(source, message, format!("write `fn {}(…)`", signature.ident));
+    };
+    if let Some(token) = &signature.asyncness {
+        reject(token.span().into(), "be `async`");
+    }
+    if let Some(token) = &signature.constness {
+        reject(token.span().into(), "be `const`");
+    }
+    if let Some(token) = &signature.unsafety {
+        reject(token.span().into(), "be `unsafe`");
+    }
+    if let Some(token) = &signature.abi {
+        reject(token.extern_token.span().into(), "be `extern`");
+    }
+    for parameter in &signature.generics.params {
+        let message = format!("a function with `{attribute}` can't have generic parameters");
+        let help = match parameter {
+            GenericParam::Lifetime(_) => "remove it: parameters are no references".to_string(),
+            GenericParam::Const(constant) => {
+                let name = names::parameter_name(&constant.ident.to_string());
+                let ty = scalar_like(&type_text(&constant.ty));
+                let comptime = if kind == Kind::Attention { "#[comptime] " } else { "" };
+                format!("write it as a parameter, `{comptime}{name}: {ty}`, and `{name}` where it is used")
+            }
+            GenericParam::Type(_) => {
+                "remove it, and declare each parameter with its type, such as `x: f32`".to_string()
+            }
+        };
+        errors.push(Source::of(parameter), message, help);
+    }
+    if let Some(clause) = &signature.generics.where_clause {
+        // Of generic parameters, which were reported.
+        if signature.generics.params.is_empty() {
+            reject(clause.where_token.span().into(), "have a `where` clause");
+        }
+    }
+    if let Some(variadic) = &signature.variadic {
+        reject(Source::of(variadic), "take a variable number of arguments");
+    }
+}
+
+/// The type of the function's value, where it is declared with the output of its kind.
+fn read_output(kind: Kind, item: &ItemFn, errors: &Errors) -> Type {
+    let (accepted, ty): (&[&str], Type) = match kind {
+        Kind::Attention => (&["Output"], Type::Unknown),
+        Kind::Mask => (&["bool"], Type::Bool),
+        Kind::Score => (&["Score", "f32"], Type::Float),
+    };
+    let (attribute, expected) = (kind.attribute(), accepted[0]);
+    match &item.sig.output {
+        ReturnType::Default => {
+            let message = format!("a function with `{attribute}` returns `{expected}`");
+            let help = format!("write `-> {expected}` after its parameters");
+            errors.push(item.sig.ident.span(), message, help);
+            Type::Reported
+        }
+        ReturnType::Type(_, declared) if !accepted.iter().any(|name| is_name(declared, name)) => {
+            let found = type_text(declared);
+            let message = format!("a function with `{attribute}` returns `{expected}`, found `{found}`");
+            errors.push(Source::of(declared), message, format!("write `-> {expected}`"));
+            Type::Reported
+        }
+        ReturnType::Type(..) => ty,
+    }
+}
+
+/// Reports a missing query, a second one, and keys and values that are not as many.
+fn check_tiles(function: &Ident, parameters: &[Parameter], errors: &Errors) {
+    let of = |kind| parameters.iter().filter(move |parameter| parameter.kind == kind);
+    if let Some(second) = of(ParameterKind::Query).nth(1) {
+        errors.push(
+            second.name.span(),
+            "an attention has one `Query`",
+            format!("remove `{}`, or make it another `Key` and `Value`", second.name),
+        );
+    }
+    if of(ParameterKind::Query).next().is_none() {
+        errors.push(function.span(), "an attention has a `Query`, and this one has none", "add a parameter `q: Query`");
+    }
+    let (keys, values) = (of(ParameterKind::Key).count(), of(ParameterKind::Value).count());
+    if keys == 0 {
+        errors.push(function.span(), "an attention has a `Key`, and this one has none", "add a parameter `k: Key`");
+    }
+    if values == 0 {
+        errors.push(function.span(), "an attention has a `Value`, and this one has none", "add a parameter `v: Value`");
+    }
+    if keys > 0 && values > 0 && keys != values {
+        let (more, fewer, kind) = if keys > values {
+            ("keys", "values", ParameterKind::Key)
+        } else {
+            ("values", "keys", ParameterKind::Value)
+        };
+        let last = of(kind).next_back().expect("there is one");
+        let other = if keys > values { "v2: Value" } else { "k2: Key" };
+        errors.push(
+            last.name.span(),
+            format!("every `Key` goes with one `Value`, and there are more {more} than {fewer}"),
+            format!("add a parameter `{other}`, or remove `{}`", last.name),
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Warns of predicates that are always true or always false.
+
+use crate::constant::truth;
+use crate::diagnostic::Diagnostic;
+use crate::signature::Kind;
+use crate::source::Source;
+use crate::tree::{Body, KeyLoop, Let, Node, Step, Value};
+use crate::types::Type;
+
+/// The warnings of `body`, in the order in which they were found.
+pub fn warnings(body: &Body) -> Vec<Diagnostic> {
+    let mut warnings = Warnings::default();
+    match body {
+        Body::Value(Kind::Mask, value) => warnings.predicate(value, Effect::OnKeys),
+        Body::Value(_, value) => warnings.masks(value, Effect::OnKeys),
+        Body::Attention(attention) => {
+            let loops = attention.steps.iter().filter(|step| matches!(step, Step::Loop(_))).count();
+            let effect = if loops == 1 { Effect::OnOutput } else { Effect::OnLoop };
+            for step in &attention.steps {
+                match step {
+                    Step::Let(binding) => warnings.binding(binding),
+                    Step::Loop(KeyLoop { lets, score, .. }) => {
+                        lets.iter().for_each(|binding| warnings.binding(binding));
+                        warnings.masks(score, effect);
+                    }
+                    // Nothing is hidden by these.
+                    Step::Softmax(_) | Step::Sum | Step::Mean => {}
+                }
+            }
+        }
+    }
+    warnings.0
+}
+
+/// What a constant predicate does where it stands.
+#[derive(Clone, Copy)]
+enum Effect {
+    /// It decides which keys are visible to the attention.
+    OnOutput,
+    /// It decides which keys of one of several loops are visible.
+    OnLoop,
+    /// It hides keys; what comes of that is decided elsewhere.
+    OnKeys,
+    /// It hides keys only if a branch is taken, for which a constant is the way to say it, or a function uses the score.
+    Sometimes,
+}
+
+#[derive(Default)]
+struct Warnings(Vec<Diagnostic>);
+
+impl Warnings {
+    fn push(&mut self, source: Source, message: &str) {
+        self.0.push(Diagnostic { source, message: message.to_string(), help: None });
+    }
+
+    /// Looks for predicates of `mask(…)` in `value`, which is a score or a part of one.
+    fn masks(&mut self, value: &Value, effect: Effect) {
+        match &value.node {
+            Node::Lang { function: "mask", operands, .. } => {
+                let [score, visible] = &operands[..] else { unreachable!("`mask` has two operands") };
+                self.masks(score, effect);
+                self.predicate(visible, effect);
+            }
+            Node::Lang { function: "select", operands, .. } | Node::Call(_, operands, _) => {
+                operands.iter().for_each(|operand| self.masks(operand, Effect::Sometimes));
+            }
+            Node::Block(lets, tail) => {
+                lets.iter().for_each(|binding| self.binding(binding));
+                self.masks(tail, effect);
+            }
+            Node::Lang { operands, .. } => {
+                operands.iter().for_each(|operand| self.masks(operand, effect));
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at a whole predicate.
+    fn predicate(&mut self, value: &Value, effect: Effect) {
+        let text = match (truth(value), effect) {
+            (None, _) => return self.parts(value),
+            (Some(_), Effect::Sometimes) => return,
+            (Some(true), _) => "this predicate is always true: it hides no key",
+            (Some(false), Effect::OnOutput) => {
+                "this predicate is always false: no key is visible, and the output is zero"
+            }
+            (Some(false), Effect::OnLoop) => "this predicate is always false: no key of this loop is visible",
+            (Some(false), Effect::OnKeys) => "this predicate is always false: it hides every key",
+        };
+        self.push(value.source, text);
+    }
+
+    /// Looks at the value of a `let`, of which a predicate or a score may be made.
+    fn binding(&mut self, Let { value, .. }: &Let) {
+        match (value.ty, &value.node) {
+            // A constant that is given a name is meant.
+            (Type::Bool, Node::Bool(_)) => {}
+            (Type::Bool, _) => self.condition(value, ["", ""]),
+            _ => self.masks(value, Effect::OnKeys),
+        }
+    }
+
+    /// Looks at a part of a predicate; `means` says what comes of it if it is always false, or always true.
+    fn condition(&mut self, value: &Value, means: [&str; 2]) {
+        match truth(value) {
+            Some(truth) => {
+                let means = means[usize::from(truth)];
+                self.push(value.source, &format!("this condition is always {truth}{means}"));
+            }
+            None => self.parts(value),
+        }
+    }
+
+    /// Looks at the operands of `&&` and `||`, and at the conditions of `if`, in a value that is not constant.
+    fn parts(&mut self, value: &Value) {
+        match &value.node {
+            Node::Lang { function: "and" | "or", operands, .. } => {
+                for operand in operands {
+                    self.condition(operand, [": it can be left out"; 2]);
+                }
+            }
+            Node::Lang { function: "select", operands, .. } => {
+                let [test, branches @ ..] = &operands[..] else { unreachable!("`select` has operands") };
+                self.condition(test, [": the `else` is always taken", ": the `else` is never taken"]);
+                branches.iter().for_each(|branch| self.parts(branch));
+            }
+            Node::Block(lets, tail) => {
+                lets.iter().for_each(|binding| self.binding(binding));
+                self.parts(tail);
+            }
+            Node::Lang { operands, .. } | Node::Load(_, operands) | Node::Call(_, operands, _) => {
+                operands.iter().for_each(|operand| self.parts(operand));
+            }
+            _ => {}
+        }
+    }
+}
