@@ -46,6 +46,7 @@ pub mod picture;
 pub mod report;
 pub mod schedule;
 pub mod scheduled;
+mod shortened;
 pub mod spec;
 pub mod svg;
 pub mod target;

@@ -10,7 +10,7 @@ use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Program, Range, TileKind, TileLoop};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
-use crate::report::shortened;
+use crate::shortened::shortened;
 use crate::spec::{Accumulator, Location, ScalarType, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use crate::visible_pairs::MaskedRows;

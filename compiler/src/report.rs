@@ -16,10 +16,10 @@ use crate::notes::{self, Note};
 use crate::picture::{Counts, Picture};
 use crate::schedule::Schedule;
 use crate::scheduled::Scheduled;
+use crate::shortened::shortened;
 use crate::spec::{ScalarValue, Spec};
 use crate::tiles::Tiling;
 use crate::visible_pairs::{self, MaskedRows};
-use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
@@ -380,16 +380,6 @@ fn somewhere(state: &mut u64, place: usize, parts: usize, length: usize) -> usiz
     let chance = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as f64 / (1u64 << 32) as f64;
     let place = (place as f64 + chance) * length as f64 / parts as f64;
     (place as usize).min(length - 1)
-}
-
-/// The most characters of a condition, or of a list of ranges, where a report is shown as text.
-pub const SHOWN_CHARACTERS: usize = 240;
-
-/// `text` as a report shows it: the first [`SHOWN_CHARACTERS`] at most, up to a space, and how many there are.
-pub fn shortened(text: &str) -> Cow<'_, str> {
-    let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) else { return text.into() };
-    let end = text[..end].rfind(' ').unwrap_or(end);
-    format!("{} … ({} characters)", &text[..end], text.chars().count()).into()
 }
 
 /// A report as text, with pictures of so many columns at most. Long conditions are [shortened].

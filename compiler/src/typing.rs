@@ -1,7 +1,6 @@
 //! The types of expressions, for specifications and tile programs alike.
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::print::Name;
 use crate::ir::{Program, TileLoop};
 use crate::spec::{ScalarParam, Spec, TensorParam, TensorType};
 use std::borrow::Cow;
@@ -37,16 +36,6 @@ impl Program {
     /// What the expressions in the body of `one`, a loop of this program, refer to.
     pub fn parameters_in<'a>(&'a self, one: &'a TileLoop) -> Parameters<'a> {
         Parameters { values: &one.tiles, ..self.parameters() }
-    }
-
-    /// The names of the values of its outputs' expressions: the accumulators, then what is loaded.
-    pub fn stored_values(&self) -> Vec<Cow<'static, str>> {
-        let accumulators = self.accumulators.iter().map(|accumulator| accumulator.name.clone());
-        let loads = self.loads.iter().map(|load| match self.operands.get(load.operand) {
-            Some(operand) => Name(&operand.name).to_string(),
-            None => format!("operand#{}", load.operand),
-        });
-        accumulators.chain(loads).map(Cow::Owned).collect()
     }
 }
 

@@ -8,10 +8,10 @@ type Module = Vec<String>;
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    for source in ["runtime/src", "cli/src", "nvidia/src"] {
+    for source in ["language/src", "macros/src", "compiler/src", "runtime/src", "cli/src", "nvidia/src"] {
         let mut files = BTreeMap::new();
         read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(source), &Vec::new(), &mut files);
-        assert!(files.len() > 5, "{source}");
+        assert!(files.len() > 2, "{source}");
         let mut imports: BTreeMap<&Module, BTreeSet<Module>> =
             files.iter().map(|(module, text)| (module, imports(module, text, &files))).collect();
         // Files that import no other are taken away until none is left, or only circles and what imports them.

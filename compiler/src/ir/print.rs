@@ -9,6 +9,7 @@ use super::{Axis, Base, Element, Heads, MaskedTiles, Program, Range, Reduction, 
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
 use crate::typing::Parameters;
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 
 /// The words that a parameter's name may not be, unless written `r#name`.
@@ -417,6 +418,13 @@ impl Program {
     /// The program's name, parameters and result: the first line of its text.
     pub fn signature(&self) -> String {
         self.to_string().lines().next().unwrap_or_default().to_string()
+    }
+
+    /// The names of the values of its outputs' expressions: the accumulators, then what is loaded.
+    pub fn stored_values(&self) -> Vec<Cow<'static, str>> {
+        let accumulators = self.accumulators.iter().map(|accumulator| accumulator.name.clone());
+        let loads = self.loads.iter().map(|load| self.operand_name(load.operand));
+        accumulators.chain(loads).map(Cow::Owned).collect()
     }
 
     fn print_loop(&self, f: &mut Formatter, one: &TileLoop) -> fmt::Result {
