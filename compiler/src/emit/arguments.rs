@@ -11,13 +11,13 @@ pub struct Operand<E: CubePrimitive> {
     /// The offset of the first element.
     pub start: usize,
     /// From a batch to the next.
-    pub batch: usize,
+    pub batch_stride: usize,
     /// From a head to the next.
-    pub head: usize,
+    pub head_stride: usize,
     /// From a position to the next.
-    pub row: usize,
+    pub row_stride: usize,
     /// From an element of the head dim to the next, where it is not 1.
-    pub column: usize,
+    pub column_stride: usize,
     /// Whether `column` is 1.
     #[cube(comptime)]
     pub dense: bool,
@@ -25,9 +25,19 @@ pub struct Operand<E: CubePrimitive> {
 
 #[cube]
 impl<E: CubePrimitive> Operand<E> {
+    /// Where the rows of a head begin.
+    pub fn rows_of(&self, batch: usize, head: usize) -> usize {
+        self.start + batch * self.batch_stride + head * self.head_stride
+    }
+
+    /// Where row `row` begins, of a head whose rows begin at `rows`.
+    pub fn row(&self, rows: usize, row: usize) -> usize {
+        rows + row * self.row_stride
+    }
+
     /// The offset of column `column` of the row that begins at `row`.
     pub fn at(&self, row: usize, column: usize) -> usize {
-        if comptime![self.dense] { row + column } else { row + column * self.column }
+        if comptime![self.dense] { row + column } else { row + column * self.column_stride }
     }
 }
 

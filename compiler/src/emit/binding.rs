@@ -182,10 +182,10 @@ impl OperandData {
         OperandCompilationArg {
             data: Buffer::definition(),
             start: (),
-            batch: (),
-            head: (),
-            row: (),
-            column: (),
+            batch_stride: (),
+            head_stride: (),
+            row_stride: (),
+            column_stride: (),
             dense: true,
         }
     }

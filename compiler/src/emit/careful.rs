@@ -12,8 +12,8 @@
 //! It costs a few times what the quick way does, and nothing where it is not needed but the look at each tile's output.
 
 use super::arguments::Parameters;
-use super::expression::Place;
 use super::math::exp2_native;
+use super::place::Place;
 use super::softmax::{exp2, is_finite, is_negative_infinity};
 use crate::analysis::product::Product;
 use crate::expr::Expr;

@@ -3,8 +3,8 @@
 
 use super::arguments::{Extent, KeyValue, Operand, Parameters};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
-use super::expression::Place;
 use super::key_tiles::KeyTiles;
+use super::place::{Ends, Place, TilePlace};
 use super::softmax::log_sum_exp;
 use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::ir::Reduction;
@@ -58,20 +58,13 @@ pub fn careful_row<E: Float, V: Size>(
     #[comptime] unrolled: bool,
 ) {
     let position = extent.query_offset + row.query as i32;
-    let place = Place::<One> {
-        query: Vector::new(position),
-        key: 0i32,
-        batch: row.batch as i32,
-        head: row.head as i32,
-        heads: Vector::new(row.head as i32),
-        kv_head: row.kv_head as i32,
-        query_first: position,
-        query_last: position,
-        key_first: 0i32,
-        key_last: 0i32,
-        heads_differ: false,
-    };
-    let start = query.start + row.batch * query.batch + row.head * query.head + row.query * query.row;
+    let place = Place::<One>::of_queries(
+        TilePlace::new(row.batch as i32, row.head as i32, row.kv_head as i32, Ends { first: position, last: position }),
+        Vector::new(position),
+        Vector::new(row.head as i32),
+        false,
+    );
+    let start = query.row(query.rows_of(row.batch, row.head), row.query);
     let accumulator = comptime![program.reduction().clone()];
     let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
     #[unroll]
@@ -92,28 +85,28 @@ pub fn careful_row<E: Float, V: Size>(
         let pair = &pairs[comptime![key_loop.pair()]];
         let tiles =
             KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
-        let key_base = pair.key.start + row.batch * pair.key.batch + row.kv_head * pair.key.head;
-        let value_base = pair.value.start + row.batch * pair.value.batch + row.kv_head * pair.value.head;
+        let key_base = pair.key.rows_of(row.batch, row.kv_head);
+        let value_base = pair.value.rows_of(row.batch, row.kv_head);
         let mut key = tiles.next::<One>(parameters, &place, 0);
         while key < pair.len {
             let dot = dot_product::<E, V>(
                 query,
                 start,
                 &pair.key,
-                key_base + key * pair.key.row,
+                pair.key.row(key_base, key),
                 factor,
                 comptime![program.sizes().qk_dim],
                 unrolled,
             );
             let step = state.see(
                 dot,
-                &place.of_key(pair.offset + key as i32),
+                &place.of_column(pair.offset + key as i32),
                 parameters,
                 comptime![quarter_scores(&program, &key_loop)],
                 comptime![accumulator.clone()],
                 Exp2::Device,
             );
-            let value = value_base + key * pair.value.row;
+            let value = pair.value.row(value_base, key);
             #[unroll]
             for vector in 0..comptime![columns.count] {
                 let x = row.vector + comptime![vector * columns.step];

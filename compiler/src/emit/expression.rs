@@ -8,6 +8,7 @@ use super::arguments::{
     BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
 };
 use super::math;
+use super::place::{Place, PlaceExpand};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, Summary};
 use cubecl::ir::{
@@ -20,106 +21,6 @@ use cubecl::ir::{
 use cubecl::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
-
-/// Where an expression is evaluated: the queries of a vector, one key, and what is uniform over the tile.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-pub struct Place<N: Size> {
-    /// The queries' absolute positions.
-    pub query: Vector<i32, N>,
-    /// The key's absolute position.
-    pub key: i32,
-    /// The batch index.
-    pub batch: i32,
-    /// The query head, or the first of them.
-    pub head: i32,
-    /// The queries' heads, where they differ.
-    pub heads: Vector<i32, N>,
-    /// The key and value head.
-    pub kv_head: i32,
-    /// The absolute position of the tile's first query.
-    pub query_first: i32,
-    /// The absolute position of the tile's last query.
-    pub query_last: i32,
-    /// The absolute position of the tile's first key.
-    pub key_first: i32,
-    /// The absolute position of the tile's last key.
-    pub key_last: i32,
-    /// Whether the queries of a vector are of different heads.
-    #[cube(comptime)]
-    pub heads_differ: bool,
-}
-
-#[cube]
-impl<N: Size> Place<N> {
-    /// The same place for the queries at positions `query`, of the heads `heads` where they differ.
-    pub fn of_rows(&self, query: Vector<i32, N>, heads: Vector<i32, N>) -> Place<N> {
-        Place::<N> {
-            query,
-            key: self.key,
-            batch: self.batch,
-            head: self.head,
-            heads,
-            kv_head: self.kv_head,
-            query_first: self.query_first,
-            query_last: self.query_last,
-            key_first: self.key_first,
-            key_last: self.key_last,
-            heads_differ: comptime![self.heads_differ],
-        }
-    }
-
-    /// The same place for a tile of queries at positions `first` to `last`.
-    pub fn of_query_tile(&self, first: i32, last: i32) -> Place<N> {
-        Place::<N> {
-            query: self.query,
-            key: self.key,
-            batch: self.batch,
-            head: self.head,
-            heads: self.heads,
-            kv_head: self.kv_head,
-            query_first: first,
-            query_last: last,
-            key_first: self.key_first,
-            key_last: self.key_last,
-            heads_differ: comptime![self.heads_differ],
-        }
-    }
-
-    /// The same place for the keys at positions `first` to `last`.
-    pub fn of_keys(&self, first: i32, last: i32) -> Place<N> {
-        Place::<N> {
-            query: self.query,
-            key: self.key,
-            batch: self.batch,
-            head: self.head,
-            heads: self.heads,
-            kv_head: self.kv_head,
-            query_first: self.query_first,
-            query_last: self.query_last,
-            key_first: first,
-            key_last: last,
-            heads_differ: comptime![self.heads_differ],
-        }
-    }
-
-    /// The same place for the key at position `key`.
-    pub fn of_key(&self, key: i32) -> Place<N> {
-        Place::<N> {
-            query: self.query,
-            key,
-            batch: self.batch,
-            head: self.head,
-            heads: self.heads,
-            kv_head: self.kv_head,
-            query_first: self.query_first,
-            query_last: self.query_last,
-            key_first: self.key_first,
-            key_last: self.key_last,
-            heads_differ: comptime![self.heads_differ],
-        }
-    }
-}
 
 #[cube]
 impl Parameters {
@@ -210,10 +111,8 @@ struct Evaluator<'a> {
     batch: ExpandValue,
     head: ExpandValue,
     kv_head: ExpandValue,
-    query_first: ExpandValue,
-    query_last: ExpandValue,
-    key_first: ExpandValue,
-    key_last: ExpandValue,
+    query_ends: [ExpandValue; 2],
+    key_ends: [ExpandValue; 2],
     score: ExpandValue,
     known: RefCell<HashMap<Expr, Typed>>,
 }
@@ -227,18 +126,23 @@ impl<'a> Evaluator<'a> {
     ) -> Self {
         // A mutable local is read once, so that equal sub-expressions stay equal for the backend.
         let read = |value: ExpandValue| -> ExpandValue { value.read_value(scope).into() };
+        let tile = &place.tile;
+        let (rows, column) = (read(place.rows.expand), read(place.column.expand));
+        let batch = read(tile.batch.expand);
+        let head = if place.heads_differ { read(place.heads.expand) } else { read(tile.head.expand) };
+        let kv_head = read(tile.kv_head.expand);
+        let rows_of_tile = [read(tile.rows.first.expand), read(tile.rows.last.expand)];
+        let columns_of_tile = [read(tile.columns.first.expand), read(tile.columns.last.expand)];
         Evaluator {
             scope,
             parameters,
-            query: read(place.query.expand),
-            key: read(place.key.expand),
-            batch: read(place.batch.expand),
-            head: if place.heads_differ { read(place.heads.expand) } else { read(place.head.expand) },
-            kv_head: read(place.kv_head.expand),
-            query_first: read(place.query_first.expand),
-            query_last: read(place.query_last.expand),
-            key_first: read(place.key_first.expand),
-            key_last: read(place.key_last.expand),
+            query: if place.rows_are_keys { column } else { rows },
+            key: if place.rows_are_keys { rows } else { column },
+            batch,
+            head,
+            kv_head,
+            query_ends: if place.rows_are_keys { columns_of_tile } else { rows_of_tile },
+            key_ends: if place.rows_are_keys { rows_of_tile } else { columns_of_tile },
             score,
             known: RefCell::default(),
         }
@@ -266,10 +170,10 @@ impl<'a> Evaluator<'a> {
             Expr::Batch => int(self.batch),
             Expr::Head => int(self.head),
             Expr::KvHead => int(self.kv_head),
-            Expr::QueryFirst => int(self.query_first),
-            Expr::QueryLast => int(self.query_last),
-            Expr::KeyFirst => int(self.key_first),
-            Expr::KeyLast => int(self.key_last),
+            Expr::QueryFirst => int(self.query_ends[0]),
+            Expr::QueryLast => int(self.query_ends[1]),
+            Expr::KeyFirst => int(self.key_ends[0]),
+            Expr::KeyLast => int(self.key_ends[1]),
             Expr::Value(_) => float(self.score),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),

@@ -1,7 +1,7 @@
 //! The tiles that a key loop visits at a query tile, in rows of the pair's keys.
 
 use super::arguments::{Counters, Parameters};
-use super::expression::Place;
+use super::place::{Ends, Place};
 use crate::expr::{Expr, UnaryOp};
 use crate::ir::{Range, TileKind, TileLoop};
 use cubecl::prelude::*;
@@ -118,7 +118,7 @@ impl KeyTiles {
         let mut next = self.in_range(at);
         if comptime![self.key_loop.key_hop.is_some()] {
             let first = self.offset + next as i32;
-            let here = place.of_keys(first, first);
+            let here = place.of_columns(Ends { first, last: first });
             let hop = parameters.uniform::<N>(&here, comptime![self.key_loop.key_hop.clone().unwrap()]);
             let row = clamp(hop, first, self.offset + self.len as i32) - self.offset;
             let hopped = row as usize / comptime![self.size] * comptime![self.size];
@@ -197,7 +197,7 @@ impl KeyTiles {
             if comptime![decides.is_some()] {
                 if class == PARTIAL {
                     let first = self.offset + at as i32;
-                    let here = place.of_keys(first, first + count as i32 - 1);
+                    let here = place.of_columns(Ends { first, last: first + count as i32 - 1 });
                     class = parameters.uniform_with::<N>(
                         &here,
                         &self.known,

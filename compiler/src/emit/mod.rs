@@ -19,6 +19,7 @@ pub mod launch;
 pub mod math;
 pub mod mma;
 pub mod nvidia;
+pub mod place;
 pub mod planes;
 pub mod scores;
 pub mod softmax;

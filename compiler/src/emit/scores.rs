@@ -1,7 +1,7 @@
 //! What a key loop does with scores between the product and the push.
 
 use super::arguments::Parameters;
-use super::expression::Place;
+use super::place::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{MaskedTiles, TileLoop};

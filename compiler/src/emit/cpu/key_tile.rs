@@ -7,7 +7,7 @@
 use super::query_tile::QueryTile;
 use crate::emit::arguments::{KeyValue, Operand, Parameters};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
-use crate::emit::expression::Place;
+use crate::emit::place::Place;
 use crate::emit::scores::{apply, operations};
 use crate::emit::softmax::{exp2, raised};
 use crate::ir::{Reduction, TileLoop};
@@ -212,7 +212,7 @@ pub fn careful_tile<E: Float, N: Size>(
         let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
         let rows = CarefulRows::<N>::resume(tile.maximum[vector], tile.sum[vector]);
         for key in 0..count {
-            let start = key_base + (key0 + key) * pair.key.row;
+            let start = pair.key.row(key_base, key0 + key);
             let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
             for x in 0..comptime![code.program.sizes().qk_dim] {
                 let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
@@ -222,13 +222,13 @@ pub fn careful_tile<E: Float, N: Size>(
             }
             let step = rows.see(
                 dots.read(),
-                &here.of_key(pair.offset + (key0 + key) as i32),
+                &here.of_column(pair.offset + (key0 + key) as i32),
                 parameters,
                 comptime![quarter_scores(&code.program, &code.key_loop)],
                 comptime![accumulator.clone()],
                 Exp2::Polynomial,
             );
-            let start = value_base + (key0 + key) * pair.value.row;
+            let start = pair.value.row(value_base, key0 + key);
             let v_dim = comptime![code.program.sizes().v_dim];
             for column in 0..v_dim {
                 let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
@@ -260,7 +260,7 @@ fn map_and_mask<E: Float, N: Size>(
     let mut maximum = raised::<N>(tile.maximum[vector], comptime![code.full && code.softmax()]);
     let mut sum = tile.sum[vector];
     for key in part.from..part.to {
-        let here = here.of_key(pair.offset + (key0 + key) as i32);
+        let here = here.of_column(pair.offset + (key0 + key) as i32);
         let score = tile.scores[key * vectors + vector];
         let key_loop = comptime![code.key_loop.clone()];
         let score = apply::<N>(score, &here, parameters, key_loop, comptime![code.softmax()], comptime![code.full]);
@@ -324,7 +324,7 @@ fn score_rows<E: Float, N: Size>(
     for r in 0..comptime![block.rows] {
         let key = min(key0 + row + r, pair.len - 1);
         keys.push(key);
-        starts.push(base + key * pair.key.row);
+        starts.push(pair.key.row(base, key));
     }
     for x in 0..comptime![code.program.sizes().qk_dim] {
         let mut queries = Sequence::<Vector<f32, N>>::new();
@@ -350,7 +350,7 @@ fn score_rows<E: Float, N: Size>(
         for r in 0..comptime![block.rows] {
             let mut score = sums[r * comptime![block.vectors] + at].read();
             if comptime![code.in_registers()] {
-                let here = here.of_key(pair.offset + keys[r] as i32);
+                let here = here.of_column(pair.offset + keys[r] as i32);
                 let key_loop = comptime![code.key_loop.clone()];
                 let softmax = comptime![code.softmax()];
                 score = apply::<N>(score, &here, parameters, key_loop, softmax, comptime![code.full]);
@@ -389,7 +389,7 @@ fn accumulate_columns<E: Float, N: Size>(
         for at in 0..comptime![block.vectors] {
             weights.push(tile.scores[key * vectors + part.vector + at]);
         }
-        let start = base + (key0 + key) * value.row;
+        let start = value.row(base, key0 + key);
         #[unroll]
         for r in 0..comptime![block.rows] {
             let element = Vector::<f32, N>::new(f32::cast_from(value.data[value.at(start, column + r)]));
@@ -424,7 +424,7 @@ fn dot_products<E: Float, N: Size>(
     let row_vectors = comptime![code.program.sizes().qk_dim / lanes];
     let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
-        let start = (base + (key0 + at) * key.row) / lanes;
+        let start = key.row(base, key0 + at) / lanes;
         let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
         for _ in 0..rows {
@@ -486,7 +486,7 @@ fn accumulate_rows<E: Float, N: Size>(
             sums.push(RuntimeCell::new(tile.output[row * row_vectors + at]));
         }
         for key in part.from..part.to {
-            let start = (base + (key0 + key) * value.row) / lanes;
+            let start = value.row(base, key0 + key) / lanes;
             let mut weights = Sequence::<Vector<f32, N>>::new();
             let scores = tile.scores.with_vector_size::<Const<1>>();
             #[unroll]

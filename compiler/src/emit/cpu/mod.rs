@@ -97,8 +97,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                     from = split * run;
                     to = min(pair.len, from + run);
                 }
-                let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
-                let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
+                let key_base = pair.key.rows_of(rows.batch, rows.kv_head);
+                let value_base = pair.value.rows_of(rows.batch, rows.kv_head);
                 let key_tiles =
                     KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
                 let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule, few);

@@ -4,7 +4,7 @@
 
 use crate::emit::arguments::{Extent, Operand, Parameters, Partials};
 use crate::emit::careful::{CarefulRows, PARTS};
-use crate::emit::expression::Place;
+use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
@@ -67,19 +67,17 @@ impl Rows {
             last = extent.queries - 1;
         }
         let first = extent.query_offset + first as i32;
-        Place::<N> {
-            query: Vector::new(first),
-            key: 0i32,
-            batch: self.batch as i32,
-            head: self.head as i32,
-            heads: Vector::new(self.head as i32),
-            kv_head: self.kv_head as i32,
-            query_first: first,
-            query_last: extent.query_offset + last as i32,
-            key_first: 0i32,
-            key_last: 0i32,
-            heads_differ: comptime![few.pack_gqa],
-        }
+        Place::<N>::of_queries(
+            TilePlace::new(
+                self.batch as i32,
+                self.head as i32,
+                self.kv_head as i32,
+                Ends { first: first, last: extent.query_offset + last as i32 },
+            ),
+            Vector::new(first),
+            Vector::new(self.head as i32),
+            comptime![few.pack_gqa],
+        )
     }
 }
 
@@ -147,7 +145,6 @@ impl<N: Size> QueryTile<N> {
                 .float::<N>(place, Vector::new(0.0), comptime![program.query_scale().cloned().unwrap()])
                 .extract(0usize);
         }
-        let base = query.start + rows.batch * query.batch;
         let elements = self.query.with_vector_size_mut::<One>();
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
@@ -160,7 +157,7 @@ impl<N: Size> QueryTile<N> {
                 heads[row] = Vector::new(head as i32);
             }
             positions[row] = Vector::new(extent.query_offset + at as i32);
-            let start = base + head * query.head + at * query.row;
+            let start = query.row(query.rows_of(rows.batch, head), at);
             for x in 0..qk_dim {
                 elements[row * comptime![strides.0] + x * comptime![strides.1]] =
                     Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);

@@ -2,8 +2,8 @@
 
 use super::key_tile::{Block, Part};
 use crate::emit::arguments::Parameters;
-use crate::emit::expression::Place;
 use crate::emit::key_tiles::{KeyTiles, span, trims};
+use crate::emit::place::{Ends, Place};
 use crate::ir::TileLoop;
 use crate::schedule::{CpuSchedule, FewQueries};
 use cubecl::prelude::*;
@@ -37,14 +37,14 @@ impl StripeSpans {
         let mut to = Array::new(size);
         if comptime![trims(&key_loop)] {
             for stripe in 0..rows.div_ceil(queries) {
-                let mut first = place.query_first;
-                let mut last = place.query_last;
+                let mut first = place.tile.rows.first;
+                let mut last = place.tile.rows.last;
                 // Where heads are side by side, a stripe may hold any queries of the tile.
                 if comptime![!few.pack_gqa] {
                     first += (stripe * queries) as i32;
                     last = min(first + comptime![queries as i32 - 1], last);
                 }
-                let here = place.of_query_tile(first, last);
+                let here = place.of_row_tile(Ends { first, last });
                 #[unroll]
                 for range in 0..ranges {
                     let span = span::<N>(

@@ -273,7 +273,7 @@ fn stage_rows<E: Float, V: Size>(
         let mut elements = Vector::<E, W>::new(E::from_int(0));
         if x < comptime![CubeSchedule::vectors_of(dims.dim)] {
             let from = clamp(row0 + row, within.from, within.to - 1);
-            elements = read::<E, V>(operand, base + from * operand.row, x, dims.dim);
+            elements = read::<E, V>(operand, operand.row(base, from), x, dims.dim);
         }
         #[unroll]
         for element in 0..width {

@@ -29,11 +29,11 @@ use self::vectors::{W, retag};
 use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
-use crate::emit::expression::Place;
 use crate::emit::key_tiles::{KeyTiles, Keys, SKIPPED, count_tile, has_code, skips};
 use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
+use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::forward::Operands;
@@ -117,7 +117,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     if comptime![program.query_scale().is_some()] {
         factor = parameters.float::<R>(&place, factor, comptime![program.query_scale().cloned().unwrap()]);
     }
-    let query_base = query.start + batch * query.batch + head * query.head;
+    let query_base = query.rows_of(batch, head);
     if comptime![schedule.products == Products::Units] {
         stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, unit, factor, operands, schedule);
     } else {
@@ -145,8 +145,8 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             if visited {
                 let seen = tiles.seen(key0, count);
                 let keys = Keys {
-                    key_base: pair.key.start + batch * pair.key.batch + kv_head * pair.key.head,
-                    value_base: pair.value.start + batch * pair.value.batch + kv_head * pair.value.head,
+                    key_base: pair.key.rows_of(batch, kv_head),
+                    value_base: pair.value.rows_of(batch, kv_head),
                     first: key0,
                     last: pair.len - 1,
                     seen,
@@ -242,19 +242,20 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
 #[cube]
 fn place_of<R: Size>(extent: &Extent, item: Item, #[comptime] schedule: CubeSchedule) -> Place<R> {
     let last = extent.queries - 1;
-    Place::<R> {
-        query: positions::<R>(extent, item.row(schedule), comptime![schedule.rows]),
-        key: 0i32,
-        batch: item.batch as i32,
-        head: item.head as i32,
-        heads: Vector::new(item.head as i32),
-        kv_head: item.kv_head as i32,
-        query_first: extent.query_offset + item.row0 as i32,
-        query_last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
-        key_first: 0i32,
-        key_last: 0i32,
-        heads_differ: false,
-    }
+    Place::<R>::of_queries(
+        TilePlace::new(
+            item.batch as i32,
+            item.head as i32,
+            item.kv_head as i32,
+            Ends {
+                first: extent.query_offset + item.row0 as i32,
+                last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
+            },
+        ),
+        positions::<R>(extent, item.row(schedule), comptime![schedule.rows]),
+        Vector::new(item.head as i32),
+        false,
+    )
 }
 
 /// The positions of a unit's queries, the first of which is in row `row`; past the last query, the last.
@@ -327,7 +328,7 @@ fn map_and_mask<R: Size>(
         if comptime![!full] {
             within = min(key, keys.last);
         }
-        let here = place.of_key(offset + within as i32);
+        let here = place.of_column(offset + within as i32);
         let mut score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
         if comptime![!full] {
             let past = comptime![hidden(softmax)];

@@ -80,7 +80,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
             let row = min(first + lane, last);
-            rows.push(Vector::cast_from(read::<E, V>(query, base + row * query.row, x, operands.qk_dim)));
+            rows.push(Vector::cast_from(read::<E, V>(query, query.row(base, row), x, operands.qk_dim)));
         }
         #[unroll]
         for element in 0..width {
@@ -117,7 +117,7 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
         let mut elements = Vector::<E, W>::new(E::from_int(0));
         if x0 + x < comptime![CubeSchedule::vectors_of(dim)] {
             let from = if values { keys.value(row) } else { keys.key(row) };
-            let start = base + from * operand.row;
+            let start = operand.row(base, from);
             elements = read::<E, V>(operand, start, x0 + x, dim);
         }
         memory[row * comptime![schedule.chunk_pitch()] + x] = elements;
@@ -169,7 +169,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
             #[unroll]
             for part in 0..comptime![columns.div_ceil(size)] {
                 let row = keys.key(part * size + UNIT_POS_PLANE as usize);
-                held.push(Vector::cast_from(read::<E, V>(key, keys.key_base + row * key.row, x, operands.qk_dim)));
+                held.push(Vector::cast_from(read::<E, V>(key, key.row(keys.key_base, row), x, operands.qk_dim)));
             }
             #[unroll]
             for column in 0..columns {
@@ -290,7 +290,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                 let from = keys.value(row + at / vectors);
                 held.push(Vector::cast_from(read::<E, V>(
                     value,
-                    keys.value_base + from * value.row,
+                    value.row(keys.value_base, from),
                     at % vectors,
                     operands.v_dim,
                 )));

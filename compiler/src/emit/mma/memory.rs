@@ -52,9 +52,9 @@ impl<E: Float> Memory<E> {
         for pass in 0..comptime![tile.passes(schedule.units())] {
             let row = rows.first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
             let last = min(row, rows.total - 1);
-            let mut start = base + last * query.row;
+            let mut start = query.row(base, last);
             if comptime![schedule.pack_gqa] {
-                start = base + last / queries * query.head + last % queries * query.row;
+                start = query.row(base + last / queries * query.head_stride, last % queries);
             }
             self.copy_row::<V>(query, start, row < rows.total, lane, pass, tile, schedule);
         }
@@ -111,7 +111,7 @@ impl<E: Float> Memory<E> {
                 from = min(row, within.to - 1);
                 exists = row >= within.from && row < within.to;
             }
-            self.copy_row::<V>(operand, base + from * operand.row, exists, lane, pass, tile, schedule);
+            self.copy_row::<V>(operand, operand.row(base, from), exists, lane, pass, tile, schedule);
         }
     }
 

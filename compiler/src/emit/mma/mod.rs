@@ -29,10 +29,10 @@ use self::tile::{Factors, TileCode, WarpTile};
 use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
-use crate::emit::expression::Place;
 use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
+use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{is_too_great, log_sum_exp, raise};
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
@@ -72,7 +72,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let place = place::<R>(extent, rows, schedule);
 
     let mut stage = Memory::<E>::new(operands, schedule);
-    let query_head = query.start + rows.batch * query.batch + rows.head * query.head;
+    let query_head = query.rows_of(rows.batch, rows.head);
     stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule);
     let mut factor = 1.0f32;
     if comptime![program.query_scale().is_some()] {
@@ -95,8 +95,8 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let pair = &pairs[comptime![key_loop.pair()]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
-        let key_base = pair.key.start + rows.batch * pair.key.batch + rows.kv_head * pair.key.head;
-        let value_base = pair.value.start + rows.batch * pair.value.batch + rows.kv_head * pair.value.head;
+        let key_base = pair.key.rows_of(rows.batch, rows.kv_head);
+        let value_base = pair.value.rows_of(rows.batch, rows.kv_head);
         // Cells: what was read of one stays what it was when the next tile is found.
         let start = tiles.visited::<R>(parameters, &place, 0);
         if start.first < pair.len {
@@ -237,19 +237,17 @@ fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule
         first = 0;
         last = extent.queries - 1;
     }
-    Place::<R> {
+    Place::<R>::of_queries(
+        TilePlace::new(
+            rows.batch as i32,
+            rows.head as i32,
+            rows.kv_head as i32,
+            Ends { first: extent.query_offset + first as i32, last: extent.query_offset + last as i32 },
+        ),
         query,
-        key: 0i32,
-        batch: rows.batch as i32,
-        head: rows.head as i32,
         heads,
-        kv_head: rows.kv_head as i32,
-        query_first: extent.query_offset + first as i32,
-        query_last: extent.query_offset + last as i32,
-        key_first: 0i32,
-        key_last: 0i32,
-        heads_differ: comptime![schedule.pack_gqa],
-    }
+        comptime![schedule.pack_gqa],
+    )
 }
 
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.

@@ -4,10 +4,10 @@ use super::memory::{CHUNK, Memory, swizzle};
 use super::rows::place_in_row;
 use crate::analysis::separable::Separable;
 use crate::emit::arguments::Parameters;
-use crate::emit::expression::Place;
 use crate::emit::key_tiles::Keys;
 use crate::emit::nvidia::instruction::Half;
 use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices, multiply, pack};
+use crate::emit::place::Place;
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
@@ -206,7 +206,7 @@ impl<R: Size> WarpTile<R> {
             self.map_and_mask(parameters, place, keys, offset, factor, comptime![code.clone()]);
         } else if comptime![scores.separable().is_some()] {
             // Of the tile's first key, for all lanes that have the row: they compare what they have without it.
-            let here = place.of_key(offset + keys.first as i32);
+            let here = place.of_column(offset + keys.first as i32);
             let separable = comptime![scores.separable().unwrap().clone()];
             self.add_column(factors, comptime![separable.clone()], comptime![code.clone()]);
             let zero = Vector::<f32, R>::new(0.0);
@@ -330,7 +330,7 @@ impl<R: Size> WarpTile<R> {
                     let four = self.scores[comptime![row / 2 * columns + column]].read();
                     scores.insert(row, four.extract(comptime![row % 2 * 2 + next]) * factor);
                 }
-                let here = place.of_key(offset + key as i32);
+                let here = place.of_column(offset + key as i32);
                 let key_loop = comptime![code.key_loop.clone()];
                 let softmax = comptime![code.softmax()];
                 let mut mapped = apply::<R>(scores, &here, parameters, key_loop, softmax, comptime![code.full]);
