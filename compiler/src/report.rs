@@ -8,7 +8,7 @@ use crate::analysis::bounds::undecided;
 use crate::eval::{Environment, EvalError, HostTensor, Value, evaluate};
 use crate::expr::Expr;
 use crate::ir::forward::Operands;
-use crate::ir::{Program, Reduction, TileLoop};
+use crate::ir::{Program, TileLoop};
 use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::needed_tiles::{LookedAt, TileError, needed_tiles};
@@ -362,7 +362,7 @@ impl Looked<'_> {
         let operands = self.program.sizes();
         let rows = (self.launch.batch * self.launch.heads * self.launch.queries) as u64;
         let of_key = (operands.element.size() * (operands.qk_dim + operands.v_dim)) as u64;
-        let of_lse = if matches!(self.program.reduction(), Reduction::Softmax { .. }) { 4 } else { 0 };
+        let of_lse = if self.program.reduction().is_softmax() { 4 } else { 0 };
         rows * (of_key + of_lse) + visited_keys * of_key
     }
 

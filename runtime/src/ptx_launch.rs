@@ -13,7 +13,7 @@ use crate::validate;
 use purview_compiler::device_model::DeviceModel;
 pub use purview_compiler::emit::text::ptx_launch::PtxGrid;
 use purview_compiler::emit::text::ptx_launch::{self, ptx_launch};
-use purview_compiler::ir::{Element, Reduction};
+use purview_compiler::ir::Element;
 use purview_compiler::schedule::FewQueries;
 use purview_compiler::target::{KernelText, Target};
 
@@ -81,7 +81,7 @@ impl AnyAttention {
         let proved = Proved { program, careful: true };
         let Bound { output, data, .. } = bind::bind(&call, &operation, &proved, FewQueries::default())?;
         let program = &proved.program;
-        let softmax = matches!(program.reduction(), Reduction::Softmax { .. });
+        let softmax = program.reduction().is_softmax();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
         let mut launch = PtxLaunch {

@@ -54,10 +54,7 @@ impl<N: Size> CarefulRows<N> {
     ) -> CarefulRows<N> {
         let maximum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(f32::MIN));
         let sum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
-        let sink = comptime![match &accumulator {
-            Reduction::Softmax { sink, .. } => sink.as_ref().map(quarter),
-            _ => None,
-        }];
+        let sink = comptime![accumulator.sink().map(quarter)];
         if comptime![sink.is_some()] {
             if sinks {
                 let logit = parameters.float::<N>(place, Vector::new(0.0), comptime![sink.clone().unwrap()]);
@@ -93,7 +90,7 @@ impl<N: Size> CarefulRows<N> {
         let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
-        if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
+        if comptime![accumulator.is_softmax()] {
             let least = parameters.empty_lse;
             let score = select_many(visible, score, Vector::new(least));
             let hides = is_negative_infinity::<N>(score);
@@ -131,7 +128,7 @@ impl<N: Size> Step<N> {
     ) -> Vector<f32, N> {
         let mut kept = output;
         let mut added = self.weight * value;
-        if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
+        if comptime![accumulator.is_softmax()] {
             kept = select_many(is_finite::<N>(output), output * self.keep, output);
             let counts = is_finite::<N>(self.weight);
             let as_it_is = select_many(counts, value, added);
@@ -157,7 +154,7 @@ fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
 
 /// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters.
 pub fn quarter_of_queries(program: &Program) -> f32 {
-    let softmax = matches!(program.reduction(), Reduction::Softmax { .. });
+    let softmax = program.reduction().is_softmax();
     if softmax && program.query_scale().is_some() { 1.0 / PARTS } else { 1.0 }
 }
 
@@ -165,7 +162,7 @@ pub fn quarter_of_queries(program: &Program) -> f32 {
 /// the maps is proportional to the score, so that [the queries](quarter_of_queries) are what is made less.
 pub fn quarter_scores(program: &Program, key_loop: &TileLoop) -> TileLoop {
     let mut quartered = key_loop.clone();
-    if quarter_of_queries(program) == 1.0 && matches!(program.reduction(), Reduction::Softmax { .. }) {
+    if quarter_of_queries(program) == 1.0 && program.reduction().is_softmax() {
         let last = quartered.body.iter_mut().rev().find_map(|op| match op {
             TileOp::Map { value, .. } => Some(value),
             _ => None,

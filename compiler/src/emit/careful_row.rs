@@ -5,7 +5,7 @@ use super::arguments::{Extent, KeyValue, Operand, Parameters};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
-use super::softmax::log_sum_exp;
+use super::softmax::{inverse, log_sum_exp};
 use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::ir::Reduction;
 use crate::scheduled::Compiled;
@@ -130,10 +130,7 @@ pub fn careful_row<E: Float, V: Size>(
 
     let sum = state.sum.read();
     if comptime![accumulator == Reduction::Mean] {
-        let zero = Vector::<f32, One>::new(0.0);
-        let one = Vector::<f32, One>::new(1.0);
-        let empty = sum.equal(&zero);
-        let factor = select_many(empty, zero, one / select_many(empty, one, sum));
+        let factor = inverse::<One>(sum);
         #[unroll]
         for at in 0..comptime![columns.count * columns.width] {
             elements[at] *= factor;
@@ -165,7 +162,7 @@ pub fn careful_row<E: Float, V: Size>(
             }
         }
     }
-    if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
+    if comptime![accumulator.is_softmax()] {
         if row.vector == 0 {
             lse[row_of_output] =
                 log_sum_exp::<One>(state.maximum.read(), sum, parameters.empty_lse, PARTS).extract(0usize);

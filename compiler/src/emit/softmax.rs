@@ -92,6 +92,13 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     select_many(vanishes, Vector::new(0.0), power)
 }
 
+/// What makes an output of what was accumulated: 1 over the row's sum, and 0 where that is 0.
+#[cube]
+pub fn inverse<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
+    let empty = sum.equal(&Vector::new(0.0));
+    select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum))
+}
+
 /// The natural logarithm of the row's sum of exponentials, from its maximum m, in units of 1/`parts` to base 2, and its sum l:
 /// `parts`·m·ln 2 + ln l, and `empty` where l is 0. Where the sum overflows, the least finite number.
 #[cube]

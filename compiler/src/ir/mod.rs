@@ -188,6 +188,21 @@ pub enum Reduction {
     Mean,
 }
 
+impl Reduction {
+    /// Whether weights are logarithms, and each row's are to sum to 1.
+    pub fn is_softmax(&self) -> bool {
+        matches!(self, Reduction::Softmax { .. })
+    }
+
+    /// A softmax's sink.
+    pub fn sink(&self) -> Option<&Expr> {
+        match self {
+            Reduction::Softmax { sink, .. } => sink.as_ref(),
+            Reduction::Sum | Reduction::Mean => None,
+        }
+    }
+}
+
 /// The base of a softmax's exponentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Base {

@@ -70,7 +70,7 @@ impl TileCode {
     }
 
     fn softmax(&self) -> bool {
-        matches!(self.program.reduction(), Reduction::Softmax { .. })
+        self.program.reduction().is_softmax()
     }
 
     fn mean(&self) -> bool {

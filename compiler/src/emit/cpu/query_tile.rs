@@ -176,10 +176,7 @@ impl<N: Size> QueryTile<N> {
     ) {
         let vectors = comptime![schedule.vectors];
         self.clear(comptime![program.sizes().v_dim * schedule.vectors]);
-        let sink = comptime![match program.reduction() {
-            Reduction::Softmax { sink, .. } => sink.clone(),
-            _ => None,
-        }];
+        let sink = comptime![program.reduction().sink().cloned()];
         for vector in 0..vectors {
             self.maximum[vector] = Vector::new(EMPTY);
             self.sum[vector] = Vector::new(0.0);
@@ -308,7 +305,7 @@ impl<N: Size> QueryTile<N> {
             doubtful = select_many(is_finite::<N>(self.output[at]), doubtful, Vector::new(1u32));
         }
         let mut found = doubtful.vector_sum() != 0;
-        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+        if comptime![program.reduction().is_softmax()] {
             let (maxima, sums) = (self.maximum.with_vector_size::<One>(), self.sum.with_vector_size::<One>());
             for row in 0..rows {
                 if is_too_great::<One>(maxima[row], sums[row]).extract(0usize) != 0 {
@@ -322,7 +319,7 @@ impl<N: Size> QueryTile<N> {
     /// Says what makes the output of what was accumulated, when all keys have passed, and what the maximum is in quarters. A careful softmax
     /// has both already.
     pub fn close(&mut self, careful: bool, #[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) {
-        let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
+        let softmax = comptime![program.reduction().is_softmax()];
         for vector in 0..comptime![schedule.vectors] {
             let sum = self.sum[vector];
             let mut factor = Vector::<f32, N>::new(1.0);
@@ -371,7 +368,7 @@ impl<N: Size> QueryTile<N> {
                 );
             }
         }
-        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+        if comptime![program.reduction().is_softmax()] {
             for vector in 0..comptime![schedule.vectors] {
                 self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], self.sum[vector], empty_lse, PARTS);
             }
@@ -394,7 +391,7 @@ impl<N: Size> QueryTile<N> {
         let vectors = comptime![schedule.vectors];
         let columns = comptime![program.sizes().v_dim * schedule.vectors];
         let base = item * comptime![partial_vectors(&program.sizes(), &schedule)];
-        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+        if comptime![program.reduction().is_softmax()] {
             for vector in 0..vectors {
                 let factor = self.factor[vector];
                 if comptime![few.along_head_dim > 0] {
@@ -437,7 +434,7 @@ impl<N: Size> QueryTile<N> {
         let vectors = comptime![schedule.vectors];
         let columns = comptime![program.sizes().v_dim * vectors];
         let size = comptime![partial_vectors(&program.sizes(), &schedule)];
-        let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
+        let softmax = comptime![program.reduction().is_softmax()];
         self.clear(columns);
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(f32::MIN);

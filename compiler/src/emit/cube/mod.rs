@@ -35,7 +35,7 @@ use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::apply;
-use crate::emit::softmax::{EMPTY, LEAST, hidden, is_finite, is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, log_sum_exp, raise};
 use crate::ir::forward::Operands;
 use crate::ir::{Reduction, TileLoop};
 use crate::schedule::{CubeSchedule, Planes, Products};
@@ -177,7 +177,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                         }
                     }
                 }
-                if comptime![key_loop.occurs(true) && matches!(program.reduction(), Reduction::Softmax { .. })] {
+                if comptime![key_loop.occurs(true) && program.reduction().is_softmax()] {
                     let least = select(has_code(key0, class, pair.len, size, true), LEAST, EMPTY);
                     tile.maximum = max(tile.maximum, Vector::new(least));
                 }
@@ -284,10 +284,7 @@ fn begin<R: Size>(
     for at in 0..outputs {
         output[at] = Vector::new(0.0);
     }
-    let sink = comptime![match program.reduction() {
-        Reduction::Softmax { sink, .. } => sink.clone(),
-        _ => None,
-    }];
+    let sink = comptime![program.reduction().sink().cloned()];
     let mut maximum = Vector::<f32, R>::new(EMPTY);
     let mut sum = Vector::<f32, R>::new(0.0);
     if comptime![sink.is_some()] {
@@ -320,7 +317,7 @@ fn map_and_mask<R: Size>(
     #[comptime] schedule: CubeSchedule,
     #[comptime] full: bool,
 ) {
-    let softmax = comptime![matches!(program.reduction(), Reduction::Softmax { .. })];
+    let softmax = comptime![program.reduction().is_softmax()];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
@@ -349,7 +346,7 @@ fn weigh<E: Float, R: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
-    if comptime![matches!(accumulator, Reduction::Softmax { .. })] {
+    if comptime![accumulator.is_softmax()] {
         let mut maximum = tile.maximum;
         #[unroll]
         for column in 0..columns {
@@ -431,13 +428,12 @@ fn divide<E: Float, R: Size>(
     if comptime![!matches!(program.reduction(), Reduction::Sum)] {
         let sum = over_row::<E, R>(tile.sum, stage, unit, schedule, false);
         tile.sum = sum;
-        let empty = sum.equal(&Vector::new(0.0));
-        let factor = select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
+        let factor = inverse::<R>(sum);
         #[unroll]
         for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
             tile.output[at] *= factor;
         }
-        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+        if comptime![program.reduction().is_softmax()] {
             lse = log_sum_exp::<R>(tile.maximum, sum, empty_lse, 1.0);
         }
     }
@@ -456,7 +452,7 @@ fn doubtful_rows<R: Size>(
     for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
         doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
     }
-    if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+    if comptime![program.reduction().is_softmax()] {
         doubtful |= is_too_great::<R>(tile.maximum, tile.sum);
     }
     let mut rows = 0u32;
@@ -513,7 +509,7 @@ fn store<E: Float, R: Size, V: Size>(
                     }
                 }
             }
-            if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] && unit.column == 0 {
+            if comptime![program.reduction().is_softmax()] && unit.column == 0 {
                 lse[base + row + lane] = lse_of_rows.extract(lane);
             }
         }

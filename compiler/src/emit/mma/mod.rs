@@ -33,7 +33,7 @@ use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{inverse, is_too_great, log_sum_exp, raise};
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
 use crate::schedule::MmaSchedule;
@@ -253,10 +253,7 @@ fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.
 #[cube]
 fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>, #[comptime] program: Compiled) {
-    let sink = comptime![match program.reduction() {
-        Reduction::Softmax { sink, .. } => sink.clone(),
-        _ => None,
-    }];
+    let sink = comptime![program.reduction().sink().cloned()];
     if comptime![sink.is_some()] {
         let zero = Vector::<f32, R>::new(0.0);
         let logit = parameters.float::<R>(place, zero, comptime![sink.clone().unwrap()]);
@@ -287,10 +284,8 @@ fn store<E: Float, R: Size, V: Size>(
     if comptime![!matches!(program.reduction(), Reduction::Sum)] {
         sum += plane_shuffle_xor(sum, 1u32);
         sum += plane_shuffle_xor(sum, 2u32);
-        let empty = sum.equal(&Vector::new(0.0));
-        let mut factor =
-            select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum));
-        if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+        let mut factor = inverse::<R>(sum);
+        if comptime![program.reduction().is_softmax()] {
             // A row of scores that are too great is to be seen in what is stored.
             let infinity = Vector::new(empty_lse);
             let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
@@ -311,7 +306,7 @@ fn store<E: Float, R: Size, V: Size>(
             stage.put_output(row, column, place_in_row() * 2, first, second, memory);
         }
     }
-    if comptime![matches!(program.reduction(), Reduction::Softmax { .. })] {
+    if comptime![program.reduction().is_softmax()] {
         let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse, 1.0);
         #[unroll]
         for at in 0..comptime![schedule.rows()] {

@@ -11,8 +11,8 @@ use crate::emit::place::Place;
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
+use crate::ir::TileLoop;
 use crate::ir::forward::Operands;
-use crate::ir::{Reduction, TileLoop};
 use crate::schedule::{MmaSchedule, MmaTile};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -35,7 +35,7 @@ pub struct TileCode {
 
 impl TileCode {
     fn softmax(&self) -> bool {
-        matches!(self.program.reduction(), Reduction::Softmax { .. })
+        self.program.reduction().is_softmax()
     }
 
     fn element(&self) -> Half {
