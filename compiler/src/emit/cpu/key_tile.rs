@@ -89,6 +89,20 @@ impl TileCode {
     }
 }
 
+/// A tile of a pair's keys, of a head.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct Keys {
+    /// Where the head's keys begin.
+    pub key_base: usize,
+    /// Where its values do.
+    pub value_base: usize,
+    /// The row of the tile's first key.
+    pub first: usize,
+    /// How many keys it has.
+    pub count: usize,
+}
+
 /// The part of a tile that is computed: a block's vectors from `vector`, and the keys `from..to` of the tile.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
@@ -101,47 +115,33 @@ pub struct Part {
     pub to: usize,
 }
 
-/// The part `part` of the tile of keys from row `key0` of `pair`, which begins at `key_base` and `value_base`.
+/// The part `part` of a tile of `pair`'s keys.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn visit_part<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
     parameters: &Parameters,
-    key_base: usize,
-    value_base: usize,
-    key0: usize,
+    keys: Keys,
     part: Part,
     #[comptime] code: TileCode,
 ) {
     if comptime![code.along_head_dim()] {
-        dot_products::<E, N>(tile, &pair.key, key_base, key0, part, comptime![code.clone()]);
+        dot_products::<E, N>(tile, &pair.key, keys, part, comptime![code.clone()]);
     } else {
         let block = comptime![code.block()];
-        let keys = comptime![code.schedule.keys];
-        let whole = comptime![keys / block.rows * block.rows];
+        let size = comptime![code.schedule.keys];
+        let whole = comptime![size / block.rows * block.rows];
         for at in 0..comptime![block.vectors] {
             tile.tile_maximum[part.vector + at] =
                 raised::<N>(tile.maximum[part.vector + at], comptime![code.full && code.softmax()]);
         }
         let mut row = part.from / comptime![block.rows] * comptime![block.rows];
         while row < min(part.to, whole) {
-            score_rows::<E, N>(
-                tile,
-                pair,
-                place,
-                parameters,
-                key_base,
-                key0,
-                row,
-                part.vector,
-                block,
-                comptime![code.clone()],
-            );
+            score_rows::<E, N>(tile, pair, place, parameters, keys, row, part.vector, block, comptime![code.clone()]);
             row += comptime![block.rows];
         }
-        let rest = comptime![block.rest(keys)];
+        let rest = comptime![block.rest(size)];
         if comptime![rest.is_some()] {
             if row < part.to {
                 let rest = comptime![rest.unwrap()];
@@ -150,8 +150,7 @@ pub fn visit_part<E: Float, N: Size>(
                     pair,
                     place,
                     parameters,
-                    key_base,
-                    key0,
+                    keys,
                     whole,
                     part.vector,
                     rest,
@@ -162,17 +161,17 @@ pub fn visit_part<E: Float, N: Size>(
     }
 
     for at in 0..comptime![code.block().vectors] {
-        let vector = part.vector + at;
+        let part = Part { vector: part.vector + at, from: part.from, to: part.to };
         if comptime![!code.in_registers()] {
-            map_and_mask::<E, N>(tile, pair, place, parameters, key0, part, vector, comptime![code.clone()]);
+            map_and_mask::<E, N>(tile, pair, place, parameters, keys, part, comptime![code.clone()]);
         }
         if comptime![code.softmax()] {
-            weigh::<N>(tile, part, vector, comptime![code.clone()]);
+            weigh::<N>(tile, part, comptime![code.clone()]);
         }
     }
 
     if comptime![code.along_head_dim()] {
-        accumulate_rows::<E, N>(tile, &pair.value, value_base, key0, part, comptime![code.clone()]);
+        accumulate_rows::<E, N>(tile, &pair.value, keys, part, comptime![code.clone()]);
     } else {
         let block = comptime![code.block()];
         let v_dim = comptime![code.program.sizes().v_dim];
@@ -180,29 +179,25 @@ pub fn visit_part<E: Float, N: Size>(
         let mut column = 0usize;
         while column < whole {
             let vectors = comptime![code.schedule.vectors];
-            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, column, block, vectors);
+            accumulate_columns::<E, N>(tile, &pair.value, keys, part, column, block, vectors);
             column += comptime![block.rows];
         }
         let rest = comptime![block.rest(v_dim)];
         if comptime![rest.is_some()] {
             let (rest, vectors) = comptime![(rest.unwrap(), code.schedule.vectors)];
-            accumulate_columns::<E, N>(tile, &pair.value, value_base, key0, part, whole, rest, vectors);
+            accumulate_columns::<E, N>(tile, &pair.value, keys, part, whole, rest, vectors);
         }
     }
 }
 
-/// The keys `from..to` of the tile at row `key0` of `pair`, for `rows` rows that are computed [with care](crate::emit::careful).
+/// A tile of `pair`'s keys, for `rows` rows that are computed [with care](crate::emit::careful).
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_tile<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
     parameters: &Parameters,
-    key_base: usize,
-    value_base: usize,
-    key0: usize,
-    count: usize,
+    keys: Keys,
     rows: usize,
     #[comptime] code: TileCode,
 ) {
@@ -211,8 +206,8 @@ pub fn careful_tile<E: Float, N: Size>(
     for vector in 0..rows.div_ceil(comptime![code.schedule.lanes]) {
         let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
         let rows = CarefulRows::<N>::resume(tile.maximum[vector], tile.sum[vector]);
-        for key in 0..count {
-            let start = pair.key.row(key_base, key0 + key);
+        for key in 0..keys.count {
+            let start = pair.key.row(keys.key_base, keys.first + key);
             let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
             for x in 0..comptime![code.program.sizes().qk_dim] {
                 let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
@@ -222,13 +217,13 @@ pub fn careful_tile<E: Float, N: Size>(
             }
             let step = rows.see(
                 dots.read(),
-                &here.of_column(pair.offset + (key0 + key) as i32),
+                &here.of_column(pair.offset + (keys.first + key) as i32),
                 parameters,
                 comptime![quarter_scores(&code.program, &code.key_loop)],
                 comptime![accumulator.clone()],
                 Exp2::Polynomial,
             );
-            let start = pair.value.row(value_base, key0 + key);
+            let start = pair.value.row(keys.value_base, keys.first + key);
             let v_dim = comptime![code.program.sizes().v_dim];
             for column in 0..v_dim {
                 let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
@@ -242,25 +237,24 @@ pub fn careful_tile<E: Float, N: Size>(
     }
 }
 
-/// The scores of the part's keys in `vector` after maps and mask, and the maximum, or for a mean the sum, with them.
+/// The scores of the part's keys in its first vector after maps and mask, and the maximum, or for a mean the sum, with them.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn map_and_mask<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
     parameters: &Parameters,
-    key0: usize,
+    keys: Keys,
     part: Part,
-    vector: usize,
     #[comptime] code: TileCode,
 ) {
     let vectors = comptime![code.schedule.vectors];
+    let vector = part.vector;
     let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
     let mut maximum = raised::<N>(tile.maximum[vector], comptime![code.full && code.softmax()]);
     let mut sum = tile.sum[vector];
     for key in part.from..part.to {
-        let here = here.of_column(pair.offset + (key0 + key) as i32);
+        let here = here.of_column(pair.offset + (keys.first + key) as i32);
         let score = tile.scores[key * vectors + vector];
         let key_loop = comptime![code.key_loop.clone()];
         let score = apply::<N>(score, &here, parameters, key_loop, comptime![code.softmax()], comptime![code.full]);
@@ -274,10 +268,11 @@ fn map_and_mask<E: Float, N: Size>(
     tile.sum[vector] = sum;
 }
 
-/// The weights of the part's keys in `vector`, and their sum; what was accumulated is rescaled where the maximum moved.
+/// The weights of the part's keys in its first vector, and their sum; what was accumulated is rescaled where the maximum moved.
 #[cube]
-fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, vector: usize, #[comptime] code: TileCode) {
+fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] code: TileCode) {
     let vectors = comptime![code.schedule.vectors];
+    let vector = part.vector;
     let before = tile.maximum[vector];
     let maximum = tile.tile_maximum[vector];
     let mut sum = tile.sum[vector];
@@ -297,7 +292,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, vector: usize, #[comptime
     tile.sum[vector] = sum;
 }
 
-/// The block of Sᵀ at row `row` of the key tile at `key0` and at vector `vector`, and the maximum with it where maps are done here. Rows past the last key repeat it; nobody reads them.
+/// The block of Sᵀ at row `row` of a tile of keys and at vector `vector`, and the maximum with it where maps are done here. Rows past the last key repeat it; nobody reads them.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn score_rows<E: Float, N: Size>(
@@ -305,8 +300,7 @@ fn score_rows<E: Float, N: Size>(
     pair: &KeyValue<E>,
     place: &Place<N>,
     parameters: &Parameters,
-    base: usize,
-    key0: usize,
+    keys: Keys,
     row: usize,
     vector: usize,
     #[comptime] block: Block,
@@ -318,13 +312,13 @@ fn score_rows<E: Float, N: Size>(
     for _ in 0..comptime![block.rows * block.vectors] {
         sums.push(RuntimeCell::new(Vector::new(0.0)));
     }
-    let mut keys = Sequence::<usize>::new();
+    let mut rows = Sequence::<usize>::new();
     let mut starts = Sequence::<usize>::new();
     #[unroll]
     for r in 0..comptime![block.rows] {
-        let key = min(key0 + row + r, pair.len - 1);
-        keys.push(key);
-        starts.push(pair.key.row(base, key));
+        let key = min(keys.first + row + r, pair.len - 1);
+        rows.push(key);
+        starts.push(pair.key.row(keys.key_base, key));
     }
     for x in 0..comptime![code.program.sizes().qk_dim] {
         let mut queries = Sequence::<Vector<f32, N>>::new();
@@ -350,7 +344,7 @@ fn score_rows<E: Float, N: Size>(
         for r in 0..comptime![block.rows] {
             let mut score = sums[r * comptime![block.vectors] + at].read();
             if comptime![code.in_registers()] {
-                let here = here.of_column(pair.offset + keys[r] as i32);
+                let here = here.of_column(pair.offset + rows[r] as i32);
                 let key_loop = comptime![code.key_loop.clone()];
                 let softmax = comptime![code.softmax()];
                 score = apply::<N>(score, &here, parameters, key_loop, softmax, comptime![code.full]);
@@ -364,12 +358,10 @@ fn score_rows<E: Float, N: Size>(
 
 /// Adds to the block of Oᵀ at `column` the values of the part's keys times their weights.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn accumulate_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     value: &Operand<E>,
-    base: usize,
-    key0: usize,
+    keys: Keys,
     part: Part,
     column: usize,
     #[comptime] block: Block,
@@ -389,7 +381,7 @@ fn accumulate_columns<E: Float, N: Size>(
         for at in 0..comptime![block.vectors] {
             weights.push(tile.scores[key * vectors + part.vector + at]);
         }
-        let start = value.row(base, key0 + key);
+        let start = value.row(keys.value_base, keys.first + key);
         #[unroll]
         for r in 0..comptime![block.rows] {
             let element = Vector::<f32, N>::new(f32::cast_from(value.data[value.at(start, column + r)]));
@@ -414,8 +406,7 @@ fn accumulate_columns<E: Float, N: Size>(
 fn dot_products<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     key: &Operand<E>,
-    base: usize,
-    key0: usize,
+    keys: Keys,
     part: Part,
     #[comptime] code: TileCode,
 ) {
@@ -424,7 +415,7 @@ fn dot_products<E: Float, N: Size>(
     let row_vectors = comptime![code.program.sizes().qk_dim / lanes];
     let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
-        let start = key.row(base, key0 + at) / lanes;
+        let start = key.row(keys.key_base, keys.first + at) / lanes;
         let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
         for _ in 0..rows {
@@ -469,8 +460,7 @@ fn sum_of_lanes<N: Size>(
 fn accumulate_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     value: &Operand<E>,
-    base: usize,
-    key0: usize,
+    keys: Keys,
     part: Part,
     #[comptime] code: TileCode,
 ) {
@@ -486,7 +476,7 @@ fn accumulate_rows<E: Float, N: Size>(
             sums.push(RuntimeCell::new(tile.output[row * row_vectors + at]));
         }
         for key in part.from..part.to {
-            let start = value.row(base, key0 + key) / lanes;
+            let start = value.row(keys.value_base, keys.first + key) / lanes;
             let mut weights = Sequence::<Vector<f32, N>>::new();
             let scores = tile.scores.with_vector_size::<Const<1>>();
             #[unroll]

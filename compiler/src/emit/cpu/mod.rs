@@ -25,7 +25,7 @@ pub mod key_tile;
 pub mod query_tile;
 mod stripes;
 
-use self::key_tile::{Block, Part, TileCode, careful_tile, visit_part};
+use self::key_tile::{Block, Keys, Part, TileCode, careful_tile, visit_part};
 use self::query_tile::{QueryTile, Rows};
 use self::stripes::StripeSpans;
 use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
@@ -89,18 +89,18 @@ pub fn attention_cpu<E: Float, N: Size>(
             for at in 0..comptime![program.loops.len()] {
                 let key_loop = comptime![program.loops[at].clone()];
                 let pair = &pairs[comptime![key_loop.pair()]];
-                let keys = comptime![schedule.keys];
+                let size = comptime![schedule.keys];
                 let mut from = 0usize;
                 let mut to = pair.len;
                 if comptime![few.split_kv] {
-                    let run = pair.len.div_ceil(keys).div_ceil(splits) * keys;
+                    let run = pair.len.div_ceil(size).div_ceil(splits) * size;
                     from = split * run;
                     to = min(pair.len, from + run);
                 }
                 let key_base = pair.key.rows_of(rows.batch, rows.kv_head);
                 let value_base = pair.value.rows_of(rows.batch, rows.kv_head);
                 let key_tiles =
-                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, keys, comptime![key_loop.clone()]);
+                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
                 let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule, few);
                 let mut key0 = from;
                 loop {
@@ -108,7 +108,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                     if key0 >= to {
                         break;
                     }
-                    let count = min(keys, pair.len - key0);
+                    let count = min(size, pair.len - key0);
+                    let keys = Keys { key_base, value_base, first: key0, count };
                     let mut class = key_tiles.class::<N>(parameters, &place, key0, count);
                     if counting {
                         if !careful.read() {
@@ -123,10 +124,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             pair,
                             &place,
                             parameters,
-                            key_base,
-                            value_base,
-                            key0,
-                            count,
+                            keys,
                             rows.count,
                             comptime![TileCode {
                                 program: program.clone(),
@@ -144,9 +142,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                                 pair,
                                 &place,
                                 parameters,
-                                key_base,
-                                value_base,
-                                key0,
+                                keys,
                                 Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
                                 comptime![TileCode {
                                     program: program.clone(),
@@ -170,9 +166,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                                         pair,
                                         &place,
                                         parameters,
-                                        key_base,
-                                        value_base,
-                                        key0,
+                                        keys,
                                         part,
                                         comptime![TileCode {
                                             program: program.clone(),
@@ -186,7 +180,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             }
                         }
                     }
-                    key0 += keys;
+                    key0 += size;
                 }
             }
             again.store(false.runtime());
