@@ -19,7 +19,7 @@ pub enum TileError {
     )]
     NeededIsSkipped {
         /// The tile.
-        tile: Place,
+        tile: TileAt,
         /// The query's position.
         query: i64,
         /// The key's position.
@@ -31,7 +31,7 @@ pub enum TileError {
     )]
     FullHasHidden {
         /// The tile.
-        tile: Place,
+        tile: TileAt,
         /// The query's position.
         query: i64,
         /// The key's position.
@@ -41,7 +41,7 @@ pub enum TileError {
     #[error("the mask at {tile}: {error}")]
     Eval {
         /// The tile.
-        tile: Place,
+        tile: TileAt,
         /// What is wrong.
         error: EvalError,
     },
@@ -52,7 +52,7 @@ pub enum TileError {
 
 /// Which tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TileAt {
     /// The keys.
     pub key: String,
     /// The batch index.
@@ -65,9 +65,9 @@ pub struct Place {
     pub key_tile: usize,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for TileAt {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Place { key, batch, head, query_tile, key_tile } = self;
+        let TileAt { key, batch, head, query_tile, key_tile } = self;
         write!(f, "queries {query_tile} and `{key}` {key_tile}, batch {batch}, head {head}")
     }
 }
@@ -103,7 +103,7 @@ fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Resu
     let mut looked_at = LookedAt::default();
     for (batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
-            let of = |key_tile| Place {
+            let of = |key_tile| TileAt {
                 key: program.pairs()[key_loop.pair()].key.clone(),
                 batch,
                 head,

@@ -121,12 +121,12 @@ fn write_loop(
     );
     for (cell, color, _) in COLORS {
         let is_cell = |row: usize, column: usize| tiles.rows()[row][column] == cell;
-        let grid = Grid { rows: tiles.rows().len(), columns: tiles.rows().first().map_or(0, Vec::len), size: padded };
+        let grid = Raster { rows: tiles.rows().len(), columns: tiles.rows().first().map_or(0, Vec::len), size: padded };
         layer(text, grid, is_cell, color, 1.0)?;
     }
     let mask = &key_loop.sample;
     let size = (width as f64, height as f64);
-    let grid = Grid { rows: mask.len(), columns: mask.first().map_or(0, Vec::len), size };
+    let grid = Raster { rows: mask.len(), columns: mask.first().map_or(0, Vec::len), size };
     for shade in 1..=SHADES {
         let is_shade = |row: usize, column: usize| shade_of(mask[row][column]) == shade;
         layer(text, grid, is_shade, "#000000", opacity(shade))?;
@@ -183,7 +183,7 @@ fn rectangles_of(picture: &Picture, cell: Cell) -> usize {
 
 /// Cells, and the width and height that they fill.
 #[derive(Clone, Copy)]
-struct Grid {
+struct Raster {
     rows: usize,
     columns: usize,
     size: (f64, f64),
@@ -192,7 +192,7 @@ struct Grid {
 /// The cells of a grid that are so, as rectangles.
 fn layer(
     text: &mut String,
-    Grid { rows, columns, size: (width, height) }: Grid,
+    Raster { rows, columns, size: (width, height) }: Raster,
     is: impl Fn(usize, usize) -> bool,
     color: &str,
     opacity: f32,

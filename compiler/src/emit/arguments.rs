@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 
 /// A tensor `[B, H, S, D]` of `E`, an element or a vector of them along the head dim, and its strides, in `E`s.
 #[derive(CubeType, CubeLaunch)]
-pub struct Operand<E: CubePrimitive> {
+pub struct OperandArgument<E: CubePrimitive> {
     /// The buffer.
     pub data: Box<[E]>,
     /// The offset of the first element.
@@ -24,7 +24,7 @@ pub struct Operand<E: CubePrimitive> {
 }
 
 #[cube]
-impl<E: CubePrimitive> Operand<E> {
+impl<E: CubePrimitive> OperandArgument<E> {
     /// Where the rows of a head begin.
     pub fn rows_of(&self, batch: usize, head: usize) -> usize {
         self.start + batch * self.batch_stride + head * self.head_stride
@@ -45,9 +45,9 @@ impl<E: CubePrimitive> Operand<E> {
 #[derive(CubeType, CubeLaunch)]
 pub struct KeyValue<E: CubePrimitive> {
     /// The keys, `[B, G, T, D]`.
-    pub key: Operand<E>,
+    pub key: OperandArgument<E>,
     /// The values, `[B, G, T, Dv]`.
-    pub value: Operand<E>,
+    pub value: OperandArgument<E>,
     /// How many keys there are: T.
     pub len: usize,
     /// The position of the first key.
@@ -69,7 +69,7 @@ pub enum Elements {
 
 /// A captured tensor.
 #[derive(CubeType, CubeLaunch)]
-pub struct Captured {
+pub struct CapturedArgument {
     /// Its buffer.
     pub elements: Elements,
     /// The offset of the first element.
@@ -165,11 +165,11 @@ pub struct ScalarArgument {
 
 /// The values of a program's parameters.
 #[derive(CubeType, CubeLaunch)]
-pub struct Parameters {
+pub struct ParameterValues {
     /// The runtime scalars, in the program's order.
     pub scalars: Sequence<ScalarArgument>,
     /// The captured tensors, in the program's order.
-    pub tensors: Sequence<Captured>,
+    pub tensors: Sequence<CapturedArgument>,
     /// The program's summaries of them, in its order.
     pub summaries: Sequence<SummaryArgument>,
     /// `scale()`.

@@ -5,12 +5,13 @@
 
 #[cfg(feature = "emit")]
 use super::arguments::{
-    CapturedCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
-    OperandCompilationArg, ParametersCompilationArg, ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
+    CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
+    OperandArgumentCompilationArg, ParameterValuesCompilationArg, ScalarArgumentCompilationArg,
+    SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedLaunch, ElementsArgs, Extent, ExtentLaunch, KeyValue, KeyValueLaunch, OperandLaunch, ParametersLaunch,
-    ScalarArgumentLaunch, SummaryArgumentLaunch,
+    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeyValue, KeyValueLaunch, OperandArgumentLaunch,
+    ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use crate::ir::{Program, Summary};
 use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
@@ -171,15 +172,15 @@ impl OperandData {
     }
 
     /// As a launch passes it, in vectors of `width` elements.
-    pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> OperandLaunch<E> {
+    pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> OperandArgumentLaunch<E> {
         let ([start, batch, head, row], column) = (in_vectors(&self, width), self.strides[3]);
-        OperandLaunch::new(self.buffer.launch(width), start, batch, head, row, column, column == 1)
+        OperandArgumentLaunch::new(self.buffer.launch(width), start, batch, head, row, column, column == 1)
     }
 
     /// As a definition declares it, without gaps between elements.
     #[cfg(feature = "emit")]
-    pub(super) fn definition<E: CubePrimitive>() -> OperandCompilationArg<E> {
-        OperandCompilationArg {
+    pub(super) fn definition<E: CubePrimitive>() -> OperandArgumentCompilationArg<E> {
+        OperandArgumentCompilationArg {
             data: Buffer::definition(),
             start: (),
             batch_stride: (),
@@ -234,7 +235,7 @@ fn reach(start: usize, shape: &[usize], strides: &[usize]) -> (i32, Vec<i32>, Ve
 
 impl CapturedData {
     /// As a launch passes it.
-    pub(super) fn launch(self) -> CapturedLaunch {
+    pub(super) fn launch(self) -> CapturedArgumentLaunch {
         let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
         let elements = self.buffer.launch(1);
         let elements = match self.storage {
@@ -243,12 +244,12 @@ impl CapturedData {
             Storage::U8 => ElementsArgs::U8(elements),
             Storage::U32 => ElementsArgs::U32(elements),
         };
-        CapturedLaunch::new(elements, start, sequence(last), sequence(strides))
+        CapturedArgumentLaunch::new(elements, start, sequence(last), sequence(strides))
     }
 
     /// As a definition declares one of `rank` dimensions, whose truth values, if it holds some, are in bytes or not.
     #[cfg(feature = "emit")]
-    fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedCompilationArg {
+    fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedArgumentCompilationArg {
         let elements = match ty {
             TensorType::F32 => ElementsCompilationArg::F32(Buffer::definition()),
             TensorType::I32 => ElementsCompilationArg::I32(Buffer::definition()),
@@ -256,7 +257,7 @@ impl CapturedData {
             TensorType::Bool => ElementsCompilationArg::U32(Buffer::definition()),
         };
         let numbers = || (0..rank).map(|_| ()).collect();
-        CapturedCompilationArg { elements, start: (), last: numbers(), strides: numbers() }
+        CapturedArgumentCompilationArg { elements, start: (), last: numbers(), strides: numbers() }
     }
 
     /// As PTX takes it.
@@ -360,8 +361,8 @@ impl ParametersData {
     }
 
     /// As a launch passes them.
-    pub(super) fn launch(self) -> ParametersLaunch {
-        ParametersLaunch::new(
+    pub(super) fn launch(self) -> ParameterValuesLaunch {
+        ParameterValuesLaunch::new(
             sequence(self.scalars.into_iter().map(scalar_launch)),
             sequence(self.tensors.into_iter().map(CapturedData::launch)),
             sequence(self.summaries.into_iter().map(SummaryData::launch)),
@@ -373,9 +374,9 @@ impl ParametersData {
 
     /// As a definition of `program`'s kernel declares them, whose truth values are in bytes or not.
     #[cfg(feature = "emit")]
-    pub(super) fn definition(program: &Program, approximate: bool, bytes: bool) -> ParametersCompilationArg {
+    pub(super) fn definition(program: &Program, approximate: bool, bytes: bool) -> ParameterValuesCompilationArg {
         let tensors = program.tensors.iter().map(|param| CapturedData::definition(param.ty, param.rank, bytes));
-        ParametersCompilationArg {
+        ParameterValuesCompilationArg {
             scalars: program.scalars.iter().map(|param| scalar_definition(param.ty)).collect(),
             tensors: tensors.collect(),
             summaries: program.summaries().into_iter().map(SummaryData::definition).collect(),

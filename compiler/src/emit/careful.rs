@@ -11,7 +11,7 @@
 //!
 //! It costs a few times what the quick way does, and nothing where it is not needed but the look at each tile's output.
 
-use super::arguments::Parameters;
+use super::arguments::ParameterValues;
 use super::math::exp2_native;
 use super::place::Place;
 use super::softmax::{exp2, is_finite, is_negative_infinity};
@@ -48,7 +48,7 @@ impl<N: Size> CarefulRows<N> {
     /// Rows at `place` that have seen no key; with a softmax's sink, where there is one and `sinks`.
     pub fn new(
         place: &Place<N>,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         sinks: bool,
         #[comptime] accumulator: Reduction,
     ) -> CarefulRows<N> {
@@ -76,7 +76,7 @@ impl<N: Size> CarefulRows<N> {
         &self,
         dots: Vector<f32, N>,
         place: &Place<N>,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         #[comptime] key_loop: TileLoop,
         #[comptime] accumulator: Reduction,
         #[comptime] by: Exp2,

@@ -1,7 +1,7 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KeyValue, Operand, Parameters};
+use super::arguments::{Extent, KeyValue, OperandArgument, ParameterValues};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
@@ -47,12 +47,12 @@ pub struct CarefulRow {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_row<E: Float, V: Size>(
     row: CarefulRow,
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     #[comptime] columns: Columns,
     #[comptime] program: Compiled,
     #[comptime] unrolled: bool,
@@ -173,9 +173,9 @@ pub fn careful_row<E: Float, V: Size>(
 /// The product of the query that begins at `query_start` and the key that begins at `key_start`, times `factor`.
 #[cube]
 fn dot_product<E: Float, V: Size>(
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     query_start: usize,
-    key: &Operand<Vector<E, V>>,
+    key: &OperandArgument<Vector<E, V>>,
     key_start: usize,
     factor: f32,
     #[comptime] dim: usize,
@@ -202,7 +202,7 @@ fn dot_product<E: Float, V: Size>(
 /// Element `element` of vector `x`, of `width` elements, of the row that begins at `start`; of the last that there is, past the last.
 #[cube]
 fn element_of<E: Float, V: Size>(
-    operand: &Operand<Vector<E, V>>,
+    operand: &OperandArgument<Vector<E, V>>,
     start: usize,
     x: usize,
     #[comptime] element: usize,

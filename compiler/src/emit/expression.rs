@@ -5,7 +5,8 @@
 //! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
 
 use super::arguments::{
-    BlocksExpand, Captured, CapturedExpand, ElementsExpand, Parameters, ParametersExpand, SummaryArgumentExpand,
+    BlocksExpand, CapturedArgument, CapturedArgumentExpand, ElementsExpand, ParameterValues, ParameterValuesExpand,
+    SummaryArgumentExpand,
 };
 use super::math;
 use super::place::{Place, PlaceExpand};
@@ -23,7 +24,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 #[cube]
-impl Parameters {
+impl ParameterValues {
     /// The float `expr` at `place`, where the score is `score`.
     pub fn float<N: Size>(&self, place: &Place<N>, score: Vector<f32, N>, #[comptime] expr: Expr) -> Vector<f32, N> {
         intrinsic!(|scope| {
@@ -105,7 +106,7 @@ fn truth(value: ExpandValue) -> Typed {
 /// Expands the sub-expressions of one expression, each once.
 struct Evaluator<'a> {
     scope: &'a Scope,
-    parameters: &'a ParametersExpand,
+    parameters: &'a ParameterValuesExpand,
     query: ExpandValue,
     key: ExpandValue,
     batch: ExpandValue,
@@ -120,7 +121,7 @@ struct Evaluator<'a> {
 impl<'a> Evaluator<'a> {
     fn new<N: Size>(
         scope: &'a Scope,
-        parameters: &'a ParametersExpand,
+        parameters: &'a ParameterValuesExpand,
         place: &PlaceExpand<N>,
         score: ExpandValue,
     ) -> Self {
@@ -232,7 +233,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The offset of the element at `index`, of which a last dimension may be left out.
-    fn offset(&self, tensor: &CapturedExpand, index: &[Expr]) -> Typed {
+    fn offset(&self, tensor: &CapturedArgumentExpand, index: &[Expr]) -> Typed {
         let mut offset = int(tensor.start.expand);
         for (dimension, expr) in index.iter().enumerate() {
             let stride = tensor.strides.__expand_index_method(self.scope, dimension.into());
@@ -244,7 +245,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The index `expr`, clamped into its dimension.
-    fn inside(&self, tensor: &CapturedExpand, dimension: usize, expr: &Expr) -> Typed {
+    fn inside(&self, tensor: &CapturedArgumentExpand, dimension: usize, expr: &Expr) -> Typed {
         let last = tensor.last.__expand_index_method(self.scope, dimension.into());
         let at = self.binary(BinaryOp::Max, self.evaluate(expr), int(constant_int(0)), true);
         self.binary(BinaryOp::Min, at, int(last.expand), true)
@@ -325,7 +326,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The element at the scalar `offset`.
-    fn element(&self, tensor: &CapturedExpand, offset: Value) -> Typed {
+    fn element(&self, tensor: &CapturedArgumentExpand, offset: Value) -> Typed {
         let element = stored(self.scope, tensor, offset);
         match &tensor.elements {
             ElementsExpand::F32(_) => float(element),
@@ -512,7 +513,7 @@ fn count_sorted(
 }
 
 #[cube]
-impl Captured {
+impl CapturedArgument {
     /// The element at `offset` of a tensor of integers or truth values, which are 0 and 1.
     pub fn integer(&self, offset: i32) -> i32 {
         intrinsic!(|scope| {
@@ -531,7 +532,7 @@ impl Captured {
 }
 
 /// The element at the scalar `offset` as it is stored, truth values as integers.
-fn stored(scope: &Scope, tensor: &CapturedExpand, offset: Value) -> ExpandValue {
+fn stored(scope: &Scope, tensor: &CapturedArgumentExpand, offset: Value) -> ExpandValue {
     let offset = cast_value(scope, offset, usize::__expand_as_type(scope));
     let integer = |value: Value| -> ExpandValue { cast_value(scope, value, i32::__expand_as_type(scope)).into() };
     match &tensor.elements {

@@ -1,6 +1,6 @@
 //! The tiles that a key loop visits at a query tile, in rows of the pair's keys.
 
-use super::arguments::{Counters, Parameters};
+use super::arguments::{Counters, ParameterValues};
 use super::place::{Ends, Place};
 use crate::expr::{Expr, UnaryOp};
 use crate::ir::{Range, TileKind, TileLoop};
@@ -57,7 +57,7 @@ pub struct Visited {
 /// A tile of a pair's keys.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub struct Keys {
+pub struct KeyTile {
     /// Where the head's keys begin.
     pub key_base: usize,
     /// Where its values do.
@@ -71,7 +71,7 @@ pub struct Keys {
 }
 
 #[cube]
-impl Keys {
+impl KeyTile {
     /// The row of the tile's key number `at`; past the last, the last.
     pub fn key(&self, at: usize) -> usize {
         min(self.first + at, self.last)
@@ -87,7 +87,7 @@ impl Keys {
 impl KeyTiles {
     /// Those of `key_loop` at `place`, of `size` keys each, for `len` keys of which the first is at position `offset`.
     pub fn new<N: Size>(
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         place: &Place<N>,
         len: usize,
         offset: i32,
@@ -114,7 +114,7 @@ impl KeyTiles {
     }
 
     /// The first row of the first tile to look at of those from row `at`, the first of a tile; the number of keys if there is none.
-    pub fn next<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize) -> usize {
+    pub fn next<N: Size>(&self, parameters: &ParameterValues, place: &Place<N>, at: usize) -> usize {
         let mut next = self.in_range(at);
         if comptime![self.key_loop.key_hop.is_some()] {
             let first = self.offset + next as i32;
@@ -143,7 +143,7 @@ impl KeyTiles {
     }
 
     /// The first tile that is visited of those from row `at`.
-    pub fn visited<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize) -> Visited {
+    pub fn visited<N: Size>(&self, parameters: &ParameterValues, place: &Place<N>, at: usize) -> Visited {
         let size = comptime![self.size];
         let mut first = self.next::<N>(parameters, place, at);
         let count = min(size, self.len - first);
@@ -181,7 +181,7 @@ impl KeyTiles {
     }
 
     /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
-    pub fn class<N: Size>(&self, parameters: &Parameters, place: &Place<N>, at: usize, count: usize) -> i32 {
+    pub fn class<N: Size>(&self, parameters: &ParameterValues, place: &Place<N>, at: usize, count: usize) -> i32 {
         if comptime![!self.key_loop.occurs(false)] {
             FULL.runtime()
         } else {
@@ -237,7 +237,7 @@ pub fn count_tile(counters: &Counters, class: i32, #[comptime] key_loop: usize) 
 /// The rows at positions `range`, within 0..=len.
 #[cube]
 pub fn span<N: Size>(
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     place: &Place<N>,
     len: i32,
     offset: i32,
@@ -259,7 +259,7 @@ pub fn span<N: Size>(
 /// The row of the key at position `bound`, within 0..=len; `otherwise` where there is no bound.
 #[cube]
 fn row<N: Size>(
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     place: &Place<N>,
     len: i32,
     offset: i32,

@@ -1,6 +1,6 @@
 //! What a key loop does with scores between the product and the push.
 
-use super::arguments::Parameters;
+use super::arguments::ParameterValues;
 use super::place::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 pub fn apply<N: Size>(
     score: Vector<f32, N>,
     place: &Place<N>,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     #[comptime] key_loop: TileLoop,
     #[comptime] softmax: bool,
     #[comptime] full: bool,

@@ -1,7 +1,7 @@
 //! Kernels that look at a captured tensor once, so that attention kernels need not: the extremes of its blocks, which blocks are
 //! not all zero, and whether its elements are sorted.
 
-use super::arguments::Captured;
+use super::arguments::CapturedArgument;
 use super::count_kernel;
 use crate::ir::SUMMARY_BLOCK;
 use cubecl::prelude::*;
@@ -19,7 +19,7 @@ pub enum Find {
 /// [`SUMMARY_BLOCK`] indices of the `blocked` dimensions and one of the others.
 #[cube(launch_unchecked)]
 pub fn summarise(
-    tensor: &Captured,
+    tensor: &CapturedArgument,
     found: &mut [i32],
     shape: &Sequence<i32>,
     blocks: i32,

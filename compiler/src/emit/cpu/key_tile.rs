@@ -5,7 +5,7 @@
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
 use super::query_tile::QueryTile;
-use crate::emit::arguments::{KeyValue, Operand, Parameters};
+use crate::emit::arguments::{KeyValue, OperandArgument, ParameterValues};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
 use crate::emit::scores::{apply, operations};
@@ -48,7 +48,7 @@ impl Block {
 
 /// What the code of a tile is made for.
 #[derive(Clone)]
-pub struct TileCode {
+pub struct CpuTileCode {
     /// The program.
     pub program: Compiled,
     /// Its loop.
@@ -64,7 +64,7 @@ pub struct TileCode {
 /// Operations of a loop's maps on a score, at most, that are done in registers.
 const OPERATIONS_IN_REGISTERS: usize = 6;
 
-impl TileCode {
+impl CpuTileCode {
     fn block(&self) -> Block {
         if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
     }
@@ -92,7 +92,7 @@ impl TileCode {
 /// A tile of a pair's keys, of a head.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub struct Keys {
+pub struct KeyRows {
     /// Where the head's keys begin.
     pub key_base: usize,
     /// Where its values do.
@@ -121,10 +121,10 @@ pub fn visit_part<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
-    parameters: &Parameters,
-    keys: Keys,
+    parameters: &ParameterValues,
+    keys: KeyRows,
     part: Part,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     if comptime![code.along_head_dim()] {
         dot_products::<E, N>(tile, &pair.key, keys, part, comptime![code.clone()]);
@@ -196,10 +196,10 @@ pub fn careful_tile<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
-    parameters: &Parameters,
-    keys: Keys,
+    parameters: &ParameterValues,
+    keys: KeyRows,
     rows: usize,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     let accumulator = comptime![code.program.reduction().clone()];
     let quarter = comptime![quarter_of_queries(&code.program)];
@@ -243,10 +243,10 @@ fn map_and_mask<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
-    parameters: &Parameters,
-    keys: Keys,
+    parameters: &ParameterValues,
+    keys: KeyRows,
     part: Part,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     let vectors = comptime![code.schedule.vectors];
     let vector = part.vector;
@@ -270,7 +270,7 @@ fn map_and_mask<E: Float, N: Size>(
 
 /// The weights of the part's keys in its first vector, and their sum; what was accumulated is rescaled where the maximum moved.
 #[cube]
-fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] code: TileCode) {
+fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] code: CpuTileCode) {
     let vectors = comptime![code.schedule.vectors];
     let vector = part.vector;
     let before = tile.maximum[vector];
@@ -299,12 +299,12 @@ fn score_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
     pair: &KeyValue<E>,
     place: &Place<N>,
-    parameters: &Parameters,
-    keys: Keys,
+    parameters: &ParameterValues,
+    keys: KeyRows,
     row: usize,
     vector: usize,
     #[comptime] block: Block,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     let vectors = comptime![code.schedule.vectors];
     let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
@@ -360,8 +360,8 @@ fn score_rows<E: Float, N: Size>(
 #[cube]
 fn accumulate_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    value: &Operand<E>,
-    keys: Keys,
+    value: &OperandArgument<E>,
+    keys: KeyRows,
     part: Part,
     column: usize,
     #[comptime] block: Block,
@@ -405,10 +405,10 @@ fn accumulate_columns<E: Float, N: Size>(
 #[cube]
 fn dot_products<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    key: &Operand<E>,
-    keys: Keys,
+    key: &OperandArgument<E>,
+    keys: KeyRows,
     part: Part,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     let rows = comptime![code.few.along_head_dim];
     let lanes = comptime![code.schedule.lanes];
@@ -459,10 +459,10 @@ fn sum_of_lanes<N: Size>(
 #[cube]
 fn accumulate_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    value: &Operand<E>,
-    keys: Keys,
+    value: &OperandArgument<E>,
+    keys: KeyRows,
     part: Part,
-    #[comptime] code: TileCode,
+    #[comptime] code: CpuTileCode,
 ) {
     let lanes = comptime![code.schedule.lanes];
     let row_vectors = comptime![code.program.sizes().v_dim / lanes];

@@ -25,10 +25,10 @@ pub mod key_tile;
 pub mod query_tile;
 mod stripes;
 
-use self::key_tile::{Block, Keys, Part, TileCode, careful_tile, visit_part};
-use self::query_tile::{QueryTile, Rows};
+use self::key_tile::{Block, CpuTileCode, KeyRows, Part, careful_tile, visit_part};
+use self::query_tile::{QueryRows, QueryTile};
 use self::stripes::StripeSpans;
-use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters, Partials};
+use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues, Partials};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
 use crate::schedule::{CpuSchedule, FewQueries};
@@ -41,14 +41,14 @@ use cubecl::prelude::*;
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
-    query: &Operand<E>,
+    query: &OperandArgument<E>,
     pairs: &Sequence<KeyValue<E>>,
     output: &mut [E],
     lse: &mut [f32],
     counter: &[Atomic<u32>],
     partials: &mut Sequence<Partials<N>>,
     extent: &Extent,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     tiles: usize,
     splits: usize,
     counters: &Sequence<Counters>,
@@ -72,7 +72,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             at = item / splits;
             split = item % splits;
         }
-        let rows = Rows::new(extent, at, schedule, few);
+        let rows = QueryRows::new(extent, at, schedule, few);
         let place = rows.place::<N>(extent, few);
         tile.pack::<E>(query, extent, &rows, &place, parameters, comptime![program.clone()], schedule, few);
         // Computed once, and a second time with care if the first shows that it must be.
@@ -109,7 +109,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                         break;
                     }
                     let count = min(size, pair.len - key0);
-                    let keys = Keys { key_base, value_base, first: key0, count };
+                    let keys = KeyRows { key_base, value_base, first: key0, count };
                     let mut class = key_tiles.class::<N>(parameters, &place, key0, count);
                     if counting {
                         if !careful.read() {
@@ -126,7 +126,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                             parameters,
                             keys,
                             rows.count,
-                            comptime![TileCode {
+                            comptime![CpuTileCode {
                                 program: program.clone(),
                                 key_loop: key_loop.clone(),
                                 schedule,
@@ -144,7 +144,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                                 parameters,
                                 keys,
                                 Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
-                                comptime![TileCode {
+                                comptime![CpuTileCode {
                                     program: program.clone(),
                                     key_loop: key_loop.clone(),
                                     schedule,
@@ -168,7 +168,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                                         parameters,
                                         keys,
                                         part,
-                                        comptime![TileCode {
+                                        comptime![CpuTileCode {
                                             program: program.clone(),
                                             key_loop: key_loop.clone(),
                                             schedule,
@@ -206,7 +206,7 @@ pub fn attention_cpu<E: Float, N: Size>(
         let mut at = counter[1].fetch_add(1u32) as usize;
         while at < tiles {
             tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()], schedule, few);
-            let rows = Rows::new(extent, at, schedule, few);
+            let rows = QueryRows::new(extent, at, schedule, few);
             tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
             at = counter[1].fetch_add(1u32) as usize;
         }

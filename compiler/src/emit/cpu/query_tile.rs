@@ -2,7 +2,7 @@
 //!
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
 
-use crate::emit::arguments::{Extent, Operand, Parameters, Partials};
+use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
@@ -18,7 +18,7 @@ type One = Const<1>;
 /// The rows of a query tile. A row is a query of a head; with `pack_gqa` the rows of all query heads that share a key head follow
 /// each other.
 #[derive(CubeType)]
-pub struct Rows {
+pub struct QueryRows {
     /// The batch.
     pub batch: usize,
     /// The query head; with `pack_gqa`, the first of the group.
@@ -34,9 +34,14 @@ pub struct Rows {
 }
 
 #[cube]
-impl Rows {
+impl QueryRows {
     /// Those of tile `at` of all. The last tiles of a head come first: under causal masks they see most.
-    pub fn new(extent: &Extent, at: usize, #[comptime] schedule: CpuSchedule, #[comptime] few: FewQueries) -> Rows {
+    pub fn new(
+        extent: &Extent,
+        at: usize,
+        #[comptime] schedule: CpuSchedule,
+        #[comptime] few: FewQueries,
+    ) -> QueryRows {
         let size = comptime![schedule.lanes * schedule.vectors];
         let mut together = 1usize;
         if comptime![few.pack_gqa] {
@@ -48,7 +53,7 @@ impl Rows {
         let batch = at / tiles / heads;
         let head = at / tiles % heads * together;
         let first = (tiles - 1 - at % tiles) * size;
-        Rows {
+        QueryRows {
             batch,
             head,
             kv_head: head / extent.group,
@@ -126,11 +131,11 @@ impl<N: Size> QueryTile<N> {
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn pack<E: Float>(
         &mut self,
-        query: &Operand<E>,
+        query: &OperandArgument<E>,
         extent: &Extent,
-        rows: &Rows,
+        rows: &QueryRows,
         place: &Place<N>,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
         #[comptime] few: FewQueries,
@@ -169,7 +174,7 @@ impl<N: Size> QueryTile<N> {
     pub fn begin(
         &mut self,
         place: &Place<N>,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         sinks: bool,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
@@ -227,7 +232,7 @@ impl<N: Size> QueryTile<N> {
     pub fn begin_careful(
         &mut self,
         place: &Place<N>,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         sinks: bool,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
@@ -348,7 +353,7 @@ impl<N: Size> QueryTile<N> {
         &mut self,
         output: &mut [E],
         lse: &mut [f32],
-        rows: &Rows,
+        rows: &QueryRows,
         empty_lse: f32,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,

@@ -1,7 +1,7 @@
 //! Which keys the stripes of a query tile see some of, in the `cpu` schedule.
 
 use super::key_tile::{Block, Part};
-use crate::emit::arguments::Parameters;
+use crate::emit::arguments::ParameterValues;
 use crate::emit::key_tiles::{KeyTiles, span, trims};
 use crate::emit::place::{Ends, Place};
 use crate::ir::TileLoop;
@@ -23,7 +23,7 @@ impl StripeSpans {
     /// Those among `tiles` for the tile of `rows` rows at `place`.
     pub fn new<N: Size>(
         tiles: &KeyTiles,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         place: &Place<N>,
         rows: usize,
         #[comptime] schedule: CpuSchedule,

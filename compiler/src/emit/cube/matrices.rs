@@ -12,8 +12,8 @@
 
 use super::unit::{Unit, UnitTile};
 use super::vectors::{W, read};
-use crate::emit::arguments::Operand;
-use crate::emit::key_tiles::{Keys, Span};
+use crate::emit::arguments::OperandArgument;
+use crate::emit::key_tiles::{KeyTile, Span};
 use crate::ir::forward::Operands;
 use crate::schedule::{CubeSchedule, MatrixMemory};
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
@@ -49,7 +49,7 @@ impl<E: Float> MatrixStage<E> {
     /// Copies the queries from row `row0` into shared memory. Rows past `last` repeat it.
     pub fn stage_queries<V: Size>(
         &mut self,
-        query: &Operand<Vector<E, V>>,
+        query: &OperandArgument<Vector<E, V>>,
         base: usize,
         row0: usize,
         last: usize,
@@ -68,8 +68,8 @@ impl<E: Float> MatrixStage<E> {
     pub fn dot_products<R: Size, V: Size>(
         &mut self,
         tile: &mut UnitTile<R>,
-        key: &Operand<Vector<E, V>>,
-        keys: Keys,
+        key: &OperandArgument<Vector<E, V>>,
+        keys: KeyTile,
         factor: Vector<f32, R>,
         unit: Unit,
         #[comptime] operands: Operands,
@@ -83,9 +83,9 @@ impl<E: Float> MatrixStage<E> {
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![Factor { pitch: memory.key_pitch, along: true }],
+            comptime![MatrixFactor { pitch: memory.key_pitch, along: true }],
             &self.query,
-            comptime![Factor { pitch: memory.query_pitch, along: true }],
+            comptime![MatrixFactor { pitch: memory.query_pitch, along: true }],
             &mut self.product,
             rows,
             memory.qk_dim,
@@ -138,8 +138,8 @@ impl<E: Float> MatrixStage<E> {
     pub fn accumulate<R: Size, V: Size>(
         &mut self,
         tile: &mut UnitTile<R>,
-        value: &Operand<Vector<E, V>>,
-        keys: Keys,
+        value: &OperandArgument<Vector<E, V>>,
+        keys: KeyTile,
         unit: Unit,
         #[comptime] operands: Operands,
         #[comptime] schedule: CubeSchedule,
@@ -154,9 +154,9 @@ impl<E: Float> MatrixStage<E> {
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![Factor { pitch: memory.key_pitch, along: false }],
+            comptime![MatrixFactor { pitch: memory.key_pitch, along: false }],
             &self.weights,
-            comptime![Factor { pitch: memory.row, along: false }],
+            comptime![MatrixFactor { pitch: memory.row, along: false }],
             &mut self.product,
             memory.v_dim,
             rows,
@@ -182,14 +182,14 @@ impl<E: Float> MatrixStage<E> {
 
 /// How a factor of a product lies in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Factor {
+struct MatrixFactor {
     /// From a row in memory to the next.
     pitch: usize,
     /// Whether what is summed over runs along rows.
     along: bool,
 }
 
-impl Factor {
+impl MatrixFactor {
     /// The steps, in elements, from a row or column of the product to the next, and from one of what is summed over.
     fn steps(self) -> (usize, usize) {
         if self.along { (self.pitch, 1) } else { (1, self.pitch) }
@@ -206,9 +206,9 @@ impl Factor {
 #[allow(clippy::too_many_arguments, reason = "two factors, a product, and their sizes")]
 fn multiply<E: Float>(
     a: &Shared<[E]>,
-    #[comptime] a_lies: Factor,
+    #[comptime] a_lies: MatrixFactor,
     b: &Shared<[E]>,
-    #[comptime] b_lies: Factor,
+    #[comptime] b_lies: MatrixFactor,
     product: &mut Shared<[f32]>,
     #[comptime] rows: usize,
     #[comptime] depth: usize,
@@ -256,7 +256,7 @@ struct Dims {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_rows<E: Float, V: Size>(
     memory: &mut Shared<[E]>,
-    operand: &Operand<Vector<E, V>>,
+    operand: &OperandArgument<Vector<E, V>>,
     base: usize,
     row0: usize,
     within: Span,

@@ -26,10 +26,10 @@ mod vectors;
 use self::products::{Stage, accumulate, dot_products, put_weights, stage_queries};
 use self::unit::{Unit, UnitTile};
 use self::vectors::{W, retag};
-use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
+use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
-use crate::emit::key_tiles::{KeyTiles, Keys, SKIPPED, count_tile, has_code, skips};
+use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
 use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
@@ -94,12 +94,12 @@ impl Item {
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
@@ -144,7 +144,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             let visited = if comptime![skips(&key_loop)] { class != SKIPPED } else { true.runtime() };
             if visited {
                 let seen = tiles.seen(key0, count);
-                let keys = Keys {
+                let keys = KeyTile {
                     key_base: pair.key.rows_of(batch, kv_head),
                     value_base: pair.value.rows_of(batch, kv_head),
                     first: key0,
@@ -272,7 +272,7 @@ fn positions<R: Size>(extent: &Extent, row: usize, #[comptime] rows: usize) -> V
 /// The accumulator before any key. A sink is in the sum of the first unit of a row.
 #[cube]
 fn begin<R: Size>(
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     place: &Place<R>,
     unit: Unit,
     #[comptime] program: Compiled,
@@ -307,9 +307,9 @@ fn outputs(v_dim: usize, schedule: CubeSchedule) -> usize {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn map_and_mask<R: Size>(
     tile: &mut UnitTile<R>,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     place: &Place<R>,
-    keys: Keys,
+    keys: KeyTile,
     offset: i32,
     unit: Unit,
     #[comptime] program: Compiled,

@@ -8,8 +8,8 @@
 use super::matrices::MatrixStage;
 use super::unit::{Unit, UnitTile};
 use super::vectors::{W, read};
-use crate::emit::arguments::Operand;
-use crate::emit::key_tiles::Keys;
+use crate::emit::arguments::OperandArgument;
+use crate::emit::key_tiles::KeyTile;
 use crate::ir::forward::Operands;
 use crate::schedule::{CubeSchedule, Planes, Products};
 use cubecl::prelude::*;
@@ -61,7 +61,7 @@ impl<E: Float, R: Size> Stage<E, R> {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn stage_queries<E: Float, R: Size, V: Size>(
     stage: &mut Stage<E, R>,
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     base: usize,
     row0: usize,
     last: usize,
@@ -100,9 +100,9 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_chunk<E: Float, R: Size, V: Size>(
     stage: &mut Stage<E, R>,
-    operand: &Operand<Vector<E, V>>,
+    operand: &OperandArgument<Vector<E, V>>,
     base: usize,
-    keys: Keys,
+    keys: KeyTile,
     x0: usize,
     #[comptime] values: bool,
     #[comptime] dim: usize,
@@ -130,8 +130,8 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
 pub fn dot_products<E: Float, R: Size, V: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
-    key: &Operand<Vector<E, V>>,
-    keys: Keys,
+    key: &OperandArgument<Vector<E, V>>,
+    keys: KeyTile,
     unit: Unit,
     #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,
@@ -239,8 +239,8 @@ fn multiply<R: Size>(
 pub fn accumulate<E: Float, R: Size, V: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
-    value: &Operand<Vector<E, V>>,
-    keys: Keys,
+    value: &OperandArgument<Vector<E, V>>,
+    keys: KeyTile,
     unit: Unit,
     #[comptime] operands: Operands,
     #[comptime] schedule: CubeSchedule,

@@ -1,6 +1,6 @@
 //! Operands of the `cube` schedule in vectors along the head dim.
 
-use crate::emit::arguments::Operand;
+use crate::emit::arguments::OperandArgument;
 use crate::schedule::CubeSchedule;
 use cubecl::prelude::*;
 
@@ -16,7 +16,7 @@ pub fn retag<E: Float, N: Size, M: Size>(vector: Vector<E, N>) -> Vector<E, M> {
 /// Vector `x` of the row that begins at `row`, of `dim` elements; 0 past them.
 #[cube]
 pub fn read<E: Float, V: Size>(
-    operand: &Operand<Vector<E, V>>,
+    operand: &OperandArgument<Vector<E, V>>,
     row: usize,
     x: usize,
     #[comptime] dim: usize,

@@ -4,8 +4,8 @@
 //! number, which one 8×8 matrix is, lie in eight different places of 16 bytes modulo 128, so that no two meet in a bank; and so do
 //! eight chunks that follow each other, which is how they are written. Nothing is padded.
 
-use super::rows::Rows;
-use crate::emit::arguments::Operand;
+use super::rows::CubeRows;
+use crate::emit::arguments::OperandArgument;
 use crate::emit::key_tiles::Span;
 use crate::emit::nvidia::tensor_core::{copy_async, shared_address};
 use crate::emit::softmax::is_finite;
@@ -39,9 +39,9 @@ impl<E: Float> Memory<E> {
     /// Begins to copy the queries of `rows`, whose head begins at `base`. Rows past the last are zeros.
     pub fn copy_queries<V: Size>(
         &mut self,
-        query: &Operand<Vector<E, V>>,
+        query: &OperandArgument<Vector<E, V>>,
         base: usize,
-        rows: Rows,
+        rows: CubeRows,
         queries: usize,
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
@@ -63,7 +63,7 @@ impl<E: Float> Memory<E> {
     /// Begins to copy the keys from row `first` of the head that begins at `base`. Rows from `count` on are zeros.
     pub fn copy_keys<V: Size>(
         &mut self,
-        key: &Operand<Vector<E, V>>,
+        key: &OperandArgument<Vector<E, V>>,
         base: usize,
         first: usize,
         count: usize,
@@ -79,7 +79,7 @@ impl<E: Float> Memory<E> {
     #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
     pub fn copy_values<V: Size>(
         &mut self,
-        value: &Operand<Vector<E, V>>,
+        value: &OperandArgument<Vector<E, V>>,
         base: usize,
         first: usize,
         seen: Span,
@@ -93,7 +93,7 @@ impl<E: Float> Memory<E> {
     #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
     fn copy_tile<V: Size>(
         &mut self,
-        operand: &Operand<Vector<E, V>>,
+        operand: &OperandArgument<Vector<E, V>>,
         base: usize,
         first: usize,
         within: Span,
@@ -119,7 +119,7 @@ impl<E: Float> Memory<E> {
     #[allow(clippy::too_many_arguments, reason = "where a row is, and where its copy")]
     fn copy_row<V: Size>(
         &mut self,
-        operand: &Operand<Vector<E, V>>,
+        operand: &OperandArgument<Vector<E, V>>,
         start: usize,
         exists: bool,
         lane: Lane,
@@ -136,7 +136,7 @@ impl<E: Float> Memory<E> {
             #[unroll]
             for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
                 let chunk = lane.chunk + comptime![part * tile.lanes_per_row()];
-                let part = comptime![Part { pass, rows: per_pass, number: part }];
+                let part = comptime![RowPart { pass, rows: per_pass, number: part }];
                 let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
                 let width = V::value();
                 if comptime![width == WIDTH] {
@@ -174,7 +174,7 @@ impl<E: Float> Memory<E> {
             if lane.row + comptime![pass * per_pass] < comptime![tile.rows] {
                 #[unroll]
                 for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
-                    let part = comptime![Part { pass, rows: per_pass, number: part }];
+                    let part = comptime![RowPart { pass, rows: per_pass, number: part }];
                     let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
                     let to = (at as usize + comptime![offset as usize]) / comptime![CHUNK / WIDTH];
                     for element in 0..comptime![WIDTH] {
@@ -205,7 +205,7 @@ impl<E: Float> Memory<E> {
         &self,
         output: &mut [Vector<E, V>],
         base: usize,
-        rows: Rows,
+        rows: CubeRows,
         #[comptime] tile: MmaTile,
         #[comptime] schedule: MmaSchedule,
     ) {
@@ -287,8 +287,8 @@ impl Lane {
         Lane { row: UNIT_POS as usize / lanes, chunk: UNIT_POS as usize % lanes }
     }
 
-    /// Where the first chunk of the row of pass number `pass` lies, less [`Part::offset`].
-    fn place(&self, #[comptime] part: Part, #[comptime] tile: MmaTile) -> u32 {
+    /// Where the first chunk of the row of pass number `pass` lies, less [`RowPart::offset`].
+    fn place(&self, #[comptime] part: RowPart, #[comptime] tile: MmaTile) -> u32 {
         let mut row = self.row;
         if comptime![!part.alike()] {
             row = self.row + comptime![part.pass * part.rows];
@@ -299,7 +299,7 @@ impl Lane {
 
 /// Which of the chunks that a unit copies.
 #[derive(Clone, Copy)]
-struct Part {
+struct RowPart {
     /// The pass.
     pass: usize,
     /// The rows of a pass.
@@ -308,7 +308,7 @@ struct Part {
     number: usize,
 }
 
-impl Part {
+impl RowPart {
     /// Whether the rows of all passes are swizzled alike.
     fn alike(self) -> bool {
         self.rows.is_multiple_of(8)

@@ -24,12 +24,12 @@ mod rows;
 mod tile;
 
 use self::memory::{Lane, Memory};
-use self::rows::{Rows, place_in_row, row_of};
-use self::tile::{Factors, TileCode, WarpTile};
-use crate::emit::arguments::{Counters, Extent, KeyValue, Operand, Parameters};
+use self::rows::{CubeRows, place_in_row, row_of};
+use self::tile::{Factors, WarpTile, WarpTileCode};
+use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
-use crate::emit::key_tiles::{KeyTiles, Keys, Span, count_tile, has_code};
+use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
@@ -52,12 +52,12 @@ fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
 /// [`MmaSchedule::WIDTH`] or 1. With `pack_gqa` the rows of all query heads that share a key head follow each other.
 #[cube(launch_unchecked)]
 pub fn attention_mma<E: Float, R: Size, V: Size>(
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
-    parameters: &Parameters,
+    parameters: &ParameterValues,
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
@@ -68,7 +68,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     if comptime![takes_few(schedule, operands)] {
         take_registers();
     }
-    let rows = Rows::new(extent, schedule, false);
+    let rows = CubeRows::new(extent, schedule, false);
     let place = place::<R>(extent, rows, schedule);
 
     let mut stage = Memory::<E>::new(operands, schedule);
@@ -110,8 +110,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             for full in 0..2 {
                 let full = comptime![full == 1];
                 if comptime![!full || key_loop.occurs(true)] {
-                    let code =
-                        comptime![TileCode { program: program.clone(), key_loop: key_loop.clone(), schedule, full }];
+                    let code = comptime![WarpTileCode {
+                        program: program.clone(),
+                        key_loop: key_loop.clone(),
+                        schedule,
+                        full
+                    }];
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
                     while next.read() < pair.len && has_code(next.read(), next_class.read(), pair.len, size, full) {
                         let first = next.read();
@@ -121,7 +125,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         } else {
                             tiles.seen(first, count)
                         };
-                        let keys = Keys { key_base, value_base, first, last: pair.len - 1, seen };
+                        let keys = KeyTile { key_base, value_base, first, last: pair.len - 1, seen };
                         if counting {
                             if UNIT_POS == 0 {
                                 count_tile(&counters[0], next_class.read(), at);
@@ -148,7 +152,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             }
         }
     }
-    let rows = Rows::new(extent, schedule, true);
+    let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     store::<E, R, V>(
         &tile,
@@ -169,13 +173,13 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    query: &Operand<Vector<E, V>>,
+    query: &OperandArgument<Vector<E, V>>,
     pairs: &Sequence<KeyValue<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
-    parameters: &Parameters,
-    rows: Rows,
+    parameters: &ParameterValues,
+    rows: CubeRows,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
@@ -218,7 +222,7 @@ fn mend<E: Float, V: Size>(
 /// The place of a tile: the positions of a lane's rows, its queries' first and last, and no key. Rows past the last have positions past
 /// the last, so that all are known from one: nothing is stored for them, and captured tensors are not read outside.
 #[cube]
-fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule) -> Place<R> {
+fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSchedule) -> Place<R> {
     let mut query = Vector::<i32, R>::empty();
     let mut heads = Vector::<i32, R>::new(rows.head as i32);
     #[unroll]
@@ -252,7 +256,7 @@ fn place<R: Size>(extent: &Extent, rows: Rows, #[comptime] schedule: MmaSchedule
 
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.
 #[cube]
-fn begin<R: Size>(tile: &WarpTile<R>, parameters: &Parameters, place: &Place<R>, #[comptime] program: Compiled) {
+fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] program: Compiled) {
     let sink = comptime![program.reduction().sink().cloned()];
     if comptime![sink.is_some()] {
         let zero = Vector::<f32, R>::new(0.0);
@@ -272,7 +276,7 @@ fn store<E: Float, R: Size, V: Size>(
     stage: &mut Memory<E>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
-    rows: Rows,
+    rows: CubeRows,
     base: usize,
     empty_lse: f32,
     #[comptime] program: Compiled,

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 /// The rows of a query tile.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub struct Rows {
+pub struct CubeRows {
     /// The batch.
     pub batch: usize,
     /// The query head; with `pack_gqa`, the first of the group.
@@ -22,10 +22,10 @@ pub struct Rows {
 }
 
 #[cube]
-impl Rows {
+impl CubeRows {
     /// Those of this cube. Where `afresh`, head and batch are computed from the cube's number anew: kept from the beginning to the end of
     /// a kernel, they take registers that the loops between have no room for. (With the first row computed anew too, `ptxas` spills more.)
-    pub fn new(extent: &Extent, #[comptime] schedule: MmaSchedule, #[comptime] afresh: bool) -> Rows {
+    pub fn new(extent: &Extent, #[comptime] schedule: MmaSchedule, #[comptime] afresh: bool) -> CubeRows {
         let (tile, mut head, mut batch) = (CUBE_POS_X, CUBE_POS_Y, CUBE_POS_Z);
         if comptime![afresh] {
             head = computed_here(head);
@@ -39,7 +39,7 @@ impl Rows {
         let total = together * extent.queries;
         // The last tiles first: under causal masks they see most. A CUDA device launches as many along x as there can be.
         let tile = total.div_ceil(comptime![schedule.queries()]) - 1 - tile as usize;
-        Rows {
+        CubeRows {
             batch: extent.first_batch + batch as usize,
             head,
             kv_head: head / extent.group,

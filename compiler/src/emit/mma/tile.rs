@@ -3,8 +3,8 @@
 use super::memory::{CHUNK, Memory, swizzle};
 use super::rows::place_in_row;
 use crate::analysis::separable::Separable;
-use crate::emit::arguments::Parameters;
-use crate::emit::key_tiles::Keys;
+use crate::emit::arguments::ParameterValues;
+use crate::emit::key_tiles::KeyTile;
 use crate::emit::nvidia::instruction::Half;
 use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices, multiply, pack};
 use crate::emit::place::Place;
@@ -22,7 +22,7 @@ const MATRIX: usize = MmaSchedule::MATRIX;
 
 /// What the code of a tile is made for.
 #[derive(Clone)]
-pub struct TileCode {
+pub struct WarpTileCode {
     /// The program.
     pub program: Compiled,
     /// Its loop.
@@ -33,7 +33,7 @@ pub struct TileCode {
     pub full: bool,
 }
 
-impl TileCode {
+impl WarpTileCode {
     fn softmax(&self) -> bool {
         self.program.reduction().is_softmax()
     }
@@ -103,7 +103,12 @@ pub struct Factors {
 #[cube]
 impl Factors {
     /// Those of a loop at the tile `place`, of queries whose factor is `scores`.
-    pub fn new<R: Size>(parameters: &Parameters, place: &Place<R>, scores: f32, #[comptime] code: TileCode) -> Factors {
+    pub fn new<R: Size>(
+        parameters: &ParameterValues,
+        place: &Place<R>,
+        scores: f32,
+        #[comptime] code: WarpTileCode,
+    ) -> Factors {
         let mut separable = 1.0f32;
         let mut rate = 0.0f32;
         let found = comptime![code.scores().separable().cloned()];
@@ -150,7 +155,7 @@ impl<R: Size> WarpTile<R> {
     }
 
     /// S = Q·Kᵀ.
-    pub fn dot_products<E: Float>(&self, stage: &Memory<E>, #[comptime] code: TileCode) {
+    pub fn dot_products<E: Float>(&self, stage: &Memory<E>, #[comptime] code: WarpTileCode) {
         let schedule = comptime![code.schedule];
         let memory = comptime![schedule.memory(&code.operands())];
         let columns = comptime![schedule.keys / 8];
@@ -189,12 +194,12 @@ impl<R: Size> WarpTile<R> {
     /// Makes weights of the scores: map and mask, maxima, 2^(S − m), and the sums; what was accumulated is rescaled.
     pub fn weigh(
         &self,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         place: &Place<R>,
-        keys: Keys,
+        keys: KeyTile,
         offset: i32,
         factors: Factors,
-        #[comptime] code: TileCode,
+        #[comptime] code: WarpTileCode,
     ) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
@@ -283,7 +288,7 @@ impl<R: Size> WarpTile<R> {
     }
 
     /// The scores times the factors, plus what depends on the column.
-    fn add_column(&self, factors: Factors, #[comptime] separable: Separable, #[comptime] code: TileCode) {
+    fn add_column(&self, factors: Factors, #[comptime] separable: Separable, #[comptime] code: WarpTileCode) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
         let mut rate = factors.rate;
@@ -309,12 +314,12 @@ impl<R: Size> WarpTile<R> {
     /// The scores times the factor, after maps and mask; keys past the last are hidden.
     fn map_and_mask(
         &self,
-        parameters: &Parameters,
+        parameters: &ParameterValues,
         place: &Place<R>,
-        keys: Keys,
+        keys: KeyTile,
         offset: i32,
         factor: f32,
-        #[comptime] code: TileCode,
+        #[comptime] code: WarpTileCode,
     ) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
@@ -364,7 +369,7 @@ impl<R: Size> WarpTile<R> {
     }
 
     /// O += P·V.
-    pub fn accumulate<E: Float>(&self, stage: &Memory<E>, #[comptime] code: TileCode) {
+    pub fn accumulate<E: Float>(&self, stage: &Memory<E>, #[comptime] code: WarpTileCode) {
         let schedule = comptime![code.schedule];
         let memory = comptime![schedule.memory(&code.operands())];
         let keys = comptime![schedule.keys / 8];
