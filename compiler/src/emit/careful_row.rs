@@ -58,12 +58,12 @@ pub fn careful_row<E: Float, V: Size>(
     #[comptime] unrolled: bool,
 ) {
     let position = extent.query_offset + row.query as i32;
-    let place = Place::<One>::of_queries(
-        TilePlace::new(row.batch as i32, row.head as i32, row.kv_head as i32, Ends { first: position, last: position }),
-        Vector::new(position),
-        Vector::new(row.head as i32),
-        false,
-    );
+    let rows = Vector::new(position);
+    let (batch, head) = (row.batch as i32, row.head as i32);
+    let heads = Vector::new(row.head as i32);
+    let kv_head = row.kv_head as i32;
+    let tile = TilePlace::new(batch, head, kv_head, Ends { first: position, last: position });
+    let place = Place::<One>::of_queries(tile, rows, heads, false);
     let start = query.row(query.rows_of(row.batch, row.head), row.query);
     let accumulator = comptime![program.reduction().clone()];
     let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);

@@ -72,17 +72,12 @@ impl QueryRows {
             last = extent.queries - 1;
         }
         let first = extent.query_offset + first as i32;
-        Place::<N>::of_queries(
-            TilePlace::new(
-                self.batch as i32,
-                self.head as i32,
-                self.kv_head as i32,
-                Ends { first: first, last: extent.query_offset + last as i32 },
-            ),
-            Vector::new(first),
-            Vector::new(self.head as i32),
-            comptime![few.pack_gqa],
-        )
+        let rows = Vector::new(first);
+        let (batch, head) = (self.batch as i32, self.head as i32);
+        let heads = Vector::new(self.head as i32);
+        let kv_head = self.kv_head as i32;
+        let ends = Ends { first, last: extent.query_offset + last as i32 };
+        Place::<N>::of_queries(TilePlace::new(batch, head, kv_head, ends), rows, heads, comptime![few.pack_gqa])
     }
 }
 

@@ -242,20 +242,15 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
 #[cube]
 fn place_of<R: Size>(extent: &Extent, item: Item, #[comptime] schedule: CubeSchedule) -> Place<R> {
     let last = extent.queries - 1;
-    Place::<R>::of_queries(
-        TilePlace::new(
-            item.batch as i32,
-            item.head as i32,
-            item.kv_head as i32,
-            Ends {
-                first: extent.query_offset + item.row0 as i32,
-                last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
-            },
-        ),
-        positions::<R>(extent, item.row(schedule), comptime![schedule.rows]),
-        Vector::new(item.head as i32),
-        false,
-    )
+    let rows = positions::<R>(extent, item.row(schedule), comptime![schedule.rows]);
+    let (batch, head) = (item.batch as i32, item.head as i32);
+    let heads = Vector::new(item.head as i32);
+    let kv_head = item.kv_head as i32;
+    let ends = Ends {
+        first: extent.query_offset + item.row0 as i32,
+        last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
+    };
+    Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), rows, heads, false)
 }
 
 /// The positions of a unit's queries, the first of which is in row `row`; past the last query, the last.

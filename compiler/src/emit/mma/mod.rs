@@ -241,17 +241,9 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
         first = 0;
         last = extent.queries - 1;
     }
-    Place::<R>::of_queries(
-        TilePlace::new(
-            rows.batch as i32,
-            rows.head as i32,
-            rows.kv_head as i32,
-            Ends { first: extent.query_offset + first as i32, last: extent.query_offset + last as i32 },
-        ),
-        query,
-        heads,
-        comptime![schedule.pack_gqa],
-    )
+    let (batch, head, kv_head) = (rows.batch as i32, rows.head as i32, rows.kv_head as i32);
+    let ends = Ends { first: extent.query_offset + first as i32, last: extent.query_offset + last as i32 };
+    Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), query, heads, comptime![schedule.pack_gqa])
 }
 
 /// The accumulator before any key. A sink is in the sum of the first lane of a row.
