@@ -204,7 +204,7 @@ pub enum Expr {
     },
     /// `next(t[…, a through b], x)`: the first index of the last dimension, from x on, at which a captured tensor of truth values
     /// may be true in some of the rows; the dimension's length if there is none. If an element is true, so are all of its block
-    /// of the tensor's [summary](crate::ir::Summary). Only in [`hop`](crate::ir::TileLoop::hop).
+    /// of the tensor's [summary](crate::ir::Summary). Only in [hops](crate::ir::TileLoop::key_hop).
     Next {
         /// The tensor's place in the list of captured tensors; it holds truth values.
         tensor: usize,

@@ -2,7 +2,7 @@
 
 use crate::ir::parse::parse_at;
 use crate::ir::tokens::{Cursor, ParseError};
-use crate::ir::verify::VerifyError;
+use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Base, Program, Reduction, forward};
 use crate::schedule::{MAX_HEAD_DIM, Schedule};
 use std::fmt::{self, Display, Formatter};
@@ -62,7 +62,7 @@ impl Scheduled {
     /// `program` with `schedule`.
     ///
     /// # Errors
-    /// [`VerifyError`] for a schedule with a size of zero, and for a program of another form than schedules [run](forward::check), with a
+    /// [`VerifyError`] for a program that breaks an [invariant](crate::ir::verify), for a schedule with a size of zero, and for a program of another form than schedules [run](forward::check), with a
     /// head dim above [`MAX_HEAD_DIM`], or with a softmax that is not to base 2, as kernels compute it.
     pub fn new(program: Compiled, schedule: Schedule) -> Result<Self, VerifyError> {
         let name = schedule.name();
@@ -70,6 +70,7 @@ impl Scheduled {
         if schedule.has_zero() {
             return refused(format!("the schedule `{name}` has a size of zero"));
         }
+        verify(&program)?;
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
@@ -134,5 +135,64 @@ impl FromStr for Scheduled {
         let schedule = Schedule::parse(&mut cursor)?;
         cursor.end()?;
         Ok(Scheduled::new(Compiled::new(program), schedule)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scheduled;
+
+    const PROGRAM: &str = "\
+attention @window(w: u32) -> f32[B, H, S, 8]
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  for i in tiles(S)
+    o = softmax base 2
+    q = load q[i] * (scale())
+    for j in tiles(T0) to i1 + 1
+        full to i0 + 1
+      s = dot q, k[j]
+      s = mask s where j <= i on partial
+      o = push s, v[j]
+    store o
+  schedule cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)
+";
+
+    /// Checks that the text with the first of each pair replaced by the second is refused with `message`.
+    #[track_caller]
+    fn refused(changes: &[(&str, &str)], message: &str) {
+        let text = changes.iter().fold(PROGRAM.to_string(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        let refused = text.parse::<Scheduled>().map(|scheduled| scheduled.to_string());
+        assert_eq!(refused.map_err(|error| error.to_string()), Err(message.to_string()));
+    }
+
+    #[test]
+    fn a_program_that_is_run_reads_back() {
+        assert_eq!(PROGRAM.parse::<Scheduled>().unwrap().to_string(), PROGRAM);
+    }
+
+    #[test]
+    fn what_no_schedule_runs_is_refused() {
+        refused(&[("rows: 2", "rows: 0")], "the schedule `cpu` has a size of zero");
+        refused(&[("base 2", "base e")], "a softmax to base e, and the schedule `cpu` computes it to base 2");
+        refused(&[(", 4]", ", 257]")], "a head dim of 257, and the schedule `cpu` runs up to 256");
+        refused(&[("where j <= i", "where j")], "in loop 0: a mask is of type integer, expected bool: `j`");
+        let other = |changes: &[(&str, &str)], what: &str| {
+            refused(changes, &format!("the schedule `cpu` runs other programs: {what}"));
+        };
+        other(&[("T0", "T1")], "sets of keys are T0 to T0, and here is T1");
+        let message = "queries have the query heads, and these have one for each group";
+        other(&[("q: f32[B, H", "q: f32[B, G")], message);
+        other(&[("k: f32", "k: f16")], "all operands hold f32, and `k` holds f16");
+        let changes = [("store o", "store o + q"), ("S, 8]", "S, 4]"), ("T0, 8]", "T0, 4]")];
+        other(&changes, "the output is the accumulator, with its heads, in f32");
+        let changes = [("\n    for j", "\n    q2 = load q2[i]\n    for j"), ("\n  k:", "  q2: f32[B, H, S, 4]\n  k:")];
+        other(&changes, "one operand is loaded for the rows, and here are 2");
+        let changes =
+            [("\n      s = mask", "\n      t = map s\n      t = mask"), ("mask s", "mask t"), ("push s", "push t")];
+        other(&changes, "loop 0: the body is a dot, maps of it, a mask and a push, and here `dot, map, mask, push`");
     }
 }

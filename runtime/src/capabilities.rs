@@ -1,4 +1,4 @@
-//! What a device can do, as data, found when the device is opened. Only here does anything ask who a device or its driver is.
+//! What a device can do, as data, found when the device is opened. Nothing else in this crate asks who a device or its driver is.
 
 #[cfg(feature = "wgpu")]
 use crate::adapter;

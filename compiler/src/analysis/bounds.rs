@@ -14,7 +14,7 @@
 //! two comparisons that bound i from both sides one has no j, or both have the same term of i (i itself, or the same `i / c`)
 //! and leave j in one term. Two in different terms of i leave a condition of j alone that is no range, like that of
 //! `j / c < i / c && i - j < w`, a remainder: it is left out, which visits more. So are unions of exact clauses exact, unless there
-//! are more than [`MAX_RANGES`]. Conditions that give no end are left to [`class`](super::tile::class).
+//! are more than [`MAX_RANGES`]. Conditions that give no end are left to [each tile](super::tile::kind).
 
 use crate::analysis::affine::Affine;
 use crate::analysis::clauses::{Clause, clauses, never_negative, of_quotient};

@@ -25,9 +25,19 @@ pub struct OperandArgument<E: CubePrimitive> {
 
 #[cube]
 impl<E: CubePrimitive> OperandArgument<E> {
+    /// Where a batch begins.
+    pub fn batch(&self, batch: usize) -> usize {
+        self.start + batch * self.batch_stride
+    }
+
+    /// Where the rows of a head begin, `heads` further than `from`, which is a head or a batch.
+    pub fn head(&self, from: usize, heads: usize) -> usize {
+        from + heads * self.head_stride
+    }
+
     /// Where the rows of a head begin.
     pub fn rows_of(&self, batch: usize, head: usize) -> usize {
-        self.start + batch * self.batch_stride + head * self.head_stride
+        self.head(self.batch(batch), head)
     }
 
     /// Where row `row` begins, of a head whose rows begin at `rows`.
@@ -83,7 +93,7 @@ pub struct CapturedArgument {
 /// The extremes of a captured tensor's blocks.
 #[derive(CubeType, CubeLaunch)]
 pub struct SummaryArgument {
-    /// The least element of each block in row-major order, then the greatest of each, and for a linked summary then the place,
+    /// The least element of each block in row-major order, then the greatest of each, and for a summary that links keys then the place,
     /// along the last dimension, of the first block from each on that is not all zero.
     pub extremes: Box<[i32]>,
     /// How many blocks there are.

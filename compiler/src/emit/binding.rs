@@ -1,7 +1,8 @@
 //! The arguments of a kernel as plain data, each described once: how a launch passes it, how a kernel's definition declares it without a
 //! device, and in which order PTX takes its buffers and numbers.
 //!
-//! Each of the three makes all fields of the type in [`arguments`](super::arguments), so that none can be forgotten.
+//! The first two make all fields of the type in [`arguments`](super::arguments). Where the third forgets one, the numbers have not the
+//! length that the text's last parameter has.
 
 #[cfg(feature = "emit")]
 use super::arguments::{

@@ -3,7 +3,7 @@
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
 //! the accessors here, which are of programs that it has passed.
 
-use super::{Axis, Element, Heads, Load, MaskedTiles, Output, Program, Reduction, TileLoop, TileOp};
+use super::{Axis, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Reduction, TileLoop, TileOp};
 use crate::expr::Expr;
 use crate::spec::Pair;
 
@@ -18,7 +18,7 @@ pub struct Operands {
     pub v_dim: usize,
 }
 
-/// What of `program` no schedule runs, if there is something.
+/// What of `program`, which is [verified](super::verify), no schedule runs, if there is something.
 ///
 /// # Errors
 /// A text that says what a schedule takes and what the program has.
@@ -32,7 +32,10 @@ pub fn check(program: &Program) -> Result<(), String> {
     let [Load { operand: query, .. }] = program.loads[..] else {
         return Err(format!("one operand is loaded for the rows, and here are {}", program.loads.len()));
     };
-    let element = program.operands[query].element;
+    let Operand { element, heads, .. } = program.operands[query];
+    if heads != Heads::Query {
+        return Err("queries have the query heads, and these have one for each group".into());
+    }
     if let Some(other) = program.operands.iter().find(|operand| operand.element != element) {
         let (name, found) = (&other.name, other.element.name());
         return Err(format!("all operands hold {}, and `{name}` holds {found}", element.name()));
@@ -62,7 +65,12 @@ pub fn check(program: &Program) -> Result<(), String> {
         }
         pairs.push((one.columns, (key, value)));
     }
-    Ok(())
+    let sets = program.pairs().len();
+    match program.loops.iter().find(|one| one.pair() >= sets) {
+        Some(outside) => Err(format!("sets of keys are T0 to T{}, and here is {}", sets - 1, outside.columns)),
+        None if sets == 0 => Err("there is a loop over keys, and here is none".into()),
+        None => Ok(()),
+    }
 }
 
 fn check_loop(program: &Program, one: &TileLoop) -> Result<(), String> {

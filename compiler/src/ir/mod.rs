@@ -115,7 +115,7 @@ pub struct Operand {
 pub struct Load {
     /// Its place in [`Program::operands`].
     pub operand: usize,
-    /// What it is multiplied by, the same for all of a tile: an expression of scalars, heads and batch.
+    /// What it is multiplied by, the same for all of a tile: an expression of scalars, heads, batch and captured tensors.
     pub scale: Option<Expr>,
 }
 

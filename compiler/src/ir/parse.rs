@@ -5,7 +5,7 @@
 //! White space and line ends mean nothing but to end a word; `//` begins a comment. Nothing is checked that
 //! [`verify`](super::verify) checks.
 
-use super::print::{Precedence, RESERVED};
+use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
     Accumulator, Axis, Base, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileKind,
@@ -15,9 +15,6 @@ use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
 use crate::typing::Parameters;
 use std::borrow::Cow;
-
-/// The reserved words that name tiles and accumulators.
-const VALUES: [&str; 2] = ["s", "o"];
 
 /// The type of a tensor.
 struct Array {

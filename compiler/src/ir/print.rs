@@ -77,6 +77,9 @@ pub const RESERVED: &[&str] = &[
     "Tensor",
 ];
 
+/// Those of them that name tiles and accumulators.
+pub const VALUES: [&str; 2] = ["s", "o"];
+
 /// A parameter's name as it is written in text.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a>(pub &'a str);

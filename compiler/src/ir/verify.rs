@@ -9,14 +9,15 @@
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
 //! 7. A dot is of an operand that is loaded and of one along the columns, of one dim. A push is of one along the columns, and all that is
 //!    pushed into an accumulator has one dim. Every accumulator is pushed into.
-//! 8. A tile is made by a dot or a map before it is used. A mask is its last change, and every tile is pushed or part of another. What is
-//!    pushed into a softmax is used for nothing else.
+//! 8. Tiles are made by a dot or a map in their order, each before it is used. A mask is a tile's last change, and no map is of a masked
+//!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
+//!    used for nothing else.
 //! 9. Expressions have types: a map, a sink, a scale and an output are floats, a mask is a bool, ends of ranges are integers.
 //! 10. No expression has a `mask(…)` in it.
 //! 11. Tiles are only in maps.
 //! 12. `i` and `j` are only in maps and masks; but the rows' position may be in sinks and outputs.
-//! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges and kinds, those of the columns' tile only in kinds.
-//!     A hop, in which alone `next` may be, has `i0`, `i1` and `j0`, and its loop runs over keys.
+//! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges, kinds and hops, those of the columns' tile only in
+//!     kinds. A hop, in which alone `next` may be, has `i0`, `i1` and `j0`, and its loop runs over keys.
 //! 14. A loop has at most [`MAX_RANGES`] visited and as many full ranges. It runs for each head only where the rows are keys.
 //! 15. A mask is on partial tiles only where full ones can be known.
 //!
@@ -25,11 +26,11 @@
 //! Expressions that could leave 32 bits, divide by zero or read outside of a tensor are not the program's fault, but a
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
-use super::print::RESERVED;
+use super::print::{RESERVED, VALUES};
 use super::{Axis, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use thiserror::Error;
 
 /// An invariant that a program breaks.
@@ -111,7 +112,7 @@ fn verify_names(program: &Program) -> Result<(), VerifyError> {
         for name in accumulators().chain(tiles.iter().map(|name| &**name)) {
             // Parameters with a reserved name are written otherwise.
             let reserved = RESERVED.contains(&name);
-            if !is_name(name) || (reserved && !["s", "o"].contains(&name)) {
+            if !is_name(name) || (reserved && !VALUES.contains(&name)) {
                 return fail(format!("`{name}` is not a name of a value"));
             }
             if !values.insert(name) || (!reserved && parameters.iter().any(|parameter| *parameter == name)) {
@@ -223,10 +224,26 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
         Some(name) => fail(format!("`{name}` is used before it is made")),
         None => fail(format!("tile {place} of {}", one.tiles.len())),
     };
-    let (mut made, mut masked, mut used) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let make = |place: usize, made: &mut HashSet<usize>| {
+        if !made.contains(&place) && made.len() != place && place < one.tiles.len() {
+            return fail(format!("`{}` is made before the tiles in front of it", one.tiles[place]));
+        }
+        made.insert(place);
+        known(place, made)
+    };
+    let (mut made, mut masked, mut used, mut pushed) =
+        (HashSet::new(), BTreeSet::new(), HashSet::new(), BTreeSet::new());
     for op in &one.body {
         if let Some(masked) = masked.iter().find(|tile| op.changes(**tile)) {
             return fail(format!("`{}` is changed after its mask", one.tiles[*masked]));
+        }
+        if let Some(pushed) = pushed.iter().find(|tile| op.changes(**tile)) {
+            return fail(format!("`{}` is changed after it was pushed", one.tiles[*pushed]));
+        }
+        if let TileOp::Map { value, .. } = op
+            && let Some(masked) = masked.iter().find(|tile| value.mentions(&Expr::Value(**tile)))
+        {
+            return fail(format!("a map is of `{}`, which is masked", one.tiles[*masked]));
         }
         match op {
             TileOp::Dot { tile, row, column } => {
@@ -238,16 +255,14 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
                     let (a, b) = (&left.name, &right.name);
                     return fail(format!("a dot of `{a}` of dim {} and `{b}` of dim {}", left.dim, right.dim));
                 }
-                made.insert(*tile);
-                known(*tile, &made)?;
+                make(*tile, &mut made)?;
             }
             TileOp::Map { tile, value } => {
                 let values: Vec<_> = (0..one.tiles.len()).filter(|tile| made.contains(tile)).map(Expr::Value).collect();
                 let allowed = [&values[..], &[Expr::Query, Expr::Key]].concat();
                 checked.expr("a map", value, Type::Float, &allowed)?;
                 used.extend((0..one.tiles.len()).filter(|of| op.uses(*of)));
-                made.insert(*tile);
-                known(*tile, &made)?;
+                make(*tile, &mut made)?;
             }
             TileOp::Mask { tile, visible, on } => {
                 known(*tile, &made)?;
@@ -260,6 +275,7 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
             TileOp::Push { accumulator, weights, values } => {
                 known(*weights, &made)?;
                 used.insert(*weights);
+                pushed.insert(*weights);
                 let dim = along(*values, one.columns)?.dim;
                 let Some(before) = dims.get_mut(*accumulator) else {
                     return fail(format!("accumulator {accumulator} of {}", program.accumulators.len()));
@@ -274,7 +290,7 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
     }
     for (place, op) in one.body.iter().enumerate() {
         let TileOp::Push { accumulator, weights, .. } = op else { continue };
-        let is_softmax = matches!(program.accumulators[*accumulator].reduction, Reduction::Softmax { .. });
+        let is_softmax = program.accumulators[*accumulator].reduction.is_softmax();
         let others = one.body.iter().enumerate().filter(|(at, _)| *at != place);
         if is_softmax && others.clone().any(|(_, op)| op.uses(*weights)) {
             return fail(format!("`{}` is pushed into a softmax, and used for something else", one.tiles[*weights]));
@@ -487,7 +503,14 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
             "in loop 0: `s` is changed after its mask",
         );
         refused("      o = push s, v[j]\n", "", "in loop 0: `s` is made for nothing");
-        refused("o = push s, v[j]", "t = map s", "in loop 0: `t` is made for nothing");
+        let message = "in loop 0: `s` is changed after it was pushed";
+        refused(
+            "s = mask s where j <= i on partial\n      o = push s, v[j]",
+            "o = push s, v[j]\n      s = map s * 2.0",
+            message,
+        );
+        refused("o = push s, v[j]", "t = map s\n      o = push t, v[j]", "in loop 0: a map is of `s`, which is masked");
+        refused("o = push s, v[j]", "t = dot q, k[j]\n      o = push s, v[j]", "in loop 0: `t` is made for nothing");
         refused_in(DIFFERENCE, "      b = push s2, v[j]\n", "      a = push s2, v[j]\n", "nothing is pushed into `b`");
         let message = "in loop 0: `s1` is pushed into a softmax, and used for something else";
         refused_in(DIFFERENCE, "b = push s2", "b = push s1, v[j]\n      b = push s2", message);
@@ -499,8 +522,14 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
         assert_eq!(verify(&program).unwrap_err().to_string(), "something else is named `s1`");
         program.loops[0].tiles[1] = "if".into();
         assert_eq!(verify(&program).unwrap_err().to_string(), "`if` is not a name of a value");
-        program.outputs.clear();
         program.loops[0].tiles[1] = "s2".into();
+        program.loops[0].body.swap(0, 3);
+        assert_eq!(
+            verify(&program).unwrap_err().to_string(),
+            "in loop 0: `s2` is made before the tiles in front of it"
+        );
+        program.loops[0].body.swap(0, 3);
+        program.outputs.clear();
         assert_eq!(verify(&program).unwrap_err().to_string(), "no output");
     }
 

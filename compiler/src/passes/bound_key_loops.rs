@@ -15,10 +15,14 @@
 //! [`bounds`](crate::analysis::bounds) says how the ranges are found.
 
 use crate::analysis::bounds::visited_keys;
-use crate::ir::Program;
+use crate::ir::{Axis, Program};
 
 /// Sets [`visit`](crate::ir::TileLoop::visit) of every loop with a mask.
 pub fn bound_key_loops(program: &mut Program) {
+    // Of keys that rows of queries see: those of queries that rows of keys are seen by are derived otherwise.
+    if program.rows != Axis::Queries {
+        return;
+    }
     for place in 0..program.loops.len() {
         if let Some(visible) = program.loops[place].pushed(false) {
             program.loops[place].visit = visited_keys(&visible, program.parameters());

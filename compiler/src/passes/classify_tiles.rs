@@ -29,11 +29,15 @@ use crate::analysis::bounds::{decided, next_visible_key, undecided};
 use crate::analysis::clauses::required;
 use crate::analysis::tile::{kind, kind_where};
 use crate::expr::{BinaryOp, Expr};
-use crate::ir::{MaskedTiles, Program, TileKind};
+use crate::ir::{Axis, MaskedTiles, Program, TileKind};
 
 /// Sets [`kind`](crate::ir::TileLoop::kind) and [`key_hop`](crate::ir::TileLoop::key_hop) of every loop whose ranges leave something to
 /// decide.
 pub fn classify_tiles(program: &mut Program) {
+    // Of keys that rows of queries see: those of queries that rows of keys are seen by are derived otherwise.
+    if program.rows != Axis::Queries {
+        return;
+    }
     for place in 0..program.loops.len() {
         let one = &program.loops[place];
         let (some, every) = (one.pushed(false), one.pushed(true));

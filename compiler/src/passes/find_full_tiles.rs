@@ -16,10 +16,14 @@
 //! A loop without a mask is full everywhere.
 
 use crate::analysis::bounds::full_keys;
-use crate::ir::{MaskedTiles, Program, Range};
+use crate::ir::{Axis, MaskedTiles, Program, Range};
 
 /// Sets [`full`](crate::ir::TileLoop::full) of every loop where ranges are known.
 pub fn find_full_tiles(program: &mut Program) {
+    // Of keys that rows of queries see: those of queries that rows of keys are seen by are derived otherwise.
+    if program.rows != Axis::Queries {
+        return;
+    }
     for place in 0..program.loops.len() {
         let full = match program.loops[place].pushed(true) {
             Some(visible) => full_keys(&visible, program.parameters()),

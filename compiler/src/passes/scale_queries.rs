@@ -24,6 +24,11 @@ use crate::ir::{Load, Program, TileOp};
 pub fn scale_queries(program: &mut Program) {
     for load in 0..program.loads.len() {
         let Load { operand, scale: None } = program.loads[load] else { continue };
+        // What is stored of it is not scaled.
+        let stored = Expr::Value(program.accumulators.len() + load);
+        if program.outputs.iter().any(|output| output.value.mentions(&stored)) {
+            continue;
+        }
         let found: Option<Vec<_>> = program.loops.iter().map(|one| scaled_dots(&one.body, operand)).collect();
         let Some(found) = found else { continue };
         let mut scales = found.iter().flatten().map(|(_, product)| product.uniform_part().ok().flatten());
@@ -45,7 +50,7 @@ pub fn scale_queries(program: &mut Program) {
     }
 }
 
-/// The maps that follow the dots of `operand` in `body`, with the products that they are; `None` where a dot has none that multiplies it
+/// The maps that follow the dots of `operand` in `body`, in their order, with the products that they are; `None` where a dot has none that multiplies it
 /// once, or another tile is made of it.
 fn scaled_dots(body: &[TileOp], operand: usize) -> Option<Vec<(usize, Product)>> {
     let mut found = Vec::new();
@@ -66,5 +71,56 @@ fn scaled_dots(body: &[TileOp], operand: usize) -> Option<Vec<(usize, Product)>>
         }
         found.push((map, product));
     }
+    found.sort_by_key(|(map, _)| *map);
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scale_queries;
+    use crate::ir::parse::parse;
+
+    const PROGRAM: &str = "\
+attention @two() -> f32[B, H, S, 4]
+  q: f32[B, H, S, 4]
+  k1: f32[B, G, T0, 4]  k2: f32[B, G, T0, 4]  v: f32[B, G, T0, 4]
+  for i in tiles(S)
+    a = sum
+    b = sum
+    q = load q[i]
+    for j in tiles(T0)
+      s1 = dot q, k1[j]
+      s2 = dot q, k2[j]
+      s2 = map s2 * scale()
+      s1 = map s1 * scale() + 1.0
+      a = push s1, v[j]
+      b = push s2, v[j]
+    store a * b
+";
+
+    fn scaled(text: &str) -> String {
+        let mut program = parse(text).unwrap();
+        scale_queries(&mut program);
+        program.to_string()
+    }
+
+    #[test]
+    fn maps_in_another_order_than_dots() {
+        // A sum is no product: nothing is scaled.
+        assert_eq!(scaled(PROGRAM), PROGRAM);
+        let products = PROGRAM.replace(" + 1.0", "");
+        let wanted = products
+            .replace("q = load q[i]", "q = load q[i] * (scale())")
+            .replace("      s2 = map s2 * scale()\n      s1 = map s1 * scale()\n", "");
+        assert_eq!(scaled(&products), wanted);
+        // Other factors, other scales.
+        let other = products.replace("s1 * scale()", "s1 * 2.0");
+        assert_eq!(scaled(&other), other);
+    }
+
+    #[test]
+    fn what_is_stored_is_not_scaled() {
+        let stored = PROGRAM.replace(" + 1.0", "").replace("store a * b", "store a * b + q");
+        assert_eq!(scaled(&stored), stored);
+    }
 }

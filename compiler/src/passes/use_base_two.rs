@@ -18,6 +18,7 @@
 use crate::analysis::product::Product;
 use crate::expr::{BinaryOp, Expr};
 use crate::ir::{Base, Program, Reduction, TileOp};
+use std::collections::BTreeSet;
 
 /// Turns softmaxes of base e into ones of base two.
 pub fn use_base_two(program: &mut Program) {
@@ -35,21 +36,25 @@ pub fn use_base_two(program: &mut Program) {
     }
 }
 
-/// Multiplies what `body` pushes into an accumulator, in the last map of the tile or in one after its dot.
+/// Multiplies what `body` pushes into an accumulator, in the last map of each tile or in one after its dot.
 fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
-    let pushed = body.iter().find_map(|op| match op {
-        TileOp::Push { accumulator: into, weights, .. } if *into == accumulator => Some(*weights),
-        _ => None,
-    });
-    let Some(pushed) = pushed else { return };
-    let is_made = |op: &TileOp| match op {
-        TileOp::Dot { tile, .. } | TileOp::Map { tile, .. } => *tile == pushed,
-        _ => false,
-    };
-    let Some(place) = body.iter().rposition(is_made) else { return };
-    match &mut body[place] {
-        TileOp::Map { value, .. } => *value = times_log2_e(value),
-        _ => body.insert(place + 1, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) }),
+    let pushed: BTreeSet<usize> = body
+        .iter()
+        .filter_map(|op| match op {
+            TileOp::Push { accumulator: into, weights, .. } if *into == accumulator => Some(*weights),
+            _ => None,
+        })
+        .collect();
+    for pushed in pushed {
+        let is_made = |op: &TileOp| match op {
+            TileOp::Dot { tile, .. } | TileOp::Map { tile, .. } => *tile == pushed,
+            _ => false,
+        };
+        let Some(place) = body.iter().rposition(is_made) else { continue };
+        match &mut body[place] {
+            TileOp::Map { value, .. } => *value = times_log2_e(value),
+            _ => body.insert(place + 1, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) }),
+        }
     }
 }
 
@@ -59,4 +64,39 @@ fn times_log2_e(expr: &Expr) -> Expr {
     product
         .to_expr()
         .unwrap_or_else(|_| Expr::binary(BinaryOp::Mul, expr.clone(), Expr::float(std::f32::consts::LOG2_E)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::use_base_two;
+    use crate::ir::parse::parse;
+
+    #[test]
+    fn all_that_is_pushed_is_scaled_once() {
+        let text = "\
+attention @two() -> f32[B, H, S, 4]
+  q: f32[B, H, S, 4]
+  k1: f32[B, G, T0, 4]  k2: f32[B, G, T0, 4]  v: f32[B, G, T0, 4]
+  for i in tiles(S)
+    o = softmax base e
+    other = sum
+    q = load q[i]
+    for j in tiles(T0)
+      s1 = dot q, k1[j]
+      s1 = map s1 * 2.0
+      s2 = dot q, k2[j]
+      weight = dot q, k1[j]
+      o = push s1, v[j]
+      o = push s2, v[j]
+      other = push weight, v[j]
+    store o + other
+";
+        let mut program = parse(text).unwrap();
+        use_base_two(&mut program);
+        let wanted = text
+            .replace("base e", "base 2")
+            .replace("s1 * 2.0", "s1 * 2.88539")
+            .replace("s2 = dot q, k2[j]\n", "s2 = dot q, k2[j]\n      s2 = map s2 * 1.442695\n");
+        assert_eq!(program.to_string(), wanted);
+    }
 }

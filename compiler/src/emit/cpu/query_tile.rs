@@ -145,6 +145,7 @@ impl<N: Size> QueryTile<N> {
                 .float::<N>(place, Vector::new(0.0), comptime![program.query_scale().cloned().unwrap()])
                 .extract(0usize);
         }
+        let base = query.batch(rows.batch);
         let elements = self.query.with_vector_size_mut::<One>();
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
@@ -157,7 +158,7 @@ impl<N: Size> QueryTile<N> {
                 heads[row] = Vector::new(head as i32);
             }
             positions[row] = Vector::new(extent.query_offset + at as i32);
-            let start = query.row(query.rows_of(rows.batch, head), at);
+            let start = query.row(query.head(base, head), at);
             for x in 0..qk_dim {
                 elements[row * comptime![strides.0] + x * comptime![strides.1]] =
                     Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);

@@ -54,7 +54,7 @@ impl<E: Float> Memory<E> {
             let last = min(row, rows.total - 1);
             let mut start = query.row(base, last);
             if comptime![schedule.pack_gqa] {
-                start = query.row(base + last / queries * query.head_stride, last % queries);
+                start = query.row(query.head(base, last / queries), last % queries);
             }
             self.copy_row::<V>(query, start, row < rows.total, lane, pass, tile, schedule);
         }
