@@ -382,7 +382,7 @@ fn somewhere(state: &mut u64, place: usize, parts: usize, length: usize) -> usiz
     (place as usize).min(length - 1)
 }
 
-/// A report as text, with pictures of so many columns at most. Long conditions are [shortened].
+/// A report as text, with pictures of so many columns at most. Long conditions are cut.
 pub struct ReportText<'a> {
     report: &'a Report,
     columns: usize,

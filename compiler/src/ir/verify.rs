@@ -46,7 +46,7 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let row = program.rows.leaves().position;
     for accumulator in &program.accumulators {
         if let Reduction::Softmax { sink: Some(sink), .. } = &accumulator.reduction {
-            checked.expr("the sink", sink, Type::Float, &[row.clone()])?;
+            checked.expr("the sink", sink, Type::Float, std::slice::from_ref(&row))?;
         }
     }
     verify_loads(program)?;

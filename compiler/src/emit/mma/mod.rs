@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Tiles whose mask is evaluated and tiles whose mask is not have a loop each, inside the one over all: a run of full tiles is a loop
-//! without mask code. [`tile`] has what is done with a tile.
+//! without mask code. `tile.rs` has what is done with a tile.
 
 mod memory;
 mod rows;
