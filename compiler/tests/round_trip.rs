@@ -15,6 +15,7 @@ use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, SCORE, type_of};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 static SCALARS: LazyLock<Vec<ScalarParam>> = LazyLock::new(|| {
@@ -277,16 +278,16 @@ fn general_program() -> impl Strategy<Value = Program> {
         for tile in 0..4 {
             body.push(TileOp::Dot { tile, row: tile % 2, column: 2 + tile % 2 });
         }
-        for (tile, value, masked) in maps {
-            let from = Expr::Value((tile + 1) % 4);
-            if !body.iter().any(|op| matches!(op, TileOp::Mask { tile: masked, .. } if *masked == tile)) {
-                body.push(TileOp::Map { tile, value: Expr::binary(BinaryOp::Mul, from, value) });
-                if masked {
-                    let visible = Expr::binary(BinaryOp::Le, Expr::Key, Expr::Query);
-                    body.push(TileOp::Mask { tile, visible, on: MaskedTiles::All });
-                }
-            }
+        let mut masked = BTreeSet::new();
+        for (tile, value, is_masked) in maps {
+            let value = Expr::binary(BinaryOp::Mul, Expr::Value((tile + 1) % 4), value);
+            body.push(TileOp::Map { tile, value });
+            masked.extend(is_masked.then_some(tile));
         }
+        body.extend(masked.into_iter().map(|tile| {
+            let visible = Expr::binary(BinaryOp::Le, Expr::Key, Expr::Query);
+            TileOp::Mask { tile, visible, on: MaskedTiles::All }
+        }));
         body.extend((0..4).map(|weights| TileOp::Push { accumulator: weights % 2, weights, values: 2 + weights % 2 }));
         let sum = |name: &str| Accumulator { name: name.into(), reduction: Reduction::Sum };
         Program {
