@@ -52,7 +52,7 @@ JSON:
   loops: a list of
     key (its name), mask (null where there is none), as text,
     visit, full: lists of ranges, as text,
-    class: {some, all}, as text: which of the tiles outside full ranges are visited, and full; null if ranges say it,
+    kind: {some, all}, as text: which of the tiles outside full ranges are visited, and full; null if ranges say it,
     undecided: a list of the mask's conditions that give no ranges,
     total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles, needed_tiles,
     missed_full_tiles,

@@ -160,7 +160,7 @@ fn loop_json(key_loop: &LoopReport) -> Value {
         "mask": key_loop.mask,
         "visit": key_loop.visit,
         "full": key_loop.full,
-        "class": key_loop.class.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),
+        "kind": key_loop.kind.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),
         "undecided": key_loop.undecided,
         "needed_tiles": key_loop.needed_tiles,
         "missed_full_tiles": key_loop.missed_full_tiles,

@@ -93,15 +93,15 @@ impl Counted<'_> {
         for (key_loop, &tiles) in self.program.loops.iter().zip(tiles) {
             let ranges = key_loop.visit.iter().chain(&key_loop.full).flat_map(Range::exprs);
             let once = ranges.map(|expr| self.of_expr(expr, false)).sum::<u64>() + self.invariants(key_loop);
-            let class = key_loop.kind.iter().flat_map(|class| [&class.some, &class.all]);
-            let class: u64 = if key_loop.occurs(false) { class.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
+            let kind = key_loop.kind.iter().flat_map(|kind| [&kind.some, &kind.all]);
+            let kind: u64 = if key_loop.occurs(false) { kind.map(|expr| self.of_expr(expr, true)).sum() } else { 0 };
             let hop = key_loop.key_hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
             // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
             found.fixed += once + hop + 1;
             let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
             let of_row = (once + hop + 1).saturating_add(tiles.saturating_mul(with_care));
             found.careful = found.careful.saturating_add(of_row.saturating_mul(rows as u64));
-            let per_tile = 1 + class + hop + products;
+            let per_tile = 1 + kind + hop + products;
             of_tiles = of_tiles.saturating_add(tiles.saturating_mul(per_tile));
             found.per_tile = found.per_tile.max(per_tile);
             found.keys += tiles * self.schedule.keys as u64;
@@ -158,10 +158,10 @@ impl Counted<'_> {
         left((rows * dim / CubeSchedule::WIDTH).div_ceil(self.schedule.units()))
     }
 
-    /// What a loop's class reads that is the same for all tiles, and is read once.
+    /// What a loop's kind reads that is the same for all tiles, and is read once.
     fn invariants(&self, key_loop: &TileLoop) -> u64 {
-        let class = key_loop.kind.iter().flat_map(|class| [&class.some, &class.all]);
-        class.map(|expr| self.of_expr(expr, false) - self.of_expr(expr, true)).sum()
+        let kind = key_loop.kind.iter().flat_map(|kind| [&kind.some, &kind.all]);
+        kind.map(|expr| self.of_expr(expr, false) - self.of_expr(expr, true)).sum()
     }
 
     /// The loops in the value of `expr`; not those of what is the same for all key tiles, if they are `known`.

@@ -1,6 +1,6 @@
 //! The tiles that have a visible pair, found by looking: the masks of the specification itself, before any pass, on every pair.
 //!
-//! It is what the ranges and classes of a program are checked against, in time proportional to queries times keys.
+//! It is what the ranges and tile kinds of a program are checked against, in time proportional to queries times keys.
 
 use crate::eval::{Environment, EvalError};
 use crate::expr::Expr;

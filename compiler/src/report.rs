@@ -85,7 +85,7 @@ pub struct LoopReport {
     /// The key ranges that need no mask, as text.
     pub full: Vec<String>,
     /// What decides of the other tiles, as text: whether one is visited, and whether it needs no mask.
-    pub class: Option<(String, String)>,
+    pub kind: Option<(String, String)>,
     /// The mask, as text.
     pub mask: Option<String>,
     /// The conditions of the mask that give no ranges, as text; the notes say why.
@@ -320,7 +320,7 @@ impl Looked<'_> {
             key: key.clone(),
             visit: key_loop.visit.iter().map(|range| self.program.range(range)).collect(),
             full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
-            class: key_loop.kind.as_ref().map(|class| (text(&class.some), text(&class.all))),
+            kind: key_loop.kind.as_ref().map(|kind| (text(&kind.some), text(&kind.all))),
             mask: key_loop.visible().map(text),
             undecided: undecided.iter().map(text).collect(),
             tiles,
@@ -441,8 +441,8 @@ impl LoopReport {
     /// Whether its text leaves something out.
     fn is_shortened(&self) -> bool {
         let is_long = |text: &str| text != shortened(text);
-        let class = self.class.iter().flat_map(|(some, all)| [some, all]);
-        self.mask.iter().chain(class).chain(&self.undecided).any(|text| is_long(text))
+        let kind = self.kind.iter().flat_map(|(some, all)| [some, all]);
+        self.mask.iter().chain(kind).chain(&self.undecided).any(|text| is_long(text))
             || is_long(&self.visit.join(", "))
             || is_long(&self.full.join(", "))
     }
@@ -457,7 +457,7 @@ impl LoopReport {
         }
         writeln!(f, "    visited  {}", shortened(&joined(&self.visit, "nowhere")))?;
         writeln!(f, "    full     {}", shortened(&joined(&self.full, "not known from ranges")))?;
-        if let Some((some, all)) = &self.class {
+        if let Some((some, all)) = &self.kind {
             writeln!(f, "    skipped  unless {}", shortened(some))?;
             writeln!(f, "    full     where {}", shortened(all))?;
         }

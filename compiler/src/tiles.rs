@@ -74,11 +74,11 @@ impl Tiling<'_> {
                     let end = inside.1.min(to);
                     add(tile, end, true);
                     tile = end;
-                } else if let Some(class) = &key_loop.kind {
+                } else if let Some(kind) = &key_loop.kind {
                     at.key_first = keys.offset + (tile * self.key_tile) as i64;
                     at.key_last = keys.offset + ((tile + 1) * self.key_tile).min(keys.length) as i64 - 1;
-                    if holds(&class.some, &at)? {
-                        add(tile, tile + 1, holds(&class.all, &at)?);
+                    if holds(&kind.some, &at)? {
+                        add(tile, tile + 1, holds(&kind.all, &at)?);
                     }
                     tile += 1;
                 } else {

@@ -1,7 +1,8 @@
 //! Launches that are accepted, refused and reported on.
 
 use proptest::prelude::*;
-use purview_compiler::analysis::ranges::{RangeError, check_launch, check_tiles};
+use purview_compiler::analysis::range_error::RangeError;
+use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::eval::HostTensor;
 use purview_compiler::expr::Expr;
 use purview_compiler::interpret::{Inputs, interpret};

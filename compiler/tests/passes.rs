@@ -110,8 +110,8 @@ fn full_tiles() {
 }
 
 #[test]
-fn classes() {
-    for (mask, class) in [
+fn kinds_of_tiles() {
+    for (mask, kind) in [
         ("j <= i && lens[j] < i", {
             ("least(lens[j0 through j1]) <= i1 - 1", "j1 <= i0 && greatest(lens[j0 through j1]) <= i0 - 1")
         }),
@@ -124,7 +124,7 @@ fn classes() {
             )
         }),
     ] {
-        let (some, all) = class;
+        let (some, all) = kind;
         let before = format!("\nmask s where {mask} on all");
         let after = format!("\nskip unless {some}\nfull where {all}\nmask s where {mask} on partial");
         check_loop(classify_tiles, &before, &after);

@@ -118,10 +118,8 @@ impl<P> AttentionOver<P> {
     /// # Errors
     /// As [`Attention::run_pairs`], as far as they concern the shape.
     pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
-        let Request { spec, scalars, .. } = &self.request;
-        validate::arguments(&self.request, spec.pairs.len())?;
-        let program = passes::compile(spec, scalars, shape.operands())?;
-        Ok(passes::schedule(Compiled::new(program), self.text_schedule())?)
+        validate::arguments(&self.request, self.request.spec.pairs.len())?;
+        cache::programs(&self.request, shape.operands())?.scheduled(self.text_schedule(), true)
     }
 
     /// The text of the tile program for `shape` after each stage, with the stage's name.

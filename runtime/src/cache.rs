@@ -1,8 +1,8 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
 //! A key holds the specification, its comptime scalars, and the operands' types and head dims. Lengths, strides, offsets and runtime
-//! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels themselves on the device, by the program, the schedule and the types of its arguments;
-//! [`kernels_compiled`] counts those.
+//! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels
+//! themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`] counts those.
 
 use crate::error::Error;
 use crate::request::Request;
@@ -22,7 +22,8 @@ pub fn kernels_compiled() -> usize {
     purview_compiler::emit::kernels_compiled()
 }
 
-/// How many programs this process has compiled to launch them or to write out their kernels, for all devices.
+/// How many programs this process has compiled, for all devices, each but once: to launch it, to report on it, to print it or to write
+/// out its kernels. Texts of stages are not counted.
 pub fn programs_compiled() -> usize {
     COMPILED.load(Ordering::Relaxed)
 }

@@ -1,7 +1,7 @@
 //! What can go wrong, each with what was given and what was expected.
 
 use crate::dtype::{DType, MAX_ELEMENTS};
-use purview_compiler::analysis::ranges::RangeError;
+use purview_compiler::analysis::range_error::RangeError;
 use purview_compiler::emit::launch::LaunchError;
 use purview_compiler::interpret::InterpretError;
 use purview_compiler::passes::CompileError;

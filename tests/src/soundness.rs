@@ -181,7 +181,7 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
                             query_tile: tile,
                             key_tile: tile,
                         };
-                        let runs = tiling.runs(key_loop, batch, head, 0).expect("tiles have a class");
+                        let runs = tiling.runs(key_loop, batch, head, 0).expect("tiles have a kind");
                         // The whole tiles of a length are those of the longest.
                         let first = if length == LENGTH { 0 } else { (length - 1) / tile };
                         for key_tile in first..length.div_ceil(tile) {

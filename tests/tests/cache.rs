@@ -35,7 +35,10 @@ fn programs() {
     }
     for target in [Target::Ptx, Target::Wgsl, Target::Cpu] {
         for heads in [2, 8] {
-            attention.emit(target, &Shape::new(1, heads, 1, 40).with_kv_heads(2)).unwrap();
+            let shape = Shape::new(1, heads, 1, 40).with_kv_heads(2);
+            attention.emit(target, &shape).unwrap();
+            attention.program(&shape).unwrap();
+            attention.report(&shape).unwrap();
         }
     }
     assert_eq!(programs_compiled() - before, 1);

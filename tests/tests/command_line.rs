@@ -210,7 +210,7 @@ fn report_has_the_numbers_and_the_picture() {
     assert_eq!(got["masked_rows"], json!({ "count": 0, "positions": [] }));
     let (visit, full) = (&want.loops[0].visit, &want.loops[0].full);
     assert_eq!((&got["loops"][0]["visit"], &got["loops"][0]["full"]), (&json!(visit), &json!(full)));
-    assert_eq!((&got["loops"][0]["undecided"], &got["loops"][0]["class"]), (&json!([]), &Json::Null));
+    assert_eq!((&got["loops"][0]["undecided"], &got["loops"][0]["kind"]), (&json!([]), &Json::Null));
     assert_eq!(got["shape"]["kv_heads"], 2);
     assert_eq!(got["shape"]["kv"], json!([512]));
     assert_eq!((&got["schedule"], &got["query_tile"], &got["key_tile"]), (&json!("cpu"), &json!(64), &json!(64)));
@@ -261,7 +261,7 @@ fn report_has_notes() {
 
     let got = json("report strided --q 200 --json");
     assert_eq!(got["loops"][0]["undecided"], json!(["(i - j) % stride == 0"]));
-    assert_eq!(got["loops"][0]["class"]["some"], "(i1 - j0) / stride > (i0 - j1 - 1) / stride");
+    assert_eq!(got["loops"][0]["kind"]["some"], "(i1 - j0) / stride > (i0 - j1 - 1) / stride");
     assert_eq!(
         got["notes"][0]["message"],
         "`(i - j) % stride == 0` gives no ranges, because of its remainder: tiles are decided one by one"
@@ -433,7 +433,7 @@ fn help_describes_the_json() {
                 "useful_flops",
                 "notes",
                 "undecided",
-                "class",
+                "kind",
                 "picture",
             ],
         ),

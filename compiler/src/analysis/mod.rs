@@ -8,6 +8,7 @@ mod facts;
 pub mod float_interval;
 mod interval;
 pub mod product;
+pub mod range_error;
 pub mod ranges;
 pub mod separable;
 pub mod simplify;

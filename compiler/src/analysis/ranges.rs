@@ -2,9 +2,8 @@
 //!
 //! Everything is known but which pair is looked at: positions, heads and batch have ranges, scalars have values, captured
 //! tensors have lengths and maybe a range of elements. Interval arithmetic gives the range of every integer in between, and of
-//! the floats that are cast to integers. It is
-//! narrowed by what must hold for the expression to matter: under `mask(…, j <= i)`, in `if j <= i { … }` and after
-//! `j <= i &&` the difference `i - j` is not negative. Such facts are kept in [canonical form](crate::analysis::canonical), with
+//! the floats that are cast to integers. Ranges are narrowed by what must hold for the expression to matter: under
+//! `mask(…, j <= i)`, in `if j <= i { … }` and after `j <= i &&` the difference `i - j` is not negative. Such facts are kept in [canonical form](crate::analysis::canonical), with
 //! the values of scalars, so that they are found however an expression is written.
 
 use crate::analysis::affine::Affine;
@@ -13,6 +12,7 @@ use crate::analysis::clauses::{Clause, clauses};
 use crate::analysis::facts::{Facts, alike, bounds_of_form, joined, reduced};
 use crate::analysis::float_interval::FloatInterval;
 use crate::analysis::interval::{Interval, Values};
+use crate::analysis::range_error::RangeError;
 use crate::eval::floor_div;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::launch::Launch;
@@ -21,97 +21,6 @@ use crate::scheduled::Scheduled;
 use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use std::cell::Cell;
-use thiserror::Error;
-
-/// Why a launch is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RangeError {
-    /// An index that can leave its tensor.
-    #[error(
-        "{location}: index `{index}` of `{tensor}` ranges over {low}..={high}, its dimension {dimension} has length {length}{}",
-        help_line(.help)
-    )]
-    Index {
-        /// Where it is written.
-        location: Location,
-        /// The index, as text.
-        index: Box<str>,
-        /// The tensor's name.
-        tensor: String,
-        /// The least value that the index can be proved to have.
-        low: i64,
-        /// The greatest.
-        high: i64,
-        /// The dimension, from 0.
-        dimension: usize,
-        /// Its length.
-        length: usize,
-        /// What to write instead, if something is known.
-        help: Option<Box<str>>,
-    },
-    /// An integer that can leave 32 bits.
-    #[error("{location}: `{text}` ranges over {low}..={high}, which leaves 32 bits{}", help_line(.help))]
-    Overflow {
-        /// Where it is written.
-        location: Location,
-        /// The expression, as text.
-        text: String,
-        /// The least value that it can be proved to have.
-        low: i64,
-        /// The greatest.
-        high: i64,
-        /// What to write instead, if something is known.
-        help: Option<Box<str>>,
-    },
-    /// An integer divisor that can be zero.
-    #[error("{location}: the divisor of `{text}` ranges over {low}..={high}, which includes zero")]
-    Division {
-        /// Where it is written.
-        location: Location,
-        /// The division, as text.
-        text: String,
-        /// The least value that the divisor can be proved to have.
-        low: i64,
-        /// The greatest.
-        high: i64,
-    },
-    /// A captured tensor whose summary would be too large; only of [`check_tiles`].
-    #[error("a summary of `{tensor}` would have {blocks} blocks, at most {most} are made")]
-    Summary {
-        /// The tensor's name.
-        tensor: String,
-        /// The blocks that its summary would have.
-        blocks: u64,
-        /// The most there may be.
-        most: u64,
-    },
-    /// Positions that leave 32 bits.
-    #[error("{what} are at {low}..={high}, which leaves 32 bits")]
-    Positions {
-        /// Whose.
-        what: String,
-        /// The first.
-        low: i64,
-        /// The last, with those that fill the last tile.
-        high: i64,
-    },
-    /// A launch that does not fit the attention.
-    #[error("`{attention}` takes {expected} {what}, {given} were given")]
-    Count {
-        /// The attention's name.
-        attention: String,
-        /// What is counted.
-        what: &'static str,
-        /// How many it takes.
-        expected: usize,
-        /// How many there are.
-        given: usize,
-    },
-}
-
-fn help_line(help: &Option<Box<str>>) -> String {
-    help.as_ref().map_or_else(String::new, |help| format!("\nhelp: {help}"))
-}
 
 /// Refuses a launch of `program`, compiled from `spec`, in which an index could leave its captured tensor, an integer 32
 /// bits, or a divisor be zero.

@@ -15,7 +15,7 @@ use super::arguments::{
     ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 use crate::ir::{Program, Summary};
-use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::schedule::{FewQueries, Schedule};
 use crate::scheduled::Compiled;
 use crate::spec::ScalarValue;
 #[cfg(feature = "emit")]
@@ -133,11 +133,7 @@ impl LaunchData {
     /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
     /// vectors, else 1.
     pub(super) fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
-        let width = match schedule {
-            Schedule::Cpu(_) => 1,
-            Schedule::Cube(_) => CubeSchedule::width_of(&program.sizes()),
-            Schedule::Mma(_) => MmaSchedule::width_of(&program.sizes()),
-        };
+        let width = schedule.width_of(&program.sizes());
         let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
         // A buffer without keys has no vector to bind.
         let whole = operands.all(|operand| operand.buffer.length >= width && operand.is_whole(width));
@@ -399,40 +395,43 @@ impl ParametersData {
     }
 }
 
-/// What is done with all fields of a type of numbers alone, of which this is the list: sizes are `usize`, numbers `i32`.
-macro_rules! numbers {
-    ($Data:ident, $Launch:ident, $Definition:ident: $($field:ident: $kind:ident),*) => {
-        impl $Data {
-            /// As a launch passes it.
-            pub(super) fn launch(&self) -> $Launch {
-                $Launch::new($(self.$field),*)
-            }
-
-            /// As a definition declares it.
-            #[cfg(feature = "emit")]
-            pub(super) fn definition() -> $Definition {
-                $Definition { $($field: ()),* }
-            }
-
-            /// As PTX takes it.
-            #[cfg(feature = "emit")]
-            pub(super) fn register(&self, to: &mut Registered) {
-                $(to.$kind(self.$field);)*
-            }
-        }
-    };
-}
-
-numbers!(Extent, ExtentLaunch, ExtentCompilationArg:
-    heads: size, group: size, queries: size, query_offset: number,
-    first_tile: size, first_head: size, first_batch: size, careful: number);
-
 impl Extent {
     /// That of the cubes of a launch from `first` on, along each axis.
     pub(super) fn of(data: &LaunchData, first: [usize; 3]) -> Extent {
         let [first_tile, first_head, first_batch] = first;
         let LaunchData { heads, group, queries, query_offset, careful, .. } = *data;
         Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful: careful.into() }
+    }
+
+    /// As a launch passes it.
+    pub(super) fn launch(self) -> ExtentLaunch {
+        let Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
+        ExtentLaunch::new(heads, group, queries, query_offset, first_tile, first_head, first_batch, careful)
+    }
+
+    /// As a definition declares it.
+    #[cfg(feature = "emit")]
+    pub(super) fn definition() -> ExtentCompilationArg {
+        ExtentCompilationArg {
+            heads: (),
+            group: (),
+            queries: (),
+            query_offset: (),
+            first_tile: (),
+            first_head: (),
+            first_batch: (),
+            careful: (),
+        }
+    }
+
+    /// As PTX takes it.
+    #[cfg(feature = "emit")]
+    pub(super) fn register(self, to: &mut Registered) {
+        let Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
+        [heads, group, queries].into_iter().for_each(|size| to.size(size));
+        to.number(query_offset);
+        [first_tile, first_head, first_batch].into_iter().for_each(|size| to.size(size));
+        to.number(careful);
     }
 }
 
@@ -452,7 +451,7 @@ pub(super) fn sequence<T: LaunchArg>(arguments: impl IntoIterator<Item = T::Runt
 #[cfg(feature = "emit")]
 pub(super) const ADDRESSES: AddressType = AddressType::U32;
 
-/// What PTX takes, in the order of the kernel's arguments. CubeCL's own builder lays the numbers out.
+/// The buffers and numbers of a kernel in PTX, in the order of its arguments. CubeCL's own builder lays the numbers out.
 #[cfg(feature = "emit")]
 #[derive(Default)]
 pub(super) struct Registered {

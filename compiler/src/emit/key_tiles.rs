@@ -34,7 +34,7 @@ pub struct KeyTiles {
     visit: Sequence<Span>,
     /// The rows that every query sees.
     full: Sequence<Span>,
-    /// What the loop's class needs that is the same for all key tiles.
+    /// What the loop's kind needs that is the same for all key tiles.
     known: Sequence<i32>,
     /// Keys in a tile.
     #[cube(comptime)]
@@ -50,8 +50,8 @@ pub struct KeyTiles {
 pub struct Visited {
     /// Its first key; the number of keys if there is no such tile.
     pub first: usize,
-    /// Its class.
-    pub class: i32,
+    /// Its kind.
+    pub kind: i32,
 }
 
 /// A tile of a pair's keys.
@@ -147,15 +147,15 @@ impl KeyTiles {
         let size = comptime![self.size];
         let mut first = self.next::<N>(parameters, place, at);
         let count = min(size, self.len - first);
-        let mut class = self.class::<N>(parameters, place, first, count);
+        let mut kind = self.kind::<N>(parameters, place, first, count);
         if comptime![skips(&self.key_loop)] {
-            while first < self.len && class == SKIPPED {
+            while first < self.len && kind == SKIPPED {
                 first = self.next::<N>(parameters, place, first + size);
                 let count = min(size, self.len - first);
-                class = self.class::<N>(parameters, place, first, count);
+                kind = self.kind::<N>(parameters, place, first, count);
             }
         }
-        Visited { first, class }
+        Visited { first, kind }
     }
 
     /// The rows between the first and the last that a range has, of the `count` from row `at`, where ranges leave something out. What
@@ -181,24 +181,24 @@ impl KeyTiles {
     }
 
     /// What the tile of `count` keys from row `at`, one that a range has, is: [`SKIPPED`], [`PARTIAL`] or [`FULL`].
-    pub fn class<N: Size>(&self, parameters: &ParameterValues, place: &Place<N>, at: usize, count: usize) -> i32 {
+    pub fn kind<N: Size>(&self, parameters: &ParameterValues, place: &Place<N>, at: usize, count: usize) -> i32 {
         if comptime![!self.key_loop.occurs(false)] {
             FULL.runtime()
         } else {
-            let mut class = PARTIAL.runtime();
+            let mut kind = PARTIAL.runtime();
             #[unroll]
             for range in 0..comptime![self.key_loop.full.len()] {
                 let span = &self.full[range];
                 if at >= span.from && at + count <= span.to {
-                    class = FULL.runtime();
+                    kind = FULL.runtime();
                 }
             }
             let decides = comptime![self.key_loop.kind.as_ref().map(code)];
             if comptime![decides.is_some()] {
-                if class == PARTIAL {
+                if kind == PARTIAL {
                     let first = self.offset + at as i32;
                     let here = place.of_columns(Ends { first, last: first + count as i32 - 1 });
-                    class = parameters.uniform_with::<N>(
+                    kind = parameters.uniform_with::<N>(
                         &here,
                         &self.known,
                         comptime![invariant(&self.key_loop)],
@@ -206,7 +206,7 @@ impl KeyTiles {
                     );
                 }
             }
-            class
+            kind
         }
     }
 }
@@ -219,17 +219,17 @@ pub fn trims(key_loop: &TileLoop) -> bool {
 /// Whether the tile of `size` keys from row `first` of `len` is done by the code for `full` tiles, in which every query sees every key,
 /// and all keys exist; or by the other.
 #[cube]
-pub fn has_code(first: usize, class: i32, len: usize, #[comptime] size: usize, #[comptime] full: bool) -> bool {
-    if full { class == FULL && first + size <= len } else { class != FULL || first + size > len }
+pub fn has_code(first: usize, kind: i32, len: usize, #[comptime] size: usize, #[comptime] full: bool) -> bool {
+    if full { kind == FULL && first + size <= len } else { kind != FULL || first + size > len }
 }
 
 /// Counts a tile of `key_loop`, the place of the loop in the program.
 #[cube]
-pub fn count_tile(counters: &Counters, class: i32, #[comptime] key_loop: usize) {
-    if class != SKIPPED {
+pub fn count_tile(counters: &Counters, kind: i32, #[comptime] key_loop: usize) {
+    if kind != SKIPPED {
         counters.tiles[comptime![2 * key_loop]].fetch_add(1u32);
     }
-    if class == FULL {
+    if kind == FULL {
         counters.tiles[comptime![2 * key_loop + 1]].fetch_add(1u32);
     }
 }
@@ -280,18 +280,18 @@ pub fn skips(key_loop: &TileLoop) -> bool {
     key_loop.kind.is_some()
 }
 
-/// The class as a number.
-fn code(class: &TileKind) -> Expr {
-    let full = Expr::select(class.all.clone(), Expr::Int(FULL), Expr::Int(PARTIAL));
-    Expr::select(class.some.clone(), full, Expr::Int(SKIPPED))
+/// The kind as a number.
+fn code(kind: &TileKind) -> Expr {
+    let full = Expr::select(kind.all.clone(), Expr::Int(FULL), Expr::Int(PARTIAL));
+    Expr::select(kind.some.clone(), full, Expr::Int(SKIPPED))
 }
 
-/// The extremes and counts of the loop's class that are the same for all key tiles: each is a loop, and is evaluated once.
+/// The extremes and counts of the loop's kind that are the same for all key tiles: each is a loop, and is evaluated once.
 fn invariant(key_loop: &TileLoop) -> Vec<Expr> {
     let mut found = Vec::new();
-    if let Some(class) = &key_loop.kind {
-        collect_invariant(&class.some, &mut found);
-        collect_invariant(&class.all, &mut found);
+    if let Some(kind) = &key_loop.kind {
+        collect_invariant(&kind.some, &mut found);
+        collect_invariant(&kind.all, &mut found);
     }
     found
 }

@@ -1,11 +1,12 @@
 //! From a scheduled program to a kernel in CubeCL IR. Only this module names cubecl.
 //!
-//! Each schedule is a kernel template over compile-time data, in a folder of its own: [`cpu`], [`cube`] and [`mma`]. What they share is
-//! here: the arguments ([`arguments`], and as plain data [`binding`]), the evaluator of the user's expressions ([`expression`]), the tiles of key loops ([`key_tiles`]),
-//! what maps and masks do to scores ([`scores`]), the arithmetic of the softmax ([`softmax`]), and what is done where the quick way was
-//! not enough ([`careful`], for GPUs [`careful_row`]). [`summary`] looks at captured tensors beforehand, [`planes`] at the device.
-//! [`math`] has the functions that a target lacks, [`nvidia`] the instructions that CubeCL has no operation for. [`launch`](mod@launch)
-//! runs kernels; with the feature `emit`, `text` writes them out for a target without a device.
+//! Each schedule is a kernel template over compile-time data, in a folder of its own: [`cpu`], [`cube`] and [`mma`]. What they
+//! share is here: the arguments ([`arguments`], and as plain data [`binding`]), the evaluator of the user's expressions
+//! ([`expression`]), the tiles of key loops ([`key_tiles`]), what maps and masks do to scores ([`scores`]), the arithmetic of the
+//! softmax ([`softmax`]), and what is done where the quick way was not enough ([`careful`], for GPUs [`careful_row`]). [`summary`]
+//! looks at captured tensors beforehand, [`planes`] at the device. [`math`] has the functions that a target lacks, [`nvidia`] the
+//! instructions that CubeCL has no operation for. [`launch`](mod@launch) runs kernels; with the feature `emit`, `text` writes them
+//! out for a target without a device.
 
 pub mod arguments;
 pub mod binding;

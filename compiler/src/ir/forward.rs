@@ -18,7 +18,7 @@ pub struct Operands {
     pub v_dim: usize,
 }
 
-/// What of `program`, which is [verified](super::verify), no schedule runs, if there is something.
+/// Refuses a [verified](super::verify) program of another form.
 ///
 /// # Errors
 /// A text that says what a schedule takes and what the program has.
@@ -55,15 +55,15 @@ pub fn check(program: &Program) -> Result<(), String> {
         }
     }
     let sizes = program.sizes();
-    let mut pairs = Vec::new();
-    for (one, (key, value)) in program.loops.iter().zip(self::pairs(program)) {
+    let mut read = Vec::new();
+    for (one, (key, value)) in program.loops.iter().zip(pairs(program)) {
         if program.operands[key].dim != sizes.qk_dim || program.operands[value].dim != sizes.v_dim {
             return Err("all keys have one head dim, and all values one".into());
         }
-        if pairs.iter().any(|(columns, of)| *columns == one.columns && *of != (key, value)) {
+        if read.iter().any(|(columns, of)| *columns == one.columns && *of != (key, value)) {
             return Err("all loops over a set of keys read the same keys and values".into());
         }
-        pairs.push((one.columns, (key, value)));
+        read.push((one.columns, (key, value)));
     }
     let sets = program.pairs().len();
     match program.loops.iter().find(|one| one.pair() >= sets) {

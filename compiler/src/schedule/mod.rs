@@ -378,6 +378,15 @@ impl Schedule {
         matches!(self, Schedule::Mma(_))
     }
 
+    /// The elements in a vector of queries, keys, values and the output with such head dims, whose rows follow each other.
+    pub fn width_of(&self, operands: &Operands) -> usize {
+        match self {
+            Schedule::Cpu(_) => 1,
+            Schedule::Cube(_) => CubeSchedule::width_of(operands),
+            Schedule::Mma(_) => MmaSchedule::width_of(operands),
+        }
+    }
+
     /// Queries in a tile.
     pub fn query_tile(&self) -> usize {
         match self {

@@ -4,7 +4,7 @@
 //! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
-use super::query_tile::QueryTile;
+use super::query_tile::{QueryTile, of_rows};
 use crate::emit::arguments::{KeyValue, OperandArgument, ParameterValues};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
@@ -65,6 +65,11 @@ pub struct CpuTileCode {
 const OPERATIONS_IN_REGISTERS: usize = 6;
 
 impl CpuTileCode {
+    /// The same, for tiles of which every query sees every key.
+    pub fn with_all_visible(&self) -> CpuTileCode {
+        CpuTileCode { full: true, ..self.clone() }
+    }
+
     fn block(&self) -> Block {
         if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
     }
@@ -211,8 +216,8 @@ pub fn careful_tile<E: Float, N: Size>(
             let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
             for x in 0..comptime![code.program.sizes().qk_dim] {
                 let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
-                let query =
-                    tile.query_element(x, vector, comptime![code.program.sizes().qk_dim], code.schedule, code.few);
+                let qk_dim = comptime![code.program.sizes().qk_dim];
+                let query = of_rows::<N>(&tile.query, x, vector, qk_dim, code.schedule, code.few);
                 dots.store(fma(query, Vector::new(element), dots.read()));
             }
             let step = rows.see(
@@ -227,7 +232,7 @@ pub fn careful_tile<E: Float, N: Size>(
             let v_dim = comptime![code.program.sizes().v_dim];
             for column in 0..v_dim {
                 let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
-                let output = tile.output_element(column, vector, v_dim, code.schedule, code.few);
+                let output = of_rows::<N>(&tile.output, column, vector, v_dim, code.schedule, code.few);
                 let output = step.add(output, value, comptime![accumulator.clone()]);
                 tile.put_output_element(output, column, vector, v_dim, code.schedule, code.few);
             }
@@ -292,7 +297,8 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] code: CpuTile
     tile.sum[vector] = sum;
 }
 
-/// The block of Sᵀ at row `row` of a tile of keys and at vector `vector`, and the maximum with it where maps are done here. Rows past the last key repeat it; nobody reads them.
+/// The block of Sᵀ at row `row` of a tile of keys and at vector `vector`, and the maximum with it where maps are done here. Rows past the
+/// last key repeat it; nobody reads them.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn score_rows<E: Float, N: Size>(

@@ -88,6 +88,13 @@ pub fn attention_cpu<E: Float, N: Size>(
             #[unroll]
             for at in 0..comptime![program.loops.len()] {
                 let key_loop = comptime![program.loops[at].clone()];
+                let code = comptime![CpuTileCode {
+                    program: program.clone(),
+                    key_loop: key_loop.clone(),
+                    schedule,
+                    few,
+                    full: false,
+                }];
                 let pair = &pairs[comptime![key_loop.pair()]];
                 let size = comptime![schedule.keys];
                 let mut from = 0usize;
@@ -110,15 +117,15 @@ pub fn attention_cpu<E: Float, N: Size>(
                     }
                     let count = min(size, pair.len - key0);
                     let keys = KeyRows { key_base, value_base, first: key0, count };
-                    let mut class = key_tiles.class::<N>(parameters, &place, key0, count);
+                    let mut kind = key_tiles.kind::<N>(parameters, &place, key0, count);
                     if counting {
                         if !careful.read() {
-                            count_tile(&counters[0], class, at);
+                            count_tile(&counters[0], kind, at);
                         }
                     }
-                    if careful.read() && class != SKIPPED {
+                    if careful.read() && kind != SKIPPED {
                         // Here keys are hidden one by one.
-                        class = SKIPPED.runtime();
+                        kind = SKIPPED.runtime();
                         careful_tile::<E, N>(
                             &mut tile,
                             pair,
@@ -126,17 +133,11 @@ pub fn attention_cpu<E: Float, N: Size>(
                             parameters,
                             keys,
                             rows.count,
-                            comptime![CpuTileCode {
-                                program: program.clone(),
-                                key_loop: key_loop.clone(),
-                                schedule,
-                                few,
-                                full: false,
-                            }],
+                            comptime![code.clone()],
                         );
                     }
                     if comptime![key_loop.occurs(true)] {
-                        if class == FULL {
+                        if kind == FULL {
                             visit_part::<E, N>(
                                 &mut tile,
                                 pair,
@@ -144,18 +145,12 @@ pub fn attention_cpu<E: Float, N: Size>(
                                 parameters,
                                 keys,
                                 Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
-                                comptime![CpuTileCode {
-                                    program: program.clone(),
-                                    key_loop: key_loop.clone(),
-                                    schedule,
-                                    few,
-                                    full: true,
-                                }],
+                                comptime![code.with_all_visible()],
                             );
                         }
                     }
                     if comptime![key_loop.occurs(false)] {
-                        if class == PARTIAL {
+                        if kind == PARTIAL {
                             // A stripe of queries at a time, with only the keys that it sees some of.
                             let narrow = comptime![Block::narrow(&schedule)];
                             for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
@@ -168,13 +163,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                                         parameters,
                                         keys,
                                         part,
-                                        comptime![CpuTileCode {
-                                            program: program.clone(),
-                                            key_loop: key_loop.clone(),
-                                            schedule,
-                                            few,
-                                            full: false,
-                                        }],
+                                        comptime![code.clone()],
                                     );
                                 }
                             }

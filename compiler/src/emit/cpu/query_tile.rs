@@ -242,31 +242,7 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Element `x` of the queries of `vector`, of `dim`.
-    pub fn query_element(
-        &self,
-        x: usize,
-        vector: usize,
-        #[comptime] dim: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) -> Vector<f32, N> {
-        of_rows::<N>(&self.query, x, vector, dim, schedule, few)
-    }
-
-    /// Element `x` of the output of `vector`, of `dim`.
-    pub fn output_element(
-        &self,
-        x: usize,
-        vector: usize,
-        #[comptime] dim: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) -> Vector<f32, N> {
-        of_rows::<N>(&self.output, x, vector, dim, schedule, few)
-    }
-
-    /// Makes that element `output`.
+    /// Makes element `x` of the output of `vector`, of `dim`, `output`.
     pub fn put_output_element(
         &mut self,
         output: Vector<f32, N>,
@@ -484,7 +460,7 @@ impl<N: Size> QueryTile<N> {
 
 /// Element `x`, of `dim`, of the rows of `vector`, in Qᵀ or Oᵀ, or where vectors run along the head dim in Q or O.
 #[cube]
-fn of_rows<N: Size>(
+pub fn of_rows<N: Size>(
     elements: &Array<Vector<f32, N>>,
     x: usize,
     vector: usize,

@@ -135,13 +135,13 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
         let mut key0 = tiles.next::<R>(parameters, &place, 0);
         while key0 < pair.len {
             let count = min(size, pair.len - key0);
-            let class = tiles.class::<R>(parameters, &place, key0, count);
+            let kind = tiles.kind::<R>(parameters, &place, key0, count);
             if counting {
                 if UNIT_POS == 0 {
-                    count_tile(&counters[0], class, at);
+                    count_tile(&counters[0], kind, at);
                 }
             }
-            let visited = if comptime![skips(&key_loop)] { class != SKIPPED } else { true.runtime() };
+            let visited = if comptime![skips(&key_loop)] { kind != SKIPPED } else { true.runtime() };
             if visited {
                 let seen = tiles.seen(key0, count);
                 let keys = KeyTile {
@@ -161,7 +161,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                 for full in 0..2 {
                     let full = comptime![full == 1];
                     if comptime![!full || key_loop.occurs(true)] {
-                        if has_code(key0, class, pair.len, size, full) {
+                        if has_code(key0, kind, pair.len, size, full) {
                             map_and_mask::<R>(
                                 &mut tile,
                                 parameters,
@@ -178,7 +178,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                     }
                 }
                 if comptime![key_loop.occurs(true) && program.reduction().is_softmax()] {
-                    let least = select(has_code(key0, class, pair.len, size, true), LEAST, EMPTY);
+                    let least = select(has_code(key0, kind, pair.len, size, true), LEAST, EMPTY);
                     tile.maximum = max(tile.maximum, Vector::new(least));
                 }
                 weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.reduction().clone()], operands, schedule);

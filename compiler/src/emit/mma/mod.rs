@@ -104,7 +104,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         }
         commit_copies();
         let next = RuntimeCell::<usize>::new(start.first);
-        let next_class = RuntimeCell::<i32>::new(start.class);
+        let next_kind = RuntimeCell::<i32>::new(start.kind);
         while next.read() < pair.len {
             #[unroll]
             for full in 0..2 {
@@ -117,7 +117,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         full
                     }];
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
-                    while next.read() < pair.len && has_code(next.read(), next_class.read(), pair.len, size, full) {
+                    while next.read() < pair.len && has_code(next.read(), next_kind.read(), pair.len, size, full) {
                         let first = next.read();
                         let count = min(size, pair.len - first);
                         let seen = if comptime![full] {
@@ -128,7 +128,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         let keys = KeyTile { key_base, value_base, first, last: pair.len - 1, seen };
                         if counting {
                             if UNIT_POS == 0 {
-                                count_tile(&counters[0], next_class.read(), at);
+                                count_tile(&counters[0], next_kind.read(), at);
                             }
                         }
                         wait_for_copies();
@@ -140,7 +140,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         sync_cube();
                         let following = tiles.visited::<R>(parameters, &place, first + size);
                         next.store(following.first);
-                        next_class.store(following.class);
+                        next_kind.store(following.kind);
                         if next.read() < pair.len {
                             stage.copy_keys::<V>(&pair.key, key_base, next.read(), pair.len, operands, schedule);
                         }

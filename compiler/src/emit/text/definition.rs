@@ -6,7 +6,7 @@ use crate::emit::cpu::attention_cpu::AttentionCpu;
 use crate::emit::cube::attention_cube::AttentionCube;
 use crate::emit::mma::attention_mma::AttentionMma;
 use crate::ir::Element;
-use crate::schedule::{CubeSchedule, FewQueries, MmaSchedule, Schedule};
+use crate::schedule::{FewQueries, Schedule};
 use crate::scheduled::Compiled;
 use cubecl::ir::{DeviceProperties, TargetProperties};
 use cubecl::prelude::*;
@@ -73,7 +73,7 @@ fn define_typed<E: Float>(
             parameters,
             counters,
             cube.rows,
-            CubeSchedule::width_of(&program.sizes()),
+            schedule.width_of(&program.sizes()),
             program.clone(),
             cube,
             false,
@@ -91,7 +91,7 @@ fn define_typed<E: Float>(
             parameters,
             counters,
             mma.rows(),
-            MmaSchedule::width_of(&program.sizes()),
+            schedule.width_of(&program.sizes()),
             program.clone(),
             mma,
             false,

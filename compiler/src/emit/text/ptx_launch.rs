@@ -11,7 +11,7 @@ use crate::device_model::DeviceModel;
 use crate::emit::arguments::Extent;
 use crate::emit::binding::{ADDRESSES, Buffer, LaunchData, OperandData, ParametersData, Registered};
 use crate::emit::launch::{LaunchError, cubes, grids};
-use crate::schedule::{CubeSchedule, MmaSchedule, Schedule};
+use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};
 use crate::target::Target;
 
@@ -46,11 +46,10 @@ pub struct PtxGrid {
 /// operands that lie so.
 pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData) -> Result<PtxLaunch, LaunchError> {
     let (program, schedule) = (scheduled.program(), scheduled.schedule());
-    let width = match schedule {
-        Schedule::Cpu(_) => return Err(LaunchError::NoPtx(schedule.name())),
-        Schedule::Cube(_) => CubeSchedule::width_of(&program.sizes()),
-        Schedule::Mma(_) => MmaSchedule::width_of(&program.sizes()),
-    };
+    if let Schedule::Cpu(_) = schedule {
+        return Err(LaunchError::NoPtx(schedule.name()));
+    }
+    let width = schedule.width_of(&program.sizes());
     let limits = device_properties(model, Target::Ptx).hardware.max_cube_count;
     let vector = width * program.sizes().element.size();
     let mut launch = PtxLaunch { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
