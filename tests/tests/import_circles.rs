@@ -12,17 +12,39 @@ fn no_files_import_each_other_in_a_circle() {
         let mut files = BTreeMap::new();
         read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(source), &Vec::new(), &mut files);
         assert!(files.len() > 2, "{source}");
-        let mut imports: BTreeMap<&Module, BTreeSet<Module>> =
-            files.iter().map(|(module, text)| (module, imports(module, text, &files))).collect();
-        // Files that import no other are taken away until none is left, or only circles and what imports them.
-        while let Some(module) = imports.iter().find(|(_, imports)| imports.is_empty()).map(|(module, _)| *module) {
-            imports.remove(module);
-            for imports in imports.values_mut() {
-                imports.remove(module);
-            }
-        }
-        assert!(imports.is_empty(), "{source} has a circle among {imports:#?}");
+        let rest = circles(&files);
+        assert!(rest.is_empty(), "{source} has a circle among {rest:#?}");
     }
+}
+
+#[test]
+fn a_circle_is_found() {
+    let file = |path: &str, text: &str| (path.split("::").map(String::from).collect(), text.to_string());
+    let files = [
+        file("a", "use crate::folder::b::{B, self};"),
+        file("folder::b", "fn f() -> super::c::C {}"),
+        file("folder::c", "use crate::{d, a::A};"),
+        file("d", "use std::fmt;"),
+        file("above", "use crate::a;"),
+    ];
+    let found: Vec<_> = circles(&BTreeMap::from(files)).into_keys().map(|module| module.join("::")).collect();
+    assert_eq!(found, ["a", "above", "folder::b", "folder::c"]);
+    let straight = [file("a", "use super::d;"), file("d", ""), file("above", "use crate::{a, d};")];
+    assert!(circles(&BTreeMap::from(straight)).is_empty());
+}
+
+/// The files of circles and those that import them, with what they import of each other.
+fn circles(files: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
+    let mut rest: BTreeMap<Module, BTreeSet<Module>> =
+        files.iter().map(|(module, text)| (module.clone(), imports(module, text, files))).collect();
+    // Files that import no other are taken away until none is left, or only circles and what imports them.
+    while let Some(module) = rest.iter().find(|(_, imports)| imports.is_empty()).map(|(module, _)| module.clone()) {
+        rest.remove(&module);
+        for imports in rest.values_mut() {
+            imports.remove(&module);
+        }
+    }
+    rest
 }
 
 /// The text of each file in `folder`, without comments and without its tests.
