@@ -18,7 +18,7 @@
 use crate::expr::{BinaryOp, Expr, Type};
 use crate::ir::forward::Operands;
 use crate::ir::{
-    self, Axis, Base, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
+    self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{Accumulator, Location, MAX_EXPR_SIZE, ScalarValue, Spec};
@@ -138,14 +138,14 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
             check_size(spec, part, "a push")?;
         }
         let (key, value) = (1 + 2 * push_loop.pair, 2 + 2 * push_loop.pair);
-        let mut body = vec![TileOp::Dot { tile: 0, row: 0, column: key }];
+        let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: key }] }];
         if parts.score != Expr::SCORE {
             body.push(TileOp::Map { tile: 0, value: parts.score });
         }
         if let Some(visible) = parts.visible {
             body.push(TileOp::Mask { tile: 0, visible, on: MaskedTiles::All });
         }
-        body.push(TileOp::Push { accumulator: 0, weights: 0, values: value });
+        body.push(TileOp::Push { accumulator: 0, weights: 0, factor: None, values: value, dim: operands.v_dim });
         loops.push(TileLoop {
             columns: Axis::Keys(push_loop.pair),
             each_head: false,

@@ -54,8 +54,8 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
             let location = spec.locate(mask(&push_loop.push)).clone();
             Note { level: Level::Warn, location, message: message.to_string() }
         };
-        let key = &program.pairs()[key_loop.pair()].key;
-        if key_loop.visible().is_none() || key_loop.full.contains(&Range::ALL) {
+        let key = &program.key_name(key_loop.key_set());
+        if key_loop.visible(false).is_none() || key_loop.full.contains(&Range::ALL) {
             notes.push(warning("this mask is always true: it hides nothing"));
         } else if key_loop.visit.is_empty() {
             notes.push(warning(&format!("this mask is always false: no query sees a key of `{key}`")));
@@ -100,7 +100,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
     }
 
     for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
-        let of_last = key_loop.pair() + 1 == program.pairs().len();
+        let of_last = key_loop.key_set() + 1 == program.key_sets();
         if of_last
             && launch.query_offset == keys.offset
             && keys.length > launch.queries
@@ -124,14 +124,14 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
 
 /// Whether some alternative of a mask hides the keys after the query.
 fn is_causal(key_loop: &TileLoop, parameters: Parameters) -> bool {
-    let Some(visible) = key_loop.visible() else { return false };
+    let Some(visible) = key_loop.visible(false) else { return false };
     let after = |form: &Affine| {
         form.terms.len() == 2
             && form.coefficient(&Expr::Key) == 1
             && form.coefficient(&Expr::Query) == -1
             && form.constant.abs() <= 1
     };
-    clauses(visible, parameters).iter().any(|clause| clause.at_most_zero.iter().any(after))
+    clauses(&visible, parameters).iter().any(|clause| clause.at_most_zero.iter().any(after))
 }
 
 fn compares_positions(expr: &Expr) -> bool {

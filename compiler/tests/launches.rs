@@ -44,7 +44,7 @@ fn attention(push: &str) -> (Spec, Scheduled) {
     spec.origins.push(Origin { expr: difference, location: Location { file: "a.rs".into(), line: 7, column: 20 } });
     spec.loops.push(PushLoop { pair: 0, push });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
+    let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
     let program = schedule(Compiled::new(compile(&spec, &[ScalarValue::I32(0)], operands).unwrap()), by).unwrap();
     (spec, program)
 }

@@ -51,7 +51,7 @@ fn attention(push: &str) -> (Spec, Scheduled) {
     let push = parse_expr(push, spec.parameters()).unwrap_or_else(|error| panic!("{push}: {error}"));
     spec.loops.push(PushLoop { pair: 0, push });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
+    let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
     let program = schedule(Compiled::new(compile(&spec, &scalars(0), operands).unwrap()), by).unwrap();
     (spec, program)
 }

@@ -6,10 +6,8 @@ use crate::operation::Operation;
 use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
-use purview_compiler::emit::binding::{KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::Reduction;
+use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
 use purview_compiler::lower::runtime_scalars;
-use purview_compiler::schedule::FewQueries;
 
 /// The results of a launch, and what computes them.
 pub(crate) struct Bound {
@@ -21,27 +19,22 @@ pub(crate) struct Bound {
 }
 
 /// All of a launch but the launch itself.
-pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: FewQueries) -> Result<Bound, Error> {
+pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Result<Bound, Error> {
     let &Call { request, device, query, pairs, counters } = call;
     let program = &proved.program;
-    let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
+    let &Operation { batch, heads, queries, operands, .. } = operation;
     let output =
         Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
-    let rows = match program.reduction() {
-        Reduction::Softmax { .. } => queries,
-        Reduction::Sum | Reduction::Mean => 0,
-    };
+    let rows = if program.has_lse() { queries } else { 0 };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
     if [batch, heads, queries].contains(&0) {
         return Ok(Bound { output, lse, data: None });
     }
 
-    let key_values = pairs.iter().zip(&operation.keys).map(|((key, value), keys)| KeyValueData {
-        key: operand(key),
-        value: operand(value),
-        length: keys.length,
-        offset: keys.offset as i32,
-    });
+    let group = |tensor: &Tensor| Some(heads / tensor.shape()[1]);
+    let along_keys = pairs.iter().flat_map(|(key, value)| [*key, *value]);
+    let along_keys = along_keys.map(|tensor| operand(tensor, group(tensor)));
+    let keys = operation.keys.iter().map(|keys| KeySetData { length: keys.length, offset: keys.offset as i32 });
     let summaries = program.summaries().into_iter().map(|summary| {
         let tensor = &request.tensors[summary.tensor];
         // Of a tensor without elements nothing that matters is read, but there must be something to bind.
@@ -56,8 +49,8 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
     }
     let data = LaunchData {
-        query: operand(query),
-        pairs: key_values.collect(),
+        operands: std::iter::once(operand(query, None)).chain(along_keys).collect(),
+        keys: keys.collect(),
         output: output.buffer(),
         lse: lse.buffer(),
         scalars: runtime_scalars(&request.spec, &request.scalars),
@@ -67,20 +60,20 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         scale: operation.scale,
         batch,
         heads,
-        group: heads / kv_heads,
         queries,
         query_offset: operation.query_offset as i32,
         careful: proved.careful,
-        few,
     };
     Ok(Bound { output, lse, data: Some(data) })
 }
 
-fn operand(tensor: &Tensor) -> OperandData {
+/// `tensor`, of whose heads each is read by `group` query heads, if it has heads of its own.
+fn operand(tensor: &Tensor, group: Option<usize>) -> OperandData {
     let strides = tensor.steps();
     OperandData {
         buffer: tensor.buffer(),
         start: tensor.start(),
         strides: [strides[0], strides[1], strides[2], strides[3]],
+        group,
     }
 }

@@ -33,6 +33,11 @@ impl Operation {
         Operation::sizes(batch, heads, kv_heads, queries, shape.operands())
     }
 
+    /// Query heads to a key head.
+    pub fn group(&self) -> usize {
+        self.heads.checked_div(self.kv_heads).unwrap_or(1)
+    }
+
     /// The default position of the first query, with which the last query is at the last key of the last pair.
     pub fn default_query_offset(keys: &[Keys], queries: usize) -> i64 {
         keys.last().map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)

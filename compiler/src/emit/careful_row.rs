@@ -1,7 +1,7 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KeyValue, OperandArgument, ParameterValues};
+use super::arguments::{Extent, KeySet, OperandArgument, ParameterValues};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
@@ -33,8 +33,6 @@ pub struct CarefulRow {
     pub batch: usize,
     /// The query head.
     pub head: usize,
-    /// The key and value head.
-    pub kv_head: usize,
     /// The query.
     pub query: usize,
     /// The first vector of the output.
@@ -47,8 +45,8 @@ pub struct CarefulRow {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_row<E: Float, V: Size>(
     row: CarefulRow,
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -61,9 +59,10 @@ pub fn careful_row<E: Float, V: Size>(
     let rows = Vector::new(position);
     let (batch, head) = (row.batch as i32, row.head as i32);
     let heads = Vector::new(row.head as i32);
-    let kv_head = row.kv_head as i32;
+    let kv_head = (row.head / extent.kv_group) as i32;
     let tile = TilePlace::new(batch, head, kv_head, Ends { first: position, last: position });
     let place = Place::<One>::of_queries(tile, rows, heads, false);
+    let query = &operands[comptime![program.loads[0].operand]];
     let start = query.row(query.rows_of(row.batch, row.head), row.query);
     let accumulator = comptime![program.reduction().clone()];
     let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
@@ -73,47 +72,47 @@ pub fn careful_row<E: Float, V: Size>(
     }
     let mut factor = comptime![quarter_of_queries(&program)].runtime();
     if comptime![program.query_scale().is_some()] {
-        let one = Vector::<f32, One>::new(1.0);
-        factor *=
-            parameters.float::<One>(&place, one, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
+        factor *= parameters.float::<One>(&place, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
     }
     let state = CarefulRows::<One>::new(&place, parameters, true, comptime![accumulator.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair()]];
-        let tiles =
-            KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
-        let key_base = pair.key.rows_of(row.batch, row.kv_head);
-        let value_base = pair.value.rows_of(row.batch, row.kv_head);
+        let (term, push) = comptime![key_loop.single()];
+        let set = &keys[comptime![key_loop.key_set()]];
+        let (keys_of_loop, values) = (&operands[comptime![term.column]], &operands[comptime![push.values]]);
+        let tiles = KeyTiles::new::<One>(parameters, &place, set.len, set.offset, 1usize, comptime![key_loop.clone()]);
+        let key_base = keys_of_loop.rows_of(row.batch, row.head);
+        let value_base = values.rows_of(row.batch, row.head);
         let mut key = tiles.next::<One>(parameters, &place, 0);
-        while key < pair.len {
-            let dot = dot_product::<E, V>(
+        while key < set.len {
+            let mut dots = Sequence::<Vector<f32, One>>::new();
+            dots.push(dot_product::<E, V>(
                 query,
                 start,
-                &pair.key,
-                pair.key.row(key_base, key),
+                keys_of_loop,
+                keys_of_loop.row(key_base, key),
                 factor,
                 comptime![program.sizes().qk_dim],
                 unrolled,
-            );
+            ));
             let step = state.see(
-                dot,
-                &place.of_column(pair.offset + key as i32),
+                &dots,
+                &place.of_column(set.offset + key as i32),
                 parameters,
-                comptime![quarter_scores(&program, &key_loop)],
+                comptime![quarter_scores(&program, &push)],
                 comptime![accumulator.clone()],
                 Exp2::Device,
             );
-            let value = pair.value.row(value_base, key);
+            let value = values.row(value_base, key);
             #[unroll]
             for vector in 0..comptime![columns.count] {
                 let x = row.vector + comptime![vector * columns.step];
                 #[unroll]
                 for element in 0..comptime![columns.width] {
                     let value = element_of::<E, V>(
-                        &pair.value,
+                        values,
                         value,
                         x,
                         element,

@@ -26,7 +26,7 @@ mod vectors;
 use self::products::{Stage, accumulate, dot_products, put_weights, stage_queries};
 use self::unit::{Unit, UnitTile};
 use self::vectors::{W, retag};
-use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
@@ -36,8 +36,8 @@ use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, log_sum_exp, raise};
-use crate::ir::forward::Operands;
-use crate::ir::{Reduction, TileLoop};
+use crate::ir::Reduction;
+use crate::ir::forward::{Operands, Pushed};
 use crate::schedule::{CubeSchedule, Planes, Products};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -50,8 +50,6 @@ struct Item {
     batch: usize,
     /// The query head.
     head: usize,
-    /// The key and value head.
-    kv_head: usize,
     /// The first query of the cube.
     row0: usize,
     /// The unit's place in the cube.
@@ -75,7 +73,6 @@ impl Item {
         Item {
             batch: extent.first_batch + batch as usize,
             head,
-            kv_head: head / extent.group,
             row0: (extent.first_tile + tile as usize) * comptime![schedule.queries()],
             unit: Unit {
                 row: at as usize / comptime![schedule.unit_columns],
@@ -94,8 +91,8 @@ impl Item {
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -107,34 +104,37 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
 ) {
     comptime!(count_kernel());
     take_registers();
-    let operands = comptime![program.sizes()];
-    let Item { batch, head, kv_head, row0, unit } = Item::new(extent, schedule, false);
+    let sizes = comptime![program.sizes()];
+    let Item { batch, head, row0, unit } = Item::new(extent, schedule, false);
     let last_row = extent.queries - 1;
-    let place = place_of::<R>(extent, Item { batch, head, kv_head, row0, unit }, schedule);
+    let place = place_of::<R>(extent, Item { batch, head, row0, unit }, schedule);
 
-    let mut stage = Stage::<E, R>::new(operands, schedule);
+    let query = &operands[comptime![program.loads[0].operand]];
+    let mut stage = Stage::<E, R>::new(sizes, schedule);
     let mut factor = Vector::<f32, R>::new(1.0);
     if comptime![program.query_scale().is_some()] {
-        factor = parameters.float::<R>(&place, factor, comptime![program.query_scale().cloned().unwrap()]);
+        factor = parameters.float::<R>(&place, comptime![program.query_scale().cloned().unwrap()]);
     }
     let query_base = query.rows_of(batch, head);
     if comptime![schedule.products == Products::Units] {
-        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, unit, factor, operands, schedule);
+        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, unit, factor, sizes, schedule);
     } else {
         let matrices = &mut stage.matrices[0];
-        matrices.stage_queries::<V>(query, query_base, row0, last_row, operands, schedule);
+        matrices.stage_queries::<V>(query, query_base, row0, last_row, sizes, schedule);
     }
     let mut tile = begin::<R>(parameters, &place, unit, comptime![program.clone()], schedule);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair()]];
+        let (term, push) = comptime![key_loop.single()];
+        let set = &keys[comptime![key_loop.key_set()]];
+        let (key, value) = (&operands[comptime![term.column]], &operands[comptime![push.values]]);
         let size = comptime![schedule.keys];
-        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
         let mut key0 = tiles.next::<R>(parameters, &place, 0);
-        while key0 < pair.len {
-            let count = min(size, pair.len - key0);
+        while key0 < set.len {
+            let count = min(size, set.len - key0);
             let kind = tiles.kind::<R>(parameters, &place, key0, count);
             if counting {
                 if UNIT_POS == 0 {
@@ -144,33 +144,28 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             let visited = if comptime![skips(&key_loop)] { kind != SKIPPED } else { true.runtime() };
             if visited {
                 let seen = tiles.seen(key0, count);
-                let keys = KeyTile {
-                    key_base: pair.key.rows_of(batch, kv_head),
-                    value_base: pair.value.rows_of(batch, kv_head),
-                    first: key0,
-                    last: pair.len - 1,
-                    seen,
-                };
+                let key_tile = KeyTile { first: key0, last: set.len - 1, seen };
+                let key_base = key.rows_of(batch, head);
                 if comptime![schedule.products == Products::Units] {
-                    dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
+                    dot_products::<E, R, V>(&mut tile, &mut stage, key, key_base, key_tile, unit, sizes, schedule);
                 } else {
                     let matrices = &mut stage.matrices[0];
-                    matrices.dot_products::<R, V>(&mut tile, &pair.key, keys, factor, unit, operands, schedule);
+                    matrices.dot_products::<R, V>(&mut tile, key, key_base, key_tile, factor, unit, sizes, schedule);
                 }
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
                     if comptime![!full || key_loop.occurs(true)] {
-                        if has_code(key0, kind, pair.len, size, full) {
+                        if has_code(key0, kind, set.len, size, full) {
                             map_and_mask::<R>(
                                 &mut tile,
                                 parameters,
                                 &place,
-                                keys,
-                                pair.offset,
+                                key_tile,
+                                set.offset,
                                 unit,
-                                comptime![program.clone()],
-                                comptime![key_loop.clone()],
+                                comptime![program.reduction().is_softmax()],
+                                comptime![push.clone()],
                                 schedule,
                                 full,
                             );
@@ -178,15 +173,16 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                     }
                 }
                 if comptime![key_loop.occurs(true) && program.reduction().is_softmax()] {
-                    let least = select(has_code(key0, kind, pair.len, size, true), LEAST, EMPTY);
+                    let least = select(has_code(key0, kind, set.len, size, true), LEAST, EMPTY);
                     tile.maximum = max(tile.maximum, Vector::new(least));
                 }
-                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.reduction().clone()], operands, schedule);
+                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.reduction().clone()], sizes, schedule);
+                let value_base = value.rows_of(batch, head);
                 if comptime![schedule.products == Products::Units] {
-                    accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
+                    accumulate::<E, R, V>(&mut tile, &mut stage, value, value_base, key_tile, unit, sizes, schedule);
                 } else {
                     let matrices = &mut stage.matrices[0];
-                    matrices.accumulate::<R, V>(&mut tile, &pair.value, keys, unit, operands, schedule);
+                    matrices.accumulate::<R, V>(&mut tile, value, value_base, key_tile, unit, sizes, schedule);
                 }
             }
             key0 = tiles.next::<R>(parameters, &place, key0 + size);
@@ -215,17 +211,17 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     let at = RuntimeCell::<usize>::new(Item::new(extent, schedule, true).row(schedule));
     while rest.read() != 0u32 {
         if rest.read() % 2 == 1u32 && at.read() < extent.queries {
-            let Item { batch, head, kv_head, unit, .. } = Item::new(extent, schedule, true);
+            let Item { batch, head, unit, .. } = Item::new(extent, schedule, true);
             careful_row::<E, V>(
-                CarefulRow { batch, head, kv_head, query: at.read(), vector: unit.column },
-                query,
-                pairs,
+                CarefulRow { batch, head, query: at.read(), vector: unit.column },
+                operands,
+                keys,
                 output,
                 lse,
                 extent,
                 parameters,
                 comptime![Columns {
-                    count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
+                    count: outputs(sizes.v_dim, schedule) / CubeSchedule::WIDTH,
                     step: schedule.unit_columns,
                     width: CubeSchedule::WIDTH,
                 }],
@@ -245,7 +241,7 @@ fn place_of<R: Size>(extent: &Extent, item: Item, #[comptime] schedule: CubeSche
     let rows = positions::<R>(extent, item.row(schedule), comptime![schedule.rows]);
     let (batch, head) = (item.batch as i32, item.head as i32);
     let heads = Vector::new(item.head as i32);
-    let kv_head = item.kv_head as i32;
+    let kv_head = (item.head / extent.kv_group) as i32;
     let ends = Ends {
         first: extent.query_offset + item.row0 as i32,
         last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
@@ -283,7 +279,7 @@ fn begin<R: Size>(
     let mut maximum = Vector::<f32, R>::new(EMPTY);
     let mut sum = Vector::<f32, R>::new(0.0);
     if comptime![sink.is_some()] {
-        let logit = parameters.float::<R>(place, sum, comptime![sink.clone().unwrap()]);
+        let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
         maximum = raise::<R>(logit);
         if unit.column == 0 {
             sum = Vector::new(1.0);
@@ -307,12 +303,11 @@ fn map_and_mask<R: Size>(
     keys: KeyTile,
     offset: i32,
     unit: Unit,
-    #[comptime] program: Compiled,
-    #[comptime] key_loop: TileLoop,
+    #[comptime] softmax: bool,
+    #[comptime] push: Pushed,
     #[comptime] schedule: CubeSchedule,
     #[comptime] full: bool,
 ) {
-    let softmax = comptime![program.reduction().is_softmax()];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
@@ -321,7 +316,9 @@ fn map_and_mask<R: Size>(
             within = min(key, keys.last);
         }
         let here = place.of_column(offset + within as i32);
-        let mut score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
+        let mut dots = Sequence::<Vector<f32, R>>::new();
+        dots.push(tile.scores[column]);
+        let mut score = apply::<R>(&dots, &here, parameters, comptime![push.clone()], softmax, full);
         if comptime![!full] {
             let past = comptime![hidden(softmax)];
             score = select(key <= keys.last, score, Vector::new(past));

@@ -131,6 +131,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
     key: &OperandArgument<Vector<E, V>>,
+    base: usize,
     keys: KeyTile,
     unit: Unit,
     #[comptime] operands: Operands,
@@ -147,7 +148,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
         let mut x0 = 0usize;
         while x0 < vectors {
             // What was in the stage before has been read: a barrier ends every use of it.
-            stage_chunk::<E, R, V>(stage, key, keys.key_base, keys, x0, false, operands.qk_dim, schedule);
+            stage_chunk::<E, R, V>(stage, key, base, keys, x0, false, operands.qk_dim, schedule);
             sync_cube();
             for x in 0..min(chunk, vectors - x0) {
                 let queries = queries_at::<E, R>(stage, unit, x0 + x, schedule);
@@ -169,7 +170,7 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
             #[unroll]
             for part in 0..comptime![columns.div_ceil(size)] {
                 let row = keys.key(part * size + UNIT_POS_PLANE as usize);
-                held.push(Vector::cast_from(read::<E, V>(key, key.row(keys.key_base, row), x, operands.qk_dim)));
+                held.push(Vector::cast_from(read::<E, V>(key, key.row(base, row), x, operands.qk_dim)));
             }
             #[unroll]
             for column in 0..columns {
@@ -240,6 +241,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
     value: &OperandArgument<Vector<E, V>>,
+    base: usize,
     keys: KeyTile,
     unit: Unit,
     #[comptime] operands: Operands,
@@ -256,7 +258,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
             stage_chunk::<E, R, V>(
                 stage,
                 value,
-                keys.value_base,
+                base,
                 keys,
                 comptime![at * chunk],
                 true,
@@ -290,7 +292,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                 let from = keys.value(row + at / vectors);
                 held.push(Vector::cast_from(read::<E, V>(
                     value,
-                    value.row(keys.value_base, from),
+                    value.row(base, from),
                     at % vectors,
                     operands.v_dim,
                 )));
