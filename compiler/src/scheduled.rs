@@ -74,9 +74,9 @@ impl Scheduled {
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
-        if !matches!(schedule, Schedule::Cpu(_)) && !forward::is_single(&program) {
-            let message = format!("the schedule `{name}` runs programs of one product, one mask and one accumulator, which is the output");
-            return refused(message);
+        if schedule.needs_single() && !forward::is_single(&program) {
+            let parts = "one product, one mask and one accumulator, which is the output";
+            return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
         }
         let to_base_e = |one: &Accumulator| matches!(one.reduction, Reduction::Softmax { base: Base::E, .. });
         if program.accumulators.iter().any(to_base_e) {

@@ -7,8 +7,8 @@ use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileKind,
-    TileLoop, TileOp,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
+    TileKind, TileLoop, TileOp,
 };
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};

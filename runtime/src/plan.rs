@@ -39,7 +39,10 @@ fn fits_launch(cpu: CpuSchedule, operation: &Operation, in_vectors: bool) -> Res
         return Ok(());
     }
     if !in_vectors {
-        return refused(format!("vectors along the head dims take keys and values in whole vectors of {} elements", cpu.lanes));
+        return refused(format!(
+            "vectors along the head dims take keys and values in whole vectors of {} elements",
+            cpu.lanes
+        ));
     }
     let rows = together * operation.queries;
     if cpu.vectors != 1 || along > cpu.lanes || rows > along {

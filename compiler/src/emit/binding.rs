@@ -11,8 +11,8 @@ use super::arguments::{
     SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, OperandArgument, OperandArgumentLaunch,
-    ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
+    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, OperandArgument,
+    OperandArgumentLaunch, ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 #[cfg(feature = "emit")]
 use crate::ir::Heads;
@@ -181,7 +181,17 @@ impl OperandData {
     pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> OperandArgumentLaunch<E> {
         let ([start, batch, head, row], column) = (in_vectors(&self, width), self.strides[3]);
         let (group, shared) = (self.group.unwrap_or(1), self.group.is_some());
-        OperandArgumentLaunch::new(self.buffer.launch(width), start, batch, head, row, column, group, column == 1, shared)
+        OperandArgumentLaunch::new(
+            self.buffer.launch(width),
+            start,
+            batch,
+            head,
+            row,
+            column,
+            group,
+            column == 1,
+            shared,
+        )
     }
 
     /// As a definition declares it, without gaps between elements.
@@ -436,7 +446,8 @@ impl Extent {
 
     /// As a launch passes it.
     pub(super) fn launch(self) -> ExtentLaunch {
-        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
+        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } =
+            self;
         ExtentLaunch::new(heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful)
     }
 
@@ -459,7 +470,8 @@ impl Extent {
     /// As PTX takes it.
     #[cfg(feature = "emit")]
     pub(super) fn register(self, to: &mut Registered) {
-        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
+        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } =
+            self;
         [heads, group, kv_group, queries].into_iter().for_each(|size| to.size(size));
         to.number(query_offset);
         [first_tile, first_head, first_batch].into_iter().for_each(|size| to.size(size));

@@ -125,11 +125,7 @@ struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    fn new<N: Size>(
-        scope: &'a Scope,
-        parameters: &'a ParameterValuesExpand,
-        place: &PlaceExpand<N>,
-    ) -> Self {
+    fn new<N: Size>(scope: &'a Scope, parameters: &'a ParameterValuesExpand, place: &PlaceExpand<N>) -> Self {
         // A mutable local is read once, so that equal sub-expressions stay equal for the backend.
         let read = |value: ExpandValue| -> ExpandValue { value.read_value(scope).into() };
         let tile = &place.tile;

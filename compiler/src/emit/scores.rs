@@ -4,9 +4,43 @@ use super::arguments::ParameterValues;
 use super::place::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::MaskedTiles;
 use crate::ir::forward::Pushed;
+use crate::ir::{MaskedTiles, Program};
 use cubecl::prelude::*;
+
+/// Which array of a tile has what: first the dots, then the weights of pushes that have no dot of their own in whose place they could be, and
+/// the factors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TileArrays {
+    /// How many dots there are.
+    pub dots: usize,
+    /// How many arrays there are.
+    pub count: usize,
+    /// Where the weights of each push are.
+    pub weights: Vec<usize>,
+    /// Where its factors are, if it has some.
+    pub factors: Vec<Option<usize>>,
+}
+
+impl TileArrays {
+    /// Those of a loop with so many dots that pushes `pushes`.
+    pub fn new(dots: usize, pushes: &[Pushed]) -> TileArrays {
+        let mut count = dots;
+        let mut next = || {
+            count += 1;
+            count - 1
+        };
+        let weights = pushes.iter().map(|push| push.own_dot.unwrap_or_else(&mut next)).collect();
+        let factors = pushes.iter().map(|push| push.factor.as_ref().map(|_| next())).collect();
+        TileArrays { dots, count, weights, factors }
+    }
+
+    /// The most that a loop of `program` has.
+    pub fn most(program: &Program) -> usize {
+        let counts = program.loops.iter().map(|one| TileArrays::new(one.dots().len(), &one.pushes()).count);
+        counts.max().unwrap_or(0)
+    }
+}
 
 /// What is pushed at `place`, of the products `dots`, after its maps and its mask; `full` says that the tile is inside the loop's full range.
 /// In other tiles a softmax's score of a key that is seen is [raised](raise()), so that it is told from those of hidden ones.

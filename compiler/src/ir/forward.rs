@@ -12,7 +12,7 @@ use crate::expr::Expr;
 pub struct Operands {
     /// The element type of queries, keys, values and the output.
     pub element: Element,
-    /// The head dim of queries and keys: the sum of those of a loop's dots.
+    /// The head dim of queries and keys: the sum of those of all queries that are in dots, or of a loop's dots if that is more.
     pub qk_dim: usize,
     /// The head dim of values and the output: the sum of those of the accumulators.
     pub v_dim: usize,
@@ -73,6 +73,10 @@ pub fn check(program: &Program) -> Result<(), String> {
         [output] if output.heads == Heads::Query && output.element == *element => {}
         [_] => return Err(format!("the output has the query heads, in {}", element.name())),
         outputs => return Err(format!("there is one output, and here are {}", outputs.len())),
+    }
+    let is_stored = |place: &usize| program.outputs[0].value.mentions(&Expr::Value(*place));
+    if let Some(unused) = (0..program.accumulators.len()).find(|place| !is_stored(place)) {
+        return Err(format!("the output is of all accumulators, and not of `{}`", program.accumulators[unused].name));
     }
     for (place, one) in program.loops.iter().enumerate() {
         check_loop(one).map_err(|error| format!("loop {place}: {error}"))?;
@@ -208,9 +212,12 @@ impl Program {
 
     /// Element type and head dims.
     pub fn sizes(&self) -> Operands {
-        let of_loop = |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
+        let of_loop =
+            |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
         let element = self.operands[self.loads[0].operand].element;
-        let qk_dim = self.loops.iter().map(of_loop).max().unwrap_or(0);
+        let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
+        let queries = in_dots.map(|load| self.operands[self.loads[load].operand].dim).sum();
+        let qk_dim = self.loops.iter().map(of_loop).chain([queries]).max().unwrap_or(0);
         Operands { element, qk_dim, v_dim: (0..self.accumulators.len()).map(|place| self.dim_of(place)).sum() }
     }
 }

@@ -171,10 +171,14 @@ attention @three() -> f32[B, H, S, 4]
             .replace("dot q, k[j]\n      s2 = dot r, l[j]\n      s3 = dot q, v[j]", "dot q, k[j] + r, l[j] + q, v[j]")
             .replace("(s + s2 + s3)", "s");
         assert_eq!(joined(PROGRAM), wanted);
-        let into_the_last = PROGRAM.replace("s = map (s + s2 + s3)", "s3 = map (s + s2 + s3)").replace("s = mask s", "s3 = mask s3");
+        let into_the_last =
+            PROGRAM.replace("s = map (s + s2 + s3)", "s3 = map (s + s2 + s3)").replace("s = mask s", "s3 = mask s3");
         let into_the_last = into_the_last.replace("push s,", "push s3,");
         let wanted = into_the_last
-            .replace("s = dot q, k[j]\n      s2 = dot r, l[j]\n      s3 = dot q, v[j]", "s3 = dot q, v[j] + q, k[j] + r, l[j]")
+            .replace(
+                "s = dot q, k[j]\n      s2 = dot r, l[j]\n      s3 = dot q, v[j]",
+                "s3 = dot q, v[j] + q, k[j] + r, l[j]",
+            )
             .replace("(s + s2 + s3)", "s3");
         assert_eq!(joined(&into_the_last), wanted);
     }

@@ -376,6 +376,15 @@ impl Schedule {
         }
     }
 
+    /// Whether it runs only programs that are [single](crate::ir::forward::is_single).
+    pub fn needs_single(&self) -> bool {
+        match self {
+            Schedule::Cpu(_) => false,
+            Schedule::Cube(cube) => cube.products != Products::Units,
+            Schedule::Mma(_) => true,
+        }
+    }
+
     /// Whether it rounds weights to 16 bits, so that scores need no more accuracy.
     pub fn approximates(&self) -> bool {
         matches!(self, Schedule::Mma(_))

@@ -4,11 +4,11 @@
 //! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
-use super::query_tile::{QueryTile, TileArrays, of_rows};
+use super::query_tile::{QueryTile, of_rows};
 use crate::emit::arguments::{KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
-use crate::emit::scores::{apply, operations};
+use crate::emit::scores::{TileArrays, apply, operations};
 use crate::emit::softmax::{exp2, raised};
 use crate::expr::Expr;
 use crate::ir::forward::Pushed;
@@ -108,7 +108,8 @@ impl CpuTileCode {
     /// Whether maps are done where the scores are computed: of one dot, and few. A mean sums what is left of them, and there rows are repeated.
     fn in_registers(&self, push: usize) -> bool {
         let Pushed { own_dot, factor, .. } = &self.pushes[push];
-        let few = operations(&self.pushes[push], self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
+        let few =
+            operations(&self.pushes[push], self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
         let alone = own_dot.is_some() && factor.is_none();
         few && alone && self.full && !self.mean(push) && !self.along_head_dim()
     }
@@ -359,7 +360,8 @@ fn map_and_mask<N: Size>(
             if comptime![!code.in_registers(push)] {
                 let pushed = comptime![code.pushes[push].clone()];
                 let softmax = comptime![code.softmax(push)];
-                let score = apply::<N>(&dots, &here, parameters, comptime![pushed.clone()], softmax, comptime![code.full]);
+                let score =
+                    apply::<N>(&dots, &here, parameters, comptime![pushed.clone()], softmax, comptime![code.full]);
                 let mut weight = score;
                 if comptime![pushed.factor.is_some()] {
                     let factor = parameters.float_of::<N>(&here, &dots, comptime![pushed.factor.clone().unwrap()]);
@@ -453,7 +455,16 @@ fn score_rows<E: Float, N: Size>(
     }
     #[unroll]
     for dot in 0..comptime![code.dots.len()] {
-        let sums = product::<E, N>(tile, operands, keys, &rows, vector, comptime![code.dots[dot].clone()], block, comptime![code.clone()]);
+        let sums = product::<E, N>(
+            tile,
+            operands,
+            keys,
+            &rows,
+            vector,
+            comptime![code.dots[dot].clone()],
+            block,
+            comptime![code.clone()],
+        );
         let push = comptime![code.push_in_registers(dot)];
         #[unroll]
         for at in 0..comptime![block.vectors] {

@@ -94,8 +94,7 @@ pub fn attention_cpu<E: Float, N: Size>(
                     from = split * run;
                     to = min(set.len, from + run);
                 }
-                let key_rows =
-                    KeyRows::new::<E>(operands, set, rows.batch, rows.head, comptime![program.clone()], at);
+                let key_rows = KeyRows::new::<E>(operands, set, rows.batch, rows.head, comptime![program.clone()], at);
                 let key_tiles =
                     KeyTiles::new::<N>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
                 let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule);

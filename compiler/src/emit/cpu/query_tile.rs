@@ -6,9 +6,9 @@
 use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
+use crate::emit::scores::TileArrays;
 use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, log_sum_exp, raise};
 use crate::expr::Expr;
-use crate::ir::forward::Pushed;
 use crate::ir::{Program, Reduction};
 use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
@@ -71,7 +71,12 @@ impl QueryRows {
         let heads = Vector::new(self.head as i32);
         let kv_head = (self.head / extent.kv_group) as i32;
         let ends = Ends { first, last: extent.query_offset + last as i32 };
-        Place::<N>::of_queries(TilePlace::new(batch, head, kv_head, ends), rows, heads, comptime![schedule.few.pack_gqa])
+        Place::<N>::of_queries(
+            TilePlace::new(batch, head, kv_head, ends),
+            rows,
+            heads,
+            comptime![schedule.few.pack_gqa],
+        )
     }
 
     /// The query head of row `row` of the tile, and its query; past the last row, the last.
@@ -91,7 +96,7 @@ impl QueryRows {
 pub struct QueryTile<N: Size> {
     /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot.
     pub queries: Sequence<Array<Vector<f32, N>>>,
-    /// What the current tile of keys has for each row: [`TileArrays`] says what.
+    /// What the current tile of keys has for each row, `[keys, vectors]` each: [`TileArrays`] says what.
     pub tiles: Sequence<Array<Vector<f32, N>>>,
     /// What is pushed into.
     pub accumulators: Sequence<RowAccumulator<N>>,
@@ -125,38 +130,6 @@ pub struct RowAccumulator<N: Size> {
     schedule: CpuSchedule,
 }
 
-/// Which array of a tile has what, `[keys, vectors]` each: first the dots, Sᵀ, then the weights of pushes that have no dot of their own in
-/// whose place they could be, and the factors.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TileArrays {
-    /// How many there are.
-    pub count: usize,
-    /// Where the weights of each push are.
-    pub weights: Vec<usize>,
-    /// Where its factors are, if it has some.
-    pub factors: Vec<Option<usize>>,
-}
-
-impl TileArrays {
-    /// Those of a loop with so many dots that pushes `pushes`.
-    pub fn new(dots: usize, pushes: &[Pushed]) -> TileArrays {
-        let mut count = dots;
-        let mut next = || {
-            count += 1;
-            count - 1
-        };
-        let weights = pushes.iter().map(|push| push.own_dot.unwrap_or_else(&mut next)).collect();
-        let factors = pushes.iter().map(|push| push.factor.as_ref().map(|_| next())).collect();
-        TileArrays { count, weights, factors }
-    }
-
-    /// The most that a loop of `program` has.
-    fn most(program: &Program) -> usize {
-        let counts = program.loops.iter().map(|one| TileArrays::new(one.dots().len(), &one.pushes()).count);
-        counts.max().unwrap_or(0)
-    }
-}
-
 #[cube]
 impl<N: Size> QueryTile<N> {
     /// Room for one.
@@ -165,7 +138,8 @@ impl<N: Size> QueryTile<N> {
         let mut queries = Sequence::new();
         #[unroll]
         for at in 0..comptime![program.loads.len()] {
-            let dim = comptime![if program.is_in_dots(at) { program.operands[program.loads[at].operand].dim } else { 0 }];
+            let dim =
+                comptime![if program.is_in_dots(at) { program.operands[program.loads[at].operand].dim } else { 0 }];
             // There is no array of nothing.
             queries.push(Array::new(comptime![Ord::max(dim * vectors, 1)]));
         }
@@ -180,13 +154,7 @@ impl<N: Size> QueryTile<N> {
             let (dim, reduction) = comptime![(program.dim_of(at), program.accumulators[at].reduction.clone())];
             accumulators.push(RowAccumulator::<N>::new(dim, reduction, schedule));
         }
-        QueryTile::<N> {
-            queries,
-            tiles,
-            accumulators,
-            positions: Array::new(vectors),
-            heads: Array::new(vectors),
-        }
+        QueryTile::<N> { queries, tiles, accumulators, positions: Array::new(vectors), heads: Array::new(vectors) }
     }
 
     /// Takes the queries of `rows`, scaled where the program scales them; rows past the last repeat it.
@@ -306,7 +274,8 @@ impl<N: Size> QueryTile<N> {
                 let (head, at) = rows.row(extent, row, schedule);
                 let position = Vector::<i32, One>::new(extent.query_offset + at as i32);
                 let tile = place.tile;
-                let here = Place::<One>::of_queries(tile, position, Vector::new(head as i32), comptime![place.heads_differ]);
+                let here =
+                    Place::<One>::of_queries(tile, position, Vector::new(head as i32), comptime![place.heads_differ]);
                 let bases = row_starts::<E>(operands, rows.batch, head, at, comptime![program.clone()]);
                 for column in 0..dim {
                     let mut values = Sequence::<Vector<f32, One>>::new();
@@ -357,7 +326,13 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// The accumulators of the keys of `count` partials from number `first` on.
-    pub fn merge_partials(&mut self, partials: &Partials<N>, first: usize, count: usize, #[comptime] program: Compiled) {
+    pub fn merge_partials(
+        &mut self,
+        partials: &Partials<N>,
+        first: usize,
+        count: usize,
+        #[comptime] program: Compiled,
+    ) {
         #[unroll]
         for at in 0..comptime![self.accumulators.len()] {
             let accumulator = &mut self.accumulators[at];

@@ -10,7 +10,7 @@
 //! stage V;  Vᵀ·Pᵀ in memory;  each unit adds its part to its output
 //! ```
 
-use super::unit::{Unit, UnitTile};
+use super::unit::Unit;
 use super::vectors::{W, read};
 use crate::emit::arguments::OperandArgument;
 use crate::emit::key_tiles::{KeyTile, Span};
@@ -63,11 +63,11 @@ impl<E: Float> MatrixStage<E> {
         sync_cube();
     }
 
-    /// The products of a unit's queries and keys, times `factor`.
+    /// Makes `scores` the products of a unit's queries and keys, times `factor`.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-    pub fn dot_products<R: Size, V: Size>(
+    pub fn product<R: Size, V: Size>(
         &mut self,
-        tile: &mut UnitTile<R>,
+        scores: &mut Array<Vector<f32, R>>,
         key: &OperandArgument<Vector<E, V>>,
         base: usize,
         keys: KeyTile,
@@ -97,7 +97,7 @@ impl<E: Float> MatrixStage<E> {
         #[unroll]
         for column in 0..comptime![schedule.columns()] {
             let key = column * comptime![schedule.unit_columns] + unit.column;
-            tile.scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
+            scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
         }
     }
 
@@ -139,7 +139,7 @@ impl<E: Float> MatrixStage<E> {
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn accumulate<R: Size, V: Size>(
         &mut self,
-        tile: &mut UnitTile<R>,
+        output: &mut Array<Vector<f32, R>>,
         value: &OperandArgument<Vector<E, V>>,
         base: usize,
         keys: KeyTile,
@@ -176,7 +176,7 @@ impl<E: Float> MatrixStage<E> {
                 for element in 0..width {
                     let at = comptime![x * width + element];
                     let added = self.of_unit::<R>(vector * width + element, unit, memory, schedule);
-                    tile.output[at] += added;
+                    output[at] += added;
                 }
             }
         }

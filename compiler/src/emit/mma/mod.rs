@@ -112,12 +112,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             for full in 0..2 {
                 let full = comptime![full == 1];
                 if comptime![!full || key_loop.occurs(true)] {
-                    let code = comptime![WarpTileCode {
-                        program: program.clone(),
-                        push: push.clone(),
-                        schedule,
-                        full
-                    }];
+                    let code = comptime![WarpTileCode { program: program.clone(), push: push.clone(), schedule, full }];
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
                     while next.read() < set.len && has_code(next.read(), next_kind.read(), set.len, size, full) {
                         let first = next.read();

@@ -48,7 +48,9 @@ fn define_typed<E: Float>(
             Buffer::definition(),
             Buffer::definition(),
             Buffer::definition(),
-            (0..usize::from(cpu.few.split_kv)).map(|_| PartialsCompilationArg { vectors: Buffer::definition() }).collect(),
+            (0..usize::from(cpu.few.split_kv))
+                .map(|_| PartialsCompilationArg { vectors: Buffer::definition() })
+                .collect(),
             extent,
             parameters,
             (),
