@@ -44,7 +44,8 @@ fn first_sentence(doc: &str) -> String {
 
 /// A specification's scalars, with their defaults, and captured tensors, as they are declared; and its pairs, if there are several.
 fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
-    let several = if spec.pairs.len() > 1 { &spec.pairs[..] } else { &[] };
+    let pairs = spec.pair_names();
+    let several = if pairs.len() > 1 { &pairs[..] } else { &[] };
     let pairs = several.iter().map(|pair| format!("{}: Key, {}: Value", pair.key, pair.value));
     let scalars = spec.scalars.iter().zip(defaults).map(|(param, default)| {
         let comptime = if param.comptime { "#[comptime] " } else { "" };
@@ -59,7 +60,7 @@ fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
 }
 
 fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Value {
-    let pairs = spec.pairs.iter().map(|pair| json!({ "key": pair.key, "value": pair.value }));
+    let pairs = spec.pair_names().into_iter().map(|pair| json!({ "key": pair.key, "value": pair.value }));
     let scalars = spec.scalars.iter().zip(defaults).map(|(param, default)| {
         let default = default.map(scalar_json);
         json!({ "name": param.name, "type": param.ty.name(), "comptime": param.comptime, "default": default })
@@ -69,7 +70,7 @@ fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Va
     json!({
         "name": name,
         "doc": spec.doc,
-        "accumulator": spec.accumulator.name(),
+        "accumulator": spec.accumulators[0].kind.name(),
         "pairs": pairs.collect::<Vec<_>>(),
         "scalars": scalars.collect::<Vec<_>>(),
         "tensors": tensors.collect::<Vec<_>>(),

@@ -8,7 +8,6 @@ use half::{bf16, f16};
 use purview::cache::kernels_compiled;
 use purview::{AnyAttention, Device, Error, MAX_ELEMENTS, Shape, Tensor};
 use purview_compiler::ir::Element;
-use purview_compiler::spec::Accumulator;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -112,7 +111,7 @@ impl Inputs {
     pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         let &Shape { batch, heads, kv_heads, queries, qk_dim, v_dim, element, .. } = shape;
-        let (expected, given) = (attention.spec().pairs.len(), shape.keys.len());
+        let (expected, given) = (attention.spec().sets(), shape.keys.len());
         if given != 1 && given != expected {
             let attention = attention.spec().name.clone();
             return Err(Error::Count { attention, what: "lengths of keys", expected, given });
@@ -169,7 +168,7 @@ struct Measured {
 
 fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u32) -> Result<Measured, Error> {
     let pairs = inputs.pairs();
-    let has_lse = matches!(attention.spec().accumulator, Accumulator::Softmax { .. });
+    let has_lse = attention.spec().has_lse();
     let call = || {
         let start = Instant::now();
         let (out, lse) = if has_lse {

@@ -71,8 +71,8 @@ pub struct Environment<'a> {
     pub head: i64,
     /// `kv_head()`.
     pub kv_head: i64,
-    /// `s`.
-    pub score: f64,
+    /// What [`Expr::Value`] counts in: products of a query and a key, or what an output is made of.
+    pub values: &'a [f64],
     /// `scale()`.
     pub scale: f64,
     /// `i0`.
@@ -101,7 +101,7 @@ impl Environment<'_> {
         batch: 0,
         head: 0,
         kv_head: 0,
-        score: 0.0,
+        values: &[],
         scale: 1.0,
         query_first: 0,
         query_last: 0,
@@ -148,7 +148,7 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::Batch => Value::Int(at.batch),
         Expr::Head => Value::Int(at.head),
         Expr::KvHead => Value::Int(at.kv_head),
-        Expr::Value(_) => Value::Float(at.score),
+        Expr::Value(place) => Value::Float(*at.values.get(*place).ok_or(EvalError::Types)?),
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
         Expr::QueryLast => Value::Int(at.query_last),
@@ -439,7 +439,7 @@ mod tests {
         let environment = Environment {
             query: 3,
             key: 5,
-            score: 2.0,
+            values: &[2.0],
             scalars: &[Value::Int(7)],
             tensors: &host,
             tensor_params: &tensors,

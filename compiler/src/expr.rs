@@ -150,8 +150,9 @@ pub enum Expr {
     Head,
     /// `kv_head()`: the key and value head that the query head reads.
     KvHead,
-    /// A value with a name, by its place among those that there are where the expression stands: in a specification, `s`, the product q·k;
-    /// in a loop's body, its tiles as they are before the operation; in an output, the accumulators' results and what is loaded.
+    /// A value with a name, by its place among those that there are where the expression stands: in a specification's key loop, `s`, `s2`,
+    /// …, its products q·k; in a program's, its tiles as they are before the operation; in an output, the accumulators' results and then
+    /// what lies along the rows.
     Value(usize),
     /// `scale()`: 1/√D of the queries and keys, unless the caller says otherwise.
     Scale,
@@ -225,7 +226,7 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// `s`: the product q·k of a specification.
+    /// `s`: the first product q·k of a specification's key loop.
     pub const SCORE: Expr = Expr::Value(0);
 
     /// The constant `value`.
@@ -316,6 +317,11 @@ impl Expr {
             use Expr::*;
             matches!(expr, Query | Key | Value(_) | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
         })
+    }
+
+    /// Whether it is made of any [value with a name](Expr::Value).
+    pub fn has_values(&self) -> bool {
+        self.any(&mut |expr| matches!(expr, Expr::Value(_)))
     }
 
     /// Whether `leaf` occurs in it.

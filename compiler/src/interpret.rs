@@ -5,16 +5,15 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
-use crate::spec::{Accumulator, PushLoop, ScalarType, ScalarValue, Spec};
+use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
 /// What an attention is computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
-    /// Queries, `[B, H, S, D]`.
-    pub query: &'a HostTensor,
-    /// For each of the specification's pairs, keys `[B, G, T, D]` and values `[B, G, T, Dv]`, where G divides H.
-    pub pairs: &'a [(HostTensor, HostTensor)],
+    /// All of the specification's operands, in order: along queries `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a G of
+    /// its own that divides H, and each a D.
+    pub operands: &'a [HostTensor],
     /// All of the specification's scalars, in order.
     pub scalars: &'a [ScalarValue],
     /// All of the specification's captured tensors, in order.
@@ -23,17 +22,17 @@ pub struct Inputs<'a> {
     pub scale: f64,
     /// The position of the first query.
     pub query_offset: i64,
-    /// The position of each pair's first key.
+    /// The position of the first key of each set.
     pub key_offsets: &'a [i64],
 }
 
 /// What an attention gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
-    /// `[B, H, S, Dv]`; zero where a query sees no key.
+    /// `[B, H, S, Dv]`; of an accumulator of a query that sees no key, zero.
     pub out: HostTensor,
     /// `[B, H, S]`: the natural logarithm of each row's sum of exponentials, a sink's included; −∞ where there is nothing
-    /// to sum. NaN for `Sum` and `Mean`, which have none.
+    /// to sum. NaN unless there is one accumulator, a `Softmax`: others have none.
     pub lse: HostTensor,
 }
 
@@ -61,6 +60,20 @@ pub enum InterpretError {
         given: Vec<usize>,
         /// What it must be.
         expected: String,
+    },
+    /// An output of what has other numbers of elements.
+    #[error("the output of `{name}` is of `{first}`, of dim {first_dim}, and of `{other}`, of dim {other_dim}")]
+    Output {
+        /// The attention's name.
+        name: String,
+        /// An accumulator, or an operand along queries.
+        first: String,
+        /// The elements of a row of it.
+        first_dim: usize,
+        /// Another.
+        other: String,
+        /// The elements of a row of that.
+        other_dim: usize,
     },
     /// A scalar of the wrong type.
     #[error("the scalar `{name}` is {given:?}, expected {expected}")]
@@ -93,22 +106,26 @@ pub enum InterpretError {
 /// Computes `spec` on `inputs`.
 ///
 /// A key whose score is −∞ weighs nothing; a NaN score makes its row NaN.
+///
+/// # Errors
+/// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
-    let sizes = check(spec, inputs)?;
-    let Sizes { batch, heads, kv_heads, queries, qk_dim, v_dim } = sizes;
+    let Sizes { batch, heads, kv_heads, queries, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
+    let along_queries: Vec<&HostTensor> =
+        spec.operands_of(Role::Query).map(|(place, _)| &inputs.operands[place]).collect();
 
-    let pushes: Vec<Push> = spec.loops.iter().map(Push::of).collect();
-    let mut out = HostTensor { shape: vec![batch, heads, queries, v_dim], data: Vec::new() };
+    let mut out = HostTensor { shape: vec![batch, heads, queries, dims.out], data: Vec::new() };
     let mut lse = HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
-    let mut row = Row { weights: Vec::new(), sink: None };
+    let mut rows: Vec<Row> = spec.accumulators.iter().map(|_| Row { weights: Vec::new(), sink: None }).collect();
+    let mut results: Vec<Vec<f64>> = dims.accumulators.iter().map(|dim| vec![0.0; *dim]).collect();
+    let loops: Vec<Vec<Masked>> = spec.loops.iter().map(|one| one.pushes.iter().map(Masked::of).collect()).collect();
     for b in 0..batch {
         for h in 0..heads {
-            let g = h / (heads / kv_heads);
             let mut at = Environment {
                 batch: b as i64,
                 head: h as i64,
-                kv_head: g as i64,
+                kv_head: (h / (heads / kv_heads)) as i64,
                 scale: inputs.scale,
                 scalars: &scalars,
                 tensors: inputs.tensors,
@@ -117,35 +134,96 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
             };
             for i in 0..queries {
                 at.query = inputs.query_offset + i as i64;
-                let query = &inputs.query.data[((b * heads + h) * queries + i) * qk_dim..][..qk_dim];
-                row.weights.clear();
-                for push in &pushes {
-                    let (keys, values) = &inputs.pairs[push.pair];
-                    let length = keys.shape[2];
-                    for j in 0..length {
-                        at.key = inputs.key_offsets[push.pair] + j as i64;
-                        let head = (b * kv_heads + g) * length + j;
-                        let key = &keys.data[head * qk_dim..][..qk_dim];
-                        if let Some(weight) =
-                            push.evaluate(query, key, &mut at).map_err(|error| locate(spec, error, &at))?
-                        {
-                            row.weights.push((weight, &values.data[head * v_dim..][..v_dim]));
-                        }
-                    }
+                let place = Place { b, h, heads };
+                rows.iter_mut().for_each(|row| row.weights.clear());
+                for (key_loop, pushes) in spec.loops.iter().zip(&loops) {
+                    push_all(spec, inputs, (key_loop, pushes), &place, i, &mut at, &mut rows)?;
                 }
-                row.sink = match &spec.accumulator {
-                    Accumulator::Softmax { sink: Some(sink) } => {
-                        eval::evaluate(sink, &at).map_err(|error| locate(spec, error, &at))?.map(Value::float)
-                    }
-                    _ => None,
-                };
-                let start = out.data.len();
-                out.data.resize(start + v_dim, 0.0);
-                lse.data.push(row.reduce(&spec.accumulator, &mut out.data[start..]));
+                let mut logarithm = f64::NAN;
+                for ((accumulator, row), result) in spec.accumulators.iter().zip(&mut rows).zip(&mut results) {
+                    row.sink = match &accumulator.kind {
+                        Accumulator::Softmax { sink: Some(sink) } => {
+                            eval::evaluate(sink, &at).map_err(|error| locate(spec, error, &at))?.map(Value::float)
+                        }
+                        _ => None,
+                    };
+                    result.fill(0.0);
+                    logarithm = row.reduce(&accumulator.kind, result);
+                }
+                lse.data.push(if spec.has_lse() { logarithm } else { f64::NAN });
+                for element in 0..dims.out {
+                    let results = results.iter().zip(&dims.accumulators).map(|(result, dim)| (&result[..], *dim));
+                    let queries = along_queries.iter().map(|tensor| (place.row(tensor, i), tensor.shape[3]));
+                    // What has another number of elements is not part of the output, as was checked.
+                    let values: Vec<f64> = results
+                        .chain(queries)
+                        .map(|(row, dim)| if dim == dims.out { row[element] } else { 0.0 })
+                        .collect();
+                    let at = Environment { values: &values, ..at };
+                    let stored = eval::evaluate(&spec.output, &at).map_err(|error| locate(spec, error, &at))?;
+                    out.data.push(stored.map_or(0.0, Value::float));
+                }
             }
         }
     }
     Ok(Reference { out, lse })
+}
+
+/// A batch and a query head, of how many.
+struct Place {
+    b: usize,
+    h: usize,
+    heads: usize,
+}
+
+impl Place {
+    /// The row at `position` of the head of `tensor` that the query head reads.
+    fn row<'a>(&self, tensor: &'a HostTensor, position: usize) -> &'a [f64] {
+        let &[_, heads, length, dim] = &tensor.shape[..] else { unreachable!("four dimensions") };
+        let head = self.h / (self.heads / heads);
+        &tensor.data[((self.b * heads + head) * length + position) * dim..][..dim]
+    }
+}
+
+/// Pushes what one loop gives for query `i`.
+fn push_all<'a>(
+    spec: &Spec,
+    inputs: &Inputs<'a>,
+    (key_loop, pushes): (&KeyLoop, &[Masked]),
+    place: &Place,
+    i: usize,
+    at: &mut Environment,
+    rows: &mut [Row<'a>],
+) -> Result<(), InterpretError> {
+    let Some((first, _)) =
+        spec.operands.iter().enumerate().find(|(_, operand)| operand.role.set() == Some(key_loop.set))
+    else {
+        return Ok(());
+    };
+    for j in 0..inputs.operands[first].shape[2] {
+        at.key = inputs.key_offsets[key_loop.set] + j as i64;
+        // A key that no push sees costs no product.
+        let mut products = None;
+        for push in pushes {
+            let product = || {
+                let mut products = [0.0; MAX_DOTS];
+                for (product, of) in products.iter_mut().zip(&key_loop.dots) {
+                    let (query, key) = (&inputs.operands[of.query], &inputs.operands[of.key]);
+                    *product = dot(place.row(query, i), place.row(key, j));
+                }
+                products
+            };
+            let mut computed = || *products.get_or_insert_with(product);
+            let evaluated = push.evaluate(&mut computed, at).map_err(|error| locate(spec, error, at))?;
+            if let Some((score, factor)) = evaluated {
+                let values = place.row(&inputs.operands[push.push.values], j);
+                let dim = push.push.dim.map_or(Some(values.len()), |dim| dim.value(inputs.scalars));
+                let values = &values[..dim.unwrap_or(0).min(values.len())];
+                rows[push.push.accumulator].weights.push((score, factor, values));
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Sizes {
@@ -153,44 +231,56 @@ struct Sizes {
     heads: usize,
     kv_heads: usize,
     queries: usize,
-    qk_dim: usize,
-    v_dim: usize,
+    dims: Dims,
 }
 
-/// A push, and the masks around it that a query and a key decide alone: a key they hide costs no product.
-struct Push<'a> {
-    pair: usize,
-    whole: &'a Expr,
+struct Dims {
+    /// The elements of each accumulator's result.
+    accumulators: Vec<usize>,
+    out: usize,
+}
+
+/// A push, and the masks around its score that a query and a key decide alone: a key they hide costs no product.
+struct Masked<'a> {
+    push: &'a Push,
     masks: Vec<&'a Expr>,
     inside: &'a Expr,
 }
 
-impl<'a> Push<'a> {
-    fn of(push_loop: &'a PushLoop) -> Push<'a> {
-        let whole = &push_loop.push;
-        let mut push = Push { pair: push_loop.pair, whole, masks: Vec::new(), inside: whole };
-        while let Expr::Mask(score, visible) = push.inside
-            && !visible.mentions(&Expr::SCORE)
+impl<'a> Masked<'a> {
+    fn of(push: &'a Push) -> Masked<'a> {
+        let mut masked = Masked { push, masks: Vec::new(), inside: &push.score };
+        while let Expr::Mask(score, visible) = masked.inside
+            && !visible.has_values()
         {
-            push.masks.push(visible);
-            push.inside = score;
+            masked.masks.push(visible);
+            masked.inside = score;
         }
-        push
+        masked
     }
 
-    /// The value for one pair, `None` where it is hidden.
-    fn evaluate(&self, query: &[f64], key: &[f64], at: &mut Environment) -> Result<Option<f64>, EvalError> {
+    /// The score and the factor of its weight for one pair, `None` where it is hidden.
+    fn evaluate(
+        &self,
+        products: &mut impl FnMut() -> [f64; MAX_DOTS],
+        at: &Environment,
+    ) -> Result<Option<(f64, f64)>, EvalError> {
         let mut expr = self.inside;
         for visible in &self.masks {
             match eval::evaluate(visible, at) {
                 Ok(None | Some(Value::Bool(false))) => return Ok(None),
                 Ok(Some(_)) => {}
                 // Not an error yet: another mask may hide the pair.
-                Err(_) => expr = self.whole,
+                Err(_) => expr = &self.push.score,
             }
         }
-        at.score = dot(query, key);
-        Ok(eval::evaluate(expr, at)?.map(Value::float))
+        let at = Environment { values: &products(), ..*at };
+        let Some(score) = eval::evaluate(expr, &at)?.map(Value::float) else { return Ok(None) };
+        let factor = match &self.push.weight {
+            Some(weight) => eval::evaluate(weight, &at)?.map_or(1.0, Value::float),
+            None => 1.0,
+        };
+        Ok(Some((score, factor)))
     }
 }
 
@@ -207,14 +297,15 @@ fn dot(query: &[f64], key: &[f64]) -> f64 {
     (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
 }
 
-/// What one query sees: a score or weight and a value for each visible key.
+/// What is pushed into an accumulator for one query: for each visible key a score or weight, what the weight is multiplied by in the output,
+/// and a value.
 struct Row<'a> {
-    weights: Vec<(f64, &'a [f64])>,
+    weights: Vec<(f64, f64, &'a [f64])>,
     sink: Option<f64>,
 }
 
 impl Row<'_> {
-    /// Writes the row of the output, and gives its log-sum-exp.
+    /// Writes the row of the result, and gives its log-sum-exp.
     fn reduce(&self, accumulator: &Accumulator, out: &mut [f64]) -> f64 {
         let add = |out: &mut [f64], weight: f64, value: &[f64]| {
             for (out, value) in out.iter_mut().zip(value) {
@@ -223,15 +314,15 @@ impl Row<'_> {
         };
         match accumulator {
             Accumulator::Softmax { .. } => {
-                let scores = self.weights.iter().map(|(score, _)| *score);
+                let scores = self.weights.iter().map(|(score, ..)| *score);
                 let max = scores.chain(self.sink).fold(f64::NEG_INFINITY, f64::max);
                 let mut sum = self.sink.map_or(0.0, |sink| weigh(sink, max));
-                for (score, value) in &self.weights {
+                for (score, factor, value) in &self.weights {
                     if *score != f64::NEG_INFINITY {
                         // Of a key that is seen, however little: what it holds is not lost.
                         let weight = weigh(*score, max);
                         sum += weight;
-                        add(out, if weight == 0.0 { f64::MIN_POSITIVE } else { weight }, value);
+                        add(out, factor * if weight == 0.0 { f64::MIN_POSITIVE } else { weight }, value);
                     }
                 }
                 if sum != 0.0 {
@@ -241,9 +332,9 @@ impl Row<'_> {
             }
             Accumulator::Sum | Accumulator::Mean => {
                 let mut sum = 0.0;
-                for (weight, value) in &self.weights {
+                for (weight, factor, value) in &self.weights {
                     sum += weight;
-                    add(out, *weight, value);
+                    add(out, weight * factor, value);
                 }
                 if *accumulator == Accumulator::Mean {
                     out.iter_mut().for_each(|out| *out = if sum == 0.0 { 0.0 } else { *out / sum });
@@ -273,8 +364,8 @@ fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
 
 fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
     let counts = [
-        ("key and value pairs", inputs.pairs.len(), spec.pairs.len()),
-        ("key offsets", inputs.key_offsets.len(), spec.pairs.len()),
+        ("operands", inputs.operands.len(), spec.operands.len()),
+        ("key offsets", inputs.key_offsets.len(), spec.sets()),
         ("scalars", inputs.scalars.len(), spec.scalars.len()),
         ("captured tensors", inputs.tensors.len(), spec.tensors.len()),
     ];
@@ -291,23 +382,70 @@ fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
     for (param, tensor) in spec.tensors.iter().zip(inputs.tensors) {
         expect(&param.name, tensor, tensor.shape.len() == param.rank, || format!("{} dimensions", param.rank))?;
     }
-    let query = inputs.query;
-    expect(&spec.query, query, query.shape.len() == 4, || "[B, H, S, D]".into())?;
-    let &[batch, heads, queries, qk_dim] = &query.shape[..] else { unreachable!("four dimensions") };
-    let mut sizes = Sizes { batch, heads, kv_heads: heads.max(1), queries, qk_dim, v_dim: 0 };
-    for (place, (names, (key, value))) in spec.pairs.iter().zip(inputs.pairs).enumerate() {
-        let fits = matches!(key.shape[..], [b, g, _, d] if b == batch && d == qk_dim && (g > 0 && heads % g == 0 || heads == 0));
-        expect(&names.key, key, fits, || format!("[{batch}, a divisor of {heads}, T, {qk_dim}]"))?;
-        if place == 0 {
-            sizes.kv_heads = key.shape[1].max(1);
-            sizes.v_dim = value.shape.last().copied().unwrap_or(0);
-        }
-        let expected = [batch, if heads == 0 { key.shape[1] } else { sizes.kv_heads }, key.shape[2]];
-        expect(&names.key, key, key.shape[..3] == expected, || format!("{expected:?} and {qk_dim}"))?;
-        let fits = value.shape.len() == 4 && value.shape[..3] == expected && value.shape[3] == sizes.v_dim;
-        expect(&names.value, value, fits, || format!("{expected:?} and {}", sizes.v_dim))?;
+    for (param, tensor) in spec.operands.iter().zip(inputs.operands) {
+        expect(&param.name, tensor, tensor.shape.len() == 4, || "[B, H, S, D]".into())?;
     }
-    Ok(sizes)
+    let shape = |place: usize| &inputs.operands[place].shape;
+    let Some((first, _)) = spec.operands_of(Role::Query).next() else {
+        return Err(InterpretError::Count { what: "queries", given: 0, expected: 1, name: spec.name.clone() });
+    };
+    let &[batch, heads, queries, _] = &shape(first)[..] else { unreachable!("four dimensions") };
+    let mut kv_heads = None;
+    let mut lengths = vec![None; spec.sets()];
+    for (param, tensor) in spec.operands.iter().zip(inputs.operands) {
+        let &[_, of_heads, length, dim] = &tensor.shape[..] else { unreachable!("four dimensions") };
+        let Some(set) = param.role.set() else {
+            let expected = [batch, heads, queries, dim];
+            expect(&param.name, tensor, tensor.shape == expected, || format!("{expected:?}"))?;
+            continue;
+        };
+        let known = lengths[set];
+        let length = *lengths[set].get_or_insert(length);
+        kv_heads.get_or_insert(of_heads.max(1));
+        let divides = of_heads > 0 && heads % of_heads == 0 || heads == 0;
+        let fits = divides && tensor.shape == [batch, of_heads, length, dim];
+        let expected = known.map_or("T".to_string(), |length| length.to_string());
+        expect(&param.name, tensor, fits, || format!("[{batch}, a divisor of {heads}, {expected}, {dim}]"))?;
+    }
+    for dot in spec.loops.iter().flat_map(|key_loop| &key_loop.dots) {
+        let dim = shape(dot.query)[3];
+        let key = &inputs.operands[dot.key];
+        let expected = || format!("a head dim of {dim}, as `{}` has", spec.operands[dot.query].name);
+        expect(&spec.operands[dot.key].name, key, key.shape[3] == dim, expected)?;
+    }
+    let mut results = vec![None; spec.accumulators.len()];
+    for (_, push) in spec.pushes() {
+        let (name, values) = (&spec.operands[push.values].name, &inputs.operands[push.values]);
+        let dim = match push.dim {
+            None => values.shape[3],
+            Some(leading) => {
+                let dim = leading.value(inputs.scalars).unwrap_or(0);
+                let fits = (1..=values.shape[3]).contains(&dim);
+                expect(name, values, fits, || format!("a head dim of at least {dim}, and that at least 1"))?;
+                dim
+            }
+        };
+        let expected = *results[push.accumulator].get_or_insert(dim);
+        expect(name, values, dim == expected, || format!("{expected} elements of each row"))?;
+    }
+    let results: Vec<usize> = results.into_iter().map(|dim| dim.unwrap_or(0)).collect();
+    let along_queries = spec.operands_of(Role::Query).map(|(place, _)| shape(place)[3]);
+    let dims: Vec<usize> = results.iter().copied().chain(along_queries).collect();
+    let of_output = |value: &usize| spec.output.mentions(&Expr::Value(*value));
+    let first = (0..dims.len()).find(of_output).unwrap_or(0);
+    let out = dims[first];
+    if let Some(other) = (0..dims.len()).filter(of_output).find(|value| dims[*value] != out) {
+        let names = spec.output_values();
+        return Err(InterpretError::Output {
+            name: spec.name.clone(),
+            first: names[first].to_string(),
+            first_dim: out,
+            other: names[other].to_string(),
+            other_dim: dims[other],
+        });
+    }
+    let dims = Dims { accumulators: results, out };
+    Ok(Sizes { batch, heads, kv_heads: kv_heads.unwrap_or(1), queries, dims })
 }
 
 fn expect(name: &str, tensor: &HostTensor, fits: bool, expected: impl Fn() -> String) -> Result<(), InterpretError> {

@@ -5,8 +5,8 @@
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::spec::{
-    Accumulator, Location, MAX_EXPR_SIZE, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, Spec, TensorParam,
-    TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Leading, Location, MAX_EXPR_SIZE, OperandParam, Order, Origin,
+    Push, Role, ScalarParam, ScalarType, Spec, TensorParam, TensorType,
 };
 
 /// An expression and where its parts are written.
@@ -232,10 +232,18 @@ leaves! {
     head: Int = Expr::Head;
     /// The key and value head.
     kv_head: Int = Expr::KvHead;
-    /// The product q·k.
-    dot: Float = Expr::SCORE;
     /// 1/√D, or what the caller gave.
     scale: Float = Expr::Scale;
+}
+
+/// The product q·k at this place among those of the key loop.
+pub fn dot(place: usize) -> Float {
+    Float(Traced::leaf(Expr::Value(place)))
+}
+
+/// What an output is made of, at this place: the accumulators, and then the operands along queries.
+pub fn result(place: usize) -> Float {
+    Float(Traced::leaf(Expr::Value(place)))
 }
 
 /// The constant integer `value`.
@@ -355,25 +363,35 @@ impl Builder {
                 name: name.to_string(),
                 doc: doc.to_string(),
                 source: Location { file: file.to_string(), line, column },
-                query: String::new(),
-                pairs: Vec::new(),
+                operands: Vec::new(),
                 scalars: Vec::new(),
                 tensors: Vec::new(),
-                accumulator: Accumulator::Sum,
+                accumulators: Vec::new(),
                 loops: Vec::new(),
+                output: Expr::Value(0),
                 origins: Vec::new(),
             },
         }
     }
 
-    /// Declares the query parameter.
-    pub fn query(&mut self, name: &str) {
-        self.spec.query = name.to_string();
+    /// Declares queries, or another parameter along them, after those before, and gives its place.
+    pub fn query(&mut self, name: &str) -> usize {
+        self.operand(name, Role::Query)
     }
 
-    /// Declares a key parameter and the value parameter that goes with it.
-    pub fn pair(&mut self, key: &str, value: &str) {
-        self.spec.pairs.push(Pair { key: key.to_string(), value: value.to_string() });
+    /// Declares keys of a set, and gives their place.
+    pub fn key(&mut self, name: &str, set: usize) -> usize {
+        self.operand(name, Role::Key(set))
+    }
+
+    /// Declares values of a set, and gives their place.
+    pub fn value(&mut self, name: &str, set: usize) -> usize {
+        self.operand(name, Role::Value(set))
+    }
+
+    fn operand(&mut self, name: &str, role: Role) -> usize {
+        self.spec.operands.push(OperandParam { name: name.to_string(), role });
+        self.spec.operands.len() - 1
     }
 
     /// Declares a scalar parameter; `T` must be the type that `ty` has in expressions.
@@ -408,26 +426,60 @@ impl Builder {
         Captured { place: self.spec.tensors.len() - 1, element: std::marker::PhantomData }
     }
 
-    /// `Softmax::new()`, or `Softmax::with_sink(sink)`.
-    pub fn softmax(&mut self, sink: Option<Float>) {
+    /// Declares an accumulator: `Softmax::new()`, or `Softmax::with_sink(sink)`.
+    pub fn softmax(&mut self, name: &str, sink: Option<Float>) {
         let sink = sink.map(|sink| self.take(sink));
-        self.spec.accumulator = Accumulator::Softmax { sink };
+        self.accumulator(name, Accumulator::Softmax { sink });
     }
 
-    /// `Sum::new()`.
-    pub fn sum(&mut self) {
-        self.spec.accumulator = Accumulator::Sum;
+    /// Declares an accumulator: `Sum::new()`.
+    pub fn sum(&mut self, name: &str) {
+        self.accumulator(name, Accumulator::Sum);
     }
 
-    /// `Mean::new()`.
-    pub fn mean(&mut self) {
-        self.spec.accumulator = Accumulator::Mean;
+    /// Declares an accumulator: `Mean::new()`.
+    pub fn mean(&mut self, name: &str) {
+        self.accumulator(name, Accumulator::Mean);
     }
 
-    /// A key loop over the pair at `pair` that pushes `score`.
-    pub fn push(&mut self, pair: usize, score: Float) {
-        let push = self.take(score);
-        self.spec.loops.push(PushLoop { pair, push });
+    fn accumulator(&mut self, name: &str, kind: Accumulator) {
+        self.spec.accumulators.push(AccumulatorParam { name: name.to_string(), kind });
+    }
+
+    /// Begins a key loop over the keys of `set`, with the products of these queries and keys, by their places.
+    pub fn key_loop(&mut self, set: usize, dots: &[(usize, usize)]) {
+        let dots = dots.iter().map(|&(query, key)| DotParam { query, key }).collect();
+        self.spec.loops.push(KeyLoop { set, dots, pushes: Vec::new() });
+    }
+
+    /// Pushes `score` with `values`, operands by their place, into the accumulator at this place, in the last key loop.
+    ///
+    /// # Panics
+    /// If there is no key loop.
+    pub fn push(&mut self, accumulator: usize, score: Float, values: impl Into<Values>) {
+        self.push_weighted(accumulator, score, None, values);
+    }
+
+    /// The same with what the weight is multiplied by in the output alone.
+    ///
+    /// # Panics
+    /// If there is no key loop.
+    pub fn push_weighted(
+        &mut self,
+        accumulator: usize,
+        score: Float,
+        weight: impl Into<Option<Float>>,
+        values: impl Into<Values>,
+    ) {
+        let (score, weight) = (self.take(score), weight.into().map(|weight| self.take(weight)));
+        let Values { values, dim } = values.into();
+        let key_loop = self.spec.loops.last_mut().expect("a push in a key loop");
+        key_loop.pushes.push(Push { accumulator, score, weight, values, dim });
+    }
+
+    /// What is stored, where that is not the first accumulator's result as it is.
+    pub fn output(&mut self, value: Float) {
+        self.spec.output = self.take(value);
     }
 
     /// The specification.
@@ -439,5 +491,30 @@ impl Builder {
         let traced = value.traced();
         add_origins(&mut self.spec.origins, traced.origins);
         traced.expr
+    }
+}
+
+/// The values of a push: an operand by its place, all of a row or the first elements of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Values {
+    values: usize,
+    dim: Option<Leading>,
+}
+
+impl Values {
+    /// The first `dim` elements of each row.
+    pub fn leading(values: usize, dim: usize) -> Values {
+        Values { values, dim: Some(Leading::Literal(dim)) }
+    }
+
+    /// As many of the first elements of each row as the comptime scalar at this place says.
+    pub fn leading_by_scalar(values: usize, scalar: usize) -> Values {
+        Values { values, dim: Some(Leading::Scalar(scalar)) }
+    }
+}
+
+impl From<usize> for Values {
+    fn from(values: usize) -> Values {
+        Values { values, dim: None }
     }
 }

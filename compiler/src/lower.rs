@@ -1,4 +1,4 @@
-//! From what was asked to a tile program: every push becomes a loop over all key tiles.
+//! From what was asked to a tile program: every key loop becomes a loop over all key tiles.
 //!
 //! ```text
 //! o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j])
@@ -12,17 +12,23 @@
 //!   o = push s, v[j]
 //! ```
 //!
+//! Each product is a tile, `s`, `s2` and so on. A push whose products nothing else needs changes the first of them into what it pushes; any
+//! other push makes a tile of its own.
+//!
 //! Comptime scalars are replaced by their values, and the runtime ones renumbered. What a mask says of the score itself
 //! (`mask(s, s > 0.0)`) becomes part of the map: `if s > 0.0 { s } else { -inf }`, or 0.0 for weights.
 
 use crate::expr::{BinaryOp, Expr, Type};
 use crate::ir::forward::Operands;
+use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
 use crate::schedule::MAX_HEAD_DIM;
-use crate::spec::{Accumulator, Location, MAX_EXPR_SIZE, ScalarValue, Spec};
-use crate::typing::{SCORE, TypeError, type_of};
+use crate::spec::{Accumulator, KeyLoop, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarValue, Spec};
+use crate::typing::{Parameters, TypeError, type_of};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use thiserror::Error;
 
 /// Why a specification has no tile program.
@@ -66,7 +72,7 @@ pub enum LowerError {
         /// What is wrong.
         error: TypeError,
     },
-    /// A push or a sink of a type that is not a float.
+    /// A push, a weight, a sink or an output of a type that is not a float.
     #[error("{location}: {what} is of type {ty}, expected float")]
     NotFloat {
         /// Where it is written.
@@ -102,9 +108,27 @@ pub enum LowerError {
         /// Where it is written.
         location: Location,
     },
-    /// A loop over a pair that does not exist, or a pair without a loop.
+    /// An output that depends on keys.
+    #[error("{location}: an output is computed after the key loops, but `{text}` depends on {what}")]
+    Output {
+        /// Where it is written.
+        location: Location,
+        /// The output.
+        text: String,
+        /// What it must not depend on.
+        what: &'static str,
+    },
+    /// A mask where none can be: in a weight.
+    #[error("{location}: a weight has no mask, but `{text}` has one; the score is masked")]
+    MaskedWeight {
+        /// Where it is written.
+        location: Location,
+        /// The weight.
+        text: String,
+    },
+    /// Operands, loops and accumulators that do not fit each other.
     #[error("`{attention}`: {message}")]
-    Pairs {
+    Form {
         /// The attention's name.
         attention: String,
         /// What is wrong.
@@ -114,67 +138,213 @@ pub enum LowerError {
 
 /// The tile program of `spec` for operands of one element type and head dims. `scalars` holds a value for each of the
 /// specification's scalars, of which only the comptime ones matter.
+///
+/// # Errors
+/// [`LowerError`].
 pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result<Program, LowerError> {
     check_operands(spec, operands)?;
-    check_pairs(spec)?;
+    check_form(spec)?;
     let replacements = scalar_replacements(spec, scalars)?;
-
-    let reduction = match &spec.accumulator {
-        Accumulator::Softmax { sink } => {
-            if let Some(sink) = sink {
-                check_expression(spec, sink, "the sink")?;
-                check_sink(spec, sink)?;
-            }
-            Reduction::Softmax { base: Base::E, sink: sink.as_ref().map(|sink| replace_scalars(sink, &replacements)) }
-        }
-        Accumulator::Sum => Reduction::Sum,
-        Accumulator::Mean => Reduction::Mean,
-    };
-    let mut loops = Vec::new();
-    for push_loop in &spec.loops {
-        check_expression(spec, &push_loop.push, "a push")?;
-        let parts = Parts::of(&replace_scalars(&push_loop.push, &replacements)).hide_by_score(&spec.accumulator);
-        for part in std::iter::once(&parts.score).chain(&parts.visible) {
-            check_size(spec, part, "a push")?;
-        }
-        let (key, value) = (1 + 2 * push_loop.pair, 2 + 2 * push_loop.pair);
-        let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: key }] }];
-        if parts.score != Expr::SCORE {
-            body.push(TileOp::Map { tile: 0, value: parts.score });
-        }
-        if let Some(visible) = parts.visible {
-            body.push(TileOp::Mask { tile: 0, visible, on: MaskedTiles::All });
-        }
-        body.push(TileOp::Push { accumulator: 0, weights: 0, factor: None, values: value, dim: operands.v_dim });
-        loops.push(TileLoop {
-            columns: Axis::Keys(push_loop.pair),
-            each_head: false,
-            visit: vec![Range::ALL],
-            full: Vec::new(),
-            kind: None,
-            key_hop: None,
-            tiles: SCORE.to_vec(),
-            body,
-        });
-    }
     let Operands { element, qk_dim, v_dim } = operands;
-    let operand = |name: &String, heads, axis, dim| Operand { name: name.clone(), element, heads, axis, dim };
-    let mut operands = vec![operand(&spec.query, Heads::Query, Axis::Queries, qk_dim)];
-    for (set, pair) in spec.pairs.iter().enumerate() {
-        operands.push(operand(&pair.key, Heads::Key, Axis::Keys(set), qk_dim));
-        operands.push(operand(&pair.value, Heads::Key, Axis::Keys(set), v_dim));
+
+    let mut accumulators = Vec::new();
+    let names = accumulator_names(spec);
+    for (accumulator, name) in spec.accumulators.iter().zip(names) {
+        let reduction = match &accumulator.kind {
+            Accumulator::Softmax { sink } => {
+                if let Some(sink) = sink {
+                    check_expression(spec, spec.parameters(), sink, "the sink")?;
+                    check_sink(spec, sink)?;
+                }
+                let sink = sink.as_ref().map(|sink| replace_scalars(sink, &replacements));
+                Reduction::Softmax { base: Base::E, sink }
+            }
+            Accumulator::Sum => Reduction::Sum,
+            Accumulator::Mean => Reduction::Mean,
+        };
+        accumulators.push(ir::Accumulator { name, reduction });
     }
+    let mut loops = Vec::new();
+    for key_loop in &spec.loops {
+        loops.push(lower_loop(spec, key_loop, &accumulators, &replacements, v_dim)?);
+    }
+    check_output(spec)?;
+    let operands = spec.operands.iter().map(|operand| {
+        let (heads, axis, dim) = match operand.role {
+            Role::Query => (Heads::Query, Axis::Queries, qk_dim),
+            Role::Key(set) => (Heads::Key, Axis::Keys(set), qk_dim),
+            Role::Value(set) => (Heads::Key, Axis::Keys(set), v_dim),
+        };
+        Operand { name: operand.name.clone(), element, heads, axis, dim }
+    });
+    let (loads, value) = loads(spec, &replacements);
     Ok(Program {
         name: spec.name.clone(),
         scalars: spec.scalars.iter().filter(|scalar| !scalar.comptime).cloned().collect(),
         tensors: spec.tensors.clone(),
-        operands,
+        operands: operands.collect(),
         rows: Axis::Queries,
-        accumulators: vec![ir::Accumulator { name: "o".into(), reduction }],
-        loads: vec![Load { operand: 0, scale: None }],
+        accumulators,
+        loads,
         loops,
-        outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
+        outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value }],
     })
+}
+
+/// The operands along queries that a product or the output is of, and the output in terms of the accumulators and those.
+fn loads(spec: &Spec, replacements: &[Expr]) -> (Vec<Load>, Expr) {
+    let accumulators = spec.accumulators.len();
+    let mut loads = Vec::new();
+    let mut values: Vec<usize> = (0..accumulators).collect();
+    for (nth, (place, _)) in spec.operands_of(Role::Query).enumerate() {
+        values.push(accumulators + loads.len());
+        let of_dot = spec.loops.iter().any(|key_loop| key_loop.dots.iter().any(|dot| dot.query == place));
+        if of_dot || spec.output.mentions(&Expr::Value(accumulators + nth)) {
+            loads.push(Load { operand: place, scale: None });
+        }
+    }
+    (loads, replace_values(&replace_scalars(&spec.output, replacements), &values))
+}
+
+/// `expr` with each value at its new place.
+fn replace_values(expr: &Expr, places: &[usize]) -> Expr {
+    match expr {
+        Expr::Value(place) => Expr::Value(places[*place]),
+        other => other.map_children(|child| replace_values(child, places)),
+    }
+}
+
+/// The names of accumulators in the program: that of the only one is `o`, and others have those that they are declared with, where nothing
+/// else has them.
+fn accumulator_names(spec: &Spec) -> Vec<String> {
+    if spec.accumulators.len() == 1 {
+        return vec!["o".into()];
+    }
+    let mut names = Names::of(spec);
+    let dots = spec.loops.iter().map(|key_loop| key_loop.dots.len()).max().unwrap_or(0);
+    for _ in 0..dots {
+        names.fresh("s");
+    }
+    spec.accumulators.iter().map(|accumulator| names.fresh(&accumulator.name)).collect()
+}
+
+/// Names that are taken.
+struct Names(HashSet<String>);
+
+impl Names {
+    /// Those of the parameters, and those that have a meaning of their own.
+    fn of(spec: &Spec) -> Names {
+        let operands = spec.operands.iter().map(|operand| &operand.name);
+        let scalars = spec.scalars.iter().map(|scalar| &scalar.name);
+        let tensors = spec.tensors.iter().map(|tensor| &tensor.name);
+        // A parameter with a reserved name is written otherwise.
+        let parameters =
+            operands.chain(scalars).chain(tensors).map(String::as_str).filter(|name| !VALUES.contains(name));
+        let reserved = RESERVED.iter().copied().filter(|name| !VALUES.contains(name));
+        Names(parameters.chain(reserved).map(String::from).collect())
+    }
+
+    /// `name`, or that with a number, whichever is not taken. It is then.
+    fn fresh(&mut self, name: &str) -> String {
+        let numbered = (2..).map(|number| format!("{name}{number}"));
+        let mut names = std::iter::once(name.to_string()).chain(numbered);
+        names.find(|name| self.0.insert(name.clone())).unwrap_or_default()
+    }
+}
+
+fn lower_loop(
+    spec: &Spec,
+    key_loop: &KeyLoop,
+    accumulators: &[ir::Accumulator],
+    replacements: &[Expr],
+    v_dim: usize,
+) -> Result<TileLoop, LowerError> {
+    let mut parts = Vec::new();
+    for push in &key_loop.pushes {
+        check_expression(spec, parameters_of(spec, key_loop), &push.score, "a push")?;
+        let accumulator = &spec.accumulators[push.accumulator].kind;
+        let of_push = Parts::of(&replace_scalars(&push.score, replacements)).hide_by_score(accumulator);
+        for part in std::iter::once(&of_push.score).chain(&of_push.visible) {
+            check_size(spec, part, "a push")?;
+        }
+        if let Some(weight) = &push.weight {
+            check_weight(spec, key_loop, weight)?;
+        }
+        let weight = push.weight.as_ref().map(|weight| replace_scalars(weight, replacements));
+        parts.push((of_push, weight));
+    }
+    let mentions = |dot: usize, (of_push, weight): &(Parts, Option<Expr>)| {
+        std::iter::once(&of_push.score).chain(weight).any(|expr| expr.mentions(&Expr::Value(dot)))
+    };
+    // A push without a product takes the tile of one that nothing needs.
+    let of_no_dot = |(of_push, _): &(Parts, Option<Expr>)| !of_push.score.has_values();
+    let is_used = |dot: &usize| parts.iter().any(|part| mentions(*dot, part));
+    let mut spare = (0..key_loop.dots.len()).find(|dot| !is_used(dot)).filter(|_| parts.iter().any(of_no_dot));
+
+    let mut names = Names::of(spec);
+    names.0.extend(accumulators.iter().map(|accumulator| accumulator.name.clone()));
+    let (mut tiles, mut body) = (Vec::new(), Vec::new());
+    let mut tile_of_dot = vec![0; key_loop.dots.len()];
+    for (dot, of) in key_loop.dots.iter().enumerate() {
+        if is_used(&dot) || spare == Some(dot) {
+            tile_of_dot[dot] = tiles.len();
+            let terms = vec![DotTerm { row: of.query, column: of.key }];
+            body.push(TileOp::Dot { tile: tiles.len(), terms });
+            tiles.push(Cow::Owned(names.fresh("s")));
+        }
+    }
+    for (nth, (push, part)) in key_loop.pushes.iter().zip(&parts).enumerate() {
+        let (Parts { score, visible }, weight) = part;
+        // Before the score, which may change what the weight is of.
+        let factor = weight.as_ref().map(|weight| {
+            body.push(TileOp::Map { tile: tiles.len(), value: replace_values(weight, &tile_of_dot) });
+            tiles.push(Cow::Owned(names.fresh("w")));
+            tiles.len() - 1
+        });
+        let is_needed =
+            |dot: &usize| parts.iter().enumerate().any(|(other, part)| other != nth && mentions(*dot, part));
+        let dots: Vec<usize> = (0..key_loop.dots.len()).filter(|dot| score.mentions(&Expr::Value(*dot))).collect();
+        let own = match dots.first() {
+            Some(&first) => Some(first).filter(|_| !dots.iter().any(is_needed)),
+            None => spare.take(),
+        };
+        let weights = own.map_or_else(
+            || {
+                tiles.push(Cow::Owned(names.fresh("t")));
+                tiles.len() - 1
+            },
+            |dot| tile_of_dot[dot],
+        );
+        let value = replace_values(score, &tile_of_dot);
+        if value != Expr::Value(weights) {
+            body.push(TileOp::Map { tile: weights, value });
+        }
+        if let Some(visible) = visible {
+            body.push(TileOp::Mask { tile: weights, visible: visible.clone(), on: MaskedTiles::All });
+        }
+        if push.dim.is_some() {
+            let message = "leading values have no tile program yet".to_string();
+            return Err(LowerError::Form { attention: spec.name.clone(), message });
+        }
+        let Push { accumulator, values, .. } = *push;
+        body.push(TileOp::Push { accumulator, weights, factor, values, dim: v_dim });
+    }
+    Ok(TileLoop {
+        columns: Axis::Keys(key_loop.set),
+        each_head: false,
+        visit: vec![Range::ALL],
+        full: Vec::new(),
+        kind: None,
+        key_hop: None,
+        tiles,
+        body,
+    })
+}
+
+/// What the expressions of a key loop refer to.
+fn parameters_of<'a>(spec: &'a Spec, key_loop: &KeyLoop) -> Parameters<'a> {
+    let all = spec.parameters();
+    Parameters { values: &all.values[..key_loop.dots.len().min(MAX_DOTS)], ..all }
 }
 
 /// The values of the scalars that a program lowered from `spec` keeps, in its order, of all the specification's.
@@ -225,8 +395,7 @@ impl Parts {
         let Some(visible) = self.visible.take() else { return self };
         let mut conjuncts = Vec::new();
         split_conjunction(visible, &mut conjuncts);
-        let (by_score, by_position): (Vec<_>, Vec<_>) =
-            conjuncts.into_iter().partition(|conjunct| conjunct.mentions(&Expr::SCORE));
+        let (by_score, by_position): (Vec<_>, Vec<_>) = conjuncts.into_iter().partition(Expr::has_values);
         self.visible = by_position.into_iter().fold(None, |all, conjunct| and(all, Some(conjunct)));
         if let Some(condition) = by_score.into_iter().fold(None, |all, conjunct| and(all, Some(conjunct))) {
             let hidden = match accumulator {
@@ -305,25 +474,51 @@ fn check_operands(spec: &Spec, operands: Operands) -> Result<(), LowerError> {
     Ok(())
 }
 
-fn check_pairs(spec: &Spec) -> Result<(), LowerError> {
-    let wrong = |message| Err(LowerError::Pairs { attention: spec.name.clone(), message });
-    if let Some(outside) = spec.loops.iter().find(|push_loop| push_loop.pair >= spec.pairs.len()) {
-        return wrong(format!("a loop over pair {} of {}", outside.pair, spec.pairs.len()));
-    }
-    for (place, pair) in spec.pairs.iter().enumerate() {
-        if !spec.loops.iter().any(|push_loop| push_loop.pair == place) {
-            return wrong(format!("no loop over `{}`", pair.key));
+/// Checks what places refer to, and that everything is used.
+fn check_form(spec: &Spec) -> Result<(), LowerError> {
+    let wrong = |message| Err(LowerError::Form { attention: spec.name.clone(), message });
+    let role = |place: usize| spec.operands.get(place).map(|operand| operand.role);
+    let sets = spec.sets();
+    for (nth, key_loop) in spec.loops.iter().enumerate() {
+        let set = key_loop.set;
+        if set >= sets {
+            return wrong(format!("a loop over set {set} of {sets}"));
+        }
+        if key_loop.dots.len() > MAX_DOTS {
+            return wrong(format!("loop {nth} has {} products, expected at most {MAX_DOTS}", key_loop.dots.len()));
+        }
+        for dot in &key_loop.dots {
+            if role(dot.query) != Some(Role::Query) || role(dot.key) != Some(Role::Key(set)) {
+                return wrong(format!("loop {nth} has a product that is not of queries and of its keys"));
+            }
+        }
+        for push in &key_loop.pushes {
+            let is_its_own = role(push.values).is_some_and(|role| role.set() == Some(set));
+            if push.accumulator >= spec.accumulators.len() || !is_its_own {
+                return wrong(format!("loop {nth} has a push of what is not its own, or into nothing"));
+            }
+        }
+        if key_loop.pushes.is_empty() {
+            return wrong(format!("nothing is pushed for `{}`", spec.set_name(set)));
         }
     }
-    if spec.pairs.is_empty() {
+    if let Some(set) = (0..sets).find(|set| spec.loops.iter().all(|key_loop| key_loop.set != *set)) {
+        return wrong(format!("no loop over `{}`", spec.set_name(set)));
+    }
+    if sets == 0 {
         return wrong("no keys".into());
+    }
+    for (place, accumulator) in spec.accumulators.iter().enumerate() {
+        if spec.pushes().all(|(_, push)| push.accumulator != place) {
+            return wrong(format!("nothing is pushed into `{}`", accumulator.name));
+        }
     }
     Ok(())
 }
 
-fn check_expression(spec: &Spec, expr: &Expr, what: &'static str) -> Result<(), LowerError> {
+fn check_expression(spec: &Spec, parameters: Parameters, expr: &Expr, what: &'static str) -> Result<(), LowerError> {
     check_size(spec, expr, what)?;
-    match type_of(expr, spec.parameters()) {
+    match type_of(expr, parameters) {
         Ok(Type::Float) => {}
         Ok(ty) => return Err(LowerError::NotFloat { location: spec.locate(expr).clone(), what, ty }),
         Err(error) => return Err(LowerError::Type { location: spec.locate(&error.expr).clone(), error }),
@@ -346,17 +541,38 @@ fn check_size(spec: &Spec, expr: &Expr, what: &'static str) -> Result<(), LowerE
     Ok(())
 }
 
-fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
-    let depends_on = [
-        ("the key's position", sink.mentions(&Expr::Key)),
-        ("the score", sink.mentions(&Expr::SCORE)),
-        ("a mask", sink.any(&mut |expr| matches!(expr, Expr::Mask(..)))),
-    ];
-    match depends_on.iter().find(|(_, depends)| *depends) {
-        None => Ok(()),
-        Some((what, _)) => {
-            let text = sink.display(spec.parameters()).to_string();
-            Err(LowerError::Sink { location: spec.locate(sink).clone(), text, what })
-        }
+fn check_weight(spec: &Spec, key_loop: &KeyLoop, weight: &Expr) -> Result<(), LowerError> {
+    let parameters = parameters_of(spec, key_loop);
+    check_expression(spec, parameters, weight, "a weight")?;
+    if is_masked(weight) {
+        let text = weight.display(parameters).to_string();
+        return Err(LowerError::MaskedWeight { location: spec.locate(weight).clone(), text });
     }
+    Ok(())
+}
+
+fn is_masked(expr: &Expr) -> bool {
+    expr.any(&mut |expr| matches!(expr, Expr::Mask(..)))
+}
+
+/// What an expression of a row depends on that is not a row's.
+fn depends_on_keys(expr: &Expr) -> Option<&'static str> {
+    let depends = [("the key's position", expr.mentions(&Expr::Key)), ("a mask", is_masked(expr))];
+    depends.into_iter().find(|(_, depends)| *depends).map(|(what, _)| what)
+}
+
+fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
+    let score = sink.has_values().then_some("the score");
+    let Some(what) = depends_on_keys(sink).or(score) else { return Ok(()) };
+    let text = sink.display(spec.parameters()).to_string();
+    Err(LowerError::Sink { location: spec.locate(sink).clone(), text, what })
+}
+
+fn check_output(spec: &Spec) -> Result<(), LowerError> {
+    let values = spec.output_values();
+    let parameters = Parameters { values: &values, ..spec.parameters() };
+    check_expression(spec, parameters, &spec.output, "the output")?;
+    let Some(what) = depends_on_keys(&spec.output) else { return Ok(()) };
+    let text = spec.output.display(parameters).to_string();
+    Err(LowerError::Output { location: spec.locate(&spec.output).clone(), text, what })
 }

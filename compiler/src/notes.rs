@@ -40,21 +40,22 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
     // A program was lowered from it.
     let Ok(replacements) = scalar_replacements(spec, scalars) else { return Vec::new() };
     let mut notes: Vec<Note> = Vec::new();
-    for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
-        let softmax = matches!(spec.accumulator, Accumulator::Softmax { .. });
-        if let Some(choice) = find(&push_loop.push, &gives_no_weight).filter(|_| softmax) {
+    for ((of, push), key_loop) in spec.pushes().zip(&program.loops) {
+        let accumulator = &spec.accumulators[push.accumulator].kind;
+        let softmax = matches!(accumulator, Accumulator::Softmax { .. });
+        if let Some(choice) = find(&push.score, &gives_no_weight).filter(|_| softmax) {
             let is_located = |expr: &Expr| spec.origins.iter().any(|origin| origin.expr == *expr);
             let message = "a score that this makes so small gives its key no weight, but does not hide it, and every tile is visited: \
                            write `mask(score, condition)`";
             let location = spec.locate(find(choice, &is_located).unwrap_or(choice)).clone();
             notes.push(Note { level: Level::Warn, location, message: message.into() });
         }
-        let Some(predicate) = Parts::of(&push_loop.push).hide_by_score(&spec.accumulator).visible else { continue };
+        let Some(predicate) = Parts::of(&push.score).hide_by_score(accumulator).visible else { continue };
         let warning = |message: &str| {
-            let location = spec.locate(mask(&push_loop.push)).clone();
+            let location = spec.locate(mask(&push.score)).clone();
             Note { level: Level::Warn, location, message: message.to_string() }
         };
-        let key = &program.key_name(key_loop.key_set());
+        let key = spec.set_name(of.set);
         if key_loop.visible(false).is_none() || key_loop.full.contains(&Range::ALL) {
             notes.push(warning("this mask is always true: it hides nothing"));
         } else if key_loop.visit.is_empty() {
@@ -74,7 +75,7 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
 /// What can be said of a launch of `program`, in which the queries of `masked` see no key.
 pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option<&MaskedRows>) -> Vec<Note> {
     let mut notes = Vec::new();
-    let (Some(last), Some(keys)) = (spec.loops.last(), launch.keys.last()) else { return notes };
+    let (Some((_, last)), Some(keys)) = (spec.pushes().last(), launch.keys.last()) else { return notes };
     let mut note =
         |location: &Location, message| notes.push(Note { level: Level::Info, location: location.clone(), message });
     let location = |expr| spec.locate(mask(expr));
@@ -96,18 +97,18 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
                 launch.queries, keys.length
             );
         }
-        note(location(&last.push), message);
+        note(location(&last.score), message);
     }
 
-    for (push_loop, key_loop) in spec.loops.iter().zip(&program.loops) {
-        let of_last = key_loop.key_set() + 1 == program.key_sets();
+    for ((of, push), key_loop) in spec.pushes().zip(&program.loops) {
+        let of_last = of.set + 1 == spec.sets();
         if of_last
             && launch.query_offset == keys.offset
             && keys.length > launch.queries
             && launch.queries > 0
             && is_causal(key_loop, program.parameters())
         {
-            let place = find(&push_loop.push, &|expr| compares_positions(expr)).unwrap_or(mask(&push_loop.push));
+            let place = find(&push.score, &|expr| compares_positions(expr)).unwrap_or(mask(&push.score));
             note(
                 spec.locate(place),
                 format!(

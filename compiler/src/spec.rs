@@ -4,12 +4,16 @@
 //! program, and [`crate::interpret`] evaluates it as it stands.
 
 use crate::expr::{BinaryOp, Expr, Type};
+use std::borrow::Cow;
 use std::fmt;
 
-/// The most nodes a push's or a sink's expression may have, after its `let`s are expanded.
+/// The most nodes of an expression of a specification, after its `let`s are expanded.
 pub const MAX_EXPR_SIZE: usize = 4096;
 
-/// An attention: parameters, the accumulator, and what each key loop pushes into it.
+/// The most products of queries and keys in one key loop.
+pub const MAX_DOTS: usize = 16;
+
+/// An attention: parameters, accumulators, what each key loop pushes into them, and what becomes of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Spec {
     /// The function's name.
@@ -18,29 +22,70 @@ pub struct Spec {
     pub doc: String,
     /// Where the function is written.
     pub source: Location,
-    /// The name of the query parameter.
-    pub query: String,
-    /// The key and value parameters, in the order of the keys in the signature.
-    pub pairs: Vec<Pair>,
+    /// What lies along queries and keys, in the order of the signature.
+    pub operands: Vec<OperandParam>,
     /// The scalar parameters, in the order of the signature.
     pub scalars: Vec<ScalarParam>,
     /// The captured tensors, in the order of the signature.
     pub tensors: Vec<TensorParam>,
-    /// What the key loops push into.
-    pub accumulator: Accumulator,
-    /// The key loops, in the order they are written. Each pair has at least one.
-    pub loops: Vec<PushLoop>,
+    /// What the key loops push into, in the order they are declared.
+    pub accumulators: Vec<AccumulatorParam>,
+    /// The key loops, in the order they are written. Each set of keys has at least one.
+    pub loops: Vec<KeyLoop>,
+    /// What is stored for each query, element by element: an expression in which [`Expr::Value`] counts the accumulators and then the
+    /// operands along queries, in the order of the signature.
+    pub output: Expr,
     /// Where sub-expressions are written, for messages.
     pub origins: Vec<Origin>,
 }
 
-/// A key tensor and the value tensor that goes with it.
+/// A parameter that lies along queries or keys: a tensor of four dimensions, given where the attention is run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OperandParam {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What an operand is. Keys and values are of a set: those that one key loop reads, which have one length and one offset. Sets have
+/// numbers from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// `Query`: a row for each query, and its heads.
+    Query,
+    /// `Key`: a row for each key of the set.
+    Key(usize),
+    /// `Value`: a row for each key of the set.
+    Value(usize),
+}
+
+impl Role {
+    /// The set of keys that it is of, unless it lies along queries.
+    pub fn set(self) -> Option<usize> {
+        match self {
+            Role::Query => None,
+            Role::Key(set) | Role::Value(set) => Some(set),
+        }
+    }
+}
+
+/// The names of the keys and the values of a set that has one of each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pair {
-    /// The key parameter's name.
+    /// The keys' name.
     pub key: String,
-    /// The value parameter's name.
+    /// The values' name.
     pub value: String,
+}
+
+/// An accumulator and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccumulatorParam {
+    /// The name of the variable.
+    pub name: String,
+    /// What becomes of what is pushed.
+    pub kind: Accumulator,
 }
 
 /// The type a scalar parameter is declared with.
@@ -179,6 +224,67 @@ pub enum Accumulator {
 }
 
 impl Spec {
+    /// The number of sets of keys.
+    pub fn sets(&self) -> usize {
+        self.operands.iter().filter_map(|operand| operand.role.set()).max().map_or(0, |last| last + 1)
+    }
+
+    /// The operands of a role, with their places in [`Spec::operands`].
+    pub fn operands_of(&self, role: Role) -> impl Iterator<Item = (usize, &OperandParam)> {
+        self.operands.iter().enumerate().filter(move |(_, operand)| operand.role == role)
+    }
+
+    /// The name of the first operand along queries.
+    pub fn query(&self) -> &str {
+        self.operands_of(Role::Query).next().map_or("", |(_, operand)| &operand.name)
+    }
+
+    /// The name that a set of keys has in messages: that of its first keys, or else values.
+    pub fn set_name(&self, set: usize) -> &str {
+        let first = self.operands_of(Role::Key(set)).chain(self.operands_of(Role::Value(set))).next();
+        first.map_or("", |(_, operand)| &operand.name)
+    }
+
+    /// The places of the queries, and of the keys and values of each set, where there are one of each.
+    pub fn pairs(&self) -> Option<(usize, Vec<(usize, usize)>)> {
+        let one = |role| {
+            let mut places = self.operands_of(role).map(|(place, _)| place);
+            places.next().filter(|_| places.next().is_none())
+        };
+        let pairs = (0..self.sets()).map(|set| Some((one(Role::Key(set))?, one(Role::Value(set))?)));
+        Some((one(Role::Query)?, pairs.collect::<Option<_>>()?))
+    }
+
+    /// The names of the keys and values of each set, where there are one of each.
+    pub fn pair_names(&self) -> Vec<Pair> {
+        let name = |place: usize| self.operands[place].name.clone();
+        let pairs = self.pairs().map(|(_, pairs)| pairs).unwrap_or_default();
+        pairs.into_iter().map(|(key, value)| Pair { key: name(key), value: name(value) }).collect()
+    }
+
+    /// Whether the output has a log-sum-exp: that of the only accumulator, where it is a softmax.
+    pub fn has_lse(&self) -> bool {
+        matches!(&self.accumulators[..], [AccumulatorParam { kind: Accumulator::Softmax { .. }, .. }])
+    }
+
+    /// Whether no weight is greater than 1.
+    pub fn is_bounded(&self) -> bool {
+        self.accumulators.iter().all(|accumulator| accumulator.kind.is_bounded())
+            && self.pushes().all(|(_, push)| push.weight.is_none())
+    }
+
+    /// All pushes, each with its loop.
+    pub fn pushes(&self) -> impl Iterator<Item = (&KeyLoop, &Push)> {
+        self.loops.iter().flat_map(|key_loop| key_loop.pushes.iter().map(move |push| (key_loop, push)))
+    }
+
+    /// The names of the values of [`Spec::output`].
+    pub fn output_values(&self) -> Vec<Cow<'static, str>> {
+        let accumulators = self.accumulators.iter().map(|accumulator| &accumulator.name);
+        let queries = self.operands_of(Role::Query).map(|(_, operand)| &operand.name);
+        accumulators.chain(queries).map(|name| Cow::Owned(name.clone())).collect()
+    }
+
     /// Whether its scores take much code for each pair of a query and a key: remainders, or elements of captured tensors that are
     /// the pair's own.
     pub fn is_intricate(&self) -> bool {
@@ -191,7 +297,8 @@ impl Spec {
             }
             _ => false,
         };
-        self.loops.iter().any(|key_loop| key_loop.push.any(&mut |expr| of_pairs(expr)))
+        let mut exprs = self.pushes().flat_map(|(_, push)| std::iter::once(&push.score).chain(&push.weight));
+        exprs.any(|expr| expr.any(&mut |expr| of_pairs(expr)))
     }
 }
 
@@ -211,13 +318,68 @@ impl Accumulator {
     }
 }
 
-/// One key loop: for every key of the pair, `push` is pushed with the key's value.
+/// One key loop: for every key of a set, products of queries with it, and what is pushed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PushLoop {
-    /// The pair whose keys it visits, by its place in [`Spec::pairs`].
-    pub pair: usize,
-    /// The (masked) score or weight.
-    pub push: Expr,
+pub struct KeyLoop {
+    /// The set whose keys it visits.
+    pub set: usize,
+    /// The products that the loop's expressions are of: [`Expr::Value`] counts in them. At most [`MAX_DOTS`].
+    pub dots: Vec<DotParam>,
+    /// What is pushed, in order.
+    pub pushes: Vec<Push>,
+}
+
+/// A product of a query and a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DotParam {
+    /// The place of the queries in [`Spec::operands`].
+    pub query: usize,
+    /// The place of the keys.
+    pub key: usize,
+}
+
+/// What is pushed into an accumulator for every key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Push {
+    /// The accumulator's place in [`Spec::accumulators`].
+    pub accumulator: usize,
+    /// The (masked) score, or weight of a `Sum` or a `Mean`.
+    pub score: Expr,
+    /// What the key's weight is multiplied by in the output, and not in the sum of weights: a float without a mask.
+    pub weight: Option<Expr>,
+    /// The place in [`Spec::operands`] of the values, or of keys that serve as values.
+    pub values: usize,
+    /// How many of the first elements of a row are the value, if not all.
+    pub dim: Option<Leading>,
+}
+
+impl Push {
+    /// A push of `score` with all of the values' elements.
+    pub fn new(accumulator: usize, score: Expr, values: usize) -> Push {
+        Push { accumulator, score, weight: None, values, dim: None }
+    }
+}
+
+/// How many of the first elements of a row: `..512`, or `..rank`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leading {
+    /// So many.
+    Literal(usize),
+    /// The value of a comptime `u32`, by its place in [`Spec::scalars`].
+    Scalar(usize),
+}
+
+impl Leading {
+    /// The number, with the values of a specification's scalars.
+    pub fn value(self, scalars: &[ScalarValue]) -> Option<usize> {
+        match self {
+            Leading::Literal(number) => Some(number),
+            Leading::Scalar(place) => match scalars.get(place) {
+                Some(ScalarValue::U32(number)) => usize::try_from(*number).ok(),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// A place in a source file.

@@ -2,7 +2,7 @@
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Program, TileLoop};
-use crate::spec::{ScalarParam, Spec, TensorParam, TensorType};
+use crate::spec::{MAX_DOTS, ScalarParam, Spec, TensorParam, TensorType};
 use std::borrow::Cow;
 use thiserror::Error;
 
@@ -17,13 +17,36 @@ pub struct Parameters<'a> {
     pub values: &'a [Cow<'static, str>],
 }
 
-/// The values of a specification's expressions: `s`.
+/// The values of an expression of one product: `s`.
 pub const SCORE: &[Cow<'static, str>] = &[Cow::Borrowed("s")];
 
+/// The values of the expressions of a specification's key loops: products of queries and keys.
+static DOTS: [Cow<'static, str>; MAX_DOTS] = {
+    use Cow::Borrowed as name;
+    [
+        name("s"),
+        name("s2"),
+        name("s3"),
+        name("s4"),
+        name("s5"),
+        name("s6"),
+        name("s7"),
+        name("s8"),
+        name("s9"),
+        name("s10"),
+        name("s11"),
+        name("s12"),
+        name("s13"),
+        name("s14"),
+        name("s15"),
+        name("s16"),
+    ]
+};
+
 impl Spec {
-    /// What this specification's expressions refer to.
+    /// What the expressions of this specification's key loops refer to.
     pub fn parameters(&self) -> Parameters<'_> {
-        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: SCORE }
+        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &DOTS }
     }
 }
 

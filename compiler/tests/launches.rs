@@ -15,8 +15,8 @@ use purview_compiler::report::{ReportError, report};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
-    Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
-    TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Order, Origin, Push, Role, ScalarParam,
+    ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 
 /// An attention of one push over a scalar `w: i32`, `bias: Tensor<f32, 2>`, `table: Tensor<f32, 1>` and
@@ -27,22 +27,26 @@ fn attention(push: &str) -> (Spec, Scheduled) {
         name: "attention".into(),
         doc: String::new(),
         source: Location { file: "a.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: vec![Pair { key: "k".into(), value: "v".into() }],
+        operands: vec![
+            OperandParam { name: "q".into(), role: Role::Query },
+            OperandParam { name: "k".into(), role: Role::Key(0) },
+            OperandParam { name: "v".into(), role: Role::Value(0) },
+        ],
         scalars: vec![ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }],
         tensors: vec![
             tensor("bias", TensorType::F32, 2),
             tensor("table", TensorType::F32, 1),
             tensor("lens", TensorType::I32, 1),
         ],
-        accumulator: Accumulator::Softmax { sink: None },
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
+        output: Expr::Value(0),
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap();
     let difference = parse_expr("i - j", spec.parameters()).unwrap();
     spec.origins.push(Origin { expr: difference, location: Location { file: "a.rs".into(), line: 7, column: 20 } });
-    spec.loops.push(PushLoop { pair: 0, push });
+    spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
     let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
     let program = schedule(Compiled::new(compile(&spec, &[ScalarValue::I32(0)], operands).unwrap()), by).unwrap();
@@ -302,8 +306,7 @@ proptest! {
         if check_launch(&spec, &program, &launch).is_ok() {
             let zeros = |shape: &[usize]| HostTensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
             let inputs = Inputs {
-                query: &zeros(&[2, 2, 5, 1]),
-                pairs: &[(zeros(&[2, 1, 6, 1]), zeros(&[2, 1, 6, 1]))],
+                operands: &[zeros(&[2, 2, 5, 1]), zeros(&[2, 1, 6, 1]), zeros(&[2, 1, 6, 1])],
                 scalars: &scalars,
                 tensors: &[zeros(&[1, 1]), zeros(&[length]), HostTensor { shape: vec![2], data: vec![2.0, 5.0] }],
                 scale: 1.0,

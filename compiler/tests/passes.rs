@@ -10,7 +10,8 @@ use purview_compiler::passes::{
     bound_key_loops, classify_tiles, find_full_tiles, scale_queries, simplify_expressions, use_base_two,
 };
 use purview_compiler::spec::{
-    Accumulator, Location, Order, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Order, Push, Role, ScalarParam,
+    ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 
 const HEADER: &str = "\
@@ -193,12 +194,16 @@ fn spec(push: Expr, sink: Option<Expr>) -> Spec {
         name: "f".into(),
         doc: String::new(),
         source: Location { file: "f.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: vec![Pair { key: "k".into(), value: "v".into() }],
+        operands: vec![
+            OperandParam { name: "q".into(), role: Role::Query },
+            OperandParam { name: "k".into(), role: Role::Key(0) },
+            OperandParam { name: "v".into(), role: Role::Value(0) },
+        ],
         scalars: vec![scalar("n", ScalarType::U32, true), scalar("w", ScalarType::I32, false)],
         tensors: vec![TensorParam { name: "t".into(), ty: TensorType::F32, rank: 1, order: Order::Any }],
-        accumulator: Accumulator::Softmax { sink },
-        loops: vec![PushLoop { pair: 0, push }],
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink } }],
+        loops: vec![KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] }],
+        output: Expr::Value(0),
         origins: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 use purview_compiler::analysis::ranges::check_launch;
 use purview_compiler::eval::HostTensor;
+use purview_compiler::expr::Expr;
 use purview_compiler::interpret::{Inputs, interpret};
 use purview_compiler::ir::Element;
 use purview_compiler::ir::forward::Operands;
@@ -13,7 +14,8 @@ use purview_compiler::passes::{compile, schedule};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
-    Accumulator, Location, Order, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Order, Push, Role, ScalarParam,
+    ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 
 /// Scalars: `w`, `start`, which is comptime and 0, and `f`, which is 2.75.
@@ -30,8 +32,11 @@ fn attention(push: &str) -> (Spec, Scheduled) {
         name: "attention".into(),
         doc: String::new(),
         source: Location { file: "a.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: vec![Pair { key: "k".into(), value: "v".into() }],
+        operands: vec![
+            OperandParam { name: "q".into(), role: Role::Query },
+            OperandParam { name: "k".into(), role: Role::Key(0) },
+            OperandParam { name: "v".into(), role: Role::Value(0) },
+        ],
         scalars: vec![
             scalar("w", ScalarType::I32, false),
             scalar("start", ScalarType::I32, true),
@@ -44,12 +49,13 @@ fn attention(push: &str) -> (Spec, Scheduled) {
             tensor("x", TensorType::F32, 1),
             tensor("table", TensorType::F32, 1),
         ],
-        accumulator: Accumulator::Softmax { sink: None },
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
+        output: Expr::Value(0),
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap_or_else(|error| panic!("{push}: {error}"));
-    spec.loops.push(PushLoop { pair: 0, push });
+    spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
     let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
     let program = schedule(Compiled::new(compile(&spec, &scalars(0), operands).unwrap()), by).unwrap();
@@ -321,8 +327,7 @@ proptest! {
             let zeros = |shape: &[usize]| HostTensor { shape: shape.to_vec(), data: vec![0.0; shape.iter().product()] };
             let of = |data: Vec<f64>| HostTensor { shape: vec![data.len()], data };
             let inputs = Inputs {
-                query: &zeros(&[2, 2, 5, 1]),
-                pairs: &[(zeros(&[2, 1, 6, 1]), zeros(&[2, 1, 6, 1]))],
+                operands: &[zeros(&[2, 2, 5, 1]), zeros(&[2, 1, 6, 1]), zeros(&[2, 1, 6, 1])],
                 scalars: &scalars(3),
                 tensors: &[
                     of(vec![-1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), zeros(&[2, 8]), of(vec![2.0, 5.0]), of(unusual),

@@ -1,25 +1,33 @@
 //! The reference interpreter against numbers that can be checked by hand, and its speed.
 
 use purview_compiler::eval::HostTensor;
+use purview_compiler::expr::Expr;
 use purview_compiler::interpret::{Inputs, InterpretError, Reference, interpret};
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::spec::{Accumulator, Location, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec};
+use purview_compiler::spec::{
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Push, Role, ScalarParam, ScalarType,
+    ScalarValue, Spec,
+};
 
 fn attention(accumulator: Accumulator, push: &str) -> Spec {
     let mut spec = Spec {
         name: "attention".into(),
         doc: String::new(),
         source: Location { file: "a.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: vec![Pair { key: "k".into(), value: "v".into() }],
+        operands: vec![
+            OperandParam { name: "q".into(), role: Role::Query },
+            OperandParam { name: "k".into(), role: Role::Key(0) },
+            OperandParam { name: "v".into(), role: Role::Value(0) },
+        ],
         scalars: vec![ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }],
         tensors: Vec::new(),
-        accumulator,
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: accumulator }],
         loops: Vec::new(),
+        output: Expr::Value(0),
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap();
-    spec.loops.push(PushLoop { pair: 0, push });
+    spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     spec
 }
 
@@ -30,12 +38,12 @@ fn tensor(shape: &[usize], element: impl Fn(usize) -> f64) -> HostTensor {
 /// Two heads that share one of keys, queries 1 and 2 at positions 1 and 2, keys 0, 1, 2 with values 10, 20, 30.
 fn run(accumulator: Accumulator, push: &str) -> Result<Reference, InterpretError> {
     let query = tensor(&[1, 2, 2, 1], |place| [1.0, 2.0, 3.0, 4.0][place]);
-    let pair = (tensor(&[1, 1, 3, 1], |place| place as f64), tensor(&[1, 1, 3, 1], |place| 10.0 * (place + 1) as f64));
+    let (key, value) =
+        (tensor(&[1, 1, 3, 1], |place| place as f64), tensor(&[1, 1, 3, 1], |place| 10.0 * (place + 1) as f64));
     interpret(
         &attention(accumulator, push),
         &Inputs {
-            query: &query,
-            pairs: &[pair],
+            operands: &[query, key, value],
             scalars: &[ScalarValue::I32(2)],
             tensors: &[],
             scale: 0.5,
@@ -99,10 +107,9 @@ fn errors_say_where() {
         "a.rs:1:1: integer division by zero at batch 0, head 0, query position 1, key position 2"
     );
     let query = tensor(&[1, 3, 2, 4], |_| 0.0);
-    let pair = (tensor(&[1, 2, 3, 4], |_| 0.0), tensor(&[1, 2, 3, 1], |_| 0.0));
+    let (key, value) = (tensor(&[1, 2, 3, 4], |_| 0.0), tensor(&[1, 2, 3, 1], |_| 0.0));
     let inputs = Inputs {
-        query: &query,
-        pairs: &[pair],
+        operands: &[query, key, value],
         scalars: &[ScalarValue::I32(2)],
         tensors: &[],
         scale: 0.5,
@@ -119,10 +126,9 @@ fn errors_say_where() {
 fn a_thousand_tokens_take_seconds() {
     let element = |place: usize| ((place * 7919) % 101) as f64 / 50.0 - 1.0;
     let query = tensor(&[1, 8, 1024, 64], element);
-    let pair = (tensor(&[1, 8, 1024, 64], element), tensor(&[1, 8, 1024, 64], element));
+    let (key, value) = (tensor(&[1, 8, 1024, 64], element), tensor(&[1, 8, 1024, 64], element));
     let inputs = Inputs {
-        query: &query,
-        pairs: &[pair],
+        operands: &[query, key, value],
         scalars: &[ScalarValue::I32(256)],
         tensors: &[],
         scale: 0.125,

@@ -14,8 +14,8 @@ use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{
-    Accumulator, Location, Order, Origin, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam,
-    TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Order, Origin, Push, Role, ScalarParam,
+    ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 use purview_compiler::svg::svg;
 use purview_compiler::visible_pairs::exact_ranges;
@@ -30,27 +30,29 @@ const LENGTH: usize = 61;
 fn attention(pushes: &[&str]) -> Spec {
     let tensor = |name: &str, ty, rank, order| TensorParam { name: name.into(), ty, rank, order };
     let scalar = |name: &str, ty, comptime| ScalarParam { name: name.into(), ty, comptime };
-    let pairs = (0..pushes.len()).map(|pair| Pair { key: format!("k{pair}"), value: format!("v{pair}") });
+    let pair = |set| [(format!("k{set}"), Role::Key(set)), (format!("v{set}"), Role::Value(set))];
+    let operands = std::iter::once(("q".to_string(), Role::Query)).chain((0..pushes.len()).flat_map(pair));
     let mut spec = Spec {
         name: "attention".into(),
         doc: String::new(),
         source: Location { file: "a.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: pairs.collect(),
+        operands: operands.map(|(name, role)| OperandParam { name, role }).collect(),
         scalars: vec![scalar("w", ScalarType::U32, false), scalar("n", ScalarType::I32, true)],
         tensors: vec![
             tensor("doc", TensorType::I32, 1, Order::Sorted),
             tensor("kind", TensorType::I32, 1, Order::Any),
             tensor("layout", TensorType::Bool, 2, Order::Any),
         ],
-        accumulator: Accumulator::Softmax { sink: None },
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
+        output: Expr::Value(0),
         origins: Vec::new(),
     };
-    for (pair, push) in pushes.iter().enumerate() {
+    for (set, push) in pushes.iter().enumerate() {
         let push = parse_expr(push, spec.parameters()).unwrap();
         locate(&push, &mut spec.origins);
-        spec.loops.push(PushLoop { pair, push });
+        let (dot, values) = (DotParam { query: 0, key: 1 + 2 * set }, 2 + 2 * set);
+        spec.loops.push(KeyLoop { set, dots: vec![dot], pushes: vec![Push::new(0, push, values)] });
     }
     spec
 }

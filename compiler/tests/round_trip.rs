@@ -400,7 +400,7 @@ proptest! {
             HostTensor { shape: vec![6], data: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0] },
         ];
         let at = Environment {
-            query, key, score, scale: 0.25, batch: 1, head: 3, kv_head: 1,
+            query, key, values: &[score], scale: 0.25, batch: 1, head: 3, kv_head: 1,
             scalars: &[Value::Int(window), Value::Int(-2), Value::Float(1.5), Value::Bool(true)],
             tensors: &tensors,
             tensor_params: &TENSORS,

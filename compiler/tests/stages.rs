@@ -13,13 +13,14 @@ const OPERANDS: Operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 
 
 fn sliding_window() -> Spec {
     let mut builder = Builder::new("sliding_window", "", "window.rs", 3, 1);
-    builder.query("q");
-    builder.pair("k", "v");
+    let query = builder.query("q");
+    let (key, value) = (builder.key("k", 0), builder.value("v", 0));
     let window: Int = builder.scalar("window", ScalarType::U32, false);
     let (i, j) = (lang::query_position, lang::key_position);
-    builder.softmax(None);
+    builder.softmax("o", None);
+    builder.key_loop(0, &[(query, key)]);
     let visible = lang::and(lang::le(j(), i()), lang::lt(lang::sub(i(), j()), window));
-    builder.push(0, lang::mask(lang::mul(lang::dot(), lang::scale()), visible));
+    builder.push(0, lang::mask(lang::mul(lang::dot(0), lang::scale()), visible), value);
     builder.finish()
 }
 
@@ -58,14 +59,15 @@ attention @sliding_window(window: u32) -> f32[B, H, S, 32]
 #[test]
 fn a_condition_on_the_score_becomes_part_of_the_map() {
     let mut builder = Builder::new("thresholded", "", "thresholded.rs", 3, 1);
-    builder.query("q");
-    builder.pair("k", "v");
+    let query = builder.query("q");
+    let (key, value) = (builder.key("k", 0), builder.value("v", 0));
     let cap: Float = builder.scalar("cap", ScalarType::F32, true);
     let sinks = builder.tensor::<Float, 1>("sinks");
-    builder.softmax(Some(sinks.load([lang::head()])));
+    builder.softmax("o", Some(sinks.load([lang::head()])));
+    builder.key_loop(0, &[(query, key)]);
     let visible =
-        lang::and(lang::gt(lang::dot(), lang::float(0.0)), lang::le(lang::key_position(), lang::query_position()));
-    builder.push(0, lang::mask(lang::mul(lang::tanh(lang::div(lang::dot(), cap.clone())), cap), visible));
+        lang::and(lang::gt(lang::dot(0), lang::float(0.0)), lang::le(lang::key_position(), lang::query_position()));
+    builder.push(0, lang::mask(lang::mul(lang::tanh(lang::div(lang::dot(0), cap.clone())), cap), visible), value);
     let expected = "\
 attention @thresholded(sinks: Tensor<f32, 1>) -> f32[B, H, S, 32]
   q: f32[B, H, S, 64]

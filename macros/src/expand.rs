@@ -88,7 +88,8 @@ fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> 
     let (line, column) = Source::from(name.span()).place();
     let declarations = declarations(signature, body, &builder);
     let quiet = quiet();
-    let steps = body.steps.iter().map(|step| self::step(step, &builder));
+    let places = OperandPlaces::of(signature, body);
+    let steps = body.steps.iter().map(|step| self::step(step, &places, &builder));
     let how_to_run = how_to_run(signature);
     quote! {
         #(#attributes)*
@@ -150,13 +151,15 @@ fn how_to_run(signature: &Signature) -> TokenStream {
 /// Declares the parameters to the builder.
 fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> TokenStream {
     let mut tokens = TokenStream::new();
-    for query in signature.of_kind(ParameterKind::Query) {
-        let text = unraw(&query.name);
-        tokens.extend(quote!(#builder.query(#text);));
-    }
-    for (key, value) in &body.pairs {
-        let (key, value) = (unraw(key), unraw(value));
-        tokens.extend(quote!(#builder.pair(#key, #value);));
+    for Parameter { name, kind, .. } in &signature.parameters {
+        let text = unraw(name);
+        let set = body.pairs.iter().position(|(key, value)| key == name || value == name).unwrap_or_default();
+        match kind {
+            ParameterKind::Query => tokens.extend(quote!(#builder.query(#text);)),
+            ParameterKind::Key => tokens.extend(quote!(#builder.key(#text, #set);)),
+            ParameterKind::Value => tokens.extend(quote!(#builder.value(#text, #set);)),
+            _ => {}
+        }
     }
     for Parameter { name, kind, comptime, sorted } in &signature.parameters {
         let text = unraw(name);
@@ -239,20 +242,37 @@ fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     parameters
 }
 
-fn step(step: &Step, builder: &Ident) -> TokenStream {
+/// The places of queries, keys and values among the operands, as the builder counts them.
+struct OperandPlaces {
+    query: usize,
+    pairs: Vec<(usize, usize)>,
+}
+
+impl OperandPlaces {
+    fn of(signature: &Signature, body: &Attention) -> OperandPlaces {
+        let is_operand = |kind| matches!(kind, ParameterKind::Query | ParameterKind::Key | ParameterKind::Value);
+        let operands: Vec<_> = signature.parameters.iter().filter(|parameter| is_operand(parameter.kind)).collect();
+        let place = |name: &Ident| operands.iter().position(|operand| operand.name == *name).unwrap_or_default();
+        let query = operands.iter().position(|operand| operand.kind == ParameterKind::Query).unwrap_or_default();
+        OperandPlaces { query, pairs: body.pairs.iter().map(|(key, value)| (place(key), place(value))).collect() }
+    }
+}
+
+fn step(step: &Step, places: &OperandPlaces, builder: &Ident) -> TokenStream {
     match step {
         Step::Let(binding) => self::binding(binding),
-        Step::Softmax(None) => quote!(#builder.softmax(::core::option::Option::None);),
+        Step::Softmax(None) => quote!(#builder.softmax("o", ::core::option::Option::None);),
         Step::Softmax(Some(sink)) => {
             let sink = value(sink);
-            quote!(#builder.softmax(::core::option::Option::Some(#sink));)
+            quote!(#builder.softmax("o", ::core::option::Option::Some(#sink));)
         }
-        Step::Sum => quote!(#builder.sum();),
-        Step::Mean => quote!(#builder.mean();),
+        Step::Sum => quote!(#builder.sum("o");),
+        Step::Mean => quote!(#builder.mean("o");),
         Step::Loop(key_loop) => {
             let lets = key_loop.lets.iter().map(binding);
-            let (pair, score) = (key_loop.pair, value(&key_loop.score));
-            quote!({ #(#lets)* #builder.push(#pair, #score); })
+            let (set, score) = (key_loop.pair, value(&key_loop.score));
+            let (query, (key, value)) = (places.query, places.pairs[set]);
+            quote!({ #(#lets)* #builder.key_loop(#set, &[(#query, #key)]); #builder.push(0, #score, #value); })
         }
     }
 }
@@ -286,6 +306,7 @@ fn value(value: &Value) -> TokenStream {
             let index = index.iter().map(self::value);
             at(quote_spanned!(end=> #tensor.load([#(#index),*])), value.ty, tensor.span(), value.source)
         }
+        Node::Lang { function: "dot", token, .. } => lang("dot", None, (*token, end), quote_spanned!(end=> 0)),
         Node::Lang { function, token, operands, generic, located } => {
             let operands = operands.iter().map(self::value);
             let call = lang(function, *generic, (*token, end), quote!(#(#operands),*));

@@ -118,7 +118,7 @@ impl<P> AttentionOver<P> {
     /// # Errors
     /// As [`Attention::run_pairs`], as far as they concern the shape.
     pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
-        validate::arguments(&self.request, self.request.spec.pairs.len())?;
+        validate::arguments(&self.request, self.request.spec.sets())?;
         cache::programs(&self.request, shape.operands())?.scheduled(self.text_schedule(), true)
     }
 
@@ -128,7 +128,7 @@ impl<P> AttentionOver<P> {
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
         let Request { spec, scalars, .. } = &self.request;
-        validate::arguments(&self.request, spec.pairs.len())?;
+        validate::arguments(&self.request, spec.sets())?;
         let stages = passes::stages(spec, scalars, shape.operands())?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
@@ -211,7 +211,7 @@ impl<P> AttentionOver<P> {
 
     /// The programs for `shape`, and the schedule of the kernel on `target`.
     fn planned(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<(Arc<Programs>, Schedule), Error> {
-        validate::arguments(&self.request, self.request.spec.pairs.len())?;
+        validate::arguments(&self.request, self.request.spec.sets())?;
         let programs = cache::programs(&self.request, shape.operands())?;
         let schedule = plan::on_model(&self.request, target, model, &Operation::of(shape), &programs)?;
         Ok((programs, schedule))
@@ -247,16 +247,19 @@ impl<P> AttentionOver<P> {
         let operation = validate::operands(&self.request, query, pairs)?;
         // The specification is checked as for a kernel.
         lower(spec, scalars, operation.operands).map_err(CompileError::from)?;
-        let host_pairs = pairs
-            .iter()
-            .map(|(key, value)| Ok((key.to_host()?, value.to_host()?)))
-            .collect::<Result<Vec<_>, Error>>()?;
+        let (place_of_query, places) = spec.pairs().unwrap_or_default();
+        let mut tensors = vec![query; spec.operands.len()];
+        tensors[place_of_query] = query;
+        for ((key_place, value_place), (key, value)) in places.into_iter().zip(pairs) {
+            tensors[key_place] = key;
+            tensors[value_place] = value;
+        }
+        let operands = tensors.into_iter().map(Tensor::to_host).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
         Ok(interpret(
             spec,
             &Inputs {
-                query: &query.to_host()?,
-                pairs: &host_pairs,
+                operands: &operands,
                 scalars,
                 tensors: &self.request.host_tensors()?,
                 scale: f64::from(operation.scale),

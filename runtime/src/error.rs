@@ -274,8 +274,8 @@ pub enum Error {
     NoLse {
         /// The attention.
         attention: String,
-        /// Its accumulator.
-        accumulator: &'static str,
+        /// Its accumulator, or accumulators.
+        accumulator: String,
     },
     /// A schedule that is not for this device or these head dims.
     #[error("the schedule {schedule} does not fit: {reason}")]

@@ -48,7 +48,7 @@ impl Request {
 
     /// The properties of its attention that choose a schedule for such operands.
     pub fn constraints(&self, operands: Operands) -> Constraints {
-        Constraints { operands, bounded: self.spec.accumulator.is_bounded(), intricate: self.spec.is_intricate() }
+        Constraints { operands, bounded: self.spec.is_bounded(), intricate: self.spec.is_intricate() }
     }
 
     /// Its captured tensors on the host.

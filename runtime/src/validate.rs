@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 use purview_compiler::ir::forward::Operands;
 use purview_compiler::launch::Keys;
 use purview_compiler::schedule::MAX_HEAD_DIM;
-use purview_compiler::spec::{Accumulator, ScalarValue, Spec, TensorType};
+use purview_compiler::spec::{ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.
 const MAX_PAIRS: u128 = 1 << 46;
@@ -27,7 +27,7 @@ pub(crate) fn arguments(request: &Request, pairs: usize) -> Result<(), Error> {
     let counts = [
         ("scalars", spec.scalars.len(), scalars.len()),
         ("captured tensors", spec.tensors.len(), tensors.len()),
-        ("pairs of keys and values", spec.pairs.len(), pairs),
+        ("pairs of keys and values", spec.sets(), pairs),
     ];
     for (what, expected, given) in counts {
         if expected != given {
@@ -69,21 +69,22 @@ pub(crate) fn arguments(request: &Request, pairs: usize) -> Result<(), Error> {
 pub(crate) fn operands(request: &Request, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
     arguments(request, pairs.len())?;
     let spec = &request.spec;
-    let [batch, heads, queries, qk_dim] = four(&spec.query, query)?;
+    let [batch, heads, queries, qk_dim] = four(spec.query(), query)?;
     let element = query.dtype().element().ok_or_else(|| Error::Type {
-        name: spec.query.clone(),
+        name: spec.query().into(),
         given: query.dtype(),
         expected: "f32, f16 or bf16".into(),
     })?;
-    let first = (spec.query.as_str(), query);
+    let first = (spec.query(), query);
+    let pair_names = spec.pair_names();
     let mut lengths = Vec::new();
     let mut heads_and_dim = None;
-    for (names, (key, value)) in spec.pairs.iter().zip(pairs) {
+    for (names, (key, value)) in pair_names.iter().zip(pairs) {
         let key = (names.key.as_str(), *key);
         let value = (names.value.as_str(), *value);
         for (name, tensor) in [key, value] {
             if tensor.dtype() != query.dtype() {
-                let expected = format!("{}, as `{}` does", query.dtype(), spec.query);
+                let expected = format!("{}, as `{}` does", query.dtype(), spec.query());
                 return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
             }
             same("batches", (name, tensor), first, four(name, tensor)?[0], batch)?;
@@ -98,7 +99,7 @@ pub(crate) fn operands(request: &Request, query: &Tensor, pairs: &[(&Tensor, &Te
         same("heads of the pairs", key, other_key, kv_heads, expected_heads)?;
         same("head dims of the values", value, other_value, v_dim, expected_dim)?;
         if kv_heads == 0 && heads > 0 || kv_heads > 0 && heads % kv_heads != 0 {
-            return Err(Error::Heads { query: spec.query.clone(), heads, key: key.0.into(), kv_heads });
+            return Err(Error::Heads { query: spec.query().into(), heads, key: key.0.into(), kv_heads });
         }
         for (name, dim) in [(key.0, key_dim), (value.0, v_dim)] {
             if !(1..=MAX_HEAD_DIM).contains(&dim) {
@@ -115,18 +116,18 @@ pub(crate) fn operands(request: &Request, query: &Tensor, pairs: &[(&Tensor, &Te
 /// The sizes of a launch of `shape`, which has no tensors, with the arguments checked.
 pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error> {
     let spec = &request.spec;
-    arguments(request, spec.pairs.len())?;
+    arguments(request, spec.sets())?;
     let Shape { batch, heads, kv_heads, queries, .. } = *shape;
     if kv_heads == 0 || heads % kv_heads != 0 {
-        let key = spec.pairs[0].key.clone();
-        return Err(Error::Heads { query: spec.query.clone(), heads, key, kv_heads });
+        let key = spec.set_name(0).into();
+        return Err(Error::Heads { query: spec.query().into(), heads, key, kv_heads });
     }
     let lengths = match shape.keys.as_slice() {
-        [length] => vec![*length; spec.pairs.len()],
-        lengths if lengths.len() == spec.pairs.len() => lengths.to_vec(),
+        [length] => vec![*length; spec.sets()],
+        lengths if lengths.len() == spec.sets() => lengths.to_vec(),
         lengths => {
             let (attention, what) = (spec.name.clone(), "lengths of keys");
-            return Err(Error::Count { attention, what, expected: spec.pairs.len(), given: lengths.len() });
+            return Err(Error::Count { attention, what, expected: spec.sets(), given: lengths.len() });
         }
     };
     // A report counts in 64 bits.
@@ -151,13 +152,13 @@ fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<O
     for (pair, &length) in lengths.iter().enumerate() {
         let offset = request.key_offsets.get(pair).copied().unwrap_or(0);
         if i32::try_from(offset).is_err() {
-            return Err(Error::Offset { name: spec.pairs[pair].key.clone(), given: offset });
+            return Err(Error::Offset { name: spec.set_name(pair).into(), given: offset });
         }
         keys.push(Keys { length, offset });
     }
     let query_offset = request.query_offset.unwrap_or(Operation::default_query_offset(&keys, sizes.queries));
     if i32::try_from(query_offset).is_err() {
-        return Err(Error::Offset { name: spec.query.clone(), given: query_offset });
+        return Err(Error::Offset { name: spec.query().into(), given: query_offset });
     }
     Ok(Operation { scale, keys, query_offset, ..sizes })
 }
@@ -165,13 +166,16 @@ fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<O
 /// Checks that everything is on the call's device, which has the operands' type.
 fn placement(call: &Call) -> Result<(), Error> {
     let &Call { request: Request { spec, tensors, .. }, device, query, pairs, .. } = call;
-    let operands =
-        spec.pairs.iter().zip(pairs).flat_map(|(names, (key, value))| [(&names.key, *key), (&names.value, *value)]);
-    let captured = spec.tensors.iter().map(|param| &param.name).zip(tensors);
-    for (name, tensor) in std::iter::once((&spec.query, query)).chain(operands).chain(captured) {
+    let pair_names = spec.pair_names();
+    let operands = pair_names
+        .iter()
+        .zip(pairs)
+        .flat_map(|(names, (key, value))| [(names.key.as_str(), *key), (&names.value, *value)]);
+    let captured = spec.tensors.iter().map(|param| param.name.as_str()).zip(tensors);
+    for (name, tensor) in std::iter::once((spec.query(), query)).chain(operands).chain(captured) {
         if !tensor.is_on(device.client()) {
             return Err(Error::OtherDevice {
-                name: name.clone(),
+                name: name.into(),
                 given: tensor.device().name().into(),
                 expected: device.name().into(),
             });
@@ -185,12 +189,13 @@ fn placement(call: &Call) -> Result<(), Error> {
     }
 }
 
-/// That the accumulator has a log-sum-exp.
+/// That there is one accumulator, which has a log-sum-exp.
 pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
-    match spec.accumulator {
-        Accumulator::Softmax { .. } => Ok(()),
-        _ => Err(Error::NoLse { attention: spec.name.clone(), accumulator: spec.accumulator.name() }),
+    if spec.has_lse() {
+        return Ok(());
     }
+    let accumulators: Vec<&str> = spec.accumulators.iter().map(|accumulator| accumulator.kind.name()).collect();
+    Err(Error::NoLse { attention: spec.name.clone(), accumulator: accumulators.join(" and ") })
 }
 
 /// The four lengths of `[B, H, S, D]`.

@@ -2,7 +2,6 @@
 
 use crate::numbers::Numbers;
 use purview::ir::Element;
-use purview::spec::Accumulator;
 use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
 use purview_cli::golden::{self, Errors, GoldenError, relative_error};
 use purview_cli::ptx;
@@ -19,12 +18,11 @@ pub fn compare(
     query: &Tensor,
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<Errors, Error> {
-    let (out, lse) = match attention.spec().accumulator {
-        Accumulator::Softmax { .. } => {
-            let (out, lse) = attention.run_with_lse(device, query, pairs)?;
-            (out, Some(lse))
-        }
-        Accumulator::Sum | Accumulator::Mean => (attention.run(device, query, pairs)?, None),
+    let (out, lse) = if attention.spec().has_lse() {
+        let (out, lse) = attention.run_with_lse(device, query, pairs)?;
+        (out, Some(lse))
+    } else {
+        (attention.run(device, query, pairs)?, None)
     };
     let want = attention.reference(query, pairs)?;
     assert_eq!(out.shape(), want.out.shape);

@@ -213,8 +213,8 @@ fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
 
 /// `dot(q[i], k[j]) * scale()`, which is what most scores begin with, or the bare product.
 fn score() -> BoxedStrategy<Float> {
-    let scaled = lang::mul(lang::dot(), lang::scale());
-    let bare = lang::mul(lang::dot(), lang::float(0.25));
+    let scaled = lang::mul(lang::dot(0), lang::scale());
+    let bare = lang::mul(lang::dot(0), lang::float(0.25));
     prop_oneof![4 => float(2, scaled), 1 => float(2, bare)].boxed()
 }
 
@@ -230,7 +230,7 @@ fn push(accumulator: u32) -> impl Strategy<Value = Float> {
             match form {
                 0 => score,
                 1 => lang::mask(lang::mul(lang::mask(score, first), lang::float(0.5)), second),
-                2 => lang::mask(lang::mask(score, lang::gt(lang::dot(), threshold)), first),
+                2 => lang::mask(lang::mask(score, lang::gt(lang::dot(0), threshold)), first),
                 3 => lang::select(second, lang::mask(score.clone(), first), score),
                 _ => lang::mask(score, first),
             }
@@ -348,18 +348,18 @@ fn float_of_a_query() -> BoxedStrategy<Float> {
 
 fn spec_of(accumulator: u32, first: Float, second: Option<Float>, sink: Float) -> Spec {
     let mut builder = Builder::new("random", "", "generate.rs", 1, 1);
-    builder.query("q");
-    builder.pair("k", "v");
+    let query = builder.query("q");
+    let (key, value) = (builder.key("k", 0), builder.value("v", 0));
     declare(&mut builder);
     match accumulator {
-        0 => builder.softmax(None),
-        1 => builder.sum(),
-        2 => builder.mean(),
-        _ => builder.softmax(Some(sink)),
+        0 => builder.softmax("o", None),
+        1 => builder.sum("o"),
+        2 => builder.mean("o"),
+        _ => builder.softmax("o", Some(sink)),
     }
-    builder.push(0, first);
-    if let Some(second) = second {
-        builder.push(0, second);
+    for score in std::iter::once(first).chain(second) {
+        builder.key_loop(0, &[(query, key)]);
+        builder.push(0, score, value);
     }
     builder.finish()
 }

@@ -53,7 +53,7 @@ impl Numbers {
             self.tensor(device, shape.element, &[shape.batch, heads, length, dim])
         };
         let query = tensor(shape.heads, shape.queries, shape.qk_dim)?;
-        let pairs = attention.spec().pairs.iter().map(|_| {
+        let pairs = (0..attention.spec().sets()).map(|_| {
             let key = tensor(shape.kv_heads, shape.keys[0], shape.qk_dim)?;
             Ok((key, tensor(shape.kv_heads, shape.keys[0], shape.v_dim)?))
         });

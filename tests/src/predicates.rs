@@ -5,7 +5,8 @@ use purview_compiler::eval::HostTensor;
 use purview_compiler::expr::Expr;
 use purview_compiler::ir::parse::parse_expr;
 use purview_compiler::spec::{
-    Accumulator, Location, Order, Pair, PushLoop, ScalarParam, ScalarType, ScalarValue, Spec, TensorParam, TensorType,
+    Accumulator, AccumulatorParam, DotParam, KeyLoop, Location, OperandParam, Order, Push, Role, ScalarParam,
+    ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 
 /// Of which the visited tiles are exactly those with a visible pair: affine comparisons, unions of them, blocks by floor
@@ -202,15 +203,20 @@ pub fn case(text: &str) -> Case {
         name: "masked".into(),
         doc: String::new(),
         source: Location { file: "masked.rs".into(), line: 1, column: 1 },
-        query: "q".into(),
-        pairs: vec![Pair { key: "k".into(), value: "v".into() }],
+        operands: vec![
+            OperandParam { name: "q".into(), role: Role::Query },
+            OperandParam { name: "k".into(), role: Role::Key(0) },
+            OperandParam { name: "v".into(), role: Role::Value(0) },
+        ],
         scalars: scalar_params,
         tensors: tensor_params,
-        accumulator: Accumulator::Softmax { sink: None },
+        accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
+        output: Expr::Value(0),
         origins: Vec::new(),
     };
     let visible = parse_expr(text, spec.parameters()).unwrap_or_else(|error| panic!("{text}: {error}"));
-    spec.loops.push(PushLoop { pair: 0, push: Expr::Mask(Box::new(Expr::SCORE), Box::new(visible)) });
+    let push = Expr::Mask(Box::new(Expr::SCORE), Box::new(visible));
+    spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     Case { spec, scalars, tensors }
 }

@@ -162,7 +162,7 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
                         }
                     }
                     for length in (1..=LENGTH).filter(|length| *length == LENGTH || length % tile != 0) {
-                        let keys = vec![Keys { length, offset: 0 }; spec.pairs.len()];
+                        let keys = vec![Keys { length, offset: 0 }; spec.sets()];
                         let launch = Launch {
                             batch: BATCHES,
                             heads: HEADS,

@@ -218,15 +218,16 @@ fn buffers_that_are_too_large() {
 /// Reads the first element of each of `count` captured tensors.
 fn many_tensors(device: &Device, count: usize) -> AnyAttention {
     let mut builder = Builder::new("many_tensors", "", "device_limits.rs", 1, 1);
-    builder.query("q");
-    builder.pair("k", "v");
-    let mut score = lang::dot();
+    let query = builder.query("q");
+    let (key, value) = (builder.key("k", 0), builder.value("v", 0));
+    let mut score = lang::dot(0);
     for at in 0..count {
         let tensor = builder.tensor::<lang::Float, 1>(&format!("t{at}"));
         score = lang::add(score, tensor.load([lang::int(0)]));
     }
-    builder.sum();
-    builder.push(0, score);
+    builder.sum("o");
+    builder.key_loop(0, &[(query, key)]);
+    builder.push(0, score, value);
     let tensors = (0..count).map(|at| floats(device, [1], &[at as f32])).collect();
     Attention::<1>::new(Arc::new(builder.finish()), Vec::new(), tensors).into()
 }

@@ -441,7 +441,8 @@ fn the_reference_refuses_the_pair_that_has_no_value() {
 fn by_hand(build: impl FnOnce(&mut Builder)) -> Attention<1> {
     let mut builder = Builder::new("by_hand", "", "validation.rs", 1, 1);
     builder.query("q");
-    builder.pair("k", "v");
+    builder.key("k", 0);
+    builder.value("v", 0);
     build(&mut builder);
     let spec: Spec = builder.finish();
     Attention::new(Arc::new(spec), Vec::new(), Vec::new())
@@ -450,19 +451,21 @@ fn by_hand(build: impl FnOnce(&mut Builder)) -> Attention<1> {
 #[test]
 fn specifications_without_a_program() {
     let keys = by_hand(|builder| {
-        builder.softmax(Some(lang::to_float(lang::key_position())));
-        builder.push(0, lang::dot());
+        builder.softmax("o", Some(lang::to_float(lang::key_position())));
+        builder.key_loop(0, &[(0, 1)]);
+        builder.push(0, lang::dot(0), 2);
     });
     refused_at(
         run(keys, SMALL),
         "//!",
         "a sink is one logit for each query, but `j as f32` depends on the key's position",
     );
-    refused(run(by_hand(|builder| builder.softmax(None)), SMALL), "`by_hand`: no loop over `k`");
+    refused(run(by_hand(|builder| builder.softmax("o", None)), SMALL), "`by_hand`: no loop over `k`");
     let large = by_hand(|builder| {
-        builder.softmax(None);
-        let sum = (0..12).fold(lang::dot(), |sum, _| lang::mul(sum.clone(), sum));
-        builder.push(0, sum);
+        builder.softmax("o", None);
+        builder.key_loop(0, &[(0, 1)]);
+        let sum = (0..12).fold(lang::dot(0), |sum, _| lang::mul(sum.clone(), sum));
+        builder.push(0, sum, 2);
     });
     let message = "a push has 8191 operations after its `let`s are expanded, expected at most 4096";
     refused_at(run(large, SMALL), "//!", message);

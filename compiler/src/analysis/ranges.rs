@@ -36,20 +36,27 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
     }
     let asked = Checker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
     asked.check_positions()?;
-    if let Accumulator::Softmax { sink: Some(sink) } = &spec.accumulator {
-        asked.check_everywhere(sink, 0)?;
-        asked.walk(sink, &Facts::none(), Checks::VALUES, 0)?;
+    let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {
+        Accumulator::Softmax { sink } => sink.as_ref(),
+        Accumulator::Sum | Accumulator::Mean => None,
+    });
+    for of_row in sinks.chain([&spec.output]) {
+        asked.check_everywhere(of_row, 0)?;
+        asked.walk(of_row, &Facts::none(), Checks::VALUES, 0)?;
     }
-    for push_loop in &spec.loops {
-        let pair = push_loop.pair;
-        if launch.keys[pair].length == 0 {
+    for (key_loop, push) in spec.pushes() {
+        let set = key_loop.set;
+        if launch.keys[set].length == 0 {
             continue;
         }
-        asked.check_everywhere(&push_loop.push, pair)?;
-        let visible = Parts::of(&push_loop.push).visible.unwrap_or(Expr::Bool(true));
-        asked.walk(&visible, &Facts::none(), Checks::VALUES, pair)?;
-        let push = |facts: &Facts| asked.walk(&push_loop.push, facts, Checks::VALUES, pair);
-        asked.under(&Facts::none(), &visible, true, pair, &push)?;
+        let exprs = || std::iter::once(&push.score).chain(&push.weight);
+        exprs().try_for_each(|expr| asked.check_everywhere(expr, set))?;
+        let visible = Parts::of(&push.score).visible.unwrap_or(Expr::Bool(true));
+        asked.walk(&visible, &Facts::none(), Checks::VALUES, set)?;
+        for expr in exprs() {
+            let push = |facts: &Facts| asked.walk(expr, facts, Checks::VALUES, set);
+            asked.under(&Facts::none(), &visible, true, set, &push)?;
+        }
     }
     Ok(())
 }
@@ -93,7 +100,7 @@ fn padding(program: &Scheduled) -> (i64, i64) {
 
 fn check_counts(spec: &Spec, launch: &Launch) -> Result<(), RangeError> {
     let counts = [
-        ("key and value pairs", spec.pairs.len(), launch.keys.len()),
+        ("sets of keys", spec.sets(), launch.keys.len()),
         ("scalars", spec.scalars.len(), launch.scalars.len()),
         ("captured tensors", spec.tensors.len(), launch.tensors.len()),
     ];
@@ -188,9 +195,9 @@ impl<'a> Checker<'a> {
 
     fn check_positions(&self) -> Result<(), RangeError> {
         let padded = self.padded(Vec::new());
-        let keys = self.spec.pairs.iter().enumerate();
-        let keys = keys.map(|(pair, names)| (format!("the positions of `{}`", names.key), padded.keys(pair)));
-        let queries = (format!("the positions of `{}`", self.spec.query), padded.queries());
+        let sets = 0..self.spec.sets();
+        let keys = sets.map(|set| (format!("the positions of `{}`", self.spec.set_name(set)), padded.keys(set)));
+        let queries = (format!("the positions of `{}`", self.spec.query()), padded.queries());
         for (what, Interval { low, high }) in std::iter::once(queries).chain(keys) {
             if !Interval::I32.contains(Interval { low, high }) {
                 return Err(RangeError::Positions { what, low, high });

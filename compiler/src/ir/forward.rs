@@ -1,4 +1,4 @@
-//! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps and masks, then pushes.
+//! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps, masks and pushes.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
 //! the accessors here, which are of programs that it has passed. [`is_single`] tells the programs with one product, one mask and one
@@ -97,10 +97,8 @@ pub fn check(program: &Program) -> Result<(), String> {
 fn check_loop(one: &TileLoop) -> Result<(), String> {
     let kinds: Vec<_> = one.body.iter().map(TileOp::name).collect();
     let dots = kinds.iter().take_while(|kind| **kind == "dot").count();
-    let pushes = kinds.iter().rev().take_while(|kind| **kind == "push").count();
-    let between = &kinds[dots..kinds.len() - pushes];
-    if dots == 0 || pushes == 0 || between.iter().any(|kind| matches!(*kind, "dot" | "push")) {
-        return Err(format!("the body is dots, maps and masks, and pushes, and here `{}`", kinds.join(", ")));
+    if dots == 0 || kinds[dots..].contains(&"dot") || !kinds.contains(&"push") {
+        return Err(format!("a body is dots, then maps, masks and pushes, and here `{}`", kinds.join(", ")));
     }
     let mut made = Vec::new();
     for op in &one.body[..dots] {
