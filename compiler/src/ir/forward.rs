@@ -128,6 +128,29 @@ pub fn is_single(program: &Program) -> bool {
     one_load && one_accumulator && is_output && program.loops.iter().all(is_simple)
 }
 
+/// Whether a program that [`check`] lets pass has in each loop one score, a sum of products of the same queries in all loops, and one
+/// accumulator, which is its output. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of
+/// those whose places are exchanged with each other.
+pub fn is_joined(program: &Program) -> bool {
+    let one_accumulator = program.accumulators.len() == 1 && program.stores_accumulator();
+    let mut rows: Option<Vec<usize>> = None;
+    let is_simple = |one: &TileLoop| {
+        let (dots, pushes) = (one.dots(), one.pushes());
+        let ([dot], [push]) = (&dots[..], &pushes[..]) else { return false };
+        let of_loop: Vec<usize> = dot.iter().map(|term| term.row).collect();
+        let dims: Vec<usize> = of_loop.iter().map(|row| program.operands[*row].dim).collect();
+        let total: usize = dims.iter().sum();
+        let group = 8 << (total / 8).trailing_zeros().min(3);
+        let fits = dims.len() == 1 || dims.iter().all(|dim| dim.is_multiple_of(16) && dim.is_multiple_of(group));
+        let is_same = rows.get_or_insert_with(|| of_loop.clone()) == &of_loop;
+        fits && is_same && push.factor.is_none() && push.own_dot.is_some()
+    };
+    let joined = program.loops.iter().all(is_simple);
+    let mut scales = program.loads.iter().map(|load| &load.scale);
+    let first = scales.next();
+    one_accumulator && joined && scales.all(|scale| Some(scale) == first)
+}
+
 impl TileOp {
     fn name(&self) -> &'static str {
         match self {
