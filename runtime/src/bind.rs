@@ -22,11 +22,11 @@ pub(crate) struct Bound {
 
 /// All of a launch but the launch itself.
 pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: FewQueries) -> Result<Bound, Error> {
-    let &Call { request, device, query, pairs, counters } = call;
+    let &Call { request, device, operands: tensors, counters } = call;
     let program = &proved.program;
-    let &Operation { batch, heads, kv_heads, queries, operands, .. } = operation;
-    let output =
-        Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
+    let &Operation { batch, heads, kv_heads, queries, ref operands, .. } = operation;
+    let shape = vec![batch, heads, queries, program.outputs[0].dim];
+    let output = Tensor::empty(device, operands.element.into(), shape, "the output")?;
     let rows = match program.reduction() {
         Reduction::Softmax { .. } => queries,
         Reduction::Sum | Reduction::Mean => 0,
@@ -36,9 +36,11 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         return Ok(Bound { output, lse, data: None });
     }
 
-    let key_values = pairs.iter().zip(&operation.keys).map(|((key, value), keys)| KeyValueData {
-        key: operand(key),
-        value: operand(value),
+    // A program that is run has pairs of keys and values.
+    let (query, pairs) = request.spec.pairs().unwrap_or_default();
+    let key_values = pairs.iter().zip(&operation.keys).map(|(&(key, value), keys)| KeyValueData {
+        key: operand(tensors[key]),
+        value: operand(tensors[value]),
         length: keys.length,
         offset: keys.offset as i32,
     });
@@ -48,7 +50,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
     });
     let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
-    let buffers = 3 + 2 * pairs.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
+    let buffers = 2 + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
     if let Some(limit) = device.capabilities().most_buffers
         && buffers > limit
     {
@@ -56,7 +58,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
     }
     let data = LaunchData {
-        query: operand(query),
+        query: operand(tensors[query]),
         pairs: key_values.collect(),
         output: output.buffer(),
         lse: lse.buffer(),

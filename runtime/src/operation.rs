@@ -1,9 +1,9 @@
 //! The sizes of a launch that has been validated.
 
 use crate::shape::Shape;
-use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::spec::ScalarValue;
+use purview_compiler::spec::{ScalarValue, Spec};
 
 /// The sizes of a validated launch.
 #[derive(Clone, Debug)]
@@ -12,8 +12,8 @@ pub(crate) struct Operation {
     pub heads: usize,
     pub kv_heads: usize,
     pub queries: usize,
-    pub operands: Operands,
-    /// Each pair's keys.
+    pub operands: OperandDims,
+    /// Each set's keys.
     pub keys: Vec<Keys>,
     /// The first query's position.
     pub query_offset: i64,
@@ -23,17 +23,17 @@ pub(crate) struct Operation {
 
 impl Operation {
     /// Sizes, with nothing said of keys, positions and scale.
-    pub fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: Operands) -> Operation {
+    pub fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: OperandDims) -> Operation {
         Operation { batch, heads, kv_heads, queries, operands, keys: Vec::new(), query_offset: 0, scale: 1.0 }
     }
 
     /// The sizes of `shape`, with nothing said of keys, positions and scale.
-    pub fn of(shape: &Shape) -> Operation {
+    pub fn of(shape: &Shape, spec: &Spec) -> Operation {
         let &Shape { batch, heads, kv_heads, queries, .. } = shape;
-        Operation::sizes(batch, heads, kv_heads, queries, shape.operands())
+        Operation::sizes(batch, heads, kv_heads, queries, shape.operand_dims(spec))
     }
 
-    /// The default position of the first query, with which the last query is at the last key of the last pair.
+    /// The default position of the first query, with which the last query is at the last key of the last set.
     pub fn default_query_offset(keys: &[Keys], queries: usize) -> i64 {
         keys.last().map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)
     }

@@ -8,6 +8,7 @@ use crate::request::{Call, Request};
 use crate::schedule::{self, Constraints, CpuSchedule, FewQueries, MmaSchedule, Schedule, mma_schedules};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::emit::launch::should_split;
+use purview_compiler::spec::Role;
 use purview_compiler::target::Target;
 
 /// How a launch is run.
@@ -19,8 +20,8 @@ pub(crate) struct Plan {
 
 /// The plan of `call`: the caller's schedule, or else the one that its device and its number of queries choose.
 pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Plan, Error> {
-    let &Call { request, device, pairs, counters, .. } = call;
-    let constraints = request.constraints(operation.operands);
+    let &Call { request, device, operands, counters } = call;
+    let constraints = request.constraints(programs.sizes());
     let schedule = match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs)?,
         None => with_shared_tiles(schedule::choose(device, constraints)?, constraints, operation, programs),
@@ -29,8 +30,9 @@ pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs)
     let as_it_is = request.schedule.is_some() || counters.is_some();
     match (schedule, schedule::cores(device)) {
         (Schedule::Cpu(base), Some(cores)) if !as_it_is => {
-            let in_vectors =
-                pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
+            let along = request.spec.operands.iter().zip(operands);
+            let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
+            let in_vectors = along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes));
             let (cpu, few) = cpu_for_few_queries(base, cores, programs.heads_alike(), operation, in_vectors);
             Ok(Plan { schedule: Schedule::Cpu(cpu), few })
         }
@@ -46,7 +48,7 @@ pub(crate) fn on_model(
     operation: &Operation,
     programs: &Programs,
 ) -> Result<Schedule, Error> {
-    let constraints = request.constraints(operation.operands);
+    let constraints = request.constraints(programs.sizes());
     match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs),
         None => {
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
     use crate::schedule::VectorRegisters;
     use purview_compiler::ir::Element;
-    use purview_compiler::ir::forward::Operands;
+    use purview_compiler::ir::forward::OperandDims;
     use purview_compiler::launch::Keys;
 
     /// The vectors of a tile on two units, and what is done about few queries.
@@ -129,7 +131,7 @@ mod tests {
         heads_alike: bool,
         in_vectors: bool,
     ) -> (usize, FewQueries) {
-        let operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 64 };
+        let operands = OperandDims { element: Element::F32, dims: vec![64; 3] };
         let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
         operation.keys = vec![Keys { length: keys, offset: 0 }];
         let (schedule, few) =

@@ -18,6 +18,15 @@ pub struct Operands {
     pub v_dim: usize,
 }
 
+/// Element type and head dim of each of a specification's operands, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OperandDims {
+    /// The element type of all of them.
+    pub element: Element,
+    /// The head dims.
+    pub dims: Vec<usize>,
+}
+
 /// Refuses a [verified](super::verify) program of another form.
 ///
 /// # Errors
@@ -129,6 +138,12 @@ impl Program {
     pub fn sizes(&self) -> Operands {
         let query = &self.operands[self.loads[0].operand];
         Operands { element: query.element, qk_dim: query.dim, v_dim: self.outputs[0].dim }
+    }
+
+    /// Element type and head dim of each operand.
+    pub fn operand_dims(&self) -> OperandDims {
+        let element = self.operands.first().map_or(Element::F32, |operand| operand.element);
+        OperandDims { element, dims: self.operands.iter().map(|operand| operand.dim).collect() }
     }
 
     /// The names of the keys and values of each set of keys, in the sets' order.
