@@ -56,7 +56,7 @@ pub fn loop_iterations(
     let Schedule::Cube(schedule) = program.schedule() else { return None };
     let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let counted = Counted { program, launch, schedule, width, scalars };
-    let every_tile = |key_loop: &TileLoop| launch.keys[key_loop.pair()].length.div_ceil(schedule.keys) as u64;
+    let every_tile = |key_loop: &TileLoop| launch.keys[key_loop.key_set()].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
     if found.needed.saturating_add(found.careful) <= limit {
@@ -78,7 +78,6 @@ struct Counted<'a> {
 impl Counted<'_> {
     /// The iterations if each loop looks at so many tiles.
     fn with_tiles(&self, tiles: &[u64]) -> LoopIterations {
-        let products = self.products();
         let rows = self.schedule.rows.min(self.launch.queries.max(1));
         let mut found = LoopIterations {
             needed: 0,
@@ -98,10 +97,10 @@ impl Counted<'_> {
             let hop = key_loop.key_hop.as_ref().map_or(0, |hop| self.of_expr(hop, false));
             // The loop over tiles looks for the first before it begins, and leaves once; that over keys, with care, does so too.
             found.fixed += once + hop + 1;
-            let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots());
+            let with_care = self.schedule.keys as u64 * (1 + hop + self.careful_dots(key_loop));
             let of_row = (once + hop + 1).saturating_add(tiles.saturating_mul(with_care));
             found.careful = found.careful.saturating_add(of_row.saturating_mul(rows as u64));
-            let per_tile = 1 + kind + hop + products;
+            let per_tile = 1 + kind + hop + self.products(key_loop);
             of_tiles = of_tiles.saturating_add(tiles.saturating_mul(per_tile));
             found.per_tile = found.per_tile.max(per_tile);
             found.keys += tiles * self.schedule.keys as u64;
@@ -112,17 +111,20 @@ impl Counted<'_> {
 
     /// Copying the queries into shared memory.
     fn stage_queries(&self) -> u64 {
-        let vectors = CubeSchedule::vectors_of(self.program.sizes().qk_dim);
-        match self.schedule.matrix_memory(&self.program.sizes()) {
-            None => left(vectors.div_ceil(self.schedule.unit_columns)),
+        let program = self.program;
+        let loads = (0..program.loads.len()).filter(|load| program.is_in_dots(*load));
+        let vectors = |load: usize| CubeSchedule::vectors_of(program.operands[program.loads[load].operand].dim);
+        match self.schedule.matrix_memory(&program.sizes()) {
+            None => loads.map(|load| left(vectors(load).div_ceil(self.schedule.unit_columns))).sum(),
             Some(memory) => self.stage_rows(self.schedule.queries(), memory.qk_dim),
         }
     }
 
-    /// Both products of a tile.
-    fn products(&self) -> u64 {
+    /// All products of a tile.
+    fn products(&self, key_loop: &TileLoop) -> u64 {
         let (operands, schedule) = (&self.program.sizes(), &self.schedule);
-        let (qk, v) = (CubeSchedule::vectors_of(operands.qk_dim), CubeSchedule::vectors_of(operands.v_dim));
+        let dots = self.dot_dims(key_loop).into_iter().map(CubeSchedule::vectors_of);
+        let pushes = key_loop.pushes().into_iter().map(|push| push.dim);
         // Where there are barriers the driver was seen to take a few iterations more than there are, so each loop counts one more.
         let left = |times: usize| left(times) + 1;
         if let (Some(memory), Products::Matrices { m, n, k, plane }) =
@@ -142,15 +144,23 @@ impl Counted<'_> {
             let chunk = schedule.chunk / CubeSchedule::WIDTH;
             let stage = left((schedule.keys * chunk).div_ceil(schedule.units()));
             let chunks = |vectors: usize| vectors.div_ceil(chunk);
-            let dot = left(chunks(qk)) + chunks(qk) as u64 * (stage + left(chunk.min(qk)));
-            return dot + chunks(v) as u64 * (stage + left(schedule.keys));
+            let dots = dots.map(|qk| left(chunks(qk)) + chunks(qk) as u64 * (stage + left(chunk.min(qk))));
+            let pushes = pushes.map(CubeSchedule::vectors_of);
+            return dots.chain(pushes.map(|v| chunks(v) as u64 * (stage + left(schedule.keys)))).sum();
         }
-        (qk + 1 + schedule.keys / schedule.keys_per_step(operands.v_dim) + 1) as u64
+        let pushes = pushes.map(|dim| schedule.keys / schedule.keys_per_step(dim));
+        dots.chain(pushes).map(|times| times as u64 + 1).sum()
+    }
+
+    /// The head dims of all products of queries and keys.
+    fn dot_dims(&self, key_loop: &TileLoop) -> Vec<usize> {
+        key_loop.dots().iter().flatten().map(|term| self.program.operands[term.row].dim).collect()
     }
 
     /// The product of a key and a query, computed [with care](crate::emit::careful).
-    fn careful_dots(&self) -> u64 {
-        if self.schedule.stages() { left(self.program.sizes().qk_dim / self.width) } else { 0 }
+    fn careful_dots(&self, key_loop: &TileLoop) -> u64 {
+        let dots = self.dot_dims(key_loop).into_iter();
+        if self.schedule.stages() { dots.map(|dim| left(dim / self.width)).sum() } else { 0 }
     }
 
     /// Copying rows of `dim` elements into the memory of matrices.

@@ -22,7 +22,7 @@ use crate::expr::{BinaryOp, Expr, Type};
 use crate::ir::forward::{OperandDims, Operands};
 use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
-    self, Axis, Base, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
+    self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{Accumulator, DotParam, KeyLoop, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarValue, Spec};
@@ -166,7 +166,7 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     }
     let mut loops = Vec::new();
     for key_loop in &spec.loops {
-        loops.push(lower_loop(spec, key_loop, &accumulators, &replacements)?);
+        loops.push(lower_loop(spec, key_loop, &accumulators, (&replacements, scalars), dims)?);
     }
     check_output(spec)?;
     let operands = spec.operands.iter().zip(&dims.dims).map(|(operand, dim)| {
@@ -255,7 +255,8 @@ fn lower_loop(
     spec: &Spec,
     key_loop: &KeyLoop,
     accumulators: &[ir::Accumulator],
-    replacements: &[Expr],
+    (replacements, scalars): (&[Expr], &[ScalarValue]),
+    dims: &OperandDims,
 ) -> Result<TileLoop, LowerError> {
     let mut parts = Vec::new();
     for push in &key_loop.pushes {
@@ -281,12 +282,14 @@ fn lower_loop(
 
     let mut names = Names::of(spec);
     names.0.extend(accumulators.iter().map(|accumulator| accumulator.name.clone()));
-    let (mut tiles, mut body) = (Vec::new(), Vec::new());
+    // What is pushed comes last.
+    let (mut tiles, mut body, mut pushes) = (Vec::new(), Vec::new(), Vec::new());
     let mut tile_of_dot = vec![0; key_loop.dots.len()];
     for (dot, of) in key_loop.dots.iter().enumerate() {
         if is_used(&dot) || spare == Some(dot) {
             tile_of_dot[dot] = tiles.len();
-            body.push(TileOp::Dot { tile: tiles.len(), row: of.query, column: of.key });
+            let terms = vec![DotTerm { row: of.query, column: of.key }];
+            body.push(TileOp::Dot { tile: tiles.len(), terms });
             tiles.push(Cow::Owned(names.fresh("s")));
         }
     }
@@ -320,12 +323,10 @@ fn lower_loop(
             body.push(TileOp::Mask { tile: weights, visible: visible.clone(), on: MaskedTiles::All });
         }
         let Push { accumulator, values, .. } = *push;
-        if factor.is_some() || push.dim.is_some() {
-            let message = "weights and leading values have no tile program yet".to_string();
-            return Err(LowerError::Form { attention: spec.name.clone(), message });
-        }
-        body.push(TileOp::Push { accumulator, weights, values });
+        let dim = leading_dim(push, scalars).unwrap_or(dims.dims[values]);
+        pushes.push(TileOp::Push { accumulator, weights, factor, values, dim });
     }
+    body.extend(pushes);
     Ok(TileLoop {
         columns: Axis::Keys(key_loop.set),
         each_head: false,

@@ -89,22 +89,21 @@ pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileE
     let lowered = lower(spec, tiling.launch.scalars, &tiling.program.operand_dims());
     let lowered = lowered.map_err(|error| TileError::Lower(Box::new(error)))?;
     let loops = 0..tiling.program.loops.len();
-    loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible())).collect()
+    loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible(false))).collect()
 }
 
-fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<&Expr>) -> Result<LookedAt, TileError> {
+fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<Expr>) -> Result<LookedAt, TileError> {
     let (program, launch) = (tiling.program, tiling.launch);
     let key_loop = &program.loops[place];
-    let keys = launch.keys[key_loop.pair()];
+    let keys = launch.keys[key_loop.key_set()];
     let key_tiles = tiling.key_tiles(key_loop);
-    let everywhere = Expr::Bool(true);
-    let visible = visible.unwrap_or(&everywhere);
+    let visible = &visible.unwrap_or(Expr::Bool(true));
     let (heads, repeated) = launch.heads_that_differ(key_loop.tile_exprs().chain([visible]));
     let mut looked_at = LookedAt::default();
     for (batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
             let of = |key_tile| TileAt {
-                key: program.pairs()[key_loop.pair()].key.clone(),
+                key: program.key_name(key_loop.key_set()).to_string(),
                 batch,
                 head,
                 query_tile,

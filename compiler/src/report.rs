@@ -229,7 +229,7 @@ fn with_tiling(
         tiles += loop_report.tiles;
         visited_keys += keys;
         loops.push(loop_report);
-        let keys = launch.keys[key_loop.pair()].length;
+        let keys = launch.keys[key_loop.key_set()].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
     }
     let looked_at = looked_at(&looked.tiling)?;
@@ -238,8 +238,9 @@ fn with_tiling(
     }
     let all = |count: fn(&LookedAt) -> u64| looked_at.as_ref().map(|found| found.iter().map(count).sum());
 
-    let masks = program.loops.iter().flat_map(|key_loop| key_loop.visible().into_iter().chain(key_loop.tile_exprs()));
-    let (heads, repeated) = launch.heads_that_differ(masks);
+    let masks: Vec<Expr> = program.loops.iter().filter_map(|key_loop| key_loop.visible(false)).collect();
+    let tile_exprs = program.loops.iter().flat_map(TileLoop::tile_exprs);
+    let (heads, repeated) = launch.heads_that_differ(masks.iter().chain(tile_exprs));
     let visible = visible_pairs::count(&looked.tiling, &heads, repeated)
         .map_err(|error| ReportError::Mask { attention: program.name.clone(), error })?;
     let mut notes = notes::of_program(spec, launch.scalars, program);
@@ -280,18 +281,19 @@ impl Looked<'_> {
         let parameters = self.program.parameters();
         let (query_tiles, key_tiles) = (self.tiling.query_tiles(), self.tiling.key_tiles(key_loop));
         let (heads, repeated) = self.launch.heads_that_differ(key_loop.tile_exprs());
+        let visible = key_loop.visible(false);
         if self.tiling.tensors.len() < self.program.tensors.len() {
             let reads = |expr: &Expr| {
                 matches!(expr, Expr::Load { .. } | Expr::Extreme { .. } | Expr::Count { .. } | Expr::Next { .. })
             };
-            let mut exprs = key_loop.tile_exprs().chain(key_loop.visible());
+            let mut exprs = key_loop.tile_exprs().chain(&visible);
             if let Some(expr) = exprs.find(|expr| expr.any(&mut |expr| reads(expr))) {
                 return Err(ReportError::NeedsTensors(expr.display(parameters).to_string()));
             }
         }
 
-        let key = &self.program.pairs()[key_loop.pair()].key;
-        let keys = self.launch.keys[key_loop.pair()];
+        let key = self.program.key_name(key_loop.key_set()).to_string();
+        let keys = self.launch.keys[key_loop.key_set()];
         let failed = |error| ReportError::Eval { key: key.clone(), error };
         let mut tiles = Tiles::default();
         let mut visited_keys = 0;
@@ -314,14 +316,14 @@ impl Looked<'_> {
         let tiles =
             Tiles { total: tiles.total * repeated, visited: tiles.visited * repeated, full: tiles.full * repeated };
         let text = |expr: &Expr| expr.display(parameters).to_string();
-        let undecided = key_loop.visible().map(|visible| undecided(visible, parameters)).unwrap_or_default();
+        let undecided = visible.as_ref().map(|visible| undecided(visible, parameters)).unwrap_or_default();
         let positions = |first: i64, length: usize| (first, first + length as i64 - 1);
         let loop_report = LoopReport {
             key: key.clone(),
             visit: key_loop.visit.iter().map(|range| self.program.range(range)).collect(),
             full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
             kind: key_loop.kind.as_ref().map(|kind| (text(&kind.some), text(&kind.all))),
-            mask: key_loop.visible().map(text),
+            mask: visible.as_ref().map(text),
             undecided: undecided.iter().map(text).collect(),
             tiles,
             needed_tiles: None,
@@ -337,8 +339,8 @@ impl Looked<'_> {
     /// How many of some pairs are visible in each part of a mask. The pairs are spread over the part by chance, always the same, so
     /// that none of a mask's own regularity is taken for all of it.
     fn sample(&self, key_loop: &TileLoop) -> Result<Vec<Vec<u8>>, EvalError> {
-        let keys = self.launch.keys[key_loop.pair()];
-        let Some(visible) = key_loop.visible().filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
+        let keys = self.launch.keys[key_loop.key_set()];
+        let Some(visible) = key_loop.visible(false).filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
         let (rows, columns) = (self.launch.queries.min(SAMPLE_CELLS), keys.length.min(SAMPLE_CELLS));
         let mut at = Environment { clamped: false, ..self.tiling.environment(0, 0, 0) };
         let mut state = 0x9e37_79b9_7f4a_7c15;
@@ -351,7 +353,7 @@ impl Looked<'_> {
                     let query = somewhere(&mut state, query, rows * SAMPLE_SIDE, self.launch.queries);
                     let key = somewhere(&mut state, key, columns * SAMPLE_SIDE, keys.length);
                     (at.query, at.key) = (self.launch.query_offset + query as i64, keys.offset + key as i64);
-                    *cell += u8::from(evaluate(visible, &at)?.is_some_and(Value::bool));
+                    *cell += u8::from(evaluate(&visible, &at)?.is_some_and(Value::bool));
                 }
             }
         }
@@ -362,7 +364,7 @@ impl Looked<'_> {
         let operands = self.program.sizes();
         let rows = (self.launch.batch * self.launch.heads * self.launch.queries) as u64;
         let of_key = (operands.element.size() * (operands.qk_dim + operands.v_dim)) as u64;
-        let of_lse = if self.program.reduction().is_softmax() { 4 } else { 0 };
+        let of_lse = if self.program.has_lse() { 4 } else { 0 };
         rows * (of_key + of_lse) + visited_keys * of_key
     }
 

@@ -3,7 +3,7 @@
 use crate::ir::parse::parse_at;
 use crate::ir::tokens::{Cursor, ParseError};
 use crate::ir::verify::{VerifyError, verify};
-use crate::ir::{Base, Program, Reduction, forward};
+use crate::ir::{Accumulator, Base, Program, Reduction, forward};
 use crate::schedule::{MAX_HEAD_DIM, Schedule};
 use std::fmt::{self, Display, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -74,11 +74,15 @@ impl Scheduled {
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
-        if matches!(program.reduction(), Reduction::Softmax { base: Base::E, .. }) {
+        if schedule.needs_single() && !forward::is_single(&program) {
+            let parts = "one product, one mask and one accumulator, which is the output";
+            return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
+        }
+        let to_base_e = |one: &Accumulator| matches!(one.reduction, Reduction::Softmax { base: Base::E, .. });
+        if program.accumulators.iter().any(to_base_e) {
             return refused(format!("a softmax to base e, and the schedule `{name}` computes it to base 2"));
         }
-        let sizes = program.sizes();
-        match [sizes.qk_dim, sizes.v_dim].into_iter().find(|dim| *dim > MAX_HEAD_DIM) {
+        match program.operands.iter().map(|operand| operand.dim).find(|dim| *dim > MAX_HEAD_DIM) {
             Some(dim) => refused(format!("a head dim of {dim}, and the schedule `{name}` runs up to {MAX_HEAD_DIM}")),
             None => Ok(Scheduled { program, schedule }),
         }

@@ -40,9 +40,9 @@ pub struct MaskedRows {
 
 /// The keys that each query alone sees, where ranges say exactly that.
 pub fn exact_ranges(key_loop: &TileLoop, parameters: Parameters) -> Option<Vec<Range>> {
-    let Some(visible) = key_loop.visible() else { return Some(vec![Range::ALL]) };
+    let Some(visible) = key_loop.visible(false) else { return Some(vec![Range::ALL]) };
     // Too many ranges have been merged.
-    if !undecided(visible, parameters).is_empty() || key_loop.visit.len() >= MAX_RANGES {
+    if !undecided(&visible, parameters).is_empty() || key_loop.visit.len() >= MAX_RANGES {
         return None;
     }
     let of_query = |expr: &Option<Expr>| expr.as_ref().map(|expr| simplify(&for_one_query(expr), parameters));
@@ -106,7 +106,7 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
             for (key_loop, ranges) in &loops {
                 let mut at = tiling.environment(batch, head, query_tile);
                 match ranges {
-                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.pair()], &mut at, &mut seen)?,
+                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.key_set()], &mut at, &mut seen)?,
                     None => by_pairs(tiling, key_loop, (batch, head, query_tile), &mut seen)?,
                 }
             }
@@ -181,12 +181,13 @@ fn by_pairs(
     (batch, head, query_tile): (usize, usize, usize),
     seen: &mut [u64],
 ) -> Result<(), EvalError> {
-    let keys = tiling.launch.keys[key_loop.pair()];
+    let keys = tiling.launch.keys[key_loop.key_set()];
     let mut at = Environment { clamped: false, ..tiling.environment(batch, head, query_tile) };
+    let visible = key_loop.visible(false);
     for run in tiling.runs(key_loop, batch, head, query_tile)? {
         let (from, to) = (run.from * tiling.key_tile, (run.to * tiling.key_tile).min(keys.length));
         for (row, seen) in seen.iter_mut().enumerate() {
-            match key_loop.visible() {
+            match &visible {
                 Some(visible) if !run.full => {
                     at.query = at.query_first + row as i64;
                     for key in from..to {

@@ -58,7 +58,7 @@ fn attention(push: &str) -> (Spec, Scheduled) {
     let push = parse_expr(push, spec.parameters()).unwrap_or_else(|error| panic!("{push}: {error}"));
     spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 32, rows: 4 });
+    let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
     let program = schedule(Compiled::new(compile(&spec, &scalars(0), &dims_of(&spec, operands)).unwrap()), by).unwrap();
     (spec, program)
 }

@@ -74,7 +74,7 @@ fn locate(expr: &Expr, origins: &mut Vec<Origin>) {
 
 fn compiled(spec: &Spec) -> Scheduled {
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
-    let by = Schedule::Cpu(CpuSchedule { lanes: TILE, vectors: 1, keys: TILE, rows: 1 });
+    let by = Schedule::Cpu(CpuSchedule::new(TILE, 1, TILE, 1));
     schedule(Compiled::new(compile(spec, &SCALARS, &dims_of(spec, operands)).unwrap()), by).unwrap()
 }
 
@@ -408,7 +408,7 @@ fn block_diffusion_visits_the_tiles_that_it_needs() {
     );
     let spec = attention(&[&format!("mask(s, {predicate})")]);
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
-    let by = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 1, keys: 16, rows: 1 });
+    let by = Schedule::Cpu(CpuSchedule::new(16, 1, 16, 1));
     let program = schedule(Compiled::new(compile(&spec, &SCALARS, &dims_of(&spec, operands)).unwrap()), by).unwrap();
     let found = at_launch(&spec, &program, (512, 0), &[Keys { length: 512, offset: 0 }], |launch, tensors| {
         verified_report(&spec, &program, launch, tensors).unwrap()

@@ -7,8 +7,8 @@ use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Axis, Base, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileKind,
-    TileLoop, TileOp,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
+    TileKind, TileLoop, TileOp,
 };
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
@@ -183,7 +183,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     let size = 1..300usize;
     prop_oneof![
         (size.clone(), size.clone(), size.clone(), size.clone())
-            .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule { lanes, vectors, keys, rows })),
+            .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule::new(lanes, vectors, keys, rows))),
         (size.clone(), size.clone(), size.clone(), any::<bool>()).prop_map(|(warps, fragments, keys, pack_gqa)| {
             Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa })
         }),
@@ -211,15 +211,25 @@ fn tile_loop(set: usize) -> impl Strategy<Value = TileLoop> {
     let ranges = || prop::collection::vec(range(2), 0..3);
     let tiles = (ranges(), ranges(), prop::option::of(kind()), prop::option::of(hop()));
     (tiles, maps, mask).prop_map(move |((visit, full, kind, key_hop), maps, mask)| {
-        let mut body = vec![TileOp::Dot { tile: 0, row: 0, column: 1 + 2 * set }];
+        let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: 1 + 2 * set }] }];
         body.extend(maps.into_iter().map(|value| TileOp::Map { tile: 0, value }));
         body.extend(mask.map(|(visible, partial)| {
             let partial = partial && (!full.is_empty() || kind.is_some());
             TileOp::Mask { tile: 0, visible, on: if partial { MaskedTiles::Partial } else { MaskedTiles::All } }
         }));
-        body.push(TileOp::Push { accumulator: 0, weights: 0, values: 2 + 2 * set });
+        body.push(TileOp::Push { accumulator: 0, weights: 0, factor: None, values: 2 + 2 * set, dim: 0 });
         TileLoop { columns: Axis::Keys(set), each_head: false, visit, full, kind, key_hop, tiles: SCORE.to_vec(), body }
     })
+}
+
+/// `one`, which pushes `dim` elements.
+fn with_dim(mut one: TileLoop, v_dim: usize) -> TileLoop {
+    for op in &mut one.body {
+        if let TileOp::Push { dim, .. } = op {
+            *dim = v_dim;
+        }
+    }
+    one
 }
 
 /// Programs of the form that schedules run.
@@ -253,7 +263,7 @@ fn program() -> impl Strategy<Value = Program> {
             rows: Axis::Queries,
             accumulators: vec![Accumulator { name: "o".into(), reduction }],
             loads: vec![Load { operand: 0, scale }],
-            loops,
+            loops: loops.into_iter().map(|one| with_dim(one, v_dim)).collect(),
             outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
         }
     })
@@ -273,10 +283,11 @@ fn general_program() -> impl Strategy<Value = Program> {
             axis,
             dim: 8,
         };
-        let tiles: Vec<Cow<str>> = (0..4).map(|tile| format!("t{tile}").into()).collect();
+        let tiles: Vec<Cow<str>> = (0..5).map(|tile| format!("t{tile}").into()).collect();
         let mut body = Vec::new();
         for tile in 0..4 {
-            body.push(TileOp::Dot { tile, row: tile % 2, column: 2 + tile % 2 });
+            let terms = [tile % 2, (tile + 1) % 2].map(|side| DotTerm { row: side, column: 2 + side });
+            body.push(TileOp::Dot { tile, terms: terms[..1 + tile % 2].to_vec() });
         }
         let mut masked = BTreeSet::new();
         for (tile, value, is_masked) in maps {
@@ -288,7 +299,14 @@ fn general_program() -> impl Strategy<Value = Program> {
             let visible = Expr::binary(BinaryOp::Le, Expr::Key, Expr::Query);
             TileOp::Mask { tile, visible, on: MaskedTiles::All }
         }));
-        body.extend((0..4).map(|weights| TileOp::Push { accumulator: weights % 2, weights, values: 2 + weights % 2 }));
+        body.push(TileOp::Map { tile: 4, value: Expr::float(2.0) });
+        body.extend((0..4).map(|weights| TileOp::Push {
+            accumulator: weights % 2,
+            weights,
+            factor: (weights > 2).then_some(4),
+            values: 2 + weights % 2,
+            dim: 8 - 4 * (weights % 2),
+        }));
         let sum = |name: &str| Accumulator { name: name.into(), reduction: Reduction::Sum };
         Program {
             name: "general".into(),
@@ -318,7 +336,7 @@ fn general_program() -> impl Strategy<Value = Program> {
                 .map(|(negate, of)| {
                     let value = Expr::Value(of);
                     let value = if negate { Expr::unary(UnaryOp::Neg, value) } else { value };
-                    Output { element: Element::F16, heads: Heads::Query, dim: 8, value }
+                    Output { element: Element::F16, heads: Heads::Query, dim: if of == 1 { 4 } else { 8 }, value }
                 })
                 .collect(),
         }

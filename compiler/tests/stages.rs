@@ -9,7 +9,7 @@ use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::scheduled::Compiled;
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
 
-const SCHEDULE: Schedule = Schedule::Cpu(CpuSchedule { lanes: 16, vectors: 2, keys: 64, rows: 8 });
+const SCHEDULE: Schedule = Schedule::Cpu(CpuSchedule::new(16, 2, 64, 8));
 const OPERANDS: Operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 32 };
 
 fn sliding_window() -> Spec {

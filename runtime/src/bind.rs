@@ -6,10 +6,9 @@ use crate::operation::Operation;
 use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
-use purview_compiler::emit::binding::{KeyValueData, LaunchData, OperandData};
-use purview_compiler::ir::Reduction;
+use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
 use purview_compiler::lower::runtime_scalars;
-use purview_compiler::schedule::FewQueries;
+use purview_compiler::spec::Role;
 
 /// The results of a launch, and what computes them.
 pub(crate) struct Bound {
@@ -21,29 +20,23 @@ pub(crate) struct Bound {
 }
 
 /// All of a launch but the launch itself.
-pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: FewQueries) -> Result<Bound, Error> {
+pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Result<Bound, Error> {
     let &Call { request, device, operands: tensors, counters } = call;
     let program = &proved.program;
-    let &Operation { batch, heads, kv_heads, queries, ref operands, .. } = operation;
+    let &Operation { batch, heads, queries, ref operands, .. } = operation;
     let shape = vec![batch, heads, queries, program.outputs[0].dim];
     let output = Tensor::empty(device, operands.element.into(), shape, "the output")?;
-    let rows = match program.reduction() {
-        Reduction::Softmax { .. } => queries,
-        Reduction::Sum | Reduction::Mean => 0,
-    };
+    let rows = if program.has_lse() { queries } else { 0 };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
     if [batch, heads, queries].contains(&0) {
         return Ok(Bound { output, lse, data: None });
     }
 
-    // A program that is run has pairs of keys and values.
-    let (query, pairs) = request.spec.pairs().unwrap_or_default();
-    let key_values = pairs.iter().zip(&operation.keys).map(|(&(key, value), keys)| KeyValueData {
-        key: operand(tensors[key]),
-        value: operand(tensors[value]),
-        length: keys.length,
-        offset: keys.offset as i32,
+    let operands = request.spec.operands.iter().zip(tensors).map(|(param, tensor)| {
+        let group = (param.role != Role::Query).then(|| heads / tensor.shape()[1]);
+        operand(tensor, group)
     });
+    let keys = operation.keys.iter().map(|keys| KeySetData { length: keys.length, offset: keys.offset as i32 });
     let summaries = program.summaries().into_iter().map(|summary| {
         let tensor = &request.tensors[summary.tensor];
         // Of a tensor without elements nothing that matters is read, but there must be something to bind.
@@ -58,8 +51,8 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
     }
     let data = LaunchData {
-        query: operand(tensors[query]),
-        pairs: key_values.collect(),
+        operands: operands.collect(),
+        keys: keys.collect(),
         output: output.buffer(),
         lse: lse.buffer(),
         scalars: runtime_scalars(&request.spec, &request.scalars),
@@ -69,20 +62,20 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved, few: Few
         scale: operation.scale,
         batch,
         heads,
-        group: heads / kv_heads,
         queries,
         query_offset: operation.query_offset as i32,
         careful: proved.careful,
-        few,
     };
     Ok(Bound { output, lse, data: Some(data) })
 }
 
-fn operand(tensor: &Tensor) -> OperandData {
+/// `tensor`, of whose heads each is read by `group` query heads, if it has heads of its own.
+fn operand(tensor: &Tensor, group: Option<usize>) -> OperandData {
     let strides = tensor.steps();
     OperandData {
         buffer: tensor.buffer(),
         start: tensor.start(),
         strides: [strides[0], strides[1], strides[2], strides[3]],
+        group,
     }
 }

@@ -17,11 +17,11 @@ pub(crate) fn launch(call: &Call) -> Result<(Tensor, Tensor), Error> {
     // Compiled at the first call for such operands, whatever their lengths.
     let programs = cache::programs(call.request, &operation.operands)?;
     // The schedule for the device, and what is done about few queries.
-    let plan = plan::on_device(call, &operation, &programs)?;
+    let schedule = plan::on_device(call, &operation, &programs)?;
     // No index leaves its tensor, no integer 32 bits, and the driver runs all loops.
-    let proved = prove::launch(call, &operation, &programs, plan.schedule)?;
+    let proved = prove::launch(call, &operation, &programs, schedule)?;
     // Memory for the results, and the summaries of captured tensors.
-    let bound = bind::bind(call, &operation, &proved, plan.few)?;
+    let bound = bind::bind(call, &operation, &proved)?;
     if let Some(data) = bound.data {
         emit::launch(call.device.client(), &proved.program, data);
     }

@@ -11,15 +11,8 @@ use purview_compiler::emit::launch::should_split;
 use purview_compiler::spec::Role;
 use purview_compiler::target::Target;
 
-/// How a launch is run.
-pub(crate) struct Plan {
-    pub schedule: Schedule,
-    /// What the `cpu` schedule does about few queries.
-    pub few: FewQueries,
-}
-
-/// The plan of `call`: the caller's schedule, or else the one that its device and its number of queries choose.
-pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Plan, Error> {
+/// The schedule of `call`: the caller's, or else the one that its device and its number of queries choose.
+pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Schedule, Error> {
     let &Call { request, device, operands, counters } = call;
     let constraints = request.constraints(programs.sizes());
     let schedule = match request.schedule {
@@ -27,17 +20,41 @@ pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs)
         None => with_shared_tiles(schedule::choose(device, constraints)?, constraints, operation, programs),
     };
     schedule::check(device, schedule, constraints)?;
+    let Schedule::Cpu(base) = schedule else { return Ok(schedule) };
+    let along = request.spec.operands.iter().zip(operands);
+    let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
+    let in_vectors = along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes));
     let as_it_is = request.schedule.is_some() || counters.is_some();
-    match (schedule, schedule::cores(device)) {
-        (Schedule::Cpu(base), Some(cores)) if !as_it_is => {
-            let along = request.spec.operands.iter().zip(operands);
-            let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
-            let in_vectors = along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes));
-            let (cpu, few) = cpu_for_few_queries(base, cores, programs.heads_alike(), operation, in_vectors);
-            Ok(Plan { schedule: Schedule::Cpu(cpu), few })
+    match schedule::cores(device) {
+        Some(cores) if !as_it_is => {
+            Ok(Schedule::Cpu(cpu_for_few_queries(base, cores, programs.heads_alike(), operation, in_vectors)))
         }
-        _ => Ok(Plan { schedule, few: FewQueries::default() }),
+        _ => fits_launch(base, operation, in_vectors).map(|()| schedule),
     }
+}
+
+/// That a launch has no more rows in a tile than `cpu` has room for, and rows in vectors where it reads them so.
+fn fits_launch(cpu: CpuSchedule, operation: &Operation, in_vectors: bool) -> Result<(), Error> {
+    let along = cpu.few.along_head_dim;
+    let together = if cpu.few.pack_gqa { operation.group } else { 1 };
+    let refused = |reason: String| Err(Error::Schedule { schedule: Schedule::Cpu(cpu).to_string(), reason });
+    if along == 0 {
+        return Ok(());
+    }
+    if !in_vectors {
+        return refused(format!(
+            "vectors along the head dims take keys and values in whole vectors of {} elements",
+            cpu.lanes
+        ));
+    }
+    let rows = together * operation.queries;
+    if cpu.vectors != 1 || along > cpu.lanes || rows > along {
+        return refused(format!(
+            "with vectors along the head dims a tile has one vector of rows, here at most {along} of {}, and the launch has {rows} rows",
+            cpu.lanes
+        ));
+    }
+    Ok(())
 }
 
 /// The schedule that `request` has in a text for `target` on the device `model`: the caller's, or else the one for that device.
@@ -60,7 +77,10 @@ pub(crate) fn on_model(
 /// `schedule`, unless it has heads in one tile that visit different keys.
 fn with_heads_alike(schedule: Schedule, programs: &Programs) -> Result<Schedule, Error> {
     match schedule {
-        Schedule::Mma(MmaSchedule { pack_gqa: true, .. }) if !programs.heads_alike() => {
+        Schedule::Mma(MmaSchedule { pack_gqa: true, .. })
+        | Schedule::Cpu(CpuSchedule { few: FewQueries { pack_gqa: true, .. }, .. })
+            if !programs.heads_alike() =>
+        {
             let reason = "which keys are visited depends on the head, as here, and heads in one tile visit the same";
             Err(Error::Schedule { schedule: schedule.to_string(), reason: reason.into() })
         }
@@ -78,7 +98,7 @@ fn with_shared_tiles(
     programs: &Programs,
 ) -> Schedule {
     let Schedule::Mma(base) = schedule else { return schedule };
-    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+    let group = operation.group;
     if group < 2 || operation.queries >= base.queries() || !programs.heads_alike() {
         return schedule;
     }
@@ -95,8 +115,8 @@ fn cpu_for_few_queries(
     heads_alike: bool,
     operation: &Operation,
     in_vectors: bool,
-) -> (CpuSchedule, FewQueries) {
-    let group = operation.heads.checked_div(operation.kv_heads).unwrap_or(1);
+) -> CpuSchedule {
+    let group = operation.group;
     let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && heads_alike;
     let together = if pack_gqa { group } else { 1 };
     let rows = together * operation.queries;
@@ -112,7 +132,7 @@ fn cpu_for_few_queries(
         split_kv: should_split(tiles, units, keys.div_ceil(schedule.keys)),
         along_head_dim: if along { rows.next_power_of_two() } else { 0 },
     };
-    (schedule, few)
+    CpuSchedule { few, ..schedule }
 }
 
 #[cfg(test)]
@@ -134,9 +154,9 @@ mod tests {
         let operands = OperandDims { element: Element::F32, dims: vec![64; 3] };
         let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
         operation.keys = vec![Keys { length: keys, offset: 0 }];
-        let (schedule, few) =
-            cpu_for_few_queries(schedule::cpu(VectorRegisters::AVX512), 2, heads_alike, &operation, in_vectors);
-        (schedule.vectors, few)
+        let base = schedule::cpu(VectorRegisters::AVX512);
+        let schedule = cpu_for_few_queries(base, 2, heads_alike, &operation, in_vectors);
+        (schedule.vectors, schedule.few)
     }
 
     #[test]

@@ -7,11 +7,11 @@ use crate::operation::Operation;
 use crate::request::{Call, Request};
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::expr::{Expr, Type, UnaryOp};
-use purview_compiler::ir::{Program, Reduction};
+use purview_compiler::ir::Program;
 use purview_compiler::launch::TensorFacts;
 use purview_compiler::loop_iterations::loop_iterations;
 use purview_compiler::notes;
-use purview_compiler::schedule::{CubeSchedule, Schedule};
+use purview_compiler::schedule::Schedule;
 use purview_compiler::scheduled::Scheduled;
 use purview_compiler::spec::{Order, TensorType};
 use std::collections::HashSet;
@@ -83,7 +83,7 @@ fn summaries_fit(request: &Request, program: &Program) -> bool {
 fn loops_end(call: &Call, operation: &Operation, program: &Scheduled) -> Result<bool, Error> {
     let &Call { request, device, operands, .. } = call;
     let Some(limit) = device.capabilities().loop_iterations else { return Ok(true) };
-    let width = CubeSchedule::width_of(&program.sizes());
+    let width = program.schedule().width_of(program);
     let width = if operands.iter().all(|tensor| tensor.is_in_vectors(width)) { width } else { 1 };
     let facts: Vec<TensorFacts> =
         request.tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape().to_vec(), values: None }).collect();
@@ -169,11 +169,10 @@ fn tensors_in_arithmetic(program: &Program) -> HashSet<usize> {
         });
     };
     for one in &program.loops {
-        one.tile_exprs().chain(one.maps()).chain(one.visible()).for_each(&mut visit);
+        one.tile_exprs().chain(one.maps()).chain(one.masks()).for_each(&mut visit);
     }
-    if let Reduction::Softmax { sink: Some(sink), .. } = program.reduction() {
-        visit(sink);
-    }
-    program.query_scale().into_iter().for_each(visit);
+    program.accumulators.iter().filter_map(|one| one.reduction.sink()).for_each(&mut visit);
+    program.loads.iter().filter_map(|load| load.scale.as_ref()).for_each(&mut visit);
+    program.outputs.iter().map(|output| &output.value).for_each(visit);
     needed
 }

@@ -14,7 +14,6 @@ use purview_compiler::device_model::DeviceModel;
 pub use purview_compiler::emit::text::ptx_launch::PtxGrid;
 use purview_compiler::emit::text::ptx_launch::{self, ptx_launch};
 use purview_compiler::ir::Element;
-use purview_compiler::schedule::FewQueries;
 use purview_compiler::target::{KernelText, Target};
 
 /// A launch of a kernel's PTX as plain data, for an interpreter or a driver: [`AnyAttention::ptx_launch`] makes it.
@@ -91,9 +90,9 @@ impl AnyAttention {
         let kernel = emit::emit(Target::Ptx, model, &program, call.request.constraints(programs.sizes()))?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };
-        let Bound { output, data, .. } = bind::bind(&call, &operation, &proved, FewQueries::default())?;
+        let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;
         let program = &proved.program;
-        let softmax = program.reduction().is_softmax();
+        let softmax = program.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
         let mut launch = PtxLaunch {

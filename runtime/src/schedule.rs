@@ -310,7 +310,7 @@ pub fn cpu(registers: VectorRegisters) -> CpuSchedule {
     let queries = if lanes < 16 { 32 } else { 64 };
     let vectors = (queries / lanes).min(8);
     let rows = [8, 6, 4, 2].into_iter().find(|rows| rows * vectors + vectors < count);
-    CpuSchedule { lanes, vectors, keys: 64, rows: rows.unwrap_or(1) }
+    CpuSchedule::new(lanes, vectors, 64, rows.unwrap_or(1))
 }
 
 /// Whether `device` can run `schedule` for such an attention.

@@ -133,6 +133,8 @@ pub(crate) fn operands(request: &Request, operands: &[&Tensor]) -> Result<Operat
     let first_of_keys = spec.operands.iter().position(|operand| operand.role != Role::Query);
     let kv_heads = first_of_keys.map_or(heads, |place| operands[place].shape()[1]);
     let sizes = Operation::sizes(batch, heads, kv_heads, queries, OperandDims { element, dims });
+    let along_keys = spec.operands.iter().zip(operands).filter(|(param, _)| param.role != Role::Query);
+    let sizes = sizes.with_key_heads(along_keys.map(|(_, tensor)| tensor.shape()[1]));
     operation(request, sizes, &lengths)
 }
 

@@ -255,7 +255,7 @@ pub struct Case {
 
 /// Schedules with small tiles, which have more edges and kernels that are compiled sooner than the one chosen from the device.
 fn schedule() -> impl Strategy<Value = Option<CpuSchedule>> {
-    let small = |lanes, vectors, keys, rows| Some(CpuSchedule { lanes, vectors, keys, rows });
+    let small = |lanes, vectors, keys, rows| Some(CpuSchedule::new(lanes, vectors, keys, rows));
     select(vec![small(4, 1, 16, 2), small(8, 1, 8, 4), small(4, 2, 32, 4), small(1, 3, 12, 3), small(2, 1, 5, 1)])
 }
 

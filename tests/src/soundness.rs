@@ -130,7 +130,7 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
         tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape.clone(), values: None }).collect();
     let mut tally = Tally::default();
     for (key_loop, asked) in program.loops.iter().zip(&lowered.loops) {
-        let predicate = asked.visible().cloned().unwrap_or(Expr::Bool(true));
+        let predicate = asked.visible(false).unwrap_or(Expr::Bool(true));
         let differ = [Expr::Batch, Expr::Head, Expr::KvHead].iter().any(|leaf| predicate.mentions(leaf));
         for head in 0..if differ { HEADS } else { 1 } {
             let batch = head % BATCHES;

@@ -29,7 +29,7 @@ fn programs() {
         let (q, k, v) = (tensor(4, queries), tensor(2, 300), tensor(2, 300));
         // Read, so that no kernel is compiled later.
         attention.run(&device, &q, &[(&k, &v)]).unwrap().to_vec::<f32>().unwrap();
-        let sizes = CpuSchedule { lanes: 8, vectors: 2, keys: 32, rows: 2 };
+        let sizes = CpuSchedule::new(8, 2, 32, 2);
         let small = attention.clone().with_schedule(Schedule::Cpu(sizes));
         small.run(&device, &q, &[(&k, &v)]).unwrap().to_vec::<f32>().unwrap();
     }

@@ -209,7 +209,7 @@ const TINY_CUBE: CubeSchedule = CubeSchedule {
     planes: Planes::Unused,
     products: Products::Units,
 };
-const TINY_CPU: CpuSchedule = CpuSchedule { lanes: 4, vectors: 2, keys: 8, rows: 2 };
+const TINY_CPU: CpuSchedule = CpuSchedule::new(4, 2, 8, 2);
 
 #[test]
 fn kernels_to_read() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// A schedule with small tiles for `device`.
 fn small(device: &Device) -> Schedule {
     match device.name() {
-        "cpu" => Schedule::Cpu(CpuSchedule { lanes: 8, vectors: 2, keys: 16, rows: 4 }),
+        "cpu" => Schedule::Cpu(CpuSchedule::new(8, 2, 16, 4)),
         _ => Schedule::Cube(SMALL_CUBE),
     }
 }

@@ -284,7 +284,7 @@ fn a_log_sum_exp_of_weights() {
 
 #[test]
 fn schedules_that_do_not_fit() {
-    let cpu = CpuSchedule { lanes: 8, vectors: 2, keys: 32, rows: 4 };
+    let cpu = CpuSchedule::new(8, 2, 32, 4);
     let refuse = |schedule: Schedule, reason: &str| {
         let message = format!("the schedule {schedule} does not fit: {reason}");
         refused(run(full().with_schedule(schedule), SMALL), &message);

@@ -83,7 +83,7 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
     let compiled =
         Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
     for key_loop in &program.loops {
-        let pair = key_loop.pair();
+        let pair = key_loop.key_set();
         // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
         let checks = Checks { overflow: true, division: true, index: false };
         for expr in key_loop.tile_exprs() {

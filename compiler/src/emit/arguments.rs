@@ -18,9 +18,14 @@ pub struct OperandArgument<E: CubePrimitive> {
     pub row_stride: usize,
     /// From an element of the head dim to the next, where it is not 1.
     pub column_stride: usize,
+    /// Query heads to one of its heads, where it has heads of its own.
+    pub group: usize,
     /// Whether `column` is 1.
     #[cube(comptime)]
     pub dense: bool,
+    /// Whether it has heads of its own, which query heads share.
+    #[cube(comptime)]
+    pub shared: bool,
 }
 
 #[cube]
@@ -35,9 +40,14 @@ impl<E: CubePrimitive> OperandArgument<E> {
         from + heads * self.head_stride
     }
 
-    /// Where the rows of a head begin.
+    /// Its head that query head `head` reads.
+    pub fn head_of(&self, head: usize) -> usize {
+        if comptime![self.shared] { head / self.group } else { head }
+    }
+
+    /// Where the rows begin that query head `head` reads.
     pub fn rows_of(&self, batch: usize, head: usize) -> usize {
-        self.head(self.batch(batch), head)
+        self.head(self.batch(batch), self.head_of(head))
     }
 
     /// Where row `row` begins, of a head whose rows begin at `rows`.
@@ -51,13 +61,9 @@ impl<E: CubePrimitive> OperandArgument<E> {
     }
 }
 
-/// Keys and values that are visited together.
+/// A set of keys, which operands lie along.
 #[derive(CubeType, CubeLaunch)]
-pub struct KeyValue<E: CubePrimitive> {
-    /// The keys, `[B, G, T, D]`.
-    pub key: OperandArgument<E>,
-    /// The values, `[B, G, T, Dv]`.
-    pub value: OperandArgument<E>,
+pub struct KeySet {
     /// How many keys there are: T.
     pub len: usize,
     /// The position of the first key.
@@ -196,8 +202,10 @@ pub struct ParameterValues {
 pub struct Extent {
     /// Query heads: H.
     pub heads: usize,
-    /// Query heads to a key head: H/G.
+    /// Query heads that share the heads of all operands along keys.
     pub group: usize,
+    /// Query heads to a head of the first operand along keys, which `kv_head()` counts: H/G.
+    pub kv_group: usize,
     /// Queries: S.
     pub queries: usize,
     /// The position of the first query.

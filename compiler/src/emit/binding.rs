@@ -6,16 +6,18 @@
 
 #[cfg(feature = "emit")]
 use super::arguments::{
-    CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeyValueCompilationArg,
+    CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
     OperandArgumentCompilationArg, ParameterValuesCompilationArg, ScalarArgumentCompilationArg,
     SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeyValue, KeyValueLaunch, OperandArgumentLaunch,
-    ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
+    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, OperandArgument,
+    OperandArgumentLaunch, ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
+#[cfg(feature = "emit")]
+use crate::ir::Heads;
 use crate::ir::{Program, Summary};
-use crate::schedule::{FewQueries, Schedule};
+use crate::schedule::Schedule;
 use crate::scheduled::Compiled;
 use crate::spec::ScalarValue;
 #[cfg(feature = "emit")]
@@ -45,15 +47,13 @@ pub struct OperandData {
     pub start: usize,
     /// The strides, in elements.
     pub strides: [usize; 4],
+    /// Query heads to one of its heads; `None` of an operand along queries, which has the query heads.
+    pub group: Option<usize>,
 }
 
-/// Keys and values that are visited together.
-#[derive(Clone)]
-pub struct KeyValueData {
-    /// The keys.
-    pub key: OperandData,
-    /// The values.
-    pub value: OperandData,
+/// A set of keys.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySetData {
     /// How many keys there are.
     pub length: usize,
     /// The position of the first.
@@ -92,13 +92,13 @@ pub struct CapturedData {
 /// the output may be 0.
 #[derive(Clone)]
 pub struct LaunchData {
-    /// The queries.
-    pub query: OperandData,
-    /// The keys and values, in the program's order.
-    pub pairs: Vec<KeyValueData>,
+    /// The operands, in the program's order.
+    pub operands: Vec<OperandData>,
+    /// The sets of keys, in the program's order.
+    pub keys: Vec<KeySetData>,
     /// The output, contiguous `[B, H, S, Dv]`.
     pub output: Buffer,
-    /// The log-sum-exp, contiguous `[B, H, S]`, for softmax; else any buffer of f32.
+    /// The log-sum-exp, contiguous `[B, H, S]`, if the program [has one](Program::has_lse); else any buffer of f32.
     pub lse: Buffer,
     /// The runtime scalars, in the program's order.
     pub scalars: Vec<ScalarValue>,
@@ -114,8 +114,6 @@ pub struct LaunchData {
     pub batch: usize,
     /// H.
     pub heads: usize,
-    /// H/G.
-    pub group: usize,
     /// S.
     pub queries: usize,
     /// The position of the first query.
@@ -123,22 +121,33 @@ pub struct LaunchData {
     /// Whether the `cube` schedule computes rows again whose output is not finite. Where it does not, what a key that a row does not see
     /// holds can make the row's output a NaN.
     pub careful: bool,
-    /// What the `cpu` schedule does about few queries. Heads may be packed only where [`Program::heads_alike`] is true.
-    ///
-    /// [`Program::heads_alike`]: crate::ir::Program::heads_alike
-    pub few: FewQueries,
 }
 
 impl LaunchData {
     /// The elements in a vector of queries, keys, values and the output: what `schedule` reads at once where all their rows are whole
     /// vectors, else 1.
     pub(super) fn width(&self, program: &Compiled, schedule: Schedule) -> usize {
-        let width = schedule.width_of(&program.sizes());
-        let mut operands = self.pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).chain([&self.query]);
+        let width = schedule.width_of(program);
         // A buffer without keys has no vector to bind.
-        let whole = operands.all(|operand| operand.buffer.length >= width && operand.is_whole(width));
-        if whole { width } else { 1 }
+        let is_whole = |operand: &OperandData| operand.buffer.length >= width && operand.is_whole(width);
+        if self.operands.iter().all(is_whole) { width } else { 1 }
     }
+
+    /// Query heads that share the heads of all operands along keys.
+    pub(super) fn group(&self) -> usize {
+        let groups = self.operands.iter().filter_map(|operand| operand.group);
+        groups.reduce(greatest_common_divisor).unwrap_or(1)
+    }
+
+    /// Query heads to a head of the first operand along keys.
+    fn kv_group(&self) -> usize {
+        self.operands.iter().find_map(|operand| operand.group).unwrap_or(1)
+    }
+}
+
+/// Of two numbers that are not 0.
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if a.is_multiple_of(b) { b } else { greatest_common_divisor(b, a % b) }
 }
 
 impl Buffer {
@@ -171,12 +180,23 @@ impl OperandData {
     /// As a launch passes it, in vectors of `width` elements.
     pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> OperandArgumentLaunch<E> {
         let ([start, batch, head, row], column) = (in_vectors(&self, width), self.strides[3]);
-        OperandArgumentLaunch::new(self.buffer.launch(width), start, batch, head, row, column, column == 1)
+        let (group, shared) = (self.group.unwrap_or(1), self.group.is_some());
+        OperandArgumentLaunch::new(
+            self.buffer.launch(width),
+            start,
+            batch,
+            head,
+            row,
+            column,
+            group,
+            column == 1,
+            shared,
+        )
     }
 
     /// As a definition declares it, without gaps between elements.
     #[cfg(feature = "emit")]
-    pub(super) fn definition<E: CubePrimitive>() -> OperandArgumentCompilationArg<E> {
+    fn definition<E: CubePrimitive>(shared: bool) -> OperandArgumentCompilationArg<E> {
         OperandArgumentCompilationArg {
             data: Buffer::definition(),
             start: (),
@@ -184,7 +204,9 @@ impl OperandData {
             head_stride: (),
             row_stride: (),
             column_stride: (),
+            group: (),
             dense: true,
+            shared,
         }
     }
 
@@ -192,30 +214,48 @@ impl OperandData {
     #[cfg(feature = "emit")]
     pub(super) fn register(&self, to: &mut Registered, width: usize, bytes: usize) {
         to.buffer(&self.buffer, bytes);
-        in_vectors(self, width).into_iter().chain([self.strides[3]]).for_each(|size| to.size(size));
+        let numbers = in_vectors(self, width).into_iter().chain([self.strides[3], self.group.unwrap_or(1)]);
+        numbers.for_each(|size| to.size(size));
     }
 }
 
-impl KeyValueData {
-    /// As a launch passes it, in vectors of `width` elements.
-    pub(super) fn launch<E: CubePrimitive>(self, width: usize) -> KeyValueLaunch<E> {
-        KeyValueLaunch::new(self.key.launch(width), self.value.launch(width), self.length, self.offset)
+impl KeySetData {
+    /// As a launch passes it.
+    fn launch(self) -> KeySetLaunch {
+        KeySetLaunch::new(self.length, self.offset)
     }
 
-    /// As a definition declares it.
+    /// As PTX takes it.
     #[cfg(feature = "emit")]
-    pub(super) fn definition<E: CubePrimitive>() -> KeyValueCompilationArg<E> {
-        KeyValueCompilationArg { key: OperandData::definition(), value: OperandData::definition(), len: (), offset: () }
-    }
-
-    /// As PTX takes it, in vectors of `width` elements, of `bytes` bytes.
-    #[cfg(feature = "emit")]
-    pub(super) fn register(&self, to: &mut Registered, width: usize, bytes: usize) {
-        self.key.register(to, width, bytes);
-        self.value.register(to, width, bytes);
+    pub(super) fn register(self, to: &mut Registered) {
         to.size(self.length);
         to.number(self.offset);
     }
+}
+
+/// Operands as a launch passes them, in vectors of `width` elements.
+pub(super) fn operands_launch<E: CubePrimitive>(
+    operands: Vec<OperandData>,
+    width: usize,
+) -> SequenceArg<OperandArgument<E>> {
+    sequence(operands.into_iter().map(|operand| operand.launch(width)))
+}
+
+/// Sets of keys as a launch passes them.
+pub(super) fn keys_launch(keys: Vec<KeySetData>) -> SequenceArg<KeySet> {
+    sequence(keys.into_iter().map(KeySetData::launch))
+}
+
+/// The operands of `program` as a definition declares them.
+#[cfg(feature = "emit")]
+pub(super) fn operands_definition<E: CubePrimitive>(program: &Program) -> SequenceCompilationArg<OperandArgument<E>> {
+    program.operands.iter().map(|operand| OperandData::definition(operand.heads == Heads::Key)).collect()
+}
+
+/// Its sets of keys, likewise.
+#[cfg(feature = "emit")]
+pub(super) fn keys_definition(program: &Program) -> SequenceCompilationArg<KeySet> {
+    (0..program.key_sets()).map(|_| KeySetCompilationArg { len: (), offset: () }).collect()
 }
 
 /// Where a kernel may read of a captured tensor: the first offset, and each dimension's last index and stride.
@@ -399,14 +439,16 @@ impl Extent {
     /// That of the cubes of a launch from `first` on, along each axis.
     pub(super) fn of(data: &LaunchData, first: [usize; 3]) -> Extent {
         let [first_tile, first_head, first_batch] = first;
-        let LaunchData { heads, group, queries, query_offset, careful, .. } = *data;
-        Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful: careful.into() }
+        let LaunchData { heads, queries, query_offset, careful, .. } = *data;
+        let (group, kv_group, careful) = (data.group(), data.kv_group(), careful.into());
+        Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful }
     }
 
     /// As a launch passes it.
     pub(super) fn launch(self) -> ExtentLaunch {
-        let Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
-        ExtentLaunch::new(heads, group, queries, query_offset, first_tile, first_head, first_batch, careful)
+        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } =
+            self;
+        ExtentLaunch::new(heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful)
     }
 
     /// As a definition declares it.
@@ -415,6 +457,7 @@ impl Extent {
         ExtentCompilationArg {
             heads: (),
             group: (),
+            kv_group: (),
             queries: (),
             query_offset: (),
             first_tile: (),
@@ -427,17 +470,13 @@ impl Extent {
     /// As PTX takes it.
     #[cfg(feature = "emit")]
     pub(super) fn register(self, to: &mut Registered) {
-        let Extent { heads, group, queries, query_offset, first_tile, first_head, first_batch, careful } = self;
-        [heads, group, queries].into_iter().for_each(|size| to.size(size));
+        let Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful } =
+            self;
+        [heads, group, kv_group, queries].into_iter().for_each(|size| to.size(size));
         to.number(query_offset);
         [first_tile, first_head, first_batch].into_iter().for_each(|size| to.size(size));
         to.number(careful);
     }
-}
-
-/// The arguments of `pairs`, in vectors of `width` elements.
-pub(super) fn pairs_launch<E: CubePrimitive>(pairs: Vec<KeyValueData>, width: usize) -> SequenceArg<KeyValue<E>> {
-    sequence(pairs.into_iter().map(|pair| pair.launch(width)))
 }
 
 /// `arguments` as a kernel takes a sequence of them.

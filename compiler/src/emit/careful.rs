@@ -15,9 +15,10 @@ use super::arguments::ParameterValues;
 use super::math::exp2_native;
 use super::place::Place;
 use super::softmax::{exp2, is_finite, is_negative_infinity};
-use crate::analysis::product::Product;
+use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
-use crate::ir::{Program, Reduction, TileLoop, TileOp};
+use crate::ir::forward::Pushed;
+use crate::ir::{Program, Reduction};
 use cubecl::prelude::*;
 
 /// The scores of a careful row are in units of a quarter.
@@ -57,7 +58,7 @@ impl<N: Size> CarefulRows<N> {
         let sink = comptime![accumulator.sink().map(quarter)];
         if comptime![sink.is_some()] {
             if sinks {
-                let logit = parameters.float::<N>(place, Vector::new(0.0), comptime![sink.clone().unwrap()]);
+                let logit = parameters.float::<N>(place, comptime![sink.clone().unwrap()]);
                 let is_none = is_negative_infinity::<N>(logit);
                 maximum.store(select_many(is_none, Vector::new(f32::MIN), logit));
                 sum.store(select_many(is_none, Vector::new(0.0), Vector::new(1.0)));
@@ -74,20 +75,20 @@ impl<N: Size> CarefulRows<N> {
     /// The key at `place`, whose products with the rows' queries are `dots`.
     pub fn see(
         &self,
-        dots: Vector<f32, N>,
+        dots: &Sequence<Vector<f32, N>>,
         place: &Place<N>,
         parameters: &ParameterValues,
-        #[comptime] key_loop: TileLoop,
+        #[comptime] push: Pushed,
         #[comptime] accumulator: Reduction,
         #[comptime] by: Exp2,
     ) -> Step<N> {
-        let mut score = dots;
-        let maps = comptime![key_loop.maps().cloned().collect::<Vec<_>>()];
-        #[unroll]
-        for at in 0..comptime![maps.len()] {
-            score = parameters.float::<N>(place, score, comptime![maps[at].clone()]);
+        let score = parameters.float_of::<N>(place, dots, comptime![push.score.clone()]);
+        let visible = comptime![push.mask.as_ref().map_or(Expr::Bool(true), |(visible, _)| visible.clone())];
+        let visible = parameters.truth::<N>(place, visible);
+        let mut factor = Vector::<f32, N>::new(1.0);
+        if comptime![push.factor.is_some()] {
+            factor = parameters.float_of::<N>(place, dots, comptime![push.factor.clone().unwrap()]);
         }
-        let visible = parameters.truth::<N>(place, comptime![key_loop.visible().cloned().unwrap_or(Expr::Bool(true))]);
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
         if comptime![accumulator.is_softmax()] {
@@ -108,11 +109,19 @@ impl<N: Size> CarefulRows<N> {
             self.maximum.store(maximum);
             self.sum.store(sum);
             let divisor = select_many(sum.equal(&zero), one, sum);
-            Step::<N> { keep: kept / divisor, weight: weight / divisor, hidden: hides }
+            let mut weight = weight / divisor;
+            if comptime![push.factor.is_some()] {
+                weight *= factor;
+            }
+            Step::<N> { keep: kept / divisor, weight, hidden: hides }
         } else {
             self.sum.store(self.sum.read() + select_many(visible, score, zero));
             let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
-            Step::<N> { keep: one, weight: score, hidden: counts.equal(&Vector::new(0u32)) }
+            let mut weight = score;
+            if comptime![push.factor.is_some()] {
+                weight *= factor;
+            }
+            Step::<N> { keep: one, weight, hidden: counts.equal(&Vector::new(0u32)) }
         }
     }
 }
@@ -152,25 +161,30 @@ fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
     if comptime![by == Exp2::Polynomial] { exp2::<N>(x) } else { exp2_native::<N>(x) }
 }
 
-/// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters.
+/// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters: where all that a program pushes are scores of one
+/// softmax, and its queries are scaled.
 pub fn quarter_of_queries(program: &Program) -> f32 {
-    let softmax = program.reduction().is_softmax();
-    if softmax && program.query_scale().is_some() { 1.0 / PARTS } else { 1.0 }
+    let is_scaled = program.loads.iter().enumerate().all(|(at, load)| load.scale.is_some() || !program.is_in_dots(at));
+    let is_proportional = program.loops.iter().flat_map(|one| one.pushes()).all(|push| is_proportional(&push.score));
+    if program.has_lse() && is_scaled && is_proportional { 1.0 / PARTS } else { 1.0 }
 }
 
-/// A loop of `program` whose scores are a quarter of what they were, if they are a softmax's. Where the queries are scaled, what is left of
+/// Whether a score is a product of a dot and of what no dot is in.
+fn is_proportional(score: &Expr) -> bool {
+    let of_dots = |expr: &Expr| expr.any(&mut |part| matches!(part, Expr::Value(_)));
+    let factors = Product::of(score).varying;
+    let mut of_dots = factors.iter().filter(|factor| match factor {
+        Factor::Times(expr) | Factor::Over(expr) => of_dots(expr),
+    });
+    matches!((of_dots.next(), of_dots.next()), (Some(Factor::Times(Expr::Value(_))), None))
+}
+
+/// What `program` pushes, where scores are a quarter of what they were if they are a softmax's. Where the queries are scaled, what is left of
 /// the maps is proportional to the score, so that [the queries](quarter_of_queries) are what is made less.
-pub fn quarter_scores(program: &Program, key_loop: &TileLoop) -> TileLoop {
-    let mut quartered = key_loop.clone();
-    if quarter_of_queries(program) == 1.0 && program.reduction().is_softmax() {
-        let last = quartered.body.iter_mut().rev().find_map(|op| match op {
-            TileOp::Map { value, .. } => Some(value),
-            _ => None,
-        });
-        match last {
-            Some(map) => *map = quarter(map),
-            None => quartered.body.insert(1, TileOp::Map { tile: 0, value: quarter(&Expr::SCORE) }),
-        }
+pub fn quarter_scores(program: &Program, push: &Pushed) -> Pushed {
+    let mut quartered = push.clone();
+    if quarter_of_queries(program) == 1.0 && program.accumulators[push.accumulator].reduction.is_softmax() {
+        quartered.score = quarter(&push.score);
     }
     quartered
 }

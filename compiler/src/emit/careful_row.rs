@@ -1,12 +1,13 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KeyValue, OperandArgument, ParameterValues};
+use super::arguments::{Extent, KeySet, OperandArgument, ParameterValues};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
 use super::softmax::{inverse, log_sum_exp};
 use crate::emit::nvidia::tensor_core::keep_rolled;
+use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -33,8 +34,6 @@ pub struct CarefulRow {
     pub batch: usize,
     /// The query head.
     pub head: usize,
-    /// The key and value head.
-    pub kv_head: usize,
     /// The query.
     pub query: usize,
     /// The first vector of the output.
@@ -47,8 +46,8 @@ pub struct CarefulRow {
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_row<E: Float, V: Size>(
     row: CarefulRow,
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -61,83 +60,120 @@ pub fn careful_row<E: Float, V: Size>(
     let rows = Vector::new(position);
     let (batch, head) = (row.batch as i32, row.head as i32);
     let heads = Vector::new(row.head as i32);
-    let kv_head = row.kv_head as i32;
+    let kv_head = (row.head / extent.kv_group) as i32;
     let tile = TilePlace::new(batch, head, kv_head, Ends { first: position, last: position });
     let place = Place::<One>::of_queries(tile, rows, heads, false);
-    let start = query.row(query.rows_of(row.batch, row.head), row.query);
-    let accumulator = comptime![program.reduction().clone()];
-    let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
+    let quarter = comptime![quarter_of_queries(&program)];
+    let mut starts = Sequence::<usize>::new();
+    let mut scales = Sequence::<f32>::new();
     #[unroll]
-    for at in 0..comptime![columns.count * columns.width] {
-        elements[at] = Vector::new(0.0);
+    for at in 0..comptime![program.loads.len()] {
+        let loaded = comptime![program.loads[at].clone()];
+        let operand = &operands[comptime![loaded.operand]];
+        starts.push(operand.row(operand.rows_of(row.batch, row.head), row.query));
+        let mut scale = quarter.runtime();
+        if comptime![loaded.scale.is_some()] {
+            scale *= parameters.float::<One>(&place, comptime![loaded.scale.clone().unwrap()]).extract(0usize);
+        }
+        scales.push(scale);
     }
-    let mut factor = comptime![quarter_of_queries(&program)].runtime();
-    if comptime![program.query_scale().is_some()] {
-        let one = Vector::<f32, One>::new(1.0);
-        factor *=
-            parameters.float::<One>(&place, one, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
+    let mut states = Sequence::<RowState>::new();
+    #[unroll]
+    for at in 0..comptime![program.accumulators.len()] {
+        let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
+        #[unroll]
+        for x in 0..comptime![columns.count * columns.width] {
+            elements[x] = Vector::new(0.0);
+        }
+        let reduction = comptime![program.accumulators[at].reduction.clone()];
+        let seen = CarefulRows::<One>::new(&place, parameters, true, reduction);
+        states.push(RowState { elements, seen });
     }
-    let state = CarefulRows::<One>::new(&place, parameters, true, comptime![accumulator.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair()]];
-        let tiles =
-            KeyTiles::new::<One>(parameters, &place, pair.len, pair.offset, 1usize, comptime![key_loop.clone()]);
-        let key_base = pair.key.rows_of(row.batch, row.kv_head);
-        let value_base = pair.value.rows_of(row.batch, row.kv_head);
+        let (terms, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
+        let set = &keys[comptime![key_loop.key_set()]];
+        let tiles = KeyTiles::new::<One>(parameters, &place, set.len, set.offset, 1usize, comptime![key_loop.clone()]);
+        let mut bases = Sequence::<usize>::new();
+        #[unroll]
+        for operand in 0..comptime![program.operands.len()] {
+            let mut base = 0usize;
+            if comptime![program.operands[operand].axis == key_loop.columns] {
+                base = operands[operand].rows_of(row.batch, row.head);
+            }
+            bases.push(base);
+        }
         let mut key = tiles.next::<One>(parameters, &place, 0);
-        while key < pair.len {
-            let dot = dot_product::<E, V>(
-                query,
-                start,
-                &pair.key,
-                pair.key.row(key_base, key),
-                factor,
-                comptime![program.sizes().qk_dim],
-                unrolled,
-            );
-            let step = state.see(
-                dot,
-                &place.of_column(pair.offset + key as i32),
-                parameters,
-                comptime![quarter_scores(&program, &key_loop)],
-                comptime![accumulator.clone()],
-                Exp2::Device,
-            );
-            let value = pair.value.row(value_base, key);
+        while key < set.len {
+            let mut dots = Sequence::<Vector<f32, One>>::new();
             #[unroll]
-            for vector in 0..comptime![columns.count] {
-                let x = row.vector + comptime![vector * columns.step];
+            for dot in 0..comptime![terms.len()] {
+                let mut sum = Vector::<f32, One>::new(0.0);
                 #[unroll]
-                for element in 0..comptime![columns.width] {
-                    let value = element_of::<E, V>(
-                        &pair.value,
-                        value,
-                        x,
-                        element,
-                        comptime![columns.width],
-                        comptime![program.sizes().v_dim],
+                for term in 0..comptime![terms[dot].len()] {
+                    let term = comptime![terms[dot][term]];
+                    let (query, column) = (&operands[comptime![term.row]], &operands[comptime![term.column]]);
+                    let load = comptime![program.load_of(term.row)];
+                    let product = dot_product::<E, V>(
+                        query,
+                        starts[load],
+                        column,
+                        column.row(bases[comptime![term.column]], key),
+                        scales[load],
+                        comptime![program.operands[term.row].dim],
+                        unrolled,
                     );
-                    let at = comptime![vector * columns.width + element];
-                    elements[at] = step.add(elements[at], Vector::new(value), comptime![accumulator.clone()]);
+                    sum += product;
+                }
+                dots.push(sum);
+            }
+            let here = place.of_column(set.offset + key as i32);
+            #[unroll]
+            for push in 0..comptime![pushes.len()] {
+                let pushed = comptime![quarter_scores(&program, &pushes[push])];
+                let reduction = comptime![program.accumulators[pushed.accumulator].reduction.clone()];
+                let state = &mut states[comptime![pushed.accumulator]];
+                let (asked, by) = comptime![(pushed.clone(), Exp2::Device)];
+                let step = state.seen.see(&dots, &here, parameters, asked, comptime![reduction.clone()], by);
+                let values = &operands[comptime![pushed.values]];
+                let value = values.row(bases[comptime![pushed.values]], key);
+                #[unroll]
+                for vector in 0..comptime![columns.count] {
+                    let x = row.vector + comptime![vector * columns.step];
+                    #[unroll]
+                    for element in 0..comptime![columns.width] {
+                        let (width, dim) = comptime![(columns.width, pushed.dim)];
+                        let value = element_of::<E, V>(values, value, x, element, width, dim);
+                        let at = comptime![vector * columns.width + element];
+                        let reduction = comptime![reduction.clone()];
+                        state.elements[at] = step.add(state.elements[at], Vector::new(value), reduction);
+                    }
                 }
             }
             key = tiles.next::<One>(parameters, &place, key + 1);
         }
     }
 
-    let sum = state.sum.read();
-    if comptime![accumulator == Reduction::Mean] {
-        let factor = inverse::<One>(sum);
-        #[unroll]
-        for at in 0..comptime![columns.count * columns.width] {
-            elements[at] *= factor;
+    #[unroll]
+    for at in 0..comptime![program.accumulators.len()] {
+        if comptime![program.accumulators[at].reduction == Reduction::Mean] {
+            let state = &mut states[at];
+            let factor = inverse::<One>(state.seen.sum.read());
+            #[unroll]
+            for x in 0..comptime![columns.count * columns.width] {
+                state.elements[x] *= factor;
+            }
         }
     }
+    if comptime![!program.stores_accumulator()] {
+        combine::<E, V>(&mut states, operands, &starts, &place, parameters, row, columns, comptime![program.clone()]);
+    }
+    let first = &states[0];
+    let stored_elements = &first.elements;
     let row_of_output = (row.batch * extent.heads + row.head) * extent.queries + row.query;
-    let v_dim = comptime![program.sizes().v_dim];
+    let v_dim = comptime![program.outputs[0].dim];
     #[unroll]
     for vector in 0..comptime![columns.count] {
         let x = row.vector + comptime![vector * columns.step];
@@ -147,7 +183,8 @@ pub fn careful_row<E: Float, V: Size>(
                 let mut stored = Vector::<E, V>::empty();
                 #[unroll]
                 for element in 0..comptime![columns.width] {
-                    stored.insert(element, E::cast_from(elements[vector * columns.width + element].extract(0usize)));
+                    let at = vector * columns.width + element;
+                    stored.insert(element, E::cast_from(stored_elements[at].extract(0usize)));
                 }
                 output[row_of_output * comptime![v_dim / columns.width] + x] = stored;
             }
@@ -156,16 +193,68 @@ pub fn careful_row<E: Float, V: Size>(
             for element in 0..comptime![columns.width] {
                 let at = x * columns.width + element;
                 if at < v_dim {
-                    let element = elements[vector * columns.width + element].extract(0usize);
+                    let element = stored_elements[vector * columns.width + element].extract(0usize);
                     output[row_of_output * v_dim + at] = Vector::new(E::cast_from(element));
                 }
             }
         }
     }
-    if comptime![accumulator.is_softmax()] {
+    if comptime![program.has_lse()] {
         if row.vector == 0 {
+            let first = &states[0];
+            let seen = &first.seen;
             lse[row_of_output] =
-                log_sum_exp::<One>(state.maximum.read(), sum, parameters.empty_lse, PARTS).extract(0usize);
+                log_sum_exp::<One>(seen.maximum.read(), seen.sum.read(), parameters.empty_lse, PARTS).extract(0usize);
+        }
+    }
+}
+
+/// An accumulator of a row, in the columns that the unit computes.
+#[derive(CubeType)]
+struct RowState {
+    /// What was accumulated.
+    elements: Array<Vector<f32, One>>,
+    /// Its maximum and sum.
+    seen: CarefulRows<One>,
+}
+
+/// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn combine<E: Float, V: Size>(
+    states: &mut Sequence<RowState>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    starts: &Sequence<usize>,
+    place: &Place<One>,
+    parameters: &ParameterValues,
+    row: CarefulRow,
+    #[comptime] columns: Columns,
+    #[comptime] program: Compiled,
+) {
+    let (dim, stored) = comptime![(program.outputs[0].dim, program.outputs[0].value.clone())];
+    #[unroll]
+    for vector in 0..comptime![columns.count] {
+        let x = row.vector + comptime![vector * columns.step];
+        #[unroll]
+        for element in 0..comptime![columns.width] {
+            let at = comptime![vector * columns.width + element];
+            let mut values = Sequence::<Vector<f32, One>>::new();
+            #[unroll]
+            for accumulator in 0..comptime![program.accumulators.len()] {
+                let state = &states[accumulator];
+                values.push(state.elements[at]);
+            }
+            #[unroll]
+            for load in 0..comptime![program.loads.len()] {
+                let mut loaded = 0.0f32;
+                if comptime![stored.mentions(&Expr::Value(program.accumulators.len() + load))] {
+                    let operand = &operands[comptime![program.loads[load].operand]];
+                    loaded = element_of::<E, V>(operand, starts[load], x, element, comptime![columns.width], dim);
+                }
+                values.push(Vector::new(loaded));
+            }
+            let first = &mut states[0];
+            first.elements[at] = parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
         }
     }
 }

@@ -25,27 +25,34 @@ use std::collections::HashMap;
 
 #[cube]
 impl ParameterValues {
-    /// The float `expr` at `place`, where the score is `score`.
-    pub fn float<N: Size>(&self, place: &Place<N>, score: Vector<f32, N>, #[comptime] expr: Expr) -> Vector<f32, N> {
+    /// The float `expr` at `place`, where there are no values with names.
+    pub fn float<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> Vector<f32, N> {
+        intrinsic!(|scope| { Evaluator::new(scope, self, place).vector(&expr, N::__expand_value(scope)).into() })
+    }
+
+    /// The float `expr` at `place`, where the values with names are `values`.
+    pub fn float_of<N: Size>(
+        &self,
+        place: &Place<N>,
+        values: &Sequence<Vector<f32, N>>,
+        #[comptime] expr: Expr,
+    ) -> Vector<f32, N> {
         intrinsic!(|scope| {
-            let score = score.expand.read_value(scope).into();
-            Evaluator::new(scope, self, place, score).vector(&expr, N::__expand_value(scope)).into()
+            let mut evaluator = Evaluator::new(scope, self, place);
+            evaluator.values = values.iter_cloned().map(|value| value.expand.read_value(scope).into()).collect();
+            evaluator.vector(&expr, N::__expand_value(scope)).into()
         })
     }
 
     /// The truth value `expr` at `place`.
     pub fn truth<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> Vector<bool, N> {
-        intrinsic!(|scope| {
-            let score = constant_float(0.0);
-            Evaluator::new(scope, self, place, score).vector(&expr, N::__expand_value(scope)).into()
-        })
+        intrinsic!(|scope| { Evaluator::new(scope, self, place).vector(&expr, N::__expand_value(scope)).into() })
     }
 
     /// The integer `expr` at `place`; it must be uniform over the lanes.
     pub fn uniform<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> i32 {
         intrinsic!(|scope| {
-            let score = constant_float(0.0);
-            let typed = Evaluator::new(scope, self, place, score).evaluate(&expr);
+            let typed = Evaluator::new(scope, self, place).evaluate(&expr);
             typed.value.read_value(scope).into()
         })
     }
@@ -59,8 +66,7 @@ impl ParameterValues {
         #[comptime] expr: Expr,
     ) -> i32 {
         intrinsic!(|scope| {
-            let score = constant_float(0.0);
-            let evaluator = Evaluator::new(scope, self, place, score);
+            let evaluator = Evaluator::new(scope, self, place);
             for (at, known) in exprs.into_iter().enumerate() {
                 let value = values.__expand_index_method(scope, at.into());
                 evaluator.known.borrow_mut().insert(known, int(value.expand));
@@ -114,17 +120,12 @@ struct Evaluator<'a> {
     kv_head: ExpandValue,
     query_ends: [ExpandValue; 2],
     key_ends: [ExpandValue; 2],
-    score: ExpandValue,
+    values: Vec<ExpandValue>,
     known: RefCell<HashMap<Expr, Typed>>,
 }
 
 impl<'a> Evaluator<'a> {
-    fn new<N: Size>(
-        scope: &'a Scope,
-        parameters: &'a ParameterValuesExpand,
-        place: &PlaceExpand<N>,
-        score: ExpandValue,
-    ) -> Self {
+    fn new<N: Size>(scope: &'a Scope, parameters: &'a ParameterValuesExpand, place: &PlaceExpand<N>) -> Self {
         // A mutable local is read once, so that equal sub-expressions stay equal for the backend.
         let read = |value: ExpandValue| -> ExpandValue { value.read_value(scope).into() };
         let tile = &place.tile;
@@ -144,7 +145,7 @@ impl<'a> Evaluator<'a> {
             kv_head,
             query_ends: if place.rows_are_keys { columns_of_tile } else { rows_of_tile },
             key_ends: if place.rows_are_keys { rows_of_tile } else { columns_of_tile },
-            score,
+            values: Vec::new(),
             known: RefCell::default(),
         }
     }
@@ -175,7 +176,7 @@ impl<'a> Evaluator<'a> {
             Expr::QueryLast => int(self.query_ends[1]),
             Expr::KeyFirst => int(self.key_ends[0]),
             Expr::KeyLast => int(self.key_ends[1]),
-            Expr::Value(_) => float(self.score),
+            Expr::Value(place) => float(self.values[*place]),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
             // WGSL has no text for −∞.

@@ -54,17 +54,13 @@ pub struct Visited {
     pub kind: i32,
 }
 
-/// A tile of a pair's keys.
+/// A tile of a set of keys.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub struct KeyTile {
-    /// Where the head's keys begin.
-    pub key_base: usize,
-    /// Where its values do.
-    pub value_base: usize,
     /// The tile's first key.
     pub first: usize,
-    /// The head's last key.
+    /// The last key of the set.
     pub last: usize,
     /// The rows whose values may be read: a key outside is seen by no query, and what its value holds must not matter.
     pub seen: Span,

@@ -1,7 +1,7 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{CountersLaunch, Extent, PartialsLaunch};
-use super::binding::{Buffer, CapturedData, LaunchData, ParametersData, pairs_launch, sequence};
+use super::binding::{Buffer, CapturedData, LaunchData, ParametersData, keys_launch, operands_launch, sequence};
 use super::summary::{self, Find};
 use crate::emit::cpu::attention_cpu;
 use crate::emit::cpu::query_tile::partial_vectors;
@@ -20,7 +20,7 @@ use thiserror::Error;
 pub enum LaunchError {
     /// Operands that do not lie in memory as a kernel's text has them.
     #[error(
-        "{operand} begin at element {start} and have strides {strides:?} (0 where a dimension has one index), and the kernel's text \
+        "the rows of `{operand}` begin at element {start} and have strides {strides:?} (0 where a dimension has one index), and the kernel's text \
          is for rows without gaps, of vectors of {width} elements"
     )]
     Layout {
@@ -58,8 +58,9 @@ fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: La
 }
 
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
-    let most_keys = data.pairs.iter().map(|pair| pair.length).max().unwrap_or(0);
+    let most_keys = data.keys.iter().map(|set| set.length).max().unwrap_or(0);
     let width = data.width(program, schedule);
+    let group = data.group();
     let extent = Extent::of(&data, grid.first).launch();
     let parameters = ParametersData::new(program, &data, schedule.approximates()).launch();
     let cubes = CubeCount::new_3d(grid.cubes[0], grid.cubes[1], grid.cubes[2]);
@@ -74,14 +75,14 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
             // Counters of its own for every launch: launches of other threads may run at the same time.
             let counter = client.create_from_slice(&[0; 8]);
             let counter = Buffer { memory: counter, length: 2 }.launch(1);
-            let few = data.few;
-            let together = if few.pack_gqa { data.group } else { 1 };
+            let few = cpu.few;
+            let together = if few.pack_gqa { group } else { 1 };
             let query_tiles = (together * data.queries).div_ceil(schedule.query_tile());
             let tiles = data.batch * data.heads / together * query_tiles;
             let splits = if few.split_kv { splits(tiles, units as usize, most_keys.div_ceil(cpu.keys)) } else { 1 };
             let mut partials = SequenceArg::new();
             if few.split_kv {
-                let length = tiles * splits * partial_vectors(&program.sizes(), &cpu);
+                let length = tiles * splits * partial_vectors(program, &cpu);
                 let memory = client.empty(length * cpu.lanes * 4);
                 partials.push(PartialsLaunch::new(Buffer { memory, length }.launch(1)));
             }
@@ -92,8 +93,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     cubes,
                     CubeDim::new_1d(units),
                     cpu.lanes,
-                    data.query.launch(width),
-                    pairs_launch(data.pairs, width),
+                    operands_launch(data.operands, width),
+                    keys_launch(data.keys),
                     output,
                     lse,
                     counter,
@@ -105,7 +106,6 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     counters,
                     program.clone(),
                     cpu,
-                    few,
                     counting,
                 );
             }
@@ -119,8 +119,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(cube.units() as u32),
                     cube.rows,
                     width,
-                    data.query.launch(width),
-                    pairs_launch(data.pairs, width),
+                    operands_launch(data.operands, width),
+                    keys_launch(data.keys),
                     output,
                     lse,
                     extent,
@@ -141,8 +141,8 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     CubeDim::new_1d(mma.units() as u32),
                     mma.rows(),
                     width,
-                    data.query.launch(width),
-                    pairs_launch(data.pairs, width),
+                    operands_launch(data.operands, width),
+                    keys_launch(data.keys),
                     output,
                     lse,
                     extent,
@@ -242,7 +242,7 @@ pub(super) fn cubes(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
         Schedule::Cpu(_) => [1, 1, 1],
         Schedule::Cube(cube) => [data.queries.div_ceil(cube.queries()), data.heads, data.batch],
         Schedule::Mma(mma) => {
-            let together = if mma.pack_gqa { data.group } else { 1 };
+            let together = if mma.pack_gqa { data.group() } else { 1 };
             [(together * data.queries).div_ceil(mma.queries()), data.heads / together, data.batch]
         }
     }

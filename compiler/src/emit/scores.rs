@@ -1,32 +1,61 @@
-//! What a key loop does with scores between the product and the push.
+//! What a key loop does with scores between the products and a push.
 
 use super::arguments::ParameterValues;
 use super::place::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::{MaskedTiles, TileLoop};
+use crate::ir::forward::Pushed;
+use crate::ir::{MaskedTiles, Program};
 use cubecl::prelude::*;
 
-/// The scores at `place` after the loop's maps and its mask; `full` says that the tile is inside the loop's full range. In other tiles a softmax's
-/// score of a key that is seen is [raised](raise()), so that it is told from those of hidden ones.
+/// Which array of a tile has what: first the dots, then the weights of pushes that have no dot of their own in whose place they could be, and
+/// the factors.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TileArrays {
+    /// How many dots there are.
+    pub dots: usize,
+    /// How many arrays there are.
+    pub count: usize,
+    /// Where the weights of each push are.
+    pub weights: Vec<usize>,
+    /// Where its factors are, if it has some.
+    pub factors: Vec<Option<usize>>,
+}
+
+impl TileArrays {
+    /// Those of a loop with so many dots that pushes `pushes`.
+    pub fn new(dots: usize, pushes: &[Pushed]) -> TileArrays {
+        let mut count = dots;
+        let mut next = || {
+            count += 1;
+            count - 1
+        };
+        let weights = pushes.iter().map(|push| push.own_dot.unwrap_or_else(&mut next)).collect();
+        let factors = pushes.iter().map(|push| push.factor.as_ref().map(|_| next())).collect();
+        TileArrays { dots, count, weights, factors }
+    }
+
+    /// The most that a loop of `program` has.
+    pub fn most(program: &Program) -> usize {
+        let counts = program.loops.iter().map(|one| TileArrays::new(one.dots().len(), &one.pushes()).count);
+        counts.max().unwrap_or(0)
+    }
+}
+
+/// What is pushed at `place`, of the products `dots`, after its maps and its mask; `full` says that the tile is inside the loop's full range.
+/// In other tiles a softmax's score of a key that is seen is [raised](raise()), so that it is told from those of hidden ones.
 #[cube]
 pub fn apply<N: Size>(
-    score: Vector<f32, N>,
+    dots: &Sequence<Vector<f32, N>>,
     place: &Place<N>,
     parameters: &ParameterValues,
-    #[comptime] key_loop: TileLoop,
+    #[comptime] push: Pushed,
     #[comptime] softmax: bool,
     #[comptime] full: bool,
 ) -> Vector<f32, N> {
-    let mut score = score;
     let raises = comptime![softmax && !full];
-    let masks = comptime![key_loop.visible().is_some()];
-    let maps = comptime![key_loop.maps().cloned().collect::<Vec<_>>()];
-    #[unroll]
-    for at in 0..comptime![maps.len()] {
-        score = parameters.float::<N>(place, score, comptime![maps[at].clone()]);
-    }
-    let mask = comptime![evaluated_mask(&key_loop, full).cloned()];
+    let mut score = parameters.float_of::<N>(place, dots, comptime![push.score.clone()]);
+    let mask = comptime![evaluated_mask(&push, full).cloned()];
     if comptime![mask.is_some()] {
         let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
         let nothing = comptime![hidden(softmax)];
@@ -35,20 +64,21 @@ pub fn apply<N: Size>(
         }
         score = select_many(visible, score, Vector::new(nothing));
     }
-    if comptime![raises && !masks] {
+    if comptime![raises && push.mask.is_none()] {
         score = raise::<N>(score);
     }
     score
 }
 
-/// The predicate of the loop's mask, where it is evaluated.
-fn evaluated_mask(key_loop: &TileLoop, full: bool) -> Option<&Expr> {
-    key_loop.mask().filter(|(_, on)| !(full && *on == MaskedTiles::Partial)).map(|(visible, _)| visible)
+/// The predicate of what is pushed, where it is evaluated.
+fn evaluated_mask(push: &Pushed, full: bool) -> Option<&Expr> {
+    let mask = push.mask.as_ref();
+    mask.filter(|(_, on)| !(full && *on == MaskedTiles::Partial)).map(|(visible, _)| visible)
 }
 
 /// How many operations [`apply()`] does to a score; `None` if some take more than an instruction or two.
-pub fn operations(key_loop: &TileLoop, full: bool) -> Option<usize> {
-    let exprs = key_loop.maps().chain(evaluated_mask(key_loop, full));
+pub fn operations(push: &Pushed, full: bool) -> Option<usize> {
+    let exprs = [&push.score].into_iter().chain(evaluated_mask(push, full));
     let mut operations = 0;
     for expr in exprs {
         if expr.any(&mut is_long) {

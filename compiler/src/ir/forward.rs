@@ -1,20 +1,20 @@
-//! The programs that schedules run so far: rows are queries, and each loop over keys has one product, one mask and one accumulator.
+//! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps, masks and pushes.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
-//! the accessors here, which are of programs that it has passed.
+//! the accessors here, which are of programs that it has passed. [`is_single`] tells the programs with one product, one mask and one
+//! accumulator, which is all that some schedules run.
 
-use super::{Axis, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Reduction, TileLoop, TileOp};
+use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, Reduction, TileLoop, TileOp};
 use crate::expr::Expr;
-use crate::spec::Pair;
 
-/// Element type and head dims, the same for all operands of a kind.
+/// Element type and head dims, by which a schedule is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Operands {
     /// The element type of queries, keys, values and the output.
     pub element: Element,
-    /// The head dim of queries and keys.
+    /// The head dim of queries and keys: the sum of those of all queries that are in dots, or of a loop's dots if that is more.
     pub qk_dim: usize,
-    /// The head dim of values and the output.
+    /// The head dim of values and the output: the sum of those of the accumulators.
     pub v_dim: usize,
 }
 
@@ -27,6 +27,25 @@ pub struct OperandDims {
     pub dims: Vec<usize>,
 }
 
+/// What a loop pushes into an accumulator, as expressions of its dots: [`Expr::Value`] counts in [`TileLoop::dots`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pushed {
+    /// The accumulator, by its place in [`Program::accumulators`].
+    pub accumulator: usize,
+    /// The score or weight.
+    pub score: Expr,
+    /// Where it is visible, and the tiles on which that is evaluated; `None` everywhere.
+    pub mask: Option<(Expr, MaskedTiles)>,
+    /// What the weight is multiplied by in what is accumulated.
+    pub factor: Option<Expr>,
+    /// The operand along the keys whose rows are the values, by its place in [`Program::operands`].
+    pub values: usize,
+    /// How many elements of them.
+    pub dim: usize,
+    /// The dot that it is made of, where that is one and nothing else is made of it.
+    pub own_dot: Option<usize>,
+}
+
 /// Refuses a [verified](super::verify) program of another form.
 ///
 /// # Errors
@@ -35,76 +54,80 @@ pub fn check(program: &Program) -> Result<(), String> {
     if program.rows != Axis::Queries {
         return Err("rows are queries, and these are keys".into());
     }
-    let [_] = program.accumulators[..] else {
-        return Err(format!("there is one accumulator, and here are {}", program.accumulators.len()));
+    let Some(Operand { element, .. }) = program.operands.first() else {
+        return Err("there are operands, and here are none".into());
     };
-    let [Load { operand: query, .. }] = program.loads[..] else {
-        return Err(format!("one operand is loaded for the rows, and here are {}", program.loads.len()));
-    };
-    let Operand { element, heads, .. } = program.operands[query];
-    if heads != Heads::Query {
-        return Err("queries have the query heads, and these have one for each group".into());
-    }
-    if let Some(other) = program.operands.iter().find(|operand| operand.element != element) {
-        let (name, found) = (&other.name, other.element.name());
-        return Err(format!("all operands hold {}, and `{name}` holds {found}", element.name()));
+    for operand in &program.operands {
+        let (name, found) = (&operand.name, operand.element.name());
+        if operand.element != *element {
+            return Err(format!("all operands hold {}, and `{name}` holds {found}", element.name()));
+        }
+        if operand.axis == Axis::Queries && operand.heads != Heads::Query {
+            return Err(format!("queries have the query heads, and `{name}` has others"));
+        }
+        if operand.axis != Axis::Queries && operand.heads != Heads::Key {
+            return Err(format!("keys and values have heads of their own, and `{name}` has the query heads"));
+        }
     }
     match &program.outputs[..] {
-        [Output { heads: Heads::Query, element: stored, value: Expr::Value(0), .. }] if *stored == element => {}
-        [_] => return Err(format!("the output is the accumulator, with its heads, in {}", element.name())),
+        [output] if output.heads == Heads::Query && output.element == *element => {}
+        [_] => return Err(format!("the output has the query heads, in {}", element.name())),
         outputs => return Err(format!("there is one output, and here are {}", outputs.len())),
     }
+    let is_stored = |place: &usize| program.outputs[0].value.mentions(&Expr::Value(*place));
+    if let Some(unused) = (0..program.accumulators.len()).find(|place| !is_stored(place)) {
+        return Err(format!("the output is of all accumulators, and not of `{}`", program.accumulators[unused].name));
+    }
     for (place, one) in program.loops.iter().enumerate() {
-        check_loop(program, one).map_err(|error| format!("loop {place}: {error}"))?;
+        check_loop(one).map_err(|error| format!("loop {place}: {error}"))?;
     }
-    for (place, operand) in program.operands.iter().enumerate() {
-        let is_used = place == query || pairs(program).any(|(key, value)| key == place || value == place);
-        if !is_used {
-            return Err(format!("every operand is read, and `{}` is not", operand.name));
-        }
+    let sets = program.key_sets();
+    match program.loops.iter().find(|one| one.key_set() >= sets) {
+        Some(outside) => return Err(format!("sets of keys are T0 to T{}, and here is {}", sets - 1, outside.columns)),
+        None if sets == 0 => return Err("there is a loop over keys, and here is none".into()),
+        None => {}
     }
-    let sizes = program.sizes();
-    let mut read = Vec::new();
-    for (one, (key, value)) in program.loops.iter().zip(pairs(program)) {
-        if program.operands[key].dim != sizes.qk_dim || program.operands[value].dim != sizes.v_dim {
-            return Err("all keys have one head dim, and all values one".into());
-        }
-        if read.iter().any(|(columns, of)| *columns == one.columns && *of != (key, value)) {
-            return Err("all loops over a set of keys read the same keys and values".into());
-        }
-        read.push((one.columns, (key, value)));
-    }
-    let sets = program.pairs().len();
-    match program.loops.iter().find(|one| one.pair() >= sets) {
-        Some(outside) => Err(format!("sets of keys are T0 to T{}, and here is {}", sets - 1, outside.columns)),
-        None if sets == 0 => Err("there is a loop over keys, and here is none".into()),
+    let unread = (0..program.operands.len()).find(|place| !program.reads(*place));
+    match unread {
+        Some(unread) => Err(format!("every operand is read, and `{}` is not", program.operands[unread].name)),
         None => Ok(()),
     }
 }
 
-fn check_loop(program: &Program, one: &TileLoop) -> Result<(), String> {
+fn check_loop(one: &TileLoop) -> Result<(), String> {
     let kinds: Vec<_> = one.body.iter().map(TileOp::name).collect();
-    let middle = match &kinds[..] {
-        ["dot", middle @ .., "push"] => middle,
-        _ => &["none"],
-    };
-    let maps = middle.iter().take_while(|kind| **kind == "map").count();
-    if !matches!(middle[maps..], [] | ["mask"]) || one.tiles.len() != 1 {
-        return Err(format!("the body is a dot, maps of it, a mask and a push, and here `{}`", kinds.join(", ")));
+    let dots = kinds.iter().take_while(|kind| **kind == "dot").count();
+    if dots == 0 || kinds[dots..].contains(&"dot") || !kinds.contains(&"push") {
+        return Err(format!("a body is dots, then maps, masks and pushes, and here `{}`", kinds.join(", ")));
     }
-    let columns = program.operands.iter().filter(|operand| operand.axis == one.columns);
-    if columns.clone().count() != 2 || columns.clone().any(|operand| operand.heads != Heads::Key) {
-        return Err("keys and values lie along the columns, with a head for each group, and nothing else".into());
+    let mut made = Vec::new();
+    for op in &one.body[..dots] {
+        if let TileOp::Dot { tile, .. } = op {
+            if made.contains(tile) {
+                return Err(format!("each dot makes a tile, and `{}` is made twice", one.tiles[*tile]));
+            }
+            made.push(*tile);
+        }
     }
     Ok(())
 }
 
-/// The keys and values of each loop, by their places in the program's operands.
-fn pairs(program: &Program) -> impl Iterator<Item = (usize, usize)> + '_ {
-    program.loops.iter().filter_map(|one| match (one.body.first(), one.body.last()) {
-        (Some(TileOp::Dot { column, .. }), Some(TileOp::Push { values, .. })) => Some((*column, *values)),
-        _ => None,
-    })
+/// Whether a program that [`check`] lets pass has one product of a query and keys, one mask and one accumulator, which is its output.
+pub fn is_single(program: &Program) -> bool {
+    let (one_load, one_accumulator) = (program.loads.len() == 1, program.accumulators.len() == 1);
+    let is_output = program.outputs.iter().all(|output| output.value == Expr::Value(0));
+    let mut read = Vec::new();
+    let is_simple = |one: &TileLoop| {
+        let (dots, pushes) = (one.dots(), one.pushes());
+        let ([dot], [push]) = (&dots[..], &pushes[..]) else { return false };
+        let [DotTerm { column, .. }] = dot[..] else { return false };
+        let operands = (column, push.values);
+        let is_other = read.iter().any(|(columns, of)| *columns == one.columns && *of != operands);
+        read.push((one.columns, operands));
+        let is_whole = program.operands[push.values].dim == push.dim;
+        column != push.values && is_whole && push.factor.is_none() && push.own_dot.is_some() && !is_other
+    };
+    one_load && one_accumulator && is_output && program.loops.iter().all(is_simple)
 }
 
 impl TileOp {
@@ -119,25 +142,54 @@ impl TileOp {
 }
 
 impl Program {
-    /// The name of the queries.
-    pub fn query(&self) -> &str {
-        &self.operands[self.loads[0].operand].name
+    /// Whether an operand is in a dot, a push or the output.
+    fn reads(&self, operand: usize) -> bool {
+        let in_loops = self.loops.iter().flat_map(|one| &one.body).any(|op| match op {
+            TileOp::Dot { terms, .. } => terms.iter().any(|term| term.row == operand || term.column == operand),
+            TileOp::Push { values, .. } => *values == operand,
+            TileOp::Map { .. } | TileOp::Mask { .. } => false,
+        });
+        let stored = self.loads.iter().position(|load| load.operand == operand);
+        let stored = stored.map(|load| Expr::Value(self.accumulators.len() + load));
+        in_loops || stored.is_some_and(|value| self.outputs.iter().any(|output| output.value.mentions(&value)))
     }
 
-    /// What queries are multiplied by as they are loaded.
-    pub fn query_scale(&self) -> Option<&Expr> {
-        self.loads[0].scale.as_ref()
+    /// The number of sets of keys.
+    pub fn key_sets(&self) -> usize {
+        let sets = self.operands.iter().filter_map(|operand| match operand.axis {
+            Axis::Keys(set) => Some(set + 1),
+            Axis::Queries => None,
+        });
+        sets.max().unwrap_or(0)
     }
 
-    /// What the accumulator makes of what is pushed.
+    /// The name of a set of keys: that of its first operand in a dot.
+    pub fn key_name(&self, set: usize) -> &str {
+        let of_set = |place: &usize| self.operands[*place].axis == Axis::Keys(set);
+        let dots = self.loops.iter().flat_map(TileLoop::dots).flatten().map(|term| term.column);
+        let named = dots.chain(0..self.operands.len()).find(of_set);
+        named.map_or("", |place| &self.operands[place].name)
+    }
+
+    /// Whether a load is in a dot.
+    pub fn is_in_dots(&self, load: usize) -> bool {
+        let operand = self.loads[load].operand;
+        self.loops.iter().flat_map(TileLoop::dots).flatten().any(|term| term.row == operand)
+    }
+
+    /// The place among the loads of the operand at `operand`.
+    pub fn load_of(&self, operand: usize) -> usize {
+        self.loads.iter().position(|load| load.operand == operand).expect("what is in a dot is loaded")
+    }
+
+    /// What the accumulator of a [single](is_single) program makes of what is pushed; of others, what the first does.
     pub fn reduction(&self) -> &Reduction {
         &self.accumulators[0].reduction
     }
 
-    /// Element type and head dims.
-    pub fn sizes(&self) -> Operands {
-        let query = &self.operands[self.loads[0].operand];
-        Operands { element: query.element, qk_dim: query.dim, v_dim: self.outputs[0].dim }
+    /// What the queries of a [single](is_single) program are multiplied by as they are loaded.
+    pub fn query_scale(&self) -> Option<&Expr> {
+        self.loads[0].scale.as_ref()
     }
 
     /// Element type and head dim of each operand.
@@ -146,49 +198,122 @@ impl Program {
         OperandDims { element, dims: self.operands.iter().map(|operand| operand.dim).collect() }
     }
 
-    /// The names of the keys and values of each set of keys, in the sets' order.
-    pub fn pairs(&self) -> Vec<Pair> {
-        let mut found: Vec<_> = self.loops.iter().map(TileLoop::pair).zip(pairs(self)).collect();
-        found.sort();
-        found.dedup();
-        let name = |place: usize| self.operands[place].name.clone();
-        found.into_iter().map(|(_, (key, value))| Pair { key: name(key), value: name(value) }).collect()
+    /// The head dim of what is pushed into an accumulator.
+    pub fn dim_of(&self, accumulator: usize) -> usize {
+        let pushes = self.loops.iter().flat_map(TileLoop::pushes);
+        pushes.into_iter().find(|push| push.accumulator == accumulator).map_or(0, |push| push.dim)
+    }
+
+    /// Whether it has a log-sum-exp: if its one accumulator is a softmax.
+    pub fn has_lse(&self) -> bool {
+        matches!(&self.accumulators[..], [one] if one.reduction.is_softmax())
+    }
+
+    /// Whether its output is its one accumulator.
+    pub fn stores_accumulator(&self) -> bool {
+        self.accumulators.len() == 1 && self.outputs[0].value == Expr::Value(0)
+    }
+
+    /// Element type and head dims.
+    pub fn sizes(&self) -> Operands {
+        let of_loop =
+            |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
+        let element = self.operands[self.loads[0].operand].element;
+        let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
+        let queries = in_dots.map(|load| self.operands[self.loads[load].operand].dim).sum();
+        let qk_dim = self.loops.iter().map(of_loop).chain([queries]).max().unwrap_or(0);
+        Operands { element, qk_dim, v_dim: (0..self.accumulators.len()).map(|place| self.dim_of(place)).sum() }
     }
 }
 
 impl TileLoop {
     /// The number of the set of keys that it runs over.
-    pub fn pair(&self) -> usize {
+    pub fn key_set(&self) -> usize {
         match self.columns {
-            Axis::Keys(pair) => pair,
+            Axis::Keys(set) => set,
             Axis::Queries => panic!("schedules run loops over keys"),
         }
     }
 
-    /// What its maps make of the scores, in their order.
+    /// Its dots, in their order.
+    pub fn dots(&self) -> Vec<Vec<DotTerm>> {
+        let dots = self.body.iter().filter_map(|op| match op {
+            TileOp::Dot { terms, .. } => Some(terms.clone()),
+            _ => None,
+        });
+        dots.collect()
+    }
+
+    /// What it pushes, in its order.
+    pub fn pushes(&self) -> Vec<Pushed> {
+        let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
+        let mut masks = vec![None; self.tiles.len()];
+        let mut dots = 0;
+        let mut pushes = Vec::new();
+        for op in &self.body {
+            match op {
+                TileOp::Dot { tile, .. } => {
+                    exprs[*tile] = Expr::Value(dots);
+                    dots += 1;
+                }
+                TileOp::Map { tile, value } => exprs[*tile] = replace_values(value, &exprs),
+                TileOp::Mask { tile, visible, on } => masks[*tile] = Some((visible.clone(), *on)),
+                &TileOp::Push { accumulator, weights, factor, values, dim } => pushes.push(Pushed {
+                    accumulator,
+                    score: exprs[weights].clone(),
+                    mask: masks[weights].clone(),
+                    factor: factor.map(|factor| exprs[factor].clone()),
+                    values,
+                    dim,
+                    own_dot: None,
+                }),
+            }
+        }
+        let users = |dot: usize| {
+            let made = pushes.iter().flat_map(|push: &Pushed| [&push.score].into_iter().chain(&push.factor));
+            made.filter(|expr| expr.mentions(&Expr::Value(dot))).count()
+        };
+        let own = |push: &Pushed| {
+            let of: Vec<_> = (0..dots).filter(|dot| push.score.mentions(&Expr::Value(*dot))).collect();
+            match of[..] {
+                [dot] if users(dot) == 1 => Some(dot),
+                _ => None,
+            }
+        };
+        let owned: Vec<_> = pushes.iter().map(own).collect();
+        for (push, own_dot) in pushes.iter_mut().zip(owned) {
+            push.own_dot = own_dot;
+        }
+        pushes
+    }
+
+    /// What it reads and pushes, in a [single](is_single) program: the term of its dot, and its push.
+    pub fn single(&self) -> (DotTerm, Pushed) {
+        let (dots, pushes) = (self.dots(), self.pushes());
+        (dots[0][0], pushes[0].clone())
+    }
+
+    /// The expressions of its maps.
     pub fn maps(&self) -> impl Iterator<Item = &Expr> {
         self.body.iter().filter_map(|op| if let TileOp::Map { value, .. } = op { Some(value) } else { None })
-    }
-
-    /// Its mask, and the tiles on which it is evaluated.
-    pub fn mask(&self) -> Option<(&Expr, MaskedTiles)> {
-        self.body
-            .iter()
-            .find_map(|op| if let TileOp::Mask { visible, on, .. } = op { Some((visible, *on)) } else { None })
-    }
-
-    /// The predicate of its mask.
-    pub fn visible(&self) -> Option<&Expr> {
-        self.mask().map(|(visible, _)| visible)
     }
 
     /// Whether a tile can be full, or else partial: full where there is no mask, or one that is not evaluated on all tiles; partial where
     /// there is one.
     pub fn occurs(&self, full: bool) -> bool {
-        match self.mask() {
-            Some((_, MaskedTiles::All)) => !full,
-            Some((_, MaskedTiles::Partial)) => true,
+        let on = self.body.iter().find_map(|op| if let TileOp::Mask { on, .. } = op { Some(*on) } else { None });
+        match on {
+            Some(MaskedTiles::All) => !full,
+            Some(MaskedTiles::Partial) => true,
             None => full,
         }
+    }
+}
+
+/// `expr` with each value replaced by one of `exprs`.
+fn replace_values(expr: &Expr, exprs: &[Expr]) -> Expr {
+    match expr {
+        Expr::Value(place) => exprs[*place].clone(),
+        other => other.map_children(|child| replace_values(child, exprs)),
     }
 }

@@ -37,8 +37,10 @@
 //!           [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
 //! ranges  = range { "," range }
 //! range   = ( "all" | "from" expr [ "to" expr ] | "to" expr ) [ "if" expr ]
-//! op      = name "=" "dot" name "," name "[" ("j"|"i") "]"  |  name "=" "map" expr
-//!         | name "=" "mask" name "where" expr "on" ("all"|"partial")  |  name "=" "push" name "," name "[" ("j"|"i") "]"
+//! op      = name "=" "dot" term { "+" term }  |  name "=" "map" expr
+//!         | name "=" "mask" name "where" expr "on" ("all"|"partial")
+//!         | name "=" "push" name [ "*" name ] "," name "[" ("j"|"i") "]" [ "[" ".." integer "]" ]
+//! term    = name "," name "[" ("j"|"i") "]"
 //! ```
 //!
 //! What the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass; [`print`](mod@print)
@@ -91,7 +93,7 @@ pub enum Axis {
 pub enum Heads {
     /// One for each query head: `H`.
     Query,
-    /// One for each group of query heads: `G`.
+    /// A number of its own, which divides the query heads: `G`. Query heads that follow each other share one.
     Key,
 }
 
@@ -395,7 +397,7 @@ impl TileLoop {
 
     /// The predicate of the pairs that enter some accumulator, or with `every` all that the loop pushes into; `None` where those are all
     /// pairs.
-    pub fn pushed(&self, every: bool) -> Option<Expr> {
+    pub fn visible(&self, every: bool) -> Option<Expr> {
         let mut found: Option<Expr> = None;
         for op in &self.body {
             let TileOp::Push { weights, .. } = op else { continue };
@@ -421,18 +423,16 @@ impl TileLoop {
 /// An operation on named tiles. A tile has an element for each pair of a row and a column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TileOp {
-    /// `s = dot q, k[j]`: each element becomes the product of a row's and a column's vector.
+    /// `s = dot q, k[j]`: each element becomes the product of a row's and a column's vector, or the sum of several.
     Dot {
         /// The tile, by its place in [`TileLoop::tiles`].
         tile: usize,
-        /// The operand along the rows, one of the [loads](Program::loads), by its place in [`Program::operands`].
-        row: usize,
-        /// The operand along the columns, likewise.
-        column: usize,
+        /// The products, at least one.
+        terms: Vec<DotTerm>,
     },
     /// `s = map E`: each element becomes E of the tiles' elements, its positions, heads, batch, scalars and captured tensors.
     Map {
-        /// The tile, which E may also be of.
+        /// The tile, which E may also be of, or a new one.
         tile: usize,
         /// E.
         value: Expr,
@@ -446,15 +446,29 @@ pub enum TileOp {
         /// The tiles of columns on which it is evaluated.
         on: MaskedTiles,
     },
-    /// `o = push s, v[j]`: the tile's elements, as weights or their logarithms, and the values enter an accumulator.
+    /// `o = push s, v[j]`: the tile's elements, as weights or their logarithms, and the values enter an accumulator. `o = push s * w,
+    /// v[j]`: the weights are multiplied by those of another tile in what is accumulated, and not in their sum.
     Push {
         /// The accumulator, by its place in [`Program::accumulators`].
         accumulator: usize,
         /// The tile.
         weights: usize,
+        /// The tile of factors.
+        factor: Option<usize>,
         /// The operand along the columns, by its place in [`Program::operands`].
         values: usize,
+        /// How many elements of its rows are the values, from the first on.
+        dim: usize,
     },
+}
+
+/// A product of a dot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DotTerm {
+    /// The operand along the rows, one of the [loads](Program::loads), by its place in [`Program::operands`].
+    pub row: usize,
+    /// The operand along the columns, likewise.
+    pub column: usize,
 }
 
 impl TileOp {
@@ -463,7 +477,7 @@ impl TileOp {
         match self {
             TileOp::Dot { .. } | TileOp::Mask { .. } => false,
             TileOp::Map { tile, value } => *tile != of && value.mentions(&Expr::Value(of)),
-            TileOp::Push { weights, .. } => *weights == of,
+            TileOp::Push { weights, factor, .. } => *weights == of || *factor == Some(of),
         }
     }
 

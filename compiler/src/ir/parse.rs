@@ -8,8 +8,8 @@
 use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
-    Accumulator, Axis, Base, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileKind,
-    TileLoop, TileOp,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
+    TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -341,16 +341,28 @@ impl Parser<'_> {
             let accumulator = self.one_of_names(names, "an accumulator")?;
             self.cursor.back_to(after);
             let weights = self.known_tile()?;
+            let factor = if self.cursor.skip_sign("*") { Some(self.known_tile()?) } else { None };
             self.cursor.sign(",")?;
-            return Ok(TileOp::Push { accumulator, weights, values: self.indexed_operand(operands, columns)? });
+            let values = self.indexed_operand(operands, columns)?;
+            let mut dim = operands[values].dim;
+            if self.cursor.skip_sign("[") {
+                self.cursor.sign("..")?;
+                dim = self.cursor.size()?;
+                self.cursor.sign("]")?;
+            }
+            return Ok(TileOp::Push { accumulator, weights, factor, values, dim });
         }
         let known = self.values.iter().position(|known| *known == name);
         let tile = known.unwrap_or(self.values.len());
         let op = match op {
             0 => {
-                let row = self.operand(operands, rows)?;
-                self.cursor.sign(",")?;
-                TileOp::Dot { tile, row, column: self.indexed_operand(operands, columns)? }
+                let mut terms = Vec::new();
+                while terms.is_empty() || self.cursor.skip_sign("+") {
+                    let row = self.operand(operands, rows)?;
+                    self.cursor.sign(",")?;
+                    terms.push(DotTerm { row, column: self.indexed_operand(operands, columns)? });
+                }
+                TileOp::Dot { tile, terms }
             }
             1 => TileOp::Map { tile, value: self.expr(Precedence::Or)? },
             _ => {

@@ -5,7 +5,7 @@
 //! parameter that is named like one of these or like a function is written `r#name`. Floats have the fewest digits that
 //! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others.
 
-use super::{Axis, Base, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
+use super::{Axis, Base, DotTerm, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
 use crate::typing::Parameters;
@@ -468,8 +468,11 @@ impl Program {
         let position = one.columns.position();
         let tile = |place: usize| Expr::Value(place).display(parameters).to_string();
         let line = |op: &TileOp| match op {
-            TileOp::Dot { tile: to, row, column } => {
-                format!("{} = dot {}, {}[{position}]", tile(*to), self.operand_name(*row), self.operand_name(*column))
+            TileOp::Dot { tile: to, terms } => {
+                let terms = terms.iter().map(|DotTerm { row, column }| {
+                    format!("{}, {}[{position}]", self.operand_name(*row), self.operand_name(*column))
+                });
+                format!("{} = dot {}", tile(*to), terms.collect::<Vec<_>>().join(" + "))
             }
             TileOp::Map { tile: to, value } => format!("{} = map {}", tile(*to), value.display(parameters)),
             TileOp::Mask { tile: of, visible, on } => {
@@ -479,12 +482,16 @@ impl Program {
                 };
                 format!("{0} = mask {0} where {1} on {on}", tile(*of), visible.display(parameters))
             }
-            TileOp::Push { accumulator, weights, values } => {
+            TileOp::Push { accumulator, weights, factor, values, dim } => {
                 let accumulator = match self.accumulators.get(*accumulator) {
                     Some(accumulator) => accumulator.name.clone(),
                     None => format!("accumulator#{accumulator}"),
                 };
-                format!("{accumulator} = push {}, {}[{position}]", tile(*weights), self.operand_name(*values))
+                let factor = factor.map_or(String::new(), |factor| format!(" * {}", tile(factor)));
+                let is_whole = self.operands.get(*values).is_some_and(|values| values.dim == *dim);
+                let part = if is_whole { String::new() } else { format!("[..{dim}]") };
+                let (weights, values) = (tile(*weights), self.operand_name(*values));
+                format!("{accumulator} = push {weights}{factor}, {values}[{position}]{part}")
             }
         };
         one.body.iter().map(line).collect()

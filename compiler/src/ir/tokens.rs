@@ -40,7 +40,7 @@ impl Token {
 /// The signs; longer ones come first.
 const SIGNS: &[&str] = &[
     "->", "<=", ">=", "==", "!=", "&&", "||", "#", "@", "(", ")", "[", "]", "{", "}", "<", ">", ":", ",", "=", "+",
-    "-", "*", "/", "%", "!",
+    "-", "*", "/", "%", "!", "..",
 ];
 
 /// The tokens of `text`, each with its line and column, from 1, and the end.

@@ -7,8 +7,8 @@
 //! 4. Dims are at least 1.
 //! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
-//! 7. A dot is of an operand that is loaded and of one along the columns, of one dim. A push is of one along the columns, and all that is
-//!    pushed into an accumulator has one dim. Every accumulator is pushed into.
+//! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of one dim. A push is of as many elements of one
+//!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
 //! 8. Tiles are made by a dot or a map in their order, each before it is used. A mask is a tile's last change, and no map is of a masked
 //!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
 //!    used for nothing else.
@@ -27,7 +27,7 @@
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
 use super::print::{RESERVED, VALUES};
-use super::{Axis, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
+use super::{Axis, DotTerm, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
 use std::collections::{BTreeSet, HashSet};
@@ -246,14 +246,19 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
             return fail(format!("a map is of `{}`, which is masked", one.tiles[*masked]));
         }
         match op {
-            TileOp::Dot { tile, row, column } => {
-                let (left, right) = (along(*row, program.rows)?, along(*column, one.columns)?);
-                if !program.loads.iter().any(|load| load.operand == *row) {
-                    return fail(format!("`{}` is not loaded", left.name));
+            TileOp::Dot { tile, terms } => {
+                if terms.is_empty() {
+                    return fail("a dot of nothing");
                 }
-                if left.dim != right.dim {
-                    let (a, b) = (&left.name, &right.name);
-                    return fail(format!("a dot of `{a}` of dim {} and `{b}` of dim {}", left.dim, right.dim));
+                for DotTerm { row, column } in terms {
+                    let (left, right) = (along(*row, program.rows)?, along(*column, one.columns)?);
+                    if !program.loads.iter().any(|load| load.operand == *row) {
+                        return fail(format!("`{}` is not loaded", left.name));
+                    }
+                    if left.dim != right.dim {
+                        let (a, b) = (&left.name, &right.name);
+                        return fail(format!("a dot of `{a}` of dim {} and `{b}` of dim {}", left.dim, right.dim));
+                    }
                 }
                 make(*tile, &mut made)?;
             }
@@ -272,19 +277,26 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
                 }
                 masked.insert(*tile);
             }
-            TileOp::Push { accumulator, weights, values } => {
+            TileOp::Push { accumulator, weights, factor, values, dim } => {
                 known(*weights, &made)?;
-                used.insert(*weights);
-                pushed.insert(*weights);
-                let dim = along(*values, one.columns)?.dim;
+                factor.map_or(Ok(()), |factor| known(factor, &made))?;
+                used.extend([*weights].into_iter().chain(*factor));
+                pushed.extend([*weights].into_iter().chain(*factor));
+                if let Some(masked) = factor.filter(|factor| masked.contains(factor)) {
+                    return fail(format!("`{}` is a factor, and masked", one.tiles[masked]));
+                }
+                let operand = along(*values, one.columns)?;
+                if *dim == 0 || *dim > operand.dim {
+                    return fail(format!("{dim} elements of `{}`, which has {}", operand.name, operand.dim));
+                }
                 let Some(before) = dims.get_mut(*accumulator) else {
                     return fail(format!("accumulator {accumulator} of {}", program.accumulators.len()));
                 };
-                if before.is_some_and(|before| before != dim) {
+                if before.is_some_and(|before| before != *dim) {
                     let name = &program.accumulators[*accumulator].name;
                     return fail(format!("values of different dims are pushed into `{name}`"));
                 }
-                *before = Some(dim);
+                *before = Some(*dim);
             }
         }
     }
@@ -536,7 +548,7 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
     #[test]
     fn what_pairs_are_pushed() {
         let text = |program: &Program, every| {
-            let pushed = program.loops[0].pushed(every);
+            let pushed = program.loops[0].visible(every);
             pushed.map(|pushed| pushed.display(program.parameters()).to_string())
         };
         let program = parse(DIFFERENCE).unwrap();

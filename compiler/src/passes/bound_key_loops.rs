@@ -24,7 +24,7 @@ pub fn bound_key_loops(program: &mut Program) {
         return;
     }
     for place in 0..program.loops.len() {
-        if let Some(visible) = program.loops[place].pushed(false) {
+        if let Some(visible) = program.loops[place].visible(false) {
             program.loops[place].visit = visited_keys(&visible, program.parameters());
         }
     }

@@ -40,7 +40,7 @@ pub fn classify_tiles(program: &mut Program) {
     }
     for place in 0..program.loops.len() {
         let one = &program.loops[place];
-        let (some, every) = (one.pushed(false), one.pushed(true));
+        let (some, every) = (one.visible(false), one.visible(true));
         let parameters = program.parameters();
         let open = |visible: &Expr| {
             undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b))

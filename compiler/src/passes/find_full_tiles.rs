@@ -25,7 +25,7 @@ pub fn find_full_tiles(program: &mut Program) {
         return;
     }
     for place in 0..program.loops.len() {
-        let full = match program.loops[place].pushed(true) {
+        let full = match program.loops[place].visible(true) {
             Some(visible) => full_keys(&visible, program.parameters()),
             None => vec![Range::ALL],
         };

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! It needs each dot of what is loaded to be followed by a map that is a product of it, once, and of factors that are the same for the whole
-//! tile; and these to be the same for all such dots.
+//! tile; and these to be the same for all such dots. What is in one dot is multiplied together or not at all.
 
 use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
@@ -22,21 +22,26 @@ use crate::ir::{Load, Program, TileOp};
 
 /// Moves the factors that the dots of a load have in all loops to its [`scale`](crate::ir::Load::scale).
 pub fn scale_queries(program: &mut Program) {
-    for load in 0..program.loads.len() {
-        let Load { operand, scale: None } = program.loads[load] else { continue };
-        // What is stored of it is not scaled.
-        let stored = Expr::Value(program.accumulators.len() + load);
-        if program.outputs.iter().any(|output| output.value.mentions(&stored)) {
+    for operands in groups(program) {
+        let is_free = |load: &Load, place: usize| {
+            // What is stored of it is not scaled.
+            let stored = Expr::Value(program.accumulators.len() + place);
+            load.scale.is_none() && !program.outputs.iter().any(|output| output.value.mentions(&stored))
+        };
+        let of_group = |load: &Load| operands.contains(&load.operand);
+        if !program.loads.iter().enumerate().all(|(place, load)| !of_group(load) || is_free(load, place)) {
             continue;
         }
-        let found: Option<Vec<_>> = program.loops.iter().map(|one| scaled_dots(&one.body, operand)).collect();
+        let found: Option<Vec<_>> = program.loops.iter().map(|one| scaled_dots(&one.body, &operands)).collect();
         let Some(found) = found else { continue };
         let mut scales = found.iter().flatten().map(|(_, product)| product.uniform_part().ok().flatten());
         let Some(Some(scale)) = scales.next() else { continue };
         if !scales.all(|other| other.as_ref() == Some(&scale)) {
             continue;
         }
-        program.loads[load].scale = Some(scale);
+        for load in program.loads.iter_mut().filter(|load| of_group(load)) {
+            load.scale = Some(scale.clone());
+        }
         for (one, found) in program.loops.iter_mut().zip(found) {
             // From the last on, so that the places of the others stay.
             for (place, product) in found.into_iter().rev() {
@@ -50,13 +55,26 @@ pub fn scale_queries(program: &mut Program) {
     }
 }
 
-/// The maps that follow the dots of `operand` in `body`, in their order, with the products that they are; `None` where a dot has none that multiplies it
-/// once, or another tile is made of it.
-fn scaled_dots(body: &[TileOp], operand: usize) -> Option<Vec<(usize, Product)>> {
+/// The operands along the rows that are in dots, in groups: those of one dot are in one.
+fn groups(program: &Program) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = program.loads.iter().map(|load| vec![load.operand]).collect();
+    for op in program.loops.iter().flat_map(|one| &one.body) {
+        let TileOp::Dot { terms, .. } = op else { continue };
+        let is_of = |group: &Vec<usize>| terms.iter().any(|term| group.contains(&term.row));
+        let (together, apart): (Vec<_>, Vec<_>) = groups.into_iter().partition(is_of);
+        groups = apart;
+        groups.push(together.concat());
+    }
+    groups
+}
+
+/// The maps that follow the dots of some of `operands` in `body`, in their order, with the products that they are; `None` where a dot has none
+/// that multiplies it once, or another tile is made of it.
+fn scaled_dots(body: &[TileOp], operands: &[usize]) -> Option<Vec<(usize, Product)>> {
     let mut found = Vec::new();
     for (place, op) in body.iter().enumerate() {
-        let TileOp::Dot { tile, row, .. } = op else { continue };
-        if *row != operand {
+        let TileOp::Dot { tile, terms } = op else { continue };
+        if !terms.iter().any(|term| operands.contains(&term.row)) {
             continue;
         }
         let score = Expr::Value(*tile);

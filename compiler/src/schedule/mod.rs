@@ -5,6 +5,7 @@
 
 mod text;
 
+use crate::ir::Program;
 use crate::ir::forward::Operands;
 
 /// The largest head dim that schedules run.
@@ -32,9 +33,11 @@ pub struct CpuSchedule {
     pub keys: usize,
     /// Rows of a register block in both products, which is `rows * vectors` vectors.
     pub rows: usize,
+    /// What is done where queries are few.
+    pub few: FewQueries,
 }
 
-/// How a launch of the `cpu` schedule with too few queries to fill tiles and cores makes up for it.
+/// How the `cpu` schedule makes up for too few queries to fill tiles and cores. By default it does nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FewQueries {
     /// The rows of a tile are the queries of all query heads that share a key head, so that its keys and values are read once.
@@ -99,16 +102,22 @@ pub enum Planes {
     Share(usize),
 }
 
+impl CpuSchedule {
+    /// The sizes of a schedule for many queries.
+    pub const fn new(lanes: usize, vectors: usize, keys: usize, rows: usize) -> CpuSchedule {
+        let few = FewQueries { pack_gqa: false, split_kv: false, along_head_dim: 0 };
+        CpuSchedule { lanes, vectors, keys, rows, few }
+    }
+
+    /// Rows in a tile, at most.
+    pub fn tile_rows(&self) -> usize {
+        if self.few.along_head_dim > 0 { self.few.along_head_dim } else { self.lanes * self.vectors }
+    }
+}
+
 impl CubeSchedule {
     /// Elements in a vector of keys, of values and of the output.
     pub const WIDTH: usize = 4;
-
-    /// The elements in a vector of operands with such head dims, whose rows follow each other: [`CubeSchedule::WIDTH`] where they are
-    /// whole vectors, else 1.
-    pub fn width_of(operands: &Operands) -> usize {
-        let whole = operands.qk_dim.is_multiple_of(Self::WIDTH) && operands.v_dim.is_multiple_of(Self::WIDTH);
-        if whole { Self::WIDTH } else { 1 }
-    }
 
     /// The vectors of [`CubeSchedule::WIDTH`] that hold `dim` elements.
     pub fn vectors_of(dim: usize) -> usize {
@@ -283,12 +292,6 @@ impl MmaSchedule {
         self.fragments * Self::MATRIX * (operands.v_dim.next_multiple_of(Self::MATRIX) + self.keys) / Self::WARP
     }
 
-    /// The elements in a vector of operands with such head dims, whose rows follow each other.
-    pub fn width_of(operands: &Operands) -> usize {
-        let whole = operands.qk_dim.is_multiple_of(Self::WIDTH) && operands.v_dim.is_multiple_of(Self::WIDTH);
-        if whole { Self::WIDTH } else { 1 }
-    }
-
     /// Shared memory.
     pub fn memory(&self, operands: &Operands) -> MmaMemory {
         let tile = |start, rows, dim: usize| {
@@ -373,18 +376,31 @@ impl Schedule {
         }
     }
 
+    /// Whether it runs only programs that are [single](crate::ir::forward::is_single).
+    pub fn needs_single(&self) -> bool {
+        match self {
+            Schedule::Cpu(_) => false,
+            Schedule::Cube(cube) => cube.products != Products::Units,
+            Schedule::Mma(_) => true,
+        }
+    }
+
     /// Whether it rounds weights to 16 bits, so that scores need no more accuracy.
     pub fn approximates(&self) -> bool {
         matches!(self, Schedule::Mma(_))
     }
 
-    /// The elements in a vector of queries, keys, values and the output with such head dims, whose rows follow each other.
-    pub fn width_of(&self, operands: &Operands) -> usize {
-        match self {
+    /// The elements in a vector of the operands and the output of `program`, where their rows follow each other: what is read at once where
+    /// all rows are whole vectors, else 1.
+    pub fn width_of(&self, program: &Program) -> usize {
+        let width = match self {
             Schedule::Cpu(_) => 1,
-            Schedule::Cube(_) => CubeSchedule::width_of(operands),
-            Schedule::Mma(_) => MmaSchedule::width_of(operands),
-        }
+            Schedule::Cube(_) => CubeSchedule::WIDTH,
+            Schedule::Mma(_) => MmaSchedule::WIDTH,
+        };
+        let operands = program.operands.iter().map(|operand| operand.dim);
+        let mut dims = operands.chain(program.outputs.iter().map(|output| output.dim));
+        if dims.all(|dim| dim.is_multiple_of(width)) { width } else { 1 }
     }
 
     /// Queries in a tile.

@@ -1,7 +1,7 @@
 //! Schedules as text, `cpu(lanes: 16, vectors: 4, keys: 64, rows: 6)`, and from it: by one list of the fields of each.
 
-use super::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
-use crate::ir::tokens::{Cursor, ParseError};
+use super::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
+use crate::ir::tokens::{Cursor, ParseError, Token};
 use std::fmt::{self, Display, Formatter};
 
 /// What a schedule has in a field.
@@ -94,20 +94,53 @@ impl Field for Planes {
     }
 }
 
+impl Display for FewQueries {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let FewQueries { pack_gqa, split_kv, along_head_dim } = *self;
+        let mut words = Vec::new();
+        words.extend(pack_gqa.then(|| "pack_gqa".to_string()));
+        words.extend(split_kv.then(|| "split_kv".to_string()));
+        words.extend((along_head_dim > 0).then(|| format!("along_head_dim({along_head_dim})")));
+        f.write_str(&words.join(" "))
+    }
+}
+
+impl Field for FewQueries {
+    fn parse(cursor: &mut Cursor) -> Result<Self, ParseError> {
+        let pack_gqa = cursor.skip_word("pack_gqa");
+        let split_kv = cursor.skip_word("split_kv");
+        let mut along_head_dim = 0;
+        if cursor.skip_word("along_head_dim") {
+            cursor.sign("(")?;
+            along_head_dim = cursor.size()?;
+            cursor.sign(")")?;
+        }
+        Ok(FewQueries { pack_gqa, split_kv, along_head_dim })
+    }
+
+    fn has_zero(&self) -> bool {
+        false
+    }
+}
+
 /// Goes past a field's name, and past the sign before it.
 fn field<F: Field>(cursor: &mut Cursor, before: &str, name: &str) -> Result<F, ParseError> {
     cursor.words(&[before, name, ":"])?;
     F::parse(cursor)
 }
 
-/// What is done with all fields of a schedule's type, of which this is the list.
+/// What is done with all fields of a schedule's type, of which this is the list. Those after the semicolon are not said where they are as by
+/// default.
 macro_rules! fields {
-    ($Type:ident, $first:ident $(, $field:ident)*) => {
+    ($Type:ident, $first:ident $(, $field:ident)* $(; $optional:ident)?) => {
         impl $Type {
             fn print(&self, f: &mut Formatter<'_>) -> fmt::Result {
-                let $Type { $first $(, $field)* } = self;
+                let $Type { $first $(, $field)* $(, $optional)? } = self;
                 write!(f, concat!("(", stringify!($first), ": {}"), $first)?;
                 $(write!(f, concat!(", ", stringify!($field), ": {}"), $field)?;)*
+                $(if *$optional != Default::default() {
+                    write!(f, concat!(", ", stringify!($optional), ": {}"), $optional)?;
+                })?
                 f.write_str(")")
             }
 
@@ -115,6 +148,10 @@ macro_rules! fields {
                 let parsed = $Type {
                     $first: field(cursor, "(", stringify!($first))?,
                     $($field: field(cursor, ",", stringify!($field))?,)*
+                    $($optional: match cursor.peek() {
+                        Token::Sign(",") => field(cursor, ",", stringify!($optional))?,
+                        _ => Default::default(),
+                    },)?
                 };
                 cursor.sign(")")?;
                 Ok(parsed)
@@ -127,7 +164,7 @@ macro_rules! fields {
     };
 }
 
-fields!(CpuSchedule, lanes, vectors, keys, rows);
+fields!(CpuSchedule, lanes, vectors, keys, rows; few);
 fields!(CubeSchedule, unit_rows, unit_columns, rows, keys, chunk, planes, products);
 fields!(MmaSchedule, warps, fragments, keys, pack_gqa);
 

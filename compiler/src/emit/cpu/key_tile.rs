@@ -5,13 +5,15 @@
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
 use super::query_tile::{QueryTile, of_rows};
-use crate::emit::arguments::{KeyValue, OperandArgument, ParameterValues};
+use crate::emit::arguments::{KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
-use crate::emit::scores::{apply, operations};
+use crate::emit::scores::{TileArrays, apply, operations};
 use crate::emit::softmax::{exp2, raised};
-use crate::ir::{Reduction, TileLoop};
-use crate::schedule::{CpuSchedule, FewQueries};
+use crate::expr::Expr;
+use crate::ir::forward::Pushed;
+use crate::ir::{DotTerm, Reduction, TileLoop};
+use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -53,10 +55,14 @@ pub struct CpuTileCode {
     pub program: Compiled,
     /// Its loop.
     pub key_loop: TileLoop,
+    /// Its dots.
+    pub dots: Vec<Vec<DotTerm>>,
+    /// What it pushes.
+    pub pushes: Vec<Pushed>,
+    /// Where its dots, weights and factors are.
+    pub arrays: TileArrays,
     /// The sizes of tiles.
     pub schedule: CpuSchedule,
-    /// What is done about few queries.
-    pub few: FewQueries,
     /// Whether every query sees every key: the block is then the wide one.
     pub full: bool,
 }
@@ -65,6 +71,13 @@ pub struct CpuTileCode {
 const OPERATIONS_IN_REGISTERS: usize = 6;
 
 impl CpuTileCode {
+    /// For tiles of `key_loop` whose masks are evaluated.
+    pub fn new(program: Compiled, key_loop: TileLoop, schedule: CpuSchedule) -> CpuTileCode {
+        let (dots, pushes) = (key_loop.dots(), key_loop.pushes());
+        let arrays = TileArrays::new(dots.len(), &pushes);
+        CpuTileCode { program, key_loop, dots, pushes, arrays, schedule, full: false }
+    }
+
     /// The same, for tiles of which every query sees every key.
     pub fn with_all_visible(&self) -> CpuTileCode {
         CpuTileCode { full: true, ..self.clone() }
@@ -74,44 +87,98 @@ impl CpuTileCode {
         if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
     }
 
-    fn softmax(&self) -> bool {
-        self.program.reduction().is_softmax()
+    fn reduction(&self, push: usize) -> &Reduction {
+        &self.program.accumulators[self.pushes[push].accumulator].reduction
     }
 
-    fn mean(&self) -> bool {
-        matches!(self.program.reduction(), Reduction::Mean)
+    fn softmax(&self, push: usize) -> bool {
+        self.reduction(push).is_softmax()
+    }
+
+    /// Whether the pushed sum is that of what is pushed: of a softmax it is that of the weights, and a sum has none.
+    fn mean(&self, push: usize) -> bool {
+        *self.reduction(push) == Reduction::Mean
     }
 
     /// Whether vectors run along the head dim.
     fn along_head_dim(&self) -> bool {
-        self.few.along_head_dim > 0
+        self.schedule.few.along_head_dim > 0
     }
 
-    /// Whether maps are done where the scores are computed. A mean sums what is left of them, and there rows are repeated.
-    fn in_registers(&self) -> bool {
-        let few = operations(&self.key_loop, self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
-        few && self.full && !self.mean() && !self.along_head_dim()
+    /// Whether maps are done where the scores are computed: of one dot, and few. A mean sums what is left of them, and there rows are repeated.
+    fn in_registers(&self, push: usize) -> bool {
+        let Pushed { own_dot, factor, .. } = &self.pushes[push];
+        let few =
+            operations(&self.pushes[push], self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
+        let alone = own_dot.is_some() && factor.is_none();
+        few && alone && self.full && !self.mean(push) && !self.along_head_dim()
+    }
+
+    /// The push whose maps are done where the scores of a dot are computed.
+    fn push_in_registers(&self, dot: usize) -> Option<usize> {
+        (0..self.pushes.len()).find(|push| self.pushes[*push].own_dot == Some(dot) && self.in_registers(*push))
+    }
+
+    /// The score of a push of one dot, as an expression of that alone.
+    fn alone(&self, push: usize) -> Pushed {
+        Pushed { score: only_value(&self.pushes[push].score), ..self.pushes[push].clone() }
+    }
+
+    /// The head dim of a term of a dot.
+    fn dim(&self, term: DotTerm) -> usize {
+        self.program.operands[term.row].dim
     }
 }
 
-/// A tile of a pair's keys, of a head.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
+/// `expr` of one value, which becomes the first.
+fn only_value(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Value(_) => Expr::Value(0),
+        other => other.map_children(only_value),
+    }
+}
+
+/// A set of keys, as a tile of queries reads it.
+#[derive(CubeType)]
 pub struct KeyRows {
-    /// Where the head's keys begin.
-    pub key_base: usize,
-    /// Where its values do.
-    pub value_base: usize,
-    /// The row of the tile's first key.
-    pub first: usize,
-    /// How many keys it has.
-    pub count: usize,
+    /// Where the rows begin in each of the program's operands; 0 for those that lie along something else.
+    pub bases: Sequence<usize>,
+    /// How many keys there are.
+    pub len: usize,
+    /// The position of the first.
+    pub offset: i32,
+}
+
+#[cube]
+impl KeyRows {
+    /// Those that query head `head` reads in loop number `place` of `program`.
+    pub fn new<E: Float>(
+        operands: &Sequence<OperandArgument<E>>,
+        set: &KeySet,
+        batch: usize,
+        head: usize,
+        #[comptime] program: Compiled,
+        #[comptime] place: usize,
+    ) -> KeyRows {
+        let mut bases = Sequence::<usize>::new();
+        #[unroll]
+        for at in 0..comptime![program.operands.len()] {
+            let mut base = 0usize;
+            if comptime![program.operands[at].axis == program.loops[place].columns] {
+                base = operands[at].rows_of(batch, head);
+            }
+            bases.push(base);
+        }
+        KeyRows { bases, len: set.len, offset: set.offset }
+    }
 }
 
 /// The part of a tile that is computed: a block's vectors from `vector`, and the keys `from..to` of the tile.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub struct Part {
+    /// The row of the tile's first key.
+    pub tile: usize,
     /// The first vector.
     pub vector: usize,
     /// The first key.
@@ -120,277 +187,402 @@ pub struct Part {
     pub to: usize,
 }
 
-/// The part `part` of a tile of `pair`'s keys.
+/// The part `part` of a tile of `keys`.
 #[cube]
 pub fn visit_part<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    pair: &KeyValue<E>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     place: &Place<N>,
     parameters: &ParameterValues,
-    keys: KeyRows,
     part: Part,
     #[comptime] code: CpuTileCode,
 ) {
+    #[unroll]
+    for push in 0..comptime![code.pushes.len()] {
+        let accumulator = &mut tile.accumulators[comptime![code.pushes[push].accumulator]];
+        for at in 0..comptime![code.block().vectors] {
+            accumulator.tile_maximum[part.vector + at] =
+                raised::<N>(accumulator.maximum[part.vector + at], comptime![code.full && code.softmax(push)]);
+        }
+    }
     if comptime![code.along_head_dim()] {
-        dot_products::<E, N>(tile, &pair.key, keys, part, comptime![code.clone()]);
+        #[unroll]
+        for dot in 0..comptime![code.dots.len()] {
+            dot_products::<E, N>(tile, operands, keys, part, dot, comptime![code.clone()]);
+        }
     } else {
         let block = comptime![code.block()];
         let size = comptime![code.schedule.keys];
         let whole = comptime![size / block.rows * block.rows];
-        for at in 0..comptime![block.vectors] {
-            tile.tile_maximum[part.vector + at] =
-                raised::<N>(tile.maximum[part.vector + at], comptime![code.full && code.softmax()]);
-        }
         let mut row = part.from / comptime![block.rows] * comptime![block.rows];
         while row < min(part.to, whole) {
-            score_rows::<E, N>(tile, pair, place, parameters, keys, row, part.vector, block, comptime![code.clone()]);
+            score_rows::<E, N>(tile, operands, keys, place, parameters, part, row, block, comptime![code.clone()]);
             row += comptime![block.rows];
         }
         let rest = comptime![block.rest(size)];
         if comptime![rest.is_some()] {
             if row < part.to {
                 let rest = comptime![rest.unwrap()];
-                score_rows::<E, N>(
-                    tile,
-                    pair,
-                    place,
-                    parameters,
-                    keys,
-                    whole,
-                    part.vector,
-                    rest,
-                    comptime![code.clone()],
-                );
+                score_rows::<E, N>(tile, operands, keys, place, parameters, part, whole, rest, comptime![code.clone()]);
             }
         }
     }
 
     for at in 0..comptime![code.block().vectors] {
-        let part = Part { vector: part.vector + at, from: part.from, to: part.to };
-        if comptime![!code.in_registers()] {
-            map_and_mask::<E, N>(tile, pair, place, parameters, keys, part, comptime![code.clone()]);
+        let part = Part { tile: part.tile, vector: part.vector + at, from: part.from, to: part.to };
+        if comptime![(0..code.pushes.len()).any(|push| !code.in_registers(push))] {
+            map_and_mask::<N>(tile, keys, place, parameters, part, comptime![code.clone()]);
         }
-        if comptime![code.softmax()] {
-            weigh::<N>(tile, part, comptime![code.clone()]);
+        #[unroll]
+        for push in 0..comptime![code.pushes.len()] {
+            if comptime![code.softmax(push)] {
+                weigh::<N>(tile, part, push, comptime![code.clone()]);
+            }
         }
     }
 
-    if comptime![code.along_head_dim()] {
-        accumulate_rows::<E, N>(tile, &pair.value, keys, part, comptime![code.clone()]);
-    } else {
-        let block = comptime![code.block()];
-        let v_dim = comptime![code.program.sizes().v_dim];
-        let whole = comptime![v_dim / block.rows * block.rows];
-        let mut column = 0usize;
-        while column < whole {
-            let vectors = comptime![code.schedule.vectors];
-            accumulate_columns::<E, N>(tile, &pair.value, keys, part, column, block, vectors);
-            column += comptime![block.rows];
-        }
-        let rest = comptime![block.rest(v_dim)];
-        if comptime![rest.is_some()] {
-            let (rest, vectors) = comptime![(rest.unwrap(), code.schedule.vectors)];
-            accumulate_columns::<E, N>(tile, &pair.value, keys, part, whole, rest, vectors);
+    #[unroll]
+    for push in 0..comptime![code.pushes.len()] {
+        if comptime![code.along_head_dim()] {
+            accumulate_rows::<E, N>(tile, operands, keys, part, push, comptime![code.clone()]);
+        } else {
+            let block = comptime![code.block()];
+            let dim = comptime![code.pushes[push].dim];
+            let whole = comptime![dim / block.rows * block.rows];
+            let mut column = 0usize;
+            while column < whole {
+                accumulate_columns::<E, N>(tile, operands, keys, part, column, push, block, comptime![code.clone()]);
+                column += comptime![block.rows];
+            }
+            let rest = comptime![block.rest(dim)];
+            if comptime![rest.is_some()] {
+                let rest = comptime![rest.unwrap()];
+                accumulate_columns::<E, N>(tile, operands, keys, part, whole, push, rest, comptime![code.clone()]);
+            }
         }
     }
 }
 
-/// A tile of `pair`'s keys, for `rows` rows that are computed [with care](crate::emit::careful).
+/// The first `part.to` keys of a tile of `keys`, for `rows` rows that are computed [with care](crate::emit::careful).
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_tile<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    pair: &KeyValue<E>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     place: &Place<N>,
     parameters: &ParameterValues,
-    keys: KeyRows,
+    part: Part,
     rows: usize,
     #[comptime] code: CpuTileCode,
 ) {
-    let accumulator = comptime![code.program.reduction().clone()];
     let quarter = comptime![quarter_of_queries(&code.program)];
     for vector in 0..rows.div_ceil(comptime![code.schedule.lanes]) {
         let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
-        let rows = CarefulRows::<N>::resume(tile.maximum[vector], tile.sum[vector]);
-        for key in 0..keys.count {
-            let start = pair.key.row(keys.key_base, keys.first + key);
-            let dots = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
-            for x in 0..comptime![code.program.sizes().qk_dim] {
-                let element = f32::cast_from(pair.key.data[pair.key.at(start, x)]) * quarter;
-                let qk_dim = comptime![code.program.sizes().qk_dim];
-                let query = of_rows::<N>(&tile.query, x, vector, qk_dim, code.schedule, code.few);
-                dots.store(fma(query, Vector::new(element), dots.read()));
+        for at in 0..part.to {
+            let key = part.tile + at;
+            let here = here.of_column(keys.offset + key as i32);
+            let mut dots = Sequence::<Vector<f32, N>>::new();
+            #[unroll]
+            for dot in 0..comptime![code.dots.len()] {
+                let sum = RuntimeCell::<Vector<f32, N>>::new(Vector::new(0.0));
+                #[unroll]
+                for term in 0..comptime![code.dots[dot].len()] {
+                    let term = comptime![code.dots[dot][term]];
+                    let operand = &operands[comptime![term.column]];
+                    let start = operand.row(keys.bases[comptime![term.column]], key);
+                    let dim = comptime![code.dim(term)];
+                    let queries = &tile.queries[comptime![code.program.load_of(term.row)]];
+                    for x in 0..dim {
+                        let element = f32::cast_from(operand.data[operand.at(start, x)]) * quarter;
+                        let query = of_rows::<N>(queries, x, vector, dim, code.schedule);
+                        sum.store(fma(query, Vector::new(element), sum.read()));
+                    }
+                }
+                dots.push(sum.read());
             }
-            let step = rows.see(
-                dots.read(),
-                &here.of_column(pair.offset + (keys.first + key) as i32),
-                parameters,
-                comptime![quarter_scores(&code.program, &code.key_loop)],
-                comptime![accumulator.clone()],
-                Exp2::Polynomial,
-            );
-            let start = pair.value.row(keys.value_base, keys.first + key);
-            let v_dim = comptime![code.program.sizes().v_dim];
-            for column in 0..v_dim {
-                let value = Vector::<f32, N>::new(f32::cast_from(pair.value.data[pair.value.at(start, column)]));
-                let output = of_rows::<N>(&tile.output, column, vector, v_dim, code.schedule, code.few);
-                let output = step.add(output, value, comptime![accumulator.clone()]);
-                tile.put_output_element(output, column, vector, v_dim, code.schedule, code.few);
+            #[unroll]
+            for at in 0..comptime![code.pushes.len()] {
+                let push = comptime![quarter_scores(&code.program, &code.pushes[at])];
+                let reduction = comptime![code.reduction(at).clone()];
+                let accumulator = &mut tile.accumulators[comptime![push.accumulator]];
+                let rows = CarefulRows::<N>::resume(accumulator.maximum[vector], accumulator.sum[vector]);
+                let (pushed, by) = comptime![(push.clone(), Exp2::Polynomial)];
+                let step = rows.see(&dots, &here, parameters, pushed, comptime![reduction.clone()], by);
+                accumulator.maximum[vector] = rows.maximum.read();
+                accumulator.sum[vector] = rows.sum.read();
+                let operand = &operands[comptime![push.values]];
+                let start = operand.row(keys.bases[comptime![push.values]], key);
+                for column in 0..comptime![push.dim] {
+                    let value = Vector::<f32, N>::new(f32::cast_from(operand.data[operand.at(start, column)]));
+                    let output = step.add(accumulator.get(column, vector), value, comptime![reduction.clone()]);
+                    accumulator.put(output, column, vector);
+                }
             }
         }
-        tile.maximum[vector] = rows.maximum.read();
-        tile.sum[vector] = rows.sum.read();
     }
 }
 
-/// The scores of the part's keys in its first vector after maps and mask, and the maximum, or for a mean the sum, with them.
+/// What is pushed of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
+/// a mean the sum, with it.
 #[cube]
-fn map_and_mask<E: Float, N: Size>(
+fn map_and_mask<N: Size>(
     tile: &mut QueryTile<N>,
-    pair: &KeyValue<E>,
+    keys: &KeyRows,
     place: &Place<N>,
     parameters: &ParameterValues,
-    keys: KeyRows,
     part: Part,
     #[comptime] code: CpuTileCode,
 ) {
     let vectors = comptime![code.schedule.vectors];
     let vector = part.vector;
     let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
-    let mut maximum = raised::<N>(tile.maximum[vector], comptime![code.full && code.softmax()]);
-    let mut sum = tile.sum[vector];
-    for key in part.from..part.to {
-        let here = here.of_column(pair.offset + (keys.first + key) as i32);
-        let score = tile.scores[key * vectors + vector];
-        let key_loop = comptime![code.key_loop.clone()];
-        let score = apply::<N>(score, &here, parameters, key_loop, comptime![code.softmax()], comptime![code.full]);
-        maximum = max(maximum, score);
-        if comptime![code.mean()] {
-            sum += score;
-        }
-        tile.scores[key * vectors + vector] = score;
+    // Of each accumulator: several pushes may be into one.
+    let mut maxima = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
+    let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
+    #[unroll]
+    for at in 0..comptime![code.program.accumulators.len()] {
+        let accumulator = &tile.accumulators[at];
+        maxima.push(RuntimeCell::new(accumulator.tile_maximum[vector]));
+        sums.push(RuntimeCell::new(accumulator.sum[vector]));
     }
-    tile.tile_maximum[vector] = maximum;
-    tile.sum[vector] = sum;
+    for key in part.from..part.to {
+        let here = here.of_column(keys.offset + (part.tile + key) as i32);
+        let mut dots = Sequence::<Vector<f32, N>>::new();
+        #[unroll]
+        for dot in 0..comptime![code.dots.len()] {
+            let products = &tile.tiles[dot];
+            dots.push(products[key * vectors + vector]);
+        }
+        #[unroll]
+        for push in 0..comptime![code.pushes.len()] {
+            if comptime![!code.in_registers(push)] {
+                let pushed = comptime![code.pushes[push].clone()];
+                let softmax = comptime![code.softmax(push)];
+                let score =
+                    apply::<N>(&dots, &here, parameters, comptime![pushed.clone()], softmax, comptime![code.full]);
+                let mut weight = score;
+                if comptime![pushed.factor.is_some()] {
+                    let factor = parameters.float_of::<N>(&here, &dots, comptime![pushed.factor.clone().unwrap()]);
+                    if softmax {
+                        let factors = &mut tile.tiles[comptime![code.arrays.factors[push].unwrap()]];
+                        factors[key * vectors + vector] = factor;
+                    } else {
+                        weight *= factor;
+                    }
+                }
+                if softmax {
+                    let maximum = &maxima[comptime![pushed.accumulator]];
+                    maximum.store(max(maximum.read(), score));
+                }
+                if comptime![code.mean(push)] {
+                    let sum = &sums[comptime![pushed.accumulator]];
+                    sum.store(sum.read() + score);
+                }
+                let weights = &mut tile.tiles[comptime![code.arrays.weights[push]]];
+                weights[key * vectors + vector] = weight;
+            }
+        }
+    }
+    #[unroll]
+    for push in 0..comptime![code.pushes.len()] {
+        if comptime![!code.in_registers(push)] {
+            let place = comptime![code.pushes[push].accumulator];
+            let accumulator = &mut tile.accumulators[place];
+            accumulator.tile_maximum[vector] = maxima[place].read();
+            if comptime![code.mean(push)] {
+                accumulator.sum[vector] = sums[place].read();
+            }
+        }
+    }
 }
 
 /// The weights of the part's keys in its first vector, and their sum; what was accumulated is rescaled where the maximum moved.
 #[cube]
-fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] code: CpuTileCode) {
+fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, #[comptime] code: CpuTileCode) {
     let vectors = comptime![code.schedule.vectors];
     let vector = part.vector;
-    let before = tile.maximum[vector];
-    let maximum = tile.tile_maximum[vector];
-    let mut sum = tile.sum[vector];
+    let accumulator = &mut tile.accumulators[comptime![code.pushes[push].accumulator]];
+    let before = accumulator.maximum[vector];
+    let maximum = accumulator.tile_maximum[vector];
+    let mut sum = accumulator.sum[vector];
     let moved = select_many(maximum.greater_than(&before), Vector::<u32, N>::new(1u32), Vector::new(0u32));
     if moved.vector_sum() != 0 {
         let rescale = exp2::<N>(before - maximum);
         sum *= rescale;
-        let v_dim = comptime![code.program.sizes().v_dim];
-        tile.rescale(vector, rescale, v_dim, comptime![code.schedule], comptime![code.few]);
-        tile.maximum[vector] = maximum;
+        accumulator.rescale(vector, rescale);
+        accumulator.maximum[vector] = maximum;
     }
+    let array = comptime![code.arrays.weights[push]];
+    let factors = comptime![code.arrays.factors[push]];
     for key in part.from..part.to {
-        let weight = exp2::<N>(tile.scores[key * vectors + vector] - maximum);
-        tile.scores[key * vectors + vector] = weight;
+        let scores = &tile.tiles[array];
+        let weight = exp2::<N>(scores[key * vectors + vector] - maximum);
+        let mut pushed = weight;
+        if comptime![factors.is_some()] {
+            let factors = &tile.tiles[comptime![factors.unwrap()]];
+            pushed *= factors[key * vectors + vector];
+        }
+        let weights = &mut tile.tiles[array];
+        weights[key * vectors + vector] = pushed;
         sum += weight;
     }
-    tile.sum[vector] = sum;
+    accumulator.sum[vector] = sum;
 }
 
-/// The block of Sᵀ at row `row` of a tile of keys and at vector `vector`, and the maximum with it where maps are done here. Rows past the
-/// last key repeat it; nobody reads them.
+/// The block of Sᵀ at row `row` of a tile of keys, and the maxima with it where maps are done here. Rows past the last key repeat it; nobody
+/// reads them.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn score_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    pair: &KeyValue<E>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     place: &Place<N>,
     parameters: &ParameterValues,
-    keys: KeyRows,
+    part: Part,
     row: usize,
-    vector: usize,
     #[comptime] block: Block,
     #[comptime] code: CpuTileCode,
 ) {
+    let vectors = comptime![code.schedule.vectors];
+    let vector = part.vector;
+    let mut rows = Sequence::<usize>::new();
+    #[unroll]
+    for r in 0..comptime![block.rows] {
+        rows.push(min(part.tile + row + r, keys.len - 1));
+    }
+    #[unroll]
+    for dot in 0..comptime![code.dots.len()] {
+        let sums = product::<E, N>(
+            tile,
+            operands,
+            keys,
+            &rows,
+            vector,
+            comptime![code.dots[dot].clone()],
+            block,
+            comptime![code.clone()],
+        );
+        let push = comptime![code.push_in_registers(dot)];
+        #[unroll]
+        for at in 0..comptime![block.vectors] {
+            if comptime![push.is_some()] {
+                let push = comptime![push.unwrap()];
+                let here = place.of_rows(tile.positions[vector + at], tile.heads[vector + at]);
+                let place = comptime![code.pushes[push].accumulator];
+                let accumulator = &mut tile.accumulators[place];
+                let mut maximum = accumulator.tile_maximum[vector + at];
+                let scores = &mut tile.tiles[dot];
+                #[unroll]
+                for r in 0..comptime![block.rows] {
+                    let here = here.of_column(keys.offset + rows[r] as i32);
+                    let mut dots = Sequence::<Vector<f32, N>>::new();
+                    dots.push(sums[r * comptime![block.vectors] + at].read());
+                    let (pushed, softmax) = comptime![(code.alone(push), code.softmax(push))];
+                    let score = apply::<N>(&dots, &here, parameters, pushed, softmax, comptime![code.full]);
+                    maximum = max(maximum, score);
+                    scores[(row + r) * vectors + vector + at] = score;
+                }
+                accumulator.tile_maximum[vector + at] = maximum;
+            } else {
+                let scores = &mut tile.tiles[dot];
+                #[unroll]
+                for r in 0..comptime![block.rows] {
+                    scores[(row + r) * vectors + vector + at] = sums[r * comptime![block.vectors] + at].read();
+                }
+            }
+        }
+    }
+}
+
+/// The sums of the products `terms` of the block's rows of keys, `rows`, and its vectors of queries.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn product<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
+    rows: &Sequence<usize>,
+    vector: usize,
+    #[comptime] terms: Vec<DotTerm>,
+    #[comptime] block: Block,
+    #[comptime] code: CpuTileCode,
+) -> Sequence<RuntimeCell<Vector<f32, N>>> {
     let vectors = comptime![code.schedule.vectors];
     let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
     #[unroll]
     for _ in 0..comptime![block.rows * block.vectors] {
         sums.push(RuntimeCell::new(Vector::new(0.0)));
     }
-    let mut rows = Sequence::<usize>::new();
-    let mut starts = Sequence::<usize>::new();
     #[unroll]
-    for r in 0..comptime![block.rows] {
-        let key = min(keys.first + row + r, pair.len - 1);
-        rows.push(key);
-        starts.push(pair.key.row(keys.key_base, key));
-    }
-    for x in 0..comptime![code.program.sizes().qk_dim] {
-        let mut queries = Sequence::<Vector<f32, N>>::new();
-        #[unroll]
-        for at in 0..comptime![block.vectors] {
-            queries.push(tile.query[x * vectors + vector + at]);
-        }
+    for term in 0..comptime![terms.len()] {
+        let term = comptime![terms[term]];
+        let operand = &operands[comptime![term.column]];
+        let mut starts = Sequence::<usize>::new();
         #[unroll]
         for r in 0..comptime![block.rows] {
-            let key = Vector::<f32, N>::new(f32::cast_from(pair.key.data[pair.key.at(starts[r], x)]));
+            starts.push(operand.row(keys.bases[comptime![term.column]], rows[r]));
+        }
+        let along_rows = &tile.queries[comptime![code.program.load_of(term.row)]];
+        for x in 0..comptime![code.dim(term)] {
+            let mut queries = Sequence::<Vector<f32, N>>::new();
             #[unroll]
             for at in 0..comptime![block.vectors] {
-                let sum = &sums[r * comptime![block.vectors] + at];
-                sum.store(fma(key, queries[at], sum.read()));
+                queries.push(along_rows[x * vectors + vector + at]);
+            }
+            #[unroll]
+            for r in 0..comptime![block.rows] {
+                let key = Vector::<f32, N>::new(f32::cast_from(operand.data[operand.at(starts[r], x)]));
+                #[unroll]
+                for at in 0..comptime![block.vectors] {
+                    let sum = &sums[r * comptime![block.vectors] + at];
+                    sum.store(fma(key, queries[at], sum.read()));
+                }
             }
         }
     }
-    #[unroll]
-    for at in 0..comptime![block.vectors] {
-        let here = place.of_rows(tile.positions[vector + at], tile.heads[vector + at]);
-        let mut maximum = tile.tile_maximum[vector + at];
-        #[unroll]
-        for r in 0..comptime![block.rows] {
-            let mut score = sums[r * comptime![block.vectors] + at].read();
-            if comptime![code.in_registers()] {
-                let here = here.of_column(pair.offset + rows[r] as i32);
-                let key_loop = comptime![code.key_loop.clone()];
-                let softmax = comptime![code.softmax()];
-                score = apply::<N>(score, &here, parameters, key_loop, softmax, comptime![code.full]);
-                maximum = max(maximum, score);
-            }
-            tile.scores[(row + r) * vectors + vector + at] = score;
-        }
-        tile.tile_maximum[vector + at] = maximum;
-    }
+    sums
 }
 
-/// Adds to the block of Oᵀ at `column` the values of the part's keys times their weights.
+/// Adds to the block of Oᵀ at `column` what a push has: the values of the part's keys times their weights.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn accumulate_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    value: &OperandArgument<E>,
-    keys: KeyRows,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     part: Part,
     column: usize,
+    #[comptime] push: usize,
     #[comptime] block: Block,
-    #[comptime] vectors: usize,
+    #[comptime] code: CpuTileCode,
 ) {
+    let vectors = comptime![code.schedule.vectors];
+    let (place, values) = comptime![(code.pushes[push].accumulator, code.pushes[push].values)];
+    let operand = &operands[values];
+    let weights_of = &tile.tiles[comptime![code.arrays.weights[push]]];
+    let accumulator = &mut tile.accumulators[place];
+    let output = &mut accumulator.output;
     let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
     #[unroll]
     for r in 0..comptime![block.rows] {
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            sums.push(RuntimeCell::new(tile.output[(column + r) * vectors + part.vector + at]));
+            sums.push(RuntimeCell::new(output[(column + r) * vectors + part.vector + at]));
         }
     }
     for key in part.from..part.to {
         let mut weights = Sequence::<Vector<f32, N>>::new();
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            weights.push(tile.scores[key * vectors + part.vector + at]);
+            weights.push(weights_of[key * vectors + part.vector + at]);
         }
-        let start = value.row(keys.value_base, keys.first + key);
+        let start = operand.row(keys.bases[values], part.tile + key);
         #[unroll]
         for r in 0..comptime![block.rows] {
-            let element = Vector::<f32, N>::new(f32::cast_from(value.data[value.at(start, column + r)]));
+            let element = Vector::<f32, N>::new(f32::cast_from(operand.data[operand.at(start, column + r)]));
             #[unroll]
             for at in 0..comptime![block.vectors] {
                 let sum = &sums[r * comptime![block.vectors] + at];
@@ -402,40 +594,48 @@ fn accumulate_columns<E: Float, N: Size>(
     for r in 0..comptime![block.rows] {
         #[unroll]
         for at in 0..comptime![block.vectors] {
-            tile.output[(column + r) * vectors + part.vector + at] = sums[r * comptime![block.vectors] + at].read();
+            output[(column + r) * vectors + part.vector + at] = sums[r * comptime![block.vectors] + at].read();
         }
     }
 }
 
-/// The scores of the part's keys as dot products, with vectors along the head dim.
+/// A dot of the part's keys as dot products, with vectors along the head dims.
 #[cube]
 fn dot_products<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    key: &OperandArgument<E>,
-    keys: KeyRows,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     part: Part,
+    #[comptime] dot: usize,
     #[comptime] code: CpuTileCode,
 ) {
-    let rows = comptime![code.few.along_head_dim];
+    let rows = comptime![code.schedule.few.along_head_dim];
     let lanes = comptime![code.schedule.lanes];
-    let row_vectors = comptime![code.program.sizes().qk_dim / lanes];
-    let vectors = key.data.as_vectorized().with_vector_size::<N>();
     for at in part.from..part.to {
-        let start = key.row(keys.key_base, keys.first + at) / lanes;
         let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
         for _ in 0..rows {
             sums.push(RuntimeCell::new(Vector::new(0.0)));
         }
-        for x in 0..row_vectors {
-            let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
-            #[unroll]
-            for row in 0..rows {
-                let sum = &sums[row];
-                sum.store(fma(elements, tile.query[row * row_vectors + x], sum.read()));
+        #[unroll]
+        for term in 0..comptime![code.dots[dot].len()] {
+            let term = comptime![code.dots[dot][term]];
+            let operand = &operands[comptime![term.column]];
+            let row_vectors = comptime![code.dim(term) / lanes];
+            let vectors = operand.data.as_vectorized().with_vector_size::<N>();
+            let start = operand.row(keys.bases[comptime![term.column]], part.tile + at) / lanes;
+            let queries = &tile.queries[comptime![code.program.load_of(term.row)]];
+            for x in 0..row_vectors {
+                let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
+                #[unroll]
+                for row in 0..rows {
+                    let sum = &sums[row];
+                    sum.store(fma(elements, queries[row * row_vectors + x], sum.read()));
+                }
             }
         }
-        let scores = tile.scores.with_vector_size_mut::<Const<1>>();
+        let products = &mut tile.tiles[dot];
+        let scores = products.with_vector_size_mut::<Const<1>>();
         #[unroll]
         for row in 0..rows {
             scores[at * lanes + row] = Vector::new(sum_of_lanes::<N>(sums[row].read(), 0usize, 1usize, lanes));
@@ -460,31 +660,38 @@ fn sum_of_lanes<N: Size>(
     }
 }
 
-/// Adds to O the values of the part's keys times their weights, with vectors along the head dim: as many rows at once as the
-/// registers hold whole.
+/// Adds to O what a push has: the values of the part's keys times their weights, with vectors along the head dim, and as many rows at once as
+/// the registers hold whole.
 #[cube]
 fn accumulate_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    value: &OperandArgument<E>,
-    keys: KeyRows,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &KeyRows,
     part: Part,
+    #[comptime] push: usize,
     #[comptime] code: CpuTileCode,
 ) {
     let lanes = comptime![code.schedule.lanes];
-    let row_vectors = comptime![code.program.sizes().v_dim / lanes];
-    let rows = comptime![(2 * code.schedule.rows / row_vectors).clamp(1, code.few.along_head_dim)];
-    let vectors = value.data.as_vectorized().with_vector_size::<N>();
+    let (place, values) = comptime![(code.pushes[push].accumulator, code.pushes[push].values)];
+    let operand = &operands[values];
+    let row_vectors = comptime![code.pushes[push].dim / lanes];
+    let along = comptime![code.schedule.few.along_head_dim];
+    let rows = comptime![(2 * code.schedule.rows / row_vectors).clamp(1, along)];
+    let vectors = operand.data.as_vectorized().with_vector_size::<N>();
+    let weights_of = &tile.tiles[comptime![code.arrays.weights[push]]];
+    let accumulator = &mut tile.accumulators[place];
+    let output = &mut accumulator.output;
     let mut row = 0usize;
-    while row < comptime![code.few.along_head_dim] {
+    while row < along {
         let mut sums = Sequence::<RuntimeCell<Vector<f32, N>>>::new();
         #[unroll]
         for at in 0..comptime![rows * row_vectors] {
-            sums.push(RuntimeCell::new(tile.output[row * row_vectors + at]));
+            sums.push(RuntimeCell::new(output[row * row_vectors + at]));
         }
         for key in part.from..part.to {
-            let start = value.row(keys.value_base, keys.first + key) / lanes;
+            let start = operand.row(keys.bases[values], part.tile + key) / lanes;
             let mut weights = Sequence::<Vector<f32, N>>::new();
-            let scores = tile.scores.with_vector_size::<Const<1>>();
+            let scores = weights_of.with_vector_size::<Const<1>>();
             #[unroll]
             for r in 0..rows {
                 weights.push(Vector::new(scores[key * lanes + row + r].extract(0usize)));
@@ -501,7 +708,7 @@ fn accumulate_rows<E: Float, N: Size>(
         }
         #[unroll]
         for at in 0..comptime![rows * row_vectors] {
-            tile.output[row * row_vectors + at] = sums[at].read();
+            output[row * row_vectors + at] = sums[at].read();
         }
         row += rows;
     }

@@ -7,10 +7,10 @@
 //! ```text
 //! pack Qᵀ                                      query_tile
 //! for each tile of keys:                       key_tile
-//!     Sᵀ = K·Qᵀ                    register blocks
+//!     Sᵀ = K·Qᵀ                    register blocks, for each dot
 //!     map, mask, maximum; rescale Oᵀ where it moved
 //!     P = 2^(S − m), running sum
-//!     Oᵀ = Oᵀ + Vᵀ·P               register blocks
+//!     Oᵀ = Oᵀ + Vᵀ·P               register blocks, for each push
 //! once more, with care, if Oᵀ is not finite    key_tile
 //! O = Oᵀ / l, transposed                       query_tile
 //! ```
@@ -18,7 +18,7 @@
 //! CubeCL's CPU runtime runs the cubes of a launch one after another on every unit, so that parallelism is the number of
 //! units: one cube, a unit per core, and an atomic counter of query tiles. The tiles that see most are taken first.
 //!
-//! Where there are few queries, [`FewQueries`] puts the heads of a group side by side in a tile, so that their keys are read once,
+//! Where there are few queries, [`FewQueries`](crate::schedule::FewQueries) puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
 pub mod key_tile;
@@ -28,21 +28,21 @@ mod stripes;
 use self::key_tile::{Block, CpuTileCode, KeyRows, Part, careful_tile, visit_part};
 use self::query_tile::{QueryRows, QueryTile};
 use self::stripes::StripeSpans;
-use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues, Partials};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Partials};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
-use crate::schedule::{CpuSchedule, FewQueries};
+use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
-/// The attention of `program` with the `cpu` schedule. `lse` is written for softmax only.
+/// The attention of `program` with the `cpu` schedule. `lse` is written if the program has one.
 ///
-/// `counter` holds the next item, then the next tile to merge. An item is one of the `tiles` query tiles, or with `few.split_kv` a query
+/// `counter` holds the next item, then the next tile to merge. An item is one of the `tiles` query tiles, or with `split_kv` a query
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
 pub fn attention_cpu<E: Float, N: Size>(
-    query: &OperandArgument<E>,
-    pairs: &Sequence<KeyValue<E>>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &Sequence<KeySet>,
     output: &mut [E],
     lse: &mut [f32],
     counter: &[Atomic<u32>],
@@ -54,13 +54,13 @@ pub fn attention_cpu<E: Float, N: Size>(
     counters: &Sequence<Counters>,
     #[comptime] program: Compiled,
     #[comptime] schedule: CpuSchedule,
-    #[comptime] few: FewQueries,
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let mut tile = QueryTile::<N>::new(comptime![program.sizes()], schedule);
+    let split_kv = comptime![schedule.few.split_kv];
+    let mut tile = QueryTile::<N>::new(comptime![program.clone()], schedule);
     let mut items = tiles;
-    if comptime![few.split_kv] {
+    if split_kv {
         items = tiles * splits;
     }
 
@@ -68,55 +68,44 @@ pub fn attention_cpu<E: Float, N: Size>(
     while item < items {
         let mut at = item;
         let mut split = 0usize;
-        if comptime![few.split_kv] {
+        if split_kv {
             at = item / splits;
             split = item % splits;
         }
-        let rows = QueryRows::new(extent, at, schedule, few);
-        let place = rows.place::<N>(extent, few);
-        tile.pack::<E>(query, extent, &rows, &place, parameters, comptime![program.clone()], schedule, few);
+        let rows = QueryRows::new(extent, at, schedule);
+        let place = rows.place::<N>(extent, schedule);
+        tile.pack::<E>(operands, extent, &rows, &place, parameters, comptime![program.clone()], schedule);
         // Computed once, and a second time with care if the first shows that it must be.
         let careful = RuntimeCell::<bool>::new(false.runtime());
         let again = RuntimeCell::<bool>::new(true.runtime());
         while again.read() {
-            if careful.read() {
-                tile.begin_careful(&place, parameters, split == 0, comptime![program.clone()], schedule);
-            } else {
-                tile.begin(&place, parameters, split == 0, comptime![program.clone()], schedule);
-            }
+            tile.begin(&place, parameters, split == 0, careful.read());
 
             #[unroll]
             for at in 0..comptime![program.loops.len()] {
                 let key_loop = comptime![program.loops[at].clone()];
-                let code = comptime![CpuTileCode {
-                    program: program.clone(),
-                    key_loop: key_loop.clone(),
-                    schedule,
-                    few,
-                    full: false,
-                }];
-                let pair = &pairs[comptime![key_loop.pair()]];
+                let code = comptime![CpuTileCode::new(program.clone(), key_loop.clone(), schedule)];
+                let set = &keys[comptime![key_loop.key_set()]];
                 let size = comptime![schedule.keys];
                 let mut from = 0usize;
-                let mut to = pair.len;
-                if comptime![few.split_kv] {
-                    let run = pair.len.div_ceil(size).div_ceil(splits) * size;
+                let mut to = set.len;
+                if split_kv {
+                    let run = set.len.div_ceil(size).div_ceil(splits) * size;
                     from = split * run;
-                    to = min(pair.len, from + run);
+                    to = min(set.len, from + run);
                 }
-                let key_base = pair.key.rows_of(rows.batch, rows.kv_head);
-                let value_base = pair.value.rows_of(rows.batch, rows.kv_head);
+                let key_rows = KeyRows::new::<E>(operands, set, rows.batch, rows.head, comptime![program.clone()], at);
                 let key_tiles =
-                    KeyTiles::new::<N>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
-                let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule, few);
+                    KeyTiles::new::<N>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
+                let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule);
                 let mut key0 = from;
                 loop {
                     key0 = key_tiles.next::<N>(parameters, &place, key0);
                     if key0 >= to {
                         break;
                     }
-                    let count = min(size, pair.len - key0);
-                    let keys = KeyRows { key_base, value_base, first: key0, count };
+                    let count = min(size, set.len - key0);
+                    let whole = Part { tile: key0, vector: 0usize.runtime(), from: 0usize.runtime(), to: count };
                     let mut kind = key_tiles.kind::<N>(parameters, &place, key0, count);
                     if counting {
                         if !careful.read() {
@@ -128,25 +117,19 @@ pub fn attention_cpu<E: Float, N: Size>(
                         kind = SKIPPED.runtime();
                         careful_tile::<E, N>(
                             &mut tile,
-                            pair,
+                            operands,
+                            &key_rows,
                             &place,
                             parameters,
-                            keys,
+                            whole,
                             rows.count,
                             comptime![code.clone()],
                         );
                     }
                     if comptime![key_loop.occurs(true)] {
                         if kind == FULL {
-                            visit_part::<E, N>(
-                                &mut tile,
-                                pair,
-                                &place,
-                                parameters,
-                                keys,
-                                Part { vector: 0usize.runtime(), from: 0usize.runtime(), to: count },
-                                comptime![code.with_all_visible()],
-                            );
+                            let code = comptime![code.with_all_visible()];
+                            visit_part::<E, N>(&mut tile, operands, &key_rows, &place, parameters, whole, code);
                         }
                     }
                     if comptime![key_loop.occurs(false)] {
@@ -156,15 +139,8 @@ pub fn attention_cpu<E: Float, N: Size>(
                             for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
                                 let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
                                 if part.from < part.to {
-                                    visit_part::<E, N>(
-                                        &mut tile,
-                                        pair,
-                                        &place,
-                                        parameters,
-                                        keys,
-                                        part,
-                                        comptime![code.clone()],
-                                    );
+                                    let code = comptime![code.clone()];
+                                    visit_part::<E, N>(&mut tile, operands, &key_rows, &place, parameters, part, code);
                                 }
                             }
                         }
@@ -174,29 +150,32 @@ pub fn attention_cpu<E: Float, N: Size>(
             }
             again.store(false.runtime());
             if !careful.read() {
-                if tile.is_doubtful(rows.count, comptime![program.clone()], schedule, few) {
+                if tile.is_doubtful(rows.count) {
                     careful.store(true.runtime());
                     again.store(true.runtime());
                 }
             }
         }
-        tile.close(careful.read(), comptime![program.clone()], schedule);
-        if comptime![few.split_kv] {
-            tile.store_partial(&mut partials[0], item, comptime![program.clone()], schedule, few);
+        tile.close(careful.read());
+        if split_kv {
+            tile.store_partial(&mut partials[0], item, comptime![program.clone()]);
         } else {
-            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
+            let program = comptime![program.clone()];
+            tile.finish::<E>(operands, output, lse, extent, &rows, &place, parameters, program, schedule);
         }
         item = counter[0].fetch_add(1u32) as usize;
     }
 
-    if comptime![few.split_kv] {
+    if split_kv {
         // Every item is done and seen by all.
         sync_cube();
         let mut at = counter[1].fetch_add(1u32) as usize;
         while at < tiles {
-            tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()], schedule, few);
-            let rows = QueryRows::new(extent, at, schedule, few);
-            tile.finish::<E>(output, lse, &rows, parameters.empty_lse, comptime![program.clone()], schedule, few);
+            tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()]);
+            let rows = QueryRows::new(extent, at, schedule);
+            let place = rows.place::<N>(extent, schedule);
+            let program = comptime![program.clone()];
+            tile.finish::<E>(operands, output, lse, extent, &rows, &place, parameters, program, schedule);
             at = counter[1].fetch_add(1u32) as usize;
         }
     }

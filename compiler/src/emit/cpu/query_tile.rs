@@ -1,14 +1,16 @@
 //! The queries' side of a tile of the `cpu` schedule: which rows it has, Qᵀ, and the accumulator from its beginning to the output.
 //!
-//! Qᵀ and Oᵀ have the rows of the tile along their vectors. With [`FewQueries::along_head_dim`] they are Q and O, as they lie.
+//! Qᵀ and Oᵀ have the rows of the tile along their vectors. With
+//! [`FewQueries::along_head_dim`](crate::schedule::FewQueries::along_head_dim) they are Q and O, as they lie.
 
 use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{EMPTY, exp2, is_finite, is_too_great, log_sum_exp, raise};
-use crate::ir::Reduction;
-use crate::ir::forward::Operands;
-use crate::schedule::{CpuSchedule, FewQueries};
+use crate::emit::scores::TileArrays;
+use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, log_sum_exp, raise};
+use crate::expr::Expr;
+use crate::ir::{Program, Reduction};
+use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -23,8 +25,6 @@ pub struct QueryRows {
     pub batch: usize,
     /// The query head; with `pack_gqa`, the first of the group.
     pub head: usize,
-    /// The key and value head.
-    pub kv_head: usize,
     /// The tile's first row, of those from `head` on.
     pub first: usize,
     /// How many rows the tile has.
@@ -36,15 +36,10 @@ pub struct QueryRows {
 #[cube]
 impl QueryRows {
     /// Those of tile `at` of all. The last tiles of a head come first: under causal masks they see most.
-    pub fn new(
-        extent: &Extent,
-        at: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) -> QueryRows {
+    pub fn new(extent: &Extent, at: usize, #[comptime] schedule: CpuSchedule) -> QueryRows {
         let size = comptime![schedule.lanes * schedule.vectors];
         let mut together = 1usize;
-        if comptime![few.pack_gqa] {
+        if comptime![schedule.few.pack_gqa] {
             together = extent.group;
         }
         let total = together * extent.queries;
@@ -56,7 +51,6 @@ impl QueryRows {
         QueryRows {
             batch,
             head,
-            kv_head: head / extent.group,
             first,
             count: min(size, total - first),
             base: (batch * extent.heads + head) * extent.queries,
@@ -64,10 +58,10 @@ impl QueryRows {
     }
 
     /// The place of the tile: its queries' first and last, and no key.
-    pub fn place<N: Size>(&self, extent: &Extent, #[comptime] few: FewQueries) -> Place<N> {
+    pub fn place<N: Size>(&self, extent: &Extent, #[comptime] schedule: CpuSchedule) -> Place<N> {
         let mut first = self.first;
         let mut last = self.first + self.count - 1;
-        if comptime![few.pack_gqa] {
+        if comptime![schedule.few.pack_gqa] {
             first = 0;
             last = extent.queries - 1;
         }
@@ -75,25 +69,48 @@ impl QueryRows {
         let rows = Vector::new(first);
         let (batch, head) = (self.batch as i32, self.head as i32);
         let heads = Vector::new(self.head as i32);
-        let kv_head = self.kv_head as i32;
+        let kv_head = (self.head / extent.kv_group) as i32;
         let ends = Ends { first, last: extent.query_offset + last as i32 };
-        Place::<N>::of_queries(TilePlace::new(batch, head, kv_head, ends), rows, heads, comptime![few.pack_gqa])
+        Place::<N>::of_queries(
+            TilePlace::new(batch, head, kv_head, ends),
+            rows,
+            heads,
+            comptime![schedule.few.pack_gqa],
+        )
+    }
+
+    /// The query head of row `row` of the tile, and its query; past the last row, the last.
+    fn row(&self, extent: &Extent, row: usize, #[comptime] schedule: CpuSchedule) -> (usize, usize) {
+        let mut at = self.first + min(row, self.count - 1);
+        let mut head = self.head;
+        if comptime![schedule.few.pack_gqa] {
+            head = self.head + at / extent.queries;
+            at %= extent.queries;
+        }
+        (head, at)
     }
 }
 
 /// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
 #[derive(CubeType)]
 pub struct QueryTile<N: Size> {
-    /// Qᵀ, `[qk_dim, vectors]`, or Q, `[rows, qk_dim / lanes]`.
-    pub query: Array<Vector<f32, N>>,
-    /// Oᵀ, `[v_dim, vectors]`, or O, `[rows, v_dim / lanes]`.
-    pub output: Array<Vector<f32, N>>,
-    /// Sᵀ and then P of the current tile of keys, `[keys, vectors]`.
-    pub scores: Array<Vector<f32, N>>,
+    /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot.
+    pub queries: Sequence<Array<Vector<f32, N>>>,
+    /// What the current tile of keys has for each row, `[keys, vectors]` each: [`TileArrays`] says what.
+    pub tiles: Sequence<Array<Vector<f32, N>>>,
+    /// What is pushed into.
+    pub accumulators: Sequence<RowAccumulator<N>>,
     /// The positions of the queries.
     pub positions: Array<Vector<i32, N>>,
     /// The query heads; written only where they differ.
     pub heads: Array<Vector<i32, N>>,
+}
+
+/// An accumulator of the rows of a tile.
+#[derive(CubeType)]
+pub struct RowAccumulator<N: Size> {
+    /// Oᵀ, `[dim, vectors]`, or O, `[rows, dim / lanes]`.
+    pub output: Array<Vector<f32, N>>,
     /// The running maximum m; when all keys have passed, in quarters.
     pub maximum: Array<Vector<f32, N>>,
     /// The maximum with the current tile of keys.
@@ -102,187 +119,358 @@ pub struct QueryTile<N: Size> {
     pub sum: Array<Vector<f32, N>>,
     /// When all keys have passed, what makes the output of what was accumulated.
     pub factor: Array<Vector<f32, N>>,
+    /// The elements of a row.
+    #[cube(comptime)]
+    dim: usize,
+    /// What it makes of what is pushed.
+    #[cube(comptime)]
+    reduction: Reduction,
+    /// The sizes of tiles.
+    #[cube(comptime)]
+    schedule: CpuSchedule,
 }
 
 #[cube]
 impl<N: Size> QueryTile<N> {
     /// Room for one.
-    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CpuSchedule) -> QueryTile<N> {
+    pub fn new(#[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) -> QueryTile<N> {
         let vectors = comptime![schedule.vectors];
-        QueryTile::<N> {
-            query: Array::new(comptime![operands.qk_dim * vectors]),
-            output: Array::new(comptime![operands.v_dim * vectors]),
-            scores: Array::new(comptime![schedule.keys * vectors]),
-            positions: Array::new(vectors),
-            heads: Array::new(vectors),
-            maximum: Array::new(vectors),
-            tile_maximum: Array::new(vectors),
-            sum: Array::new(vectors),
-            factor: Array::new(vectors),
+        let mut queries = Sequence::new();
+        #[unroll]
+        for at in 0..comptime![program.loads.len()] {
+            let dim =
+                comptime![if program.is_in_dots(at) { program.operands[program.loads[at].operand].dim } else { 0 }];
+            // There is no array of nothing.
+            queries.push(Array::new(comptime![Ord::max(dim * vectors, 1)]));
         }
+        let mut tiles = Sequence::new();
+        #[unroll]
+        for _ in 0..comptime![TileArrays::most(&program)] {
+            tiles.push(Array::new(comptime![schedule.keys * vectors]));
+        }
+        let mut accumulators = Sequence::new();
+        #[unroll]
+        for at in 0..comptime![program.accumulators.len()] {
+            let (dim, reduction) = comptime![(program.dim_of(at), program.accumulators[at].reduction.clone())];
+            accumulators.push(RowAccumulator::<N>::new(dim, reduction, schedule));
+        }
+        QueryTile::<N> { queries, tiles, accumulators, positions: Array::new(vectors), heads: Array::new(vectors) }
     }
 
     /// Takes the queries of `rows`, scaled where the program scales them; rows past the last repeat it.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn pack<E: Float>(
         &mut self,
-        query: &OperandArgument<E>,
+        operands: &Sequence<OperandArgument<E>>,
         extent: &Extent,
         rows: &QueryRows,
         place: &Place<N>,
         parameters: &ParameterValues,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
     ) {
-        let size = comptime![schedule.lanes * schedule.vectors];
-        let packed = comptime![if few.along_head_dim > 0 { few.along_head_dim } else { size }];
-        let qk_dim = comptime![program.sizes().qk_dim];
-        let strides = comptime![element_strides(qk_dim, &schedule, few)];
-        let mut factor = 1.0f32;
-        if comptime![program.query_scale().is_some()] {
-            factor = parameters
-                .float::<N>(place, Vector::new(0.0), comptime![program.query_scale().cloned().unwrap()])
-                .extract(0usize);
-        }
-        let base = query.batch(rows.batch);
-        let elements = self.query.with_vector_size_mut::<One>();
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
-        for row in 0..packed {
-            let mut at = rows.first + min(row, rows.count - 1);
-            let mut head = rows.head;
-            if comptime![few.pack_gqa] {
-                head = rows.head + at / extent.queries;
-                at %= extent.queries;
+        for row in 0..comptime![schedule.tile_rows()] {
+            let (head, at) = rows.row(extent, row, schedule);
+            if comptime![schedule.few.pack_gqa] {
                 heads[row] = Vector::new(head as i32);
             }
             positions[row] = Vector::new(extent.query_offset + at as i32);
-            let start = query.row(query.head(base, head), at);
-            for x in 0..qk_dim {
-                elements[row * comptime![strides.0] + x * comptime![strides.1]] =
-                    Vector::new(f32::cast_from(query.data[query.at(start, x)]) * factor);
-            }
         }
-    }
-
-    /// The accumulator before any key: zeros, and for softmax the sink's logit, where there is one and `sinks`.
-    pub fn begin(
-        &mut self,
-        place: &Place<N>,
-        parameters: &ParameterValues,
-        sinks: bool,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-    ) {
-        let vectors = comptime![schedule.vectors];
-        self.clear(comptime![program.sizes().v_dim * schedule.vectors]);
-        let sink = comptime![program.reduction().sink().cloned()];
-        for vector in 0..vectors {
-            self.maximum[vector] = Vector::new(EMPTY);
-            self.sum[vector] = Vector::new(0.0);
-            if comptime![sink.is_some()] {
-                if sinks {
-                    let here = place.of_rows(self.positions[vector], self.heads[vector]);
-                    let logit = parameters.float::<N>(&here, Vector::new(0.0), comptime![sink.clone().unwrap()]);
-                    self.maximum[vector] = raise::<N>(logit);
-                    self.sum[vector] = Vector::new(1.0);
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            if comptime![program.is_in_dots(load)] {
+                let loaded = comptime![program.loads[load].clone()];
+                let operand = &operands[comptime![loaded.operand]];
+                let dim = comptime![program.operands[loaded.operand].dim];
+                let strides = comptime![element_strides(dim, &schedule)];
+                let mut factor = 1.0f32;
+                if comptime![loaded.scale.is_some()] {
+                    factor = parameters.float::<N>(place, comptime![loaded.scale.clone().unwrap()]).extract(0usize);
+                }
+                let base = operand.batch(rows.batch);
+                let queries = &mut self.queries[load];
+                let elements = queries.with_vector_size_mut::<One>();
+                for row in 0..comptime![schedule.tile_rows()] {
+                    let (head, at) = rows.row(extent, row, schedule);
+                    let start = operand.row(operand.head(base, head), at);
+                    for x in 0..dim {
+                        elements[row * comptime![strides.0] + x * comptime![strides.1]] =
+                            Vector::new(f32::cast_from(operand.data[operand.at(start, x)]) * factor);
+                    }
                 }
             }
         }
     }
 
-    /// Zeros for Oᵀ, of so many vectors: not by a product, since what was there may be infinite.
-    fn clear(&mut self, #[comptime] vectors: usize) {
-        for at in 0..vectors {
+    /// The accumulators before any key: zeros, and for softmax the sink's logit, where there is one and `sinks`; if `careful`, as those of a
+    /// [careful](crate::emit::careful) row.
+    pub fn begin(&mut self, place: &Place<N>, parameters: &ParameterValues, sinks: bool, careful: bool) {
+        #[unroll]
+        for at in 0..comptime![self.accumulators.len()] {
+            let accumulator = &mut self.accumulators[at];
+            accumulator.clear();
+            for vector in 0..comptime![accumulator.schedule.vectors] {
+                let here = place.of_rows(self.positions[vector], self.heads[vector]);
+                if careful {
+                    accumulator.begin_careful(&here, parameters, vector, sinks);
+                } else {
+                    accumulator.begin(&here, parameters, vector, sinks);
+                }
+            }
+        }
+    }
+
+    /// Whether the first `rows` rows must be computed with [care](crate::emit::careful).
+    pub fn is_doubtful(&self, rows: usize) -> bool {
+        let mut found = false.runtime();
+        #[unroll]
+        for at in 0..comptime![self.accumulators.len()] {
+            let accumulator = &self.accumulators[at];
+            if accumulator.is_doubtful(rows) {
+                found = true.runtime();
+            }
+        }
+        found
+    }
+
+    /// Says what makes the outputs of what was accumulated, when all keys have passed, and what maxima are in quarters. A careful softmax has
+    /// both already.
+    pub fn close(&mut self, careful: bool) {
+        #[unroll]
+        for at in 0..comptime![self.accumulators.len()] {
+            let accumulator = &mut self.accumulators[at];
+            accumulator.close(careful);
+        }
+    }
+
+    /// Transposes the output and stores `rows`, and their log-sum-exp.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+    pub fn finish<E: Float>(
+        &mut self,
+        operands: &Sequence<OperandArgument<E>>,
+        output: &mut [E],
+        lse: &mut [f32],
+        extent: &Extent,
+        rows: &QueryRows,
+        place: &Place<N>,
+        parameters: &ParameterValues,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let dim = comptime![program.outputs[0].dim];
+        let first = rows.base + rows.first;
+        let value = comptime![program.outputs[0].value.clone()];
+        for row in 0..rows.count {
+            let start = (first + row) * dim;
+            if comptime![program.stores_accumulator()] {
+                let accumulator = &self.accumulators[0];
+                let factor = accumulator.factor_of(row);
+                for column in 0..dim {
+                    output[start + column] = E::cast_from(accumulator.element(row, column) * factor);
+                }
+            } else {
+                let (head, at) = rows.row(extent, row, schedule);
+                let position = Vector::<i32, One>::new(extent.query_offset + at as i32);
+                let tile = place.tile;
+                let here =
+                    Place::<One>::of_queries(tile, position, Vector::new(head as i32), comptime![place.heads_differ]);
+                let bases = row_starts::<E>(operands, rows.batch, head, at, comptime![program.clone()]);
+                for column in 0..dim {
+                    let mut values = Sequence::<Vector<f32, One>>::new();
+                    #[unroll]
+                    for place in 0..comptime![program.accumulators.len()] {
+                        let mut element = 0.0f32;
+                        if comptime![value.mentions(&Expr::Value(place))] {
+                            let accumulator = &self.accumulators[place];
+                            element = accumulator.element(row, column) * accumulator.factor_of(row);
+                        }
+                        values.push(Vector::new(element));
+                    }
+                    #[unroll]
+                    for load in 0..comptime![program.loads.len()] {
+                        let mut element = 0.0f32;
+                        if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
+                            let operand = &operands[comptime![program.loads[load].operand]];
+                            element = f32::cast_from(operand.data[operand.at(bases[load], column)]);
+                        }
+                        values.push(Vector::new(element));
+                    }
+                    let stored = parameters.float_of::<One>(&here, &values, comptime![value.clone()]);
+                    output[start + column] = E::cast_from(stored.extract(0usize));
+                }
+            }
+        }
+        if comptime![program.has_lse()] {
+            let accumulator = &mut self.accumulators[0];
+            for vector in 0..comptime![schedule.vectors] {
+                accumulator.maximum[vector] =
+                    log_sum_exp::<N>(accumulator.maximum[vector], accumulator.sum[vector], parameters.empty_lse, PARTS);
+            }
+            let logs = accumulator.maximum.with_vector_size::<One>();
+            for row in 0..rows.count {
+                lse[first + row] = logs[row].extract(0usize);
+            }
+        }
+    }
+
+    /// Stores the accumulators as number `item` of `partials`.
+    pub fn store_partial(&self, partials: &mut Partials<N>, item: usize, #[comptime] program: Compiled) {
+        #[unroll]
+        for at in 0..comptime![self.accumulators.len()] {
+            let accumulator = &self.accumulators[at];
+            let (size, before) = comptime![partial_place(&program, &accumulator.schedule, at)];
+            accumulator.store_partial(partials, item * size + before);
+        }
+    }
+
+    /// The accumulators of the keys of `count` partials from number `first` on.
+    pub fn merge_partials(
+        &mut self,
+        partials: &Partials<N>,
+        first: usize,
+        count: usize,
+        #[comptime] program: Compiled,
+    ) {
+        #[unroll]
+        for at in 0..comptime![self.accumulators.len()] {
+            let accumulator = &mut self.accumulators[at];
+            let (size, before) = comptime![partial_place(&program, &accumulator.schedule, at)];
+            accumulator.merge_partials(partials, first, count, size, before);
+        }
+    }
+}
+
+/// Where row `at` of query head `head` begins in each load.
+#[cube]
+fn row_starts<E: Float>(
+    operands: &Sequence<OperandArgument<E>>,
+    batch: usize,
+    head: usize,
+    at: usize,
+    #[comptime] program: Compiled,
+) -> Sequence<usize> {
+    let mut starts = Sequence::new();
+    #[unroll]
+    for load in 0..comptime![program.loads.len()] {
+        let operand = &operands[comptime![program.loads[load].operand]];
+        starts.push(operand.row(operand.rows_of(batch, head), at));
+    }
+    starts
+}
+
+#[cube]
+impl<N: Size> RowAccumulator<N> {
+    /// Room for one.
+    fn new(
+        #[comptime] dim: usize,
+        #[comptime] reduction: Reduction,
+        #[comptime] schedule: CpuSchedule,
+    ) -> RowAccumulator<N> {
+        let vectors = comptime![schedule.vectors];
+        RowAccumulator::<N> {
+            output: Array::new(comptime![dim * vectors]),
+            maximum: Array::new(vectors),
+            tile_maximum: Array::new(vectors),
+            sum: Array::new(vectors),
+            factor: Array::new(vectors),
+            dim,
+            reduction,
+            schedule,
+        }
+    }
+
+    /// Zeros: not by a product, since what was there may be infinite.
+    fn clear(&mut self) {
+        for at in 0..comptime![self.dim * self.schedule.vectors] {
             self.output[at] = Vector::new(0.0);
         }
     }
 
+    fn begin(&mut self, place: &Place<N>, parameters: &ParameterValues, vector: usize, sinks: bool) {
+        let sink = comptime![self.reduction.sink().cloned()];
+        self.maximum[vector] = Vector::new(EMPTY);
+        self.sum[vector] = Vector::new(0.0);
+        if comptime![sink.is_some()] {
+            if sinks {
+                let logit = parameters.float::<N>(place, comptime![sink.clone().unwrap()]);
+                self.maximum[vector] = raise::<N>(logit);
+                self.sum[vector] = Vector::new(1.0);
+            }
+        }
+    }
+
+    fn begin_careful(&mut self, place: &Place<N>, parameters: &ParameterValues, vector: usize, sinks: bool) {
+        let rows = CarefulRows::<N>::new(place, parameters, sinks, comptime![self.reduction.clone()]);
+        self.maximum[vector] = rows.maximum.read();
+        self.sum[vector] = rows.sum.read();
+    }
+
     /// Multiplies what was accumulated for the rows of `vector`.
-    pub fn rescale(
-        &mut self,
-        vector: usize,
-        factor: Vector<f32, N>,
-        #[comptime] v_dim: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) {
-        if comptime![few.along_head_dim > 0] {
-            let row_vectors = comptime![v_dim / schedule.lanes];
+    pub fn rescale(&mut self, vector: usize, factor: Vector<f32, N>) {
+        let (along, lanes, vectors) =
+            comptime![(self.schedule.few.along_head_dim, self.schedule.lanes, self.schedule.vectors)];
+        if comptime![along > 0] {
+            let row_vectors = comptime![self.dim / lanes];
             #[unroll]
-            for row in 0..comptime![few.along_head_dim] {
+            for row in 0..along {
                 let factor = Vector::<f32, N>::new(factor.extract(row));
                 for at in row * row_vectors..(row + 1) * row_vectors {
                     self.output[at] *= factor;
                 }
             }
         } else {
-            for column in 0..v_dim {
-                self.output[column * comptime![schedule.vectors] + vector] *= factor;
+            for column in 0..comptime![self.dim] {
+                self.output[column * vectors + vector] *= factor;
             }
         }
     }
 
-    /// The accumulator of a [careful](crate::emit::careful) row before any key.
-    pub fn begin_careful(
-        &mut self,
-        place: &Place<N>,
-        parameters: &ParameterValues,
-        sinks: bool,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-    ) {
-        self.clear(comptime![program.sizes().v_dim * schedule.vectors]);
-        for vector in 0..comptime![schedule.vectors] {
-            let here = place.of_rows(self.positions[vector], self.heads[vector]);
-            let rows = CarefulRows::<N>::new(&here, parameters, sinks, comptime![program.reduction().clone()]);
-            self.maximum[vector] = rows.maximum.read();
-            self.sum[vector] = rows.sum.read();
-        }
-    }
-
-    /// Makes element `x` of the output of `vector`, of `dim`, `output`.
-    pub fn put_output_element(
-        &mut self,
-        output: Vector<f32, N>,
-        x: usize,
-        vector: usize,
-        #[comptime] dim: usize,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) {
-        if comptime![few.along_head_dim > 0] {
+    /// Makes element `x` of the output of `vector` `output`.
+    pub fn put(&mut self, output: Vector<f32, N>, x: usize, vector: usize) {
+        if comptime![self.schedule.few.along_head_dim > 0] {
             let elements = self.output.with_vector_size_mut::<One>();
             #[unroll]
-            for row in 0..comptime![few.along_head_dim] {
-                elements[row * dim + x] = Vector::new(output.extract(row));
+            for row in 0..comptime![self.schedule.few.along_head_dim] {
+                elements[row * comptime![self.dim] + x] = Vector::new(output.extract(row));
             }
         } else {
-            self.output[x * comptime![schedule.vectors] + vector] = output;
+            self.output[x * comptime![self.schedule.vectors] + vector] = output;
         }
     }
 
-    /// Whether the first `rows` rows must be computed with [care](crate::emit::careful).
-    pub fn is_doubtful(
-        &self,
-        rows: usize,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) -> bool {
-        let v_dim = comptime![program.sizes().v_dim];
-        let vectors = comptime![if few.along_head_dim > 0 {
-            few.along_head_dim * v_dim / schedule.lanes
+    /// Element `x` of the output of the rows of `vector`.
+    pub fn get(&self, x: usize, vector: usize) -> Vector<f32, N> {
+        of_rows::<N>(&self.output, x, vector, comptime![self.dim], comptime![self.schedule])
+    }
+
+    /// Element `column` of what was accumulated for row `row`.
+    fn element(&self, row: usize, column: usize) -> f32 {
+        let strides = comptime![element_strides(self.dim, &self.schedule)];
+        let elements = self.output.with_vector_size::<One>();
+        elements[row * comptime![strides.0] + column * comptime![strides.1]].extract(0usize)
+    }
+
+    /// What it is multiplied by.
+    fn factor_of(&self, row: usize) -> f32 {
+        let factors = self.factor.with_vector_size::<One>();
+        factors[row].extract(0usize)
+    }
+
+    fn is_doubtful(&self, rows: usize) -> bool {
+        let schedule = comptime![self.schedule];
+        let vectors = comptime![if schedule.few.along_head_dim > 0 {
+            schedule.few.along_head_dim * self.dim / schedule.lanes
         } else {
-            v_dim * schedule.vectors
+            self.dim * schedule.vectors
         }];
         let mut doubtful = Vector::<u32, N>::new(0u32);
         for at in 0..vectors {
             doubtful = select_many(is_finite::<N>(self.output[at]), doubtful, Vector::new(1u32));
         }
         let mut found = doubtful.vector_sum() != 0;
-        if comptime![program.reduction().is_softmax()] {
+        if comptime![self.reduction.is_softmax()] {
             let (maxima, sums) = (self.maximum.with_vector_size::<One>(), self.sum.with_vector_size::<One>());
             for row in 0..rows {
                 if is_too_great::<One>(maxima[row], sums[row]).extract(0usize) != 0 {
@@ -293,95 +481,44 @@ impl<N: Size> QueryTile<N> {
         found
     }
 
-    /// Says what makes the output of what was accumulated, when all keys have passed, and what the maximum is in quarters. A careful softmax
-    /// has both already.
-    pub fn close(&mut self, careful: bool, #[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) {
-        let softmax = comptime![program.reduction().is_softmax()];
-        for vector in 0..comptime![schedule.vectors] {
+    fn close(&mut self, careful: bool) {
+        for vector in 0..comptime![self.schedule.vectors] {
             let sum = self.sum[vector];
             let mut factor = Vector::<f32, N>::new(1.0);
-            if comptime![!matches!(program.reduction(), Reduction::Sum)] {
-                let zero = Vector::<f32, N>::new(0.0);
-                let one = Vector::<f32, N>::new(1.0);
-                let empty = sum.equal(&zero);
-                factor = select_many(empty, zero, one / select_many(empty, one, sum));
-                if softmax {
-                    if careful {
-                        factor = one;
-                    } else {
-                        // A row that has seen nothing must not have a greater one than a careful row of a partial.
-                        let quarter = self.maximum[vector] * Vector::new(comptime![1.0 / PARTS]);
-                        self.maximum[vector] = select_many(empty, Vector::new(f32::MIN), quarter);
-                    }
+            if comptime![self.reduction != Reduction::Sum] {
+                factor = inverse::<N>(sum);
+            }
+            if comptime![self.reduction.is_softmax()] {
+                if careful {
+                    factor = Vector::new(1.0);
+                } else {
+                    // A row that has seen nothing must not have a greater one than a careful row of a partial.
+                    let quarter = self.maximum[vector] * Vector::new(comptime![1.0 / PARTS]);
+                    self.maximum[vector] = select_many(sum.equal(&Vector::new(0.0)), Vector::new(f32::MIN), quarter);
                 }
             }
             self.factor[vector] = factor;
         }
     }
 
-    /// Transposes the output and stores `rows`.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-    pub fn finish<E: Float>(
-        &mut self,
-        output: &mut [E],
-        lse: &mut [f32],
-        rows: &QueryRows,
-        empty_lse: f32,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) {
-        let v_dim = comptime![program.sizes().v_dim];
-        let strides = comptime![element_strides(v_dim, &schedule, few)];
-        let first = rows.base + rows.first;
-        let elements = self.output.with_vector_size::<One>();
-        let factors = self.factor.with_vector_size::<One>();
-        for row in 0..rows.count {
-            let factor = factors[row].extract(0usize);
-            let start = (first + row) * v_dim;
-            for column in 0..v_dim {
-                output[start + column] = E::cast_from(
-                    elements[row * comptime![strides.0] + column * comptime![strides.1]].extract(0usize) * factor,
-                );
-            }
-        }
-        if comptime![program.reduction().is_softmax()] {
-            for vector in 0..comptime![schedule.vectors] {
-                self.maximum[vector] = log_sum_exp::<N>(self.maximum[vector], self.sum[vector], empty_lse, PARTS);
-            }
-            let logs = self.maximum.with_vector_size::<One>();
-            for row in 0..rows.count {
-                lse[first + row] = logs[row].extract(0usize);
-            }
-        }
-    }
-
-    /// Stores the accumulator as number `item` of `partials`: Oᵀ, of a softmax already divided by the sum, m and l.
-    pub fn store_partial(
-        &self,
-        partials: &mut Partials<N>,
-        item: usize,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
-    ) {
-        let vectors = comptime![schedule.vectors];
-        let columns = comptime![program.sizes().v_dim * schedule.vectors];
-        let base = item * comptime![partial_vectors(&program.sizes(), &schedule)];
-        if comptime![program.reduction().is_softmax()] {
+    /// Stores it from vector `base` of `partials` on: Oᵀ, of a softmax already divided by the sum, m and l.
+    fn store_partial(&self, partials: &mut Partials<N>, base: usize) {
+        let vectors = comptime![self.schedule.vectors];
+        let columns = comptime![self.dim * vectors];
+        if comptime![self.reduction.is_softmax()] {
             for vector in 0..vectors {
                 let factor = self.factor[vector];
-                if comptime![few.along_head_dim > 0] {
-                    let row_vectors = comptime![program.sizes().v_dim / schedule.lanes];
+                if comptime![self.schedule.few.along_head_dim > 0] {
+                    let row_vectors = comptime![self.dim / self.schedule.lanes];
                     #[unroll]
-                    for row in 0..comptime![few.along_head_dim] {
+                    for row in 0..comptime![self.schedule.few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
                             partials.vectors[base + at] = self.output[at] * factor;
                         }
                     }
                 } else {
-                    for column in 0..comptime![program.sizes().v_dim] {
+                    for column in 0..comptime![self.dim] {
                         let at = column * vectors + vector;
                         partials.vectors[base + at] = self.output[at] * factor;
                     }
@@ -398,61 +535,59 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// The accumulator of the keys of `count` partials from number `first` on.
-    pub fn merge_partials(
+    /// The accumulator of the keys of `count` partials from number `first` on, of `size` vectors each, in which it begins at vector `before`.
+    fn merge_partials(
         &mut self,
         partials: &Partials<N>,
         first: usize,
         count: usize,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
+        #[comptime] size: usize,
+        #[comptime] before: usize,
     ) {
-        let vectors = comptime![schedule.vectors];
-        let columns = comptime![program.sizes().v_dim * vectors];
-        let size = comptime![partial_vectors(&program.sizes(), &schedule)];
-        let softmax = comptime![program.reduction().is_softmax()];
-        self.clear(columns);
+        let vectors = comptime![self.schedule.vectors];
+        let columns = comptime![self.dim * vectors];
+        let softmax = comptime![self.reduction.is_softmax()];
+        self.clear();
         for vector in 0..vectors {
             let mut maximum = Vector::<f32, N>::new(f32::MIN);
             for partial in first..first + count {
-                maximum = max(maximum, partials.vectors[partial * size + columns + vector]);
+                maximum = max(maximum, partials.vectors[partial * size + before + columns + vector]);
             }
             let mut sum = Vector::<f32, N>::new(0.0);
             for partial in first..first + count {
-                sum += partial_weight::<N>(partials, partial * size + columns + vector, maximum, vectors, softmax);
+                let at = partial * size + before + columns + vector;
+                sum += partial_weight::<N>(partials, at, maximum, vectors, softmax);
             }
             self.maximum[vector] = maximum;
             self.sum[vector] = sum;
-            let zero = Vector::<f32, N>::new(0.0);
             let one = Vector::<f32, N>::new(1.0);
-            let divisor = select_many(sum.equal(&zero), one, sum);
+            let divisor = select_many(sum.equal(&Vector::new(0.0)), one, sum);
             for partial in first..first + count {
-                let base = partial * size;
+                let base = partial * size + before;
                 let mut factor = one;
                 if softmax {
                     let weight = partial_weight::<N>(partials, base + columns + vector, maximum, vectors, softmax);
                     factor = weight / divisor;
                 }
-                if comptime![few.along_head_dim > 0] {
-                    let row_vectors = comptime![program.sizes().v_dim / schedule.lanes];
+                if comptime![self.schedule.few.along_head_dim > 0] {
+                    let row_vectors = comptime![self.dim / self.schedule.lanes];
                     #[unroll]
-                    for row in 0..comptime![few.along_head_dim] {
+                    for row in 0..comptime![self.schedule.few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
                             self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
                         }
                     }
                 } else {
-                    for column in 0..comptime![program.sizes().v_dim] {
+                    for column in 0..comptime![self.dim] {
                         let at = column * vectors + vector;
                         self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
                     }
                 }
             }
             self.factor[vector] = one;
-            if comptime![matches!(program.reduction(), Reduction::Mean)] {
-                self.factor[vector] = select_many(sum.equal(&zero), zero, one / divisor);
+            if comptime![self.reduction == Reduction::Mean] {
+                self.factor[vector] = inverse::<N>(sum);
             }
         }
     }
@@ -466,13 +601,12 @@ pub fn of_rows<N: Size>(
     vector: usize,
     #[comptime] dim: usize,
     #[comptime] schedule: CpuSchedule,
-    #[comptime] few: FewQueries,
 ) -> Vector<f32, N> {
-    if comptime![few.along_head_dim > 0] {
+    if comptime![schedule.few.along_head_dim > 0] {
         let elements = elements.with_vector_size::<One>();
         let mut found = Vector::<f32, N>::new(0.0);
         #[unroll]
-        for row in 0..comptime![few.along_head_dim] {
+        for row in 0..comptime![schedule.few.along_head_dim] {
             found.insert(row, elements[row * dim + x].extract(0usize));
         }
         found
@@ -505,11 +639,17 @@ fn merged<N: Size>(output: Vector<f32, N>, partial: Vector<f32, N>, factor: Vect
 }
 
 /// From an element of Qᵀ or Oᵀ to the next row's, and to the next one of the same row, of `dim`.
-fn element_strides(dim: usize, schedule: &CpuSchedule, few: FewQueries) -> (usize, usize) {
-    if few.along_head_dim > 0 { (dim, 1) } else { (1, schedule.lanes * schedule.vectors) }
+fn element_strides(dim: usize, schedule: &CpuSchedule) -> (usize, usize) {
+    if schedule.few.along_head_dim > 0 { (dim, 1) } else { (1, schedule.lanes * schedule.vectors) }
 }
 
-/// The vectors of a partial: Oᵀ, m and l.
-pub fn partial_vectors(operands: &Operands, schedule: &CpuSchedule) -> usize {
-    (operands.v_dim + 2) * schedule.vectors
+/// The vectors of a partial: Oᵀ, m and l of each accumulator; and where those of `accumulator` begin.
+fn partial_place(program: &Program, schedule: &CpuSchedule, accumulator: usize) -> (usize, usize) {
+    let before = |accumulator| (0..accumulator).map(|at| program.dim_of(at) + 2).sum::<usize>() * schedule.vectors;
+    (before(program.accumulators.len()), before(accumulator))
+}
+
+/// The vectors of a partial.
+pub fn partial_vectors(program: &Program, schedule: &CpuSchedule) -> usize {
+    partial_place(program, schedule, 0).0
 }

@@ -5,7 +5,7 @@ use crate::emit::arguments::ParameterValues;
 use crate::emit::key_tiles::{KeyTiles, span, trims};
 use crate::emit::place::{Ends, Place};
 use crate::ir::TileLoop;
-use crate::schedule::{CpuSchedule, FewQueries};
+use crate::schedule::CpuSchedule;
 use cubecl::prelude::*;
 
 /// The rows of keys that each stripe of a query tile sees some of, for the `cpu` schedule, which computes no others in a tile whose
@@ -27,7 +27,6 @@ impl StripeSpans {
         place: &Place<N>,
         rows: usize,
         #[comptime] schedule: CpuSchedule,
-        #[comptime] few: FewQueries,
     ) -> StripeSpans {
         let key_loop = comptime![tiles.key_loop.clone()];
         let queries = comptime![schedule.lanes * Block::narrow(&schedule).vectors];
@@ -40,7 +39,7 @@ impl StripeSpans {
                 let mut first = place.tile.rows.first;
                 let mut last = place.tile.rows.last;
                 // Where heads are side by side, a stripe may hold any queries of the tile.
-                if comptime![!few.pack_gqa] {
+                if comptime![!schedule.few.pack_gqa] {
                     first += (stripe * queries) as i32;
                     last = min(first + comptime![queries as i32 - 1], last);
                 }
@@ -88,6 +87,6 @@ impl StripeSpans {
             }
         }
         let block = comptime![Block::narrow(&schedule)];
-        Part { vector: stripe * comptime![block.vectors], from: first, to: last }
+        Part { tile: key0, vector: stripe * comptime![block.vectors], from: first, to: last }
     }
 }

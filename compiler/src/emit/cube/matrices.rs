@@ -10,7 +10,7 @@
 //! stage V;  Vᵀ·Pᵀ in memory;  each unit adds its part to its output
 //! ```
 
-use super::unit::{Unit, UnitTile};
+use super::unit::Unit;
 use super::vectors::{W, read};
 use crate::emit::arguments::OperandArgument;
 use crate::emit::key_tiles::{KeyTile, Span};
@@ -63,12 +63,13 @@ impl<E: Float> MatrixStage<E> {
         sync_cube();
     }
 
-    /// The products of a unit's queries and keys, times `factor`.
+    /// Makes `scores` the products of a unit's queries and keys, times `factor`.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-    pub fn dot_products<R: Size, V: Size>(
+    pub fn product<R: Size, V: Size>(
         &mut self,
-        tile: &mut UnitTile<R>,
+        scores: &mut Array<Vector<f32, R>>,
         key: &OperandArgument<Vector<E, V>>,
+        base: usize,
         keys: KeyTile,
         factor: Vector<f32, R>,
         unit: Unit,
@@ -79,7 +80,7 @@ impl<E: Float> MatrixStage<E> {
         let rows = comptime![schedule.keys];
         let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.key_pitch }];
         let all = Span { from: keys.first, to: keys.last + 1 };
-        stage_rows::<E, V>(&mut self.key_value, key, keys.key_base, keys.first, all, rows, dims, schedule);
+        stage_rows::<E, V>(&mut self.key_value, key, base, keys.first, all, rows, dims, schedule);
         sync_cube();
         multiply::<E>(
             &self.key_value,
@@ -96,7 +97,7 @@ impl<E: Float> MatrixStage<E> {
         #[unroll]
         for column in 0..comptime![schedule.columns()] {
             let key = column * comptime![schedule.unit_columns] + unit.column;
-            tile.scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
+            scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
         }
     }
 
@@ -135,10 +136,12 @@ impl<E: Float> MatrixStage<E> {
     }
 
     /// Adds to a unit's output the values times their weights.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn accumulate<R: Size, V: Size>(
         &mut self,
-        tile: &mut UnitTile<R>,
+        output: &mut Array<Vector<f32, R>>,
         value: &OperandArgument<Vector<E, V>>,
+        base: usize,
         keys: KeyTile,
         unit: Unit,
         #[comptime] operands: Operands,
@@ -149,7 +152,7 @@ impl<E: Float> MatrixStage<E> {
         let rows = comptime![schedule.keys];
         let dims = comptime![Dims { dim, padded: memory.v_dim, pitch: memory.key_pitch }];
         let (memory_rows, first, seen) = (&mut self.key_value, keys.first, keys.seen);
-        stage_rows::<E, V>(memory_rows, value, keys.value_base, first, seen, rows, dims, schedule);
+        stage_rows::<E, V>(memory_rows, value, base, first, seen, rows, dims, schedule);
         // Also for the weights, and for the scores, in whose place the products go.
         sync_cube();
         multiply::<E>(
@@ -173,7 +176,7 @@ impl<E: Float> MatrixStage<E> {
                 for element in 0..width {
                     let at = comptime![x * width + element];
                     let added = self.of_unit::<R>(vector * width + element, unit, memory, schedule);
-                    tile.output[at] += added;
+                    output[at] += added;
                 }
             }
         }

@@ -23,10 +23,10 @@ pub mod products;
 mod unit;
 mod vectors;
 
-use self::products::{Stage, accumulate, dot_products, put_weights, stage_queries};
-use self::unit::{Unit, UnitTile};
-use self::vectors::{W, retag};
-use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues};
+use self::products::{RowShape, Stage, accumulate, product, put_weights, stage_queries};
+use self::unit::{Unit, UnitAccumulator, UnitTile};
+use self::vectors::{W, read, retag};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
@@ -34,10 +34,11 @@ use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::scores::apply;
+use crate::emit::scores::{TileArrays, apply};
 use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, log_sum_exp, raise};
-use crate::ir::forward::Operands;
-use crate::ir::{Reduction, TileLoop};
+use crate::expr::Expr;
+use crate::ir::Reduction;
+use crate::ir::forward::Pushed;
 use crate::schedule::{CubeSchedule, Planes, Products};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -50,8 +51,6 @@ struct Item {
     batch: usize,
     /// The query head.
     head: usize,
-    /// The key and value head.
-    kv_head: usize,
     /// The first query of the cube.
     row0: usize,
     /// The unit's place in the cube.
@@ -75,7 +74,6 @@ impl Item {
         Item {
             batch: extent.first_batch + batch as usize,
             head,
-            kv_head: head / extent.group,
             row0: (extent.first_tile + tile as usize) * comptime![schedule.queries()],
             unit: Unit {
                 row: at as usize / comptime![schedule.unit_columns],
@@ -94,8 +92,8 @@ impl Item {
 /// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
 pub fn attention_cube<E: Float, R: Size, V: Size>(
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -107,34 +105,48 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
 ) {
     comptime!(count_kernel());
     take_registers();
-    let operands = comptime![program.sizes()];
-    let Item { batch, head, kv_head, row0, unit } = Item::new(extent, schedule, false);
+    let sizes = comptime![program.sizes()];
+    let Item { batch, head, row0, unit } = Item::new(extent, schedule, false);
     let last_row = extent.queries - 1;
-    let place = place_of::<R>(extent, Item { batch, head, kv_head, row0, unit }, schedule);
+    let place = place_of::<R>(extent, Item { batch, head, row0, unit }, schedule);
 
-    let mut stage = Stage::<E, R>::new(operands, schedule);
+    let mut stage = Stage::<E, R>::new(comptime![program.clone()], schedule);
+    // Of products by matrices, which are for programs with one product.
     let mut factor = Vector::<f32, R>::new(1.0);
-    if comptime![program.query_scale().is_some()] {
-        factor = parameters.float::<R>(&place, factor, comptime![program.query_scale().cloned().unwrap()]);
-    }
-    let query_base = query.rows_of(batch, head);
-    if comptime![schedule.products == Products::Units] {
-        stage_queries::<E, R, V>(&mut stage, query, query_base, row0, last_row, unit, factor, operands, schedule);
-    } else {
-        let matrices = &mut stage.matrices[0];
-        matrices.stage_queries::<V>(query, query_base, row0, last_row, operands, schedule);
+    #[unroll]
+    for load in 0..comptime![program.loads.len()] {
+        if comptime![program.is_in_dots(load)] {
+            let loaded = comptime![program.loads[load].clone()];
+            let query = &operands[comptime![loaded.operand]];
+            factor = Vector::new(1.0);
+            if comptime![loaded.scale.is_some()] {
+                factor = parameters.float::<R>(&place, comptime![loaded.scale.clone().unwrap()]);
+            }
+            let base = query.rows_of(batch, head);
+            if comptime![schedule.products == Products::Units] {
+                let program = comptime![program.clone()];
+                stage_queries::<E, R, V>(
+                    &mut stage, query, base, row0, last_row, unit, factor, load, program, schedule,
+                );
+            } else {
+                let matrices = &mut stage.matrices[0];
+                matrices.stage_queries::<V>(query, base, row0, last_row, sizes, schedule);
+            }
+        }
     }
     let mut tile = begin::<R>(parameters, &place, unit, comptime![program.clone()], schedule);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair()]];
+        let (dots, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
+        let arrays = comptime![TileArrays::new(dots.len(), &pushes)];
+        let set = &keys[comptime![key_loop.key_set()]];
         let size = comptime![schedule.keys];
-        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
+        let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
         let mut key0 = tiles.next::<R>(parameters, &place, 0);
-        while key0 < pair.len {
-            let count = min(size, pair.len - key0);
+        while key0 < set.len {
+            let count = min(size, set.len - key0);
             let kind = tiles.kind::<R>(parameters, &place, key0, count);
             if counting {
                 if UNIT_POS == 0 {
@@ -144,49 +156,85 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
             let visited = if comptime![skips(&key_loop)] { kind != SKIPPED } else { true.runtime() };
             if visited {
                 let seen = tiles.seen(key0, count);
-                let keys = KeyTile {
-                    key_base: pair.key.rows_of(batch, kv_head),
-                    value_base: pair.value.rows_of(batch, kv_head),
-                    first: key0,
-                    last: pair.len - 1,
-                    seen,
-                };
-                if comptime![schedule.products == Products::Units] {
-                    dot_products::<E, R, V>(&mut tile, &mut stage, &pair.key, keys, unit, operands, schedule);
-                } else {
-                    let matrices = &mut stage.matrices[0];
-                    matrices.dot_products::<R, V>(&mut tile, &pair.key, keys, factor, unit, operands, schedule);
+                let key_tile = KeyTile { first: key0, last: set.len - 1, seen };
+                #[unroll]
+                for dot in 0..comptime![dots.len()] {
+                    let scores = &mut tile.tiles[dot];
+                    if comptime![schedule.products == Products::Units] {
+                        #[unroll]
+                        for column in 0..comptime![schedule.columns()] {
+                            scores[column] = Vector::new(0.0);
+                        }
+                        #[unroll]
+                        for term in 0..comptime![dots[dot].len()] {
+                            let term = comptime![dots[dot][term]];
+                            let key = &operands[comptime![term.column]];
+                            let base = key.rows_of(batch, head);
+                            let (load, program) = comptime![(program.load_of(term.row), program.clone())];
+                            product::<E, R, V>(scores, &mut stage, key, base, key_tile, unit, load, program, schedule);
+                        }
+                    } else {
+                        let key = &operands[comptime![dots[dot][0].column]];
+                        let base = key.rows_of(batch, head);
+                        let matrices = &mut stage.matrices[0];
+                        matrices.product::<R, V>(scores, key, base, key_tile, factor, unit, sizes, schedule);
+                    }
                 }
                 #[unroll]
                 for full in 0..2 {
                     let full = comptime![full == 1];
                     if comptime![!full || key_loop.occurs(true)] {
-                        if has_code(key0, kind, pair.len, size, full) {
+                        if has_code(key0, kind, set.len, size, full) {
                             map_and_mask::<R>(
                                 &mut tile,
                                 parameters,
                                 &place,
-                                keys,
-                                pair.offset,
+                                key_tile,
+                                set.offset,
                                 unit,
                                 comptime![program.clone()],
-                                comptime![key_loop.clone()],
+                                comptime![pushes.clone()],
+                                comptime![arrays.clone()],
                                 schedule,
                                 full,
                             );
                         }
                     }
                 }
-                if comptime![key_loop.occurs(true) && program.reduction().is_softmax()] {
-                    let least = select(has_code(key0, kind, pair.len, size, true), LEAST, EMPTY);
-                    tile.maximum = max(tile.maximum, Vector::new(least));
-                }
-                weigh::<E, R>(&mut tile, &mut stage, unit, comptime![program.reduction().clone()], operands, schedule);
-                if comptime![schedule.products == Products::Units] {
-                    accumulate::<E, R, V>(&mut tile, &mut stage, &pair.value, keys, unit, operands, schedule);
-                } else {
-                    let matrices = &mut stage.matrices[0];
-                    matrices.accumulate::<R, V>(&mut tile, &pair.value, keys, unit, operands, schedule);
+                #[unroll]
+                for push in 0..comptime![pushes.len()] {
+                    let pushed = comptime![pushes[push].clone()];
+                    let reduction = comptime![program.accumulators[pushed.accumulator].reduction.clone()];
+                    let accumulator = &mut tile.accumulators[comptime![pushed.accumulator]];
+                    if comptime![key_loop.occurs(true) && reduction.is_softmax()] {
+                        let least = select(has_code(key0, kind, set.len, size, true), LEAST, EMPTY);
+                        accumulator.maximum = max(accumulator.maximum, Vector::new(least));
+                    }
+                    let scores = &mut tile.tiles[comptime![arrays.weights[push]]];
+                    weigh::<E, R>(accumulator, scores, &mut stage, unit, comptime![reduction.clone()], schedule);
+                    // The factors are no part of the sum.
+                    let factors = &tile.tiles[comptime![arrays.factors[push].unwrap_or(arrays.weights[push])]];
+                    let has_factors = comptime![pushed.factor.is_some()];
+                    let weights = &tile.tiles[comptime![arrays.weights[push]]];
+                    leave_weights::<E, R>(
+                        weights,
+                        factors,
+                        &mut stage,
+                        unit,
+                        has_factors,
+                        comptime![program.clone()],
+                        schedule,
+                    );
+                    let value = &operands[comptime![pushed.values]];
+                    let base = value.rows_of(batch, head);
+                    let output = &mut accumulator.output;
+                    if comptime![schedule.products == Products::Units] {
+                        let row = comptime![RowShape { dim: program.operands[pushed.values].dim, read: pushed.dim }];
+                        accumulate::<E, R, V>(output, &mut stage, value, base, key_tile, unit, row, schedule);
+                    } else {
+                        let matrices = &mut stage.matrices[0];
+                        matrices.accumulate::<R, V>(output, value, base, key_tile, unit, sizes, schedule);
+                    }
                 }
             }
             key0 = tiles.next::<R>(parameters, &place, key0 + size);
@@ -197,6 +245,9 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     let lse_of_rows =
         divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, item.unit, comptime![program.clone()], schedule);
     let doubtful = doubtful_rows::<R>(&tile, comptime![program.clone()], schedule);
+    if comptime![!program.stores_accumulator()] {
+        combine::<E, R, V>(&mut tile, operands, extent, &place, parameters, item, comptime![program.clone()], schedule);
+    }
     store::<E, R, V>(
         &tile,
         lse_of_rows,
@@ -215,17 +266,17 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     let at = RuntimeCell::<usize>::new(Item::new(extent, schedule, true).row(schedule));
     while rest.read() != 0u32 {
         if rest.read() % 2 == 1u32 && at.read() < extent.queries {
-            let Item { batch, head, kv_head, unit, .. } = Item::new(extent, schedule, true);
+            let Item { batch, head, unit, .. } = Item::new(extent, schedule, true);
             careful_row::<E, V>(
-                CarefulRow { batch, head, kv_head, query: at.read(), vector: unit.column },
-                query,
-                pairs,
+                CarefulRow { batch, head, query: at.read(), vector: unit.column },
+                operands,
+                keys,
                 output,
                 lse,
                 extent,
                 parameters,
                 comptime![Columns {
-                    count: outputs(operands.v_dim, schedule) / CubeSchedule::WIDTH,
+                    count: outputs(program.outputs[0].dim, schedule) / CubeSchedule::WIDTH,
                     step: schedule.unit_columns,
                     width: CubeSchedule::WIDTH,
                 }],
@@ -245,7 +296,7 @@ fn place_of<R: Size>(extent: &Extent, item: Item, #[comptime] schedule: CubeSche
     let rows = positions::<R>(extent, item.row(schedule), comptime![schedule.rows]);
     let (batch, head) = (item.batch as i32, item.head as i32);
     let heads = Vector::new(item.head as i32);
-    let kv_head = item.kv_head as i32;
+    let kv_head = (item.head / extent.kv_group) as i32;
     let ends = Ends {
         first: extent.query_offset + item.row0 as i32,
         last: extent.query_offset + min(item.row0 + comptime![schedule.queries() - 1], last) as i32,
@@ -264,7 +315,7 @@ fn positions<R: Size>(extent: &Extent, row: usize, #[comptime] rows: usize) -> V
     positions
 }
 
-/// The accumulator before any key. A sink is in the sum of the first unit of a row.
+/// The accumulators before any key. A sink is in the sum of the first unit of a row.
 #[cube]
 fn begin<R: Size>(
     parameters: &ParameterValues,
@@ -273,31 +324,41 @@ fn begin<R: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) -> UnitTile<R> {
-    let outputs = comptime![outputs(program.sizes().v_dim, schedule)];
-    let mut output = Array::new(outputs);
+    let outputs = comptime![outputs(program.outputs[0].dim, schedule)];
+    let mut accumulators = Sequence::<UnitAccumulator<R>>::new();
     #[unroll]
-    for at in 0..outputs {
-        output[at] = Vector::new(0.0);
-    }
-    let sink = comptime![program.reduction().sink().cloned()];
-    let mut maximum = Vector::<f32, R>::new(EMPTY);
-    let mut sum = Vector::<f32, R>::new(0.0);
-    if comptime![sink.is_some()] {
-        let logit = parameters.float::<R>(place, sum, comptime![sink.clone().unwrap()]);
-        maximum = raise::<R>(logit);
-        if unit.column == 0 {
-            sum = Vector::new(1.0);
+    for at in 0..comptime![program.accumulators.len()] {
+        let mut output = Array::new(outputs);
+        #[unroll]
+        for x in 0..outputs {
+            output[x] = Vector::new(0.0);
         }
+        let sink = comptime![program.accumulators[at].reduction.sink().cloned()];
+        let mut maximum = Vector::<f32, R>::new(EMPTY);
+        let mut sum = Vector::<f32, R>::new(0.0);
+        if comptime![sink.is_some()] {
+            let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
+            maximum = raise::<R>(logit);
+            if unit.column == 0 {
+                sum = Vector::new(1.0);
+            }
+        }
+        accumulators.push(UnitAccumulator::<R> { output, maximum, sum, vectors: outputs });
     }
-    UnitTile::<R> { scores: Array::new(comptime![schedule.columns()]), output, maximum, sum }
+    let mut tiles = Sequence::new();
+    #[unroll]
+    for _ in 0..comptime![TileArrays::most(&program)] {
+        tiles.push(Array::new(comptime![schedule.columns()]));
+    }
+    UnitTile::<R> { tiles, accumulators }
 }
 
-/// The vectors of a unit's part of the output.
-fn outputs(v_dim: usize, schedule: CubeSchedule) -> usize {
-    CubeSchedule::vectors_of(v_dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
+/// The vectors of a unit's part of an accumulator.
+fn outputs(dim: usize, schedule: CubeSchedule) -> usize {
+    CubeSchedule::vectors_of(dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
 }
 
-/// Maps and masks a unit's scores; where tiles are not `full`, keys past the last are hidden.
+/// Makes of a unit's products what is pushed; where tiles are not `full`, keys past the last are hidden.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn map_and_mask<R: Size>(
@@ -308,11 +369,11 @@ fn map_and_mask<R: Size>(
     offset: i32,
     unit: Unit,
     #[comptime] program: Compiled,
-    #[comptime] key_loop: TileLoop,
+    #[comptime] pushes: Vec<Pushed>,
+    #[comptime] arrays: TileArrays,
     #[comptime] schedule: CubeSchedule,
     #[comptime] full: bool,
 ) {
-    let softmax = comptime![program.reduction().is_softmax()];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
@@ -321,58 +382,95 @@ fn map_and_mask<R: Size>(
             within = min(key, keys.last);
         }
         let here = place.of_column(offset + within as i32);
-        let mut score = apply::<R>(tile.scores[column], &here, parameters, comptime![key_loop.clone()], softmax, full);
-        if comptime![!full] {
-            let past = comptime![hidden(softmax)];
-            score = select(key <= keys.last, score, Vector::new(past));
+        let mut dots = Sequence::<Vector<f32, R>>::new();
+        #[unroll]
+        for dot in 0..comptime![arrays.dots] {
+            let products = &tile.tiles[dot];
+            dots.push(products[column]);
         }
-        tile.scores[column] = score;
+        #[unroll]
+        for push in 0..comptime![pushes.len()] {
+            let pushed = comptime![pushes[push].clone()];
+            let softmax = comptime![program.accumulators[pushed.accumulator].reduction.is_softmax()];
+            let mut score = apply::<R>(&dots, &here, parameters, comptime![pushed.clone()], softmax, full);
+            if comptime![!full] {
+                let past = comptime![hidden(softmax)];
+                score = select(key <= keys.last, score, Vector::new(past));
+            }
+            if comptime![pushed.factor.is_some()] {
+                let factor = parameters.float_of::<R>(&here, &dots, comptime![pushed.factor.clone().unwrap()]);
+                let factors = &mut tile.tiles[comptime![arrays.factors[push].unwrap()]];
+                factors[column] = factor;
+            }
+            let scores = &mut tile.tiles[comptime![arrays.weights[push]]];
+            scores[column] = score;
+        }
     }
 }
 
-/// Makes weights of the scores, and leaves them where the product with the values finds them.
+/// Makes weights of what is pushed into `accumulator`.
 #[cube]
 fn weigh<E: Float, R: Size>(
-    tile: &mut UnitTile<R>,
+    accumulator: &mut UnitAccumulator<R>,
+    scores: &mut Array<Vector<f32, R>>,
     stage: &mut Stage<E, R>,
     unit: Unit,
-    #[comptime] accumulator: Reduction,
-    #[comptime] operands: Operands,
+    #[comptime] reduction: Reduction,
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
-    if comptime![accumulator.is_softmax()] {
-        let mut maximum = tile.maximum;
+    if comptime![reduction.is_softmax()] {
+        let mut maximum = accumulator.maximum;
         #[unroll]
         for column in 0..columns {
-            maximum = max(maximum, tile.scores[column]);
+            maximum = max(maximum, scores[column]);
         }
         let maximum = over_row::<E, R>(maximum, stage, unit, schedule, true);
-        let rescale = exp2_native::<R>(tile.maximum - maximum);
-        tile.maximum = maximum;
-        tile.sum *= rescale;
+        let rescale = exp2_native::<R>(accumulator.maximum - maximum);
+        accumulator.maximum = maximum;
+        accumulator.sum *= rescale;
         #[unroll]
-        for at in 0..comptime![outputs(operands.v_dim, schedule)] {
-            tile.output[at] *= rescale;
+        for at in 0..comptime![accumulator.vectors] {
+            accumulator.output[at] *= rescale;
         }
         #[unroll]
         for column in 0..columns {
-            tile.scores[column] = exp2_native::<R>(tile.scores[column] - maximum);
+            scores[column] = exp2_native::<R>(scores[column] - maximum);
         }
     }
-    let mut sum = tile.sum;
+    let mut sum = accumulator.sum;
     #[unroll]
     for column in 0..columns {
-        sum += tile.scores[column];
+        sum += scores[column];
+    }
+    accumulator.sum = sum;
+}
+
+/// Leaves weights, times their factors, where the product with the values finds them.
+#[cube]
+fn leave_weights<E: Float, R: Size>(
+    weights: &Array<Vector<f32, R>>,
+    factors: &Array<Vector<f32, R>>,
+    stage: &mut Stage<E, R>,
+    unit: Unit,
+    #[comptime] has_factors: bool,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: CubeSchedule,
+) {
+    #[unroll]
+    for column in 0..comptime![schedule.columns()] {
+        let mut weight = weights[column];
+        if has_factors {
+            weight *= factors[column];
+        }
         let key = column * comptime![schedule.unit_columns] + unit.column;
         if comptime![schedule.products == Products::Units] {
-            put_weights::<E, R>(stage, tile.scores[column], key, unit, schedule);
+            put_weights::<E, R>(stage, weight, key, unit, schedule);
         } else {
             let matrices = &mut stage.matrices[0];
-            matrices.put_weights::<R>(tile.scores[column], key, unit, operands, schedule);
+            matrices.put_weights::<R>(weight, key, unit, comptime![program.sizes()], schedule);
         }
     }
-    tile.sum = sum;
 }
 
 /// The greatest, or the sum, of `value` over the units of a row, in all of them.
@@ -408,8 +506,8 @@ fn over_row<E: Float, R: Size>(
     found
 }
 
-/// Divides a unit's part of the output by the sum, where the accumulator does, and makes its sum that of the row. Returns the log-sum-exp of its
-/// queries.
+/// Divides a unit's part of the accumulators by their sums, where they are, and makes its sums those of the row. Returns the log-sum-exp of its
+/// queries, if the program has one.
 #[cube]
 fn divide<E: Float, R: Size>(
     tile: &mut UnitTile<R>,
@@ -420,16 +518,20 @@ fn divide<E: Float, R: Size>(
     #[comptime] schedule: CubeSchedule,
 ) -> Vector<f32, R> {
     let mut lse = Vector::<f32, R>::new(0.0);
-    if comptime![!matches!(program.reduction(), Reduction::Sum)] {
-        let sum = over_row::<E, R>(tile.sum, stage, unit, schedule, false);
-        tile.sum = sum;
-        let factor = inverse::<R>(sum);
-        #[unroll]
-        for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
-            tile.output[at] *= factor;
-        }
-        if comptime![program.reduction().is_softmax()] {
-            lse = log_sum_exp::<R>(tile.maximum, sum, empty_lse, 1.0);
+    #[unroll]
+    for at in 0..comptime![program.accumulators.len()] {
+        if comptime![program.accumulators[at].reduction != Reduction::Sum] {
+            let accumulator = &mut tile.accumulators[at];
+            let sum = over_row::<E, R>(accumulator.sum, stage, unit, schedule, false);
+            accumulator.sum = sum;
+            let factor = inverse::<R>(sum);
+            #[unroll]
+            for x in 0..comptime![accumulator.vectors] {
+                accumulator.output[x] *= factor;
+            }
+            if comptime![program.has_lse()] {
+                lse = log_sum_exp::<R>(accumulator.maximum, sum, empty_lse, 1.0);
+            }
         }
     }
     lse
@@ -444,11 +546,15 @@ fn doubtful_rows<R: Size>(
 ) -> u32 {
     let mut doubtful = Vector::<u32, R>::new(0u32);
     #[unroll]
-    for at in 0..comptime![outputs(program.sizes().v_dim, schedule)] {
-        doubtful = select_many(is_finite::<R>(tile.output[at]), doubtful, Vector::new(1u32));
-    }
-    if comptime![program.reduction().is_softmax()] {
-        doubtful |= is_too_great::<R>(tile.maximum, tile.sum);
+    for at in 0..comptime![program.accumulators.len()] {
+        let accumulator = &tile.accumulators[at];
+        #[unroll]
+        for x in 0..comptime![accumulator.vectors] {
+            doubtful = select_many(is_finite::<R>(accumulator.output[x]), doubtful, Vector::new(1u32));
+        }
+        if comptime![program.accumulators[at].reduction.is_softmax()] {
+            doubtful |= is_too_great::<R>(accumulator.maximum, accumulator.sum);
+        }
     }
     let mut rows = 0u32;
     #[unroll]
@@ -456,6 +562,69 @@ fn doubtful_rows<R: Size>(
         rows += doubtful.extract(lane) * comptime![1u32 << lane];
     }
     rows
+}
+
+/// Makes the program's output of a unit's part of the accumulators and of what lies along its queries; it takes the place of the first.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn combine<E: Float, R: Size, V: Size>(
+    tile: &mut UnitTile<R>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    extent: &Extent,
+    place: &Place<R>,
+    parameters: &ParameterValues,
+    item: Item,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: CubeSchedule,
+) {
+    let (dim, value) = comptime![(program.outputs[0].dim, program.outputs[0].value.clone())];
+    let width = comptime![CubeSchedule::WIDTH];
+    #[unroll]
+    for x in 0..comptime![CubeSchedule::vectors_of(dim).div_ceil(schedule.unit_columns)] {
+        // Past the last vector, the last: nobody reads it.
+        let vector =
+            min(x * comptime![schedule.unit_columns] + item.unit.column, comptime![CubeSchedule::vectors_of(dim) - 1]);
+        let mut loaded = Sequence::<Sequence<Vector<f32, W>>>::new();
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            let mut of_rows = Sequence::<Vector<f32, W>>::new();
+            if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
+                let operand = &operands[comptime![program.loads[load].operand]];
+                let base = operand.rows_of(item.batch, item.head);
+                #[unroll]
+                for lane in 0..comptime![schedule.rows] {
+                    let row = min(item.row(schedule) + lane, extent.queries - 1);
+                    of_rows.push(Vector::cast_from(read::<E, V>(operand, operand.row(base, row), vector, dim)));
+                }
+            }
+            loaded.push(of_rows);
+        }
+        #[unroll]
+        for element in 0..width {
+            let at = comptime![x * width + element];
+            let mut values = Sequence::<Vector<f32, R>>::new();
+            #[unroll]
+            for accumulator in 0..comptime![program.accumulators.len()] {
+                let accumulator = &tile.accumulators[accumulator];
+                values.push(accumulator.output[at]);
+            }
+            #[unroll]
+            for load in 0..comptime![program.loads.len()] {
+                let mut of_rows = Vector::<f32, R>::new(0.0);
+                if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
+                    let lanes = &loaded[load];
+                    #[unroll]
+                    for lane in 0..comptime![schedule.rows] {
+                        of_rows.insert(lane, lanes[lane].extract(element));
+                    }
+                }
+                values.push(of_rows);
+            }
+            let stored = parameters.float_of::<R>(place, &values, comptime![value.clone()]);
+            let first = &mut tile.accumulators[0];
+            first.output[at] = stored;
+        }
+    }
 }
 
 /// Writes a unit's part of the output, and the log-sum-exp of its queries.
@@ -474,8 +643,10 @@ fn store<E: Float, R: Size, V: Size>(
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let v_dim = comptime![program.sizes().v_dim];
+    let v_dim = comptime![program.outputs[0].dim];
     let vectors = comptime![CubeSchedule::vectors_of(v_dim)];
+    let first = &tile.accumulators[0];
+    let stored = &first.output;
     let columns = comptime![schedule.unit_columns];
     let lanes = V::value();
     #[unroll]
@@ -488,7 +659,7 @@ fn store<E: Float, R: Size, V: Size>(
                     let mut elements = Vector::<f32, W>::empty();
                     #[unroll]
                     for element in 0..width {
-                        elements.insert(element, tile.output[at * width + element].extract(lane));
+                        elements.insert(element, stored[at * width + element].extract(lane));
                     }
                     let elements = Vector::<E, W>::cast_from(elements);
                     if comptime![lanes == width] {
@@ -504,7 +675,7 @@ fn store<E: Float, R: Size, V: Size>(
                     }
                 }
             }
-            if comptime![program.reduction().is_softmax()] && unit.column == 0 {
+            if comptime![program.has_lse()] && unit.column == 0 {
                 lse[base + row + lane] = lse_of_rows.extract(lane);
             }
         }

@@ -1,4 +1,4 @@
-//! The two products of a tile in the `cube` schedule: Sᵀ = K·Qᵀ and Oᵀ += Vᵀ·Pᵀ.
+//! The two kinds of products of a tile in the `cube` schedule: Sᵀ += K·Qᵀ and Oᵀ += Vᵀ·Pᵀ.
 //!
 //! Queries and weights are in shared memory with the queries of a unit side by side in a vector. Keys and values, in vectors
 //! along the head dim, pass through shared memory a chunk at a time; or, with [`Planes::Share`], the units of a plane read
@@ -6,18 +6,20 @@
 //! pays where reading memory costs far more than a shuffle, as in drivers that run on a CPU.
 
 use super::matrices::MatrixStage;
-use super::unit::{Unit, UnitTile};
+use super::unit::Unit;
 use super::vectors::{W, read};
 use crate::emit::arguments::OperandArgument;
 use crate::emit::key_tiles::KeyTile;
-use crate::ir::forward::Operands;
+use crate::ir::Program;
 use crate::schedule::{CubeSchedule, Planes, Products};
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
 /// Shared memory.
 #[derive(CubeType)]
 pub struct Stage<E: Float, R: Size> {
-    /// The queries, as [`CubeSchedule::query_vectors`] describes. This, the next and the weights there are for products by units.
+    /// The queries of each load that is in a dot, as [`CubeSchedule::query_vectors`] describes. This, the next and the weights there are for
+    /// products by units.
     query: Sequence<Shared<[Vector<f32, R>]>>,
     /// A chunk of the keys, or of the values, `[keys, chunk_pitch]`; where they are not staged, nothing.
     key_value: Sequence<Shared<[Vector<E, W>]>>,
@@ -32,19 +34,25 @@ pub struct Stage<E: Float, R: Size> {
 #[cube]
 impl<E: Float, R: Size> Stage<E, R> {
     /// Room for one.
-    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CubeSchedule) -> Stage<E, R> {
+    pub fn new(#[comptime] program: Compiled, #[comptime] schedule: CubeSchedule) -> Stage<E, R> {
         let mut query = Sequence::new();
         let mut key_value = Sequence::new();
         let mut weights = Sequence::new();
         let mut matrices = Sequence::new();
         if comptime![schedule.products == Products::Units] {
-            query.push(Shared::new_slice(comptime![schedule.query_vectors(operands.qk_dim)]));
+            #[unroll]
+            for load in 0..comptime![program.loads.len()] {
+                if comptime![program.is_in_dots(load)] {
+                    let dim = comptime![program.operands[program.loads[load].operand].dim];
+                    query.push(Shared::new_slice(comptime![schedule.query_vectors(dim)]));
+                }
+            }
             if comptime![schedule.stages()] {
                 key_value.push(Shared::new_slice(comptime![schedule.keys * schedule.chunk_pitch()]));
             }
             weights.push(Shared::new_slice(comptime![schedule.weight_vectors()]));
         } else {
-            matrices.push(MatrixStage::<E>::new(comptime![schedule.matrix_memory(&operands).unwrap()]));
+            matrices.push(MatrixStage::<E>::new(comptime![schedule.matrix_memory(&program.sizes()).unwrap()]));
         }
         let mut partial = Sequence::new();
         if comptime![schedule.reduces_in_memory()] {
@@ -54,7 +62,21 @@ impl<E: Float, R: Size> Stage<E, R> {
     }
 }
 
-/// Copies the queries from row `row0` into shared memory, times `factor`. Rows past `last` repeat it. The units of a row copy their own
+/// The place of a load's queries among those in shared memory.
+fn slot(program: &Program, load: usize) -> usize {
+    (0..load).filter(|before| program.is_in_dots(*before)).count()
+}
+
+/// A row of an operand, as products read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RowShape {
+    /// Its elements.
+    pub dim: usize,
+    /// How many of them are read, from the first on.
+    pub read: usize,
+}
+
+/// Copies the queries of `load` from row `row0` into shared memory, times `factor`. Rows past `last` repeat it. The units of a row copy their own
 /// queries, and see each other's after the barrier that follows the first chunk of the keys. Where keys are not staged a row is one unit, and
 /// the kernel has no barrier: Mesa's driver for CPUs would make a coroutine of it, whose variables are in memory.
 #[cube]
@@ -67,12 +89,14 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
     last: usize,
     unit: Unit,
     factor: Vector<f32, R>,
-    #[comptime] operands: Operands,
+    #[comptime] load: usize,
+    #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let vectors = comptime![CubeSchedule::vectors_of(operands.qk_dim)];
-    let memory = &mut stage.query[0];
+    let dim = comptime![program.operands[program.loads[load].operand].dim];
+    let vectors = comptime![CubeSchedule::vectors_of(dim)];
+    let memory = &mut stage.query[comptime![slot(&program, load)]];
     let first = row0 + unit.row * comptime![schedule.rows];
     let mut x = unit.column;
     while x < vectors {
@@ -80,7 +104,7 @@ pub fn stage_queries<E: Float, R: Size, V: Size>(
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
             let row = min(first + lane, last);
-            rows.push(Vector::cast_from(read::<E, V>(query, query.row(base, row), x, operands.qk_dim)));
+            rows.push(Vector::cast_from(read::<E, V>(query, query.row(base, row), x, dim)));
         }
         #[unroll]
         for element in 0..width {
@@ -105,9 +129,10 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
     keys: KeyTile,
     x0: usize,
     #[comptime] values: bool,
-    #[comptime] dim: usize,
+    #[comptime] row: RowShape,
     #[comptime] schedule: CubeSchedule,
 ) {
+    let shape = comptime![row];
     let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
     let memory = &mut stage.key_value[0];
     let mut at = UNIT_POS as usize;
@@ -115,47 +140,48 @@ fn stage_chunk<E: Float, R: Size, V: Size>(
         let row = at / chunk;
         let x = at % chunk;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
-        if x0 + x < comptime![CubeSchedule::vectors_of(dim)] {
+        if x0 + x < comptime![CubeSchedule::vectors_of(shape.read)] {
             let from = if values { keys.value(row) } else { keys.key(row) };
             let start = operand.row(base, from);
-            elements = read::<E, V>(operand, start, x0 + x, dim);
+            elements = read::<E, V>(operand, start, x0 + x, comptime![shape.dim]);
         }
         memory[row * comptime![schedule.chunk_pitch()] + x] = elements;
         at += comptime![schedule.units()];
     }
 }
 
-/// The products of a unit's queries and keys.
+/// Adds to `scores` the products of a unit's queries of `load` and of the keys in `key`.
 #[cube]
-pub fn dot_products<E: Float, R: Size, V: Size>(
-    tile: &mut UnitTile<R>,
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+pub fn product<E: Float, R: Size, V: Size>(
+    scores: &mut Array<Vector<f32, R>>,
     stage: &mut Stage<E, R>,
     key: &OperandArgument<Vector<E, V>>,
+    base: usize,
     keys: KeyTile,
     unit: Unit,
-    #[comptime] operands: Operands,
+    #[comptime] load: usize,
+    #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
     let columns = comptime![schedule.columns()];
-    let vectors = comptime![CubeSchedule::vectors_of(operands.qk_dim)];
-    #[unroll]
-    for column in 0..columns {
-        tile.scores[column] = Vector::new(0.0);
-    }
+    let dim = comptime![program.operands[program.loads[load].operand].dim];
+    let vectors = comptime![CubeSchedule::vectors_of(dim)];
+    let slot = comptime![slot(&program, load)];
     if comptime![schedule.stages()] {
         let chunk = comptime![schedule.chunk / CubeSchedule::WIDTH];
         let mut x0 = 0usize;
         while x0 < vectors {
             // What was in the stage before has been read: a barrier ends every use of it.
-            stage_chunk::<E, R, V>(stage, key, keys.key_base, keys, x0, false, operands.qk_dim, schedule);
+            stage_chunk::<E, R, V>(stage, key, base, keys, x0, false, comptime![RowShape { dim, read: dim }], schedule);
             sync_cube();
             for x in 0..min(chunk, vectors - x0) {
-                let queries = queries_at::<E, R>(stage, unit, x0 + x, schedule);
+                let queries = queries_at::<E, R>(stage, unit, x0 + x, slot, schedule);
                 #[unroll]
                 for column in 0..columns {
                     let row = column * comptime![schedule.unit_columns] + unit.column;
                     let elements = Vector::cast_from(stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x]);
-                    multiply::<R>(tile, &queries, elements, column);
+                    multiply::<R>(scores, &queries, elements, column);
                 }
             }
             sync_cube();
@@ -164,17 +190,17 @@ pub fn dot_products<E: Float, R: Size, V: Size>(
     } else {
         let size = comptime![plane_size(schedule)];
         for x in 0..vectors {
-            let queries = queries_at::<E, R>(stage, unit, x, schedule);
+            let queries = queries_at::<E, R>(stage, unit, x, slot, schedule);
             let mut held = Sequence::<Vector<f32, W>>::new();
             #[unroll]
             for part in 0..comptime![columns.div_ceil(size)] {
                 let row = keys.key(part * size + UNIT_POS_PLANE as usize);
-                held.push(Vector::cast_from(read::<E, V>(key, key.row(keys.key_base, row), x, operands.qk_dim)));
+                held.push(Vector::cast_from(read::<E, V>(key, key.row(base, row), x, dim)));
             }
             #[unroll]
             for column in 0..columns {
                 let elements = plane_shuffle(held[comptime![column / size]], comptime![(column % size) as u32]);
-                multiply::<R>(tile, &queries, elements, column);
+                multiply::<R>(scores, &queries, elements, column);
             }
         }
     }
@@ -194,13 +220,14 @@ fn queries_at<E: Float, R: Size>(
     stage: &mut Stage<E, R>,
     unit: Unit,
     x: usize,
+    #[comptime] slot: usize,
     #[comptime] schedule: CubeSchedule,
 ) -> Sequence<Vector<f32, R>> {
     let width = comptime![CubeSchedule::WIDTH];
     let mut queries = Sequence::new();
     #[unroll]
     for element in 0..width {
-        queries.push(stage.query[0][(x * width + element) * comptime![schedule.pitch()] + unit.row]);
+        queries.push(stage.query[slot][(x * width + element) * comptime![schedule.pitch()] + unit.row]);
     }
     queries
 }
@@ -221,31 +248,34 @@ pub fn put_weights<E: Float, R: Size>(
 /// Adds to the scores of a unit's key number `column` the products of some elements.
 #[cube]
 fn multiply<R: Size>(
-    tile: &mut UnitTile<R>,
+    scores: &mut Array<Vector<f32, R>>,
     queries: &Sequence<Vector<f32, R>>,
     key: Vector<f32, W>,
     #[comptime] column: usize,
 ) {
-    let mut score = tile.scores[column];
+    let mut score = scores[column];
     #[unroll]
     for element in 0..comptime![CubeSchedule::WIDTH] {
         score = fma(queries[element], Vector::new(key.extract(element)), score);
     }
-    tile.scores[column] = score;
+    scores[column] = score;
 }
 
 /// Adds to the output the values times their weights.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn accumulate<E: Float, R: Size, V: Size>(
-    tile: &mut UnitTile<R>,
+    output: &mut Array<Vector<f32, R>>,
     stage: &mut Stage<E, R>,
     value: &OperandArgument<Vector<E, V>>,
+    base: usize,
     keys: KeyTile,
     unit: Unit,
-    #[comptime] operands: Operands,
+    #[comptime] row: RowShape,
     #[comptime] schedule: CubeSchedule,
 ) {
-    let vectors = comptime![CubeSchedule::vectors_of(operands.v_dim)];
+    let shape = comptime![row];
+    let vectors = comptime![CubeSchedule::vectors_of(shape.read)];
     let columns = comptime![schedule.unit_columns];
     let pitch = comptime![schedule.pitch()];
     if comptime![schedule.stages()] {
@@ -253,16 +283,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
         // A unit has some vectors of each chunk, and their sums are in registers, whose numbers are known here.
         #[unroll]
         for at in 0..comptime![vectors.div_ceil(chunk)] {
-            stage_chunk::<E, R, V>(
-                stage,
-                value,
-                keys.value_base,
-                keys,
-                comptime![at * chunk],
-                true,
-                operands.v_dim,
-                schedule,
-            );
+            stage_chunk::<E, R, V>(stage, value, base, keys, comptime![at * chunk], true, shape, schedule);
             // Also for the weights.
             sync_cube();
             let live = comptime![Ord::min(chunk, vectors - at * chunk).div_ceil(columns)];
@@ -273,14 +294,14 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                     let elements = Vector::cast_from(
                         stage.key_value[0][row * comptime![schedule.chunk_pitch()] + x * columns + unit.column],
                     );
-                    add::<R>(tile, weights, elements, comptime![at * chunk / columns + x]);
+                    add::<R>(output, weights, elements, comptime![at * chunk / columns + x]);
                 }
             }
             sync_cube();
         }
     } else {
         let size = comptime![plane_size(schedule)];
-        let step = comptime![schedule.keys_per_step(operands.v_dim)];
+        let step = comptime![schedule.keys_per_step(shape.read)];
         let mut row = 0usize;
         while row < comptime![schedule.keys] {
             let mut held = Sequence::<Vector<f32, W>>::new();
@@ -290,9 +311,9 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                 let from = keys.value(row + at / vectors);
                 held.push(Vector::cast_from(read::<E, V>(
                     value,
-                    value.row(keys.value_base, from),
+                    value.row(base, from),
                     at % vectors,
-                    operands.v_dim,
+                    comptime![shape.dim],
                 )));
             }
             let mut weights = Sequence::<Vector<f32, R>>::new();
@@ -307,7 +328,7 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
                 for key in 0..step {
                     let at = comptime![key * vectors + x];
                     let elements = plane_shuffle(held[comptime![at / size]], comptime![(at % size) as u32]);
-                    add::<R>(tile, weights[key], elements, x);
+                    add::<R>(output, weights[key], elements, x);
                 }
             }
             row += step;
@@ -317,11 +338,16 @@ pub fn accumulate<E: Float, R: Size, V: Size>(
 
 /// Adds to vector number `x` of a unit's output `value` times its weights.
 #[cube]
-fn add<R: Size>(tile: &mut UnitTile<R>, weights: Vector<f32, R>, value: Vector<f32, W>, #[comptime] x: usize) {
+fn add<R: Size>(
+    output: &mut Array<Vector<f32, R>>,
+    weights: Vector<f32, R>,
+    value: Vector<f32, W>,
+    #[comptime] x: usize,
+) {
     let width = comptime![CubeSchedule::WIDTH];
     #[unroll]
     for element in 0..width {
         let at = comptime![x * width + element];
-        tile.output[at] = fma(weights, Vector::new(value.extract(element)), tile.output[at]);
+        output[at] = fma(weights, Vector::new(value.extract(element)), output[at]);
     }
 }

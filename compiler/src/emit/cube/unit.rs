@@ -5,14 +5,24 @@ use cubecl::prelude::*;
 /// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.
 #[derive(CubeType)]
 pub struct UnitTile<R: Size> {
-    /// The scores of its keys, then the weights.
-    pub scores: Array<Vector<f32, R>>,
+    /// What the current tile has for each of its keys: [`TileArrays`](crate::emit::scores::TileArrays) says what.
+    pub tiles: Sequence<Array<Vector<f32, R>>>,
+    /// Its parts of what is pushed into.
+    pub accumulators: Sequence<UnitAccumulator<R>>,
+}
+
+/// A unit's part of an accumulator.
+#[derive(CubeType)]
+pub struct UnitAccumulator<R: Size> {
     /// Its part of the output, `[vectors of the head dim, lanes of a vector]`.
     pub output: Array<Vector<f32, R>>,
     /// The running maximum; the same in all units of a row.
     pub maximum: Vector<f32, R>,
     /// The running sum over its own keys.
     pub sum: Vector<f32, R>,
+    /// The vectors of its part of the output.
+    #[cube(comptime)]
+    pub vectors: usize,
 }
 
 /// A unit's place in the cube.

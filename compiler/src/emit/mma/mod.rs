@@ -26,7 +26,7 @@ mod tile;
 use self::memory::{Lane, Memory};
 use self::rows::{CubeRows, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
-use crate::emit::arguments::{Counters, Extent, KeyValue, OperandArgument, ParameterValues};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
@@ -52,8 +52,8 @@ fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
 /// [`MmaSchedule::WIDTH`] or 1. With `pack_gqa` the rows of all query heads that share a key head follow each other.
 #[cube(launch_unchecked)]
 pub fn attention_mma<E: Float, R: Size, V: Size>(
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -64,68 +64,65 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let operands = comptime![program.sizes()];
-    if comptime![takes_few(schedule, operands)] {
+    let sizes = comptime![program.sizes()];
+    if comptime![takes_few(schedule, sizes)] {
         take_registers();
     }
     let rows = CubeRows::new(extent, schedule, false);
     let place = place::<R>(extent, rows, schedule);
 
-    let mut stage = Memory::<E>::new(operands, schedule);
+    let query = &operands[comptime![program.loads[0].operand]];
+    let mut stage = Memory::<E>::new(sizes, schedule);
     let query_head = query.rows_of(rows.batch, rows.head);
-    stage.copy_queries::<V>(query, query_head, rows, extent.queries, operands, schedule);
+    stage.copy_queries::<V>(query, query_head, rows, extent.queries, sizes, schedule);
     let mut factor = 1.0f32;
     if comptime![program.query_scale().is_some()] {
-        let one = Vector::<f32, R>::new(1.0);
-        factor = parameters.float::<R>(&place, one, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
+        factor = parameters.float::<R>(&place, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
     }
     // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
     if factor < 0.0f32 {
         commit_copies();
         wait_for_copies();
-        stage.negate_queries(operands, schedule);
+        stage.negate_queries(sizes, schedule);
         factor = -factor;
     }
-    let tile = WarpTile::<R>::new(operands, schedule);
+    let tile = WarpTile::<R>::new(sizes, schedule);
     begin::<R>(&tile, parameters, &place, comptime![program.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let pair = &pairs[comptime![key_loop.pair()]];
+        let (term, push) = comptime![key_loop.single()];
+        let set = &keys[comptime![key_loop.key_set()]];
+        let (key, value) = (&operands[comptime![term.column]], &operands[comptime![push.values]]);
         let size = comptime![schedule.keys];
-        let tiles = KeyTiles::new::<R>(parameters, &place, pair.len, pair.offset, size, comptime![key_loop.clone()]);
-        let key_base = pair.key.rows_of(rows.batch, rows.kv_head);
-        let value_base = pair.value.rows_of(rows.batch, rows.kv_head);
+        let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
+        let key_base = key.rows_of(rows.batch, rows.head);
+        let value_base = value.rows_of(rows.batch, rows.head);
         // Cells: what was read of one stays what it was when the next tile is found.
         let start = tiles.visited::<R>(parameters, &place, 0);
-        if start.first < pair.len {
-            stage.copy_keys::<V>(&pair.key, key_base, start.first, pair.len, operands, schedule);
+        if start.first < set.len {
+            stage.copy_keys::<V>(key, key_base, start.first, set.len, sizes, schedule);
         }
         commit_copies();
         let next = RuntimeCell::<usize>::new(start.first);
         let next_kind = RuntimeCell::<i32>::new(start.kind);
-        while next.read() < pair.len {
+        while next.read() < set.len {
             #[unroll]
             for full in 0..2 {
                 let full = comptime![full == 1];
                 if comptime![!full || key_loop.occurs(true)] {
-                    let code = comptime![WarpTileCode {
-                        program: program.clone(),
-                        key_loop: key_loop.clone(),
-                        schedule,
-                        full
-                    }];
+                    let code = comptime![WarpTileCode { program: program.clone(), push: push.clone(), schedule, full }];
                     let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
-                    while next.read() < pair.len && has_code(next.read(), next_kind.read(), pair.len, size, full) {
+                    while next.read() < set.len && has_code(next.read(), next_kind.read(), set.len, size, full) {
                         let first = next.read();
-                        let count = min(size, pair.len - first);
+                        let count = min(size, set.len - first);
                         let seen = if comptime![full] {
                             Span { from: first, to: first + count }
                         } else {
                             tiles.seen(first, count)
                         };
-                        let keys = KeyTile { key_base, value_base, first, last: pair.len - 1, seen };
+                        let key_tile = KeyTile { first, last: set.len - 1, seen };
                         if counting {
                             if UNIT_POS == 0 {
                                 count_tile(&counters[0], next_kind.read(), at);
@@ -133,7 +130,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         }
                         wait_for_copies();
                         sync_cube();
-                        stage.copy_values::<V>(&pair.value, value_base, first, seen, full, operands, schedule);
+                        stage.copy_values::<V>(value, value_base, first, seen, full, sizes, schedule);
                         commit_copies();
                         tile.dot_products::<E>(&stage, comptime![code.clone()]);
                         wait_for_copies();
@@ -141,11 +138,11 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         let following = tiles.visited::<R>(parameters, &place, first + size);
                         next.store(following.first);
                         next_kind.store(following.kind);
-                        if next.read() < pair.len {
-                            stage.copy_keys::<V>(&pair.key, key_base, next.read(), pair.len, operands, schedule);
+                        if next.read() < set.len {
+                            stage.copy_keys::<V>(key, key_base, next.read(), set.len, sizes, schedule);
                         }
                         commit_copies();
-                        tile.weigh(parameters, &place, keys, pair.offset, factors, comptime![code.clone()]);
+                        tile.weigh(parameters, &place, key_tile, set.offset, factors, comptime![code.clone()]);
                         tile.accumulate::<E>(&stage, comptime![code.clone()]);
                     }
                 }
@@ -165,7 +162,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
-    mend::<E, V>(&stage, query, pairs, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
+    mend::<E, V>(&stage, operands, keys, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
@@ -173,8 +170,8 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    query: &OperandArgument<Vector<E, V>>,
-    pairs: &Sequence<KeyValue<Vector<E, V>>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    keys: &Sequence<KeySet>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
     extent: &Extent,
@@ -202,9 +199,9 @@ fn mend<E: Float, V: Size>(
                         at = row % extent.queries;
                     }
                     careful_row::<E, V>(
-                        CarefulRow { batch: rows.batch, head, kv_head: rows.kv_head, query: at, vector: chunk },
-                        query,
-                        pairs,
+                        CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
+                        operands,
+                        keys,
                         output,
                         lse,
                         extent,
@@ -241,7 +238,8 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
         first = 0;
         last = extent.queries - 1;
     }
-    let (batch, head, kv_head) = (rows.batch as i32, rows.head as i32, rows.kv_head as i32);
+    let (batch, head) = (rows.batch as i32, rows.head as i32);
+    let kv_head = (rows.head / extent.kv_group) as i32;
     let ends = Ends { first: extent.query_offset + first as i32, last: extent.query_offset + last as i32 };
     Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), query, heads, comptime![schedule.pack_gqa])
 }
@@ -251,8 +249,7 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
 fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] program: Compiled) {
     let sink = comptime![program.reduction().sink().cloned()];
     if comptime![sink.is_some()] {
-        let zero = Vector::<f32, R>::new(0.0);
-        let logit = parameters.float::<R>(place, zero, comptime![sink.clone().unwrap()]);
+        let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
         tile.maximum.store(raise::<R>(logit));
         if place_in_row() == 0 {
             tile.sum.store(Vector::new(1.0));

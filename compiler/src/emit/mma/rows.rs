@@ -13,8 +13,6 @@ pub struct CubeRows {
     pub batch: usize,
     /// The query head; with `pack_gqa`, the first of the group.
     pub head: usize,
-    /// The key and value head.
-    pub kv_head: usize,
     /// The tile's first row.
     pub first: usize,
     /// How many rows there are from `head` on, in this tile and others.
@@ -42,7 +40,6 @@ impl CubeRows {
         CubeRows {
             batch: extent.first_batch + batch as usize,
             head,
-            kv_head: head / extent.group,
             first: tile * comptime![schedule.queries()],
             total,
         }

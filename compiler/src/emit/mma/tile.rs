@@ -11,8 +11,7 @@ use crate::emit::place::Place;
 use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
-use crate::ir::TileLoop;
-use crate::ir::forward::Operands;
+use crate::ir::forward::{Operands, Pushed};
 use crate::schedule::{MmaSchedule, MmaTile};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -25,8 +24,8 @@ const MATRIX: usize = MmaSchedule::MATRIX;
 pub struct WarpTileCode {
     /// The program.
     pub program: Compiled,
-    /// Its loop.
-    pub key_loop: TileLoop,
+    /// What its loop pushes.
+    pub push: Pushed,
     /// The sizes.
     pub schedule: MmaSchedule,
     /// Whether every query sees every key, and all keys exist.
@@ -53,15 +52,11 @@ impl WarpTileCode {
 
     /// What is done with the scores before the softmax.
     fn scores(&self) -> Scores {
-        let maps: Vec<&Expr> = self.key_loop.maps().collect();
         let one_head = |expr: &&Expr| !(self.schedule.pack_gqa && expr.mentions(&Expr::Head));
-        match maps[..] {
+        match Separable::of(&self.push.score) {
             _ if !self.full || !self.softmax() => Scores::Evaluated,
-            [] => Scores::Plain,
-            [map] => match Separable::of(map) {
-                Some(separable) if separable.uniforms().iter().all(one_head) => Scores::Separable(separable),
-                _ => Scores::Evaluated,
-            },
+            _ if self.push.score == Expr::SCORE => Scores::Plain,
+            Some(separable) if separable.uniforms().iter().all(one_head) => Scores::Separable(separable),
             _ => Scores::Evaluated,
         }
     }
@@ -113,10 +108,9 @@ impl Factors {
         let mut rate = 0.0f32;
         let found = comptime![code.scores().separable().cloned()];
         if comptime![found.is_some()] {
-            let zero = Vector::<f32, R>::new(0.0);
             let (factor, of_distance) = comptime![found.map(|found| (found.factor, found.rate)).unwrap()];
-            separable = parameters.float::<R>(place, zero, factor).extract(0usize) * scores;
-            rate = parameters.float::<R>(place, zero, of_distance).extract(0usize);
+            separable = parameters.float::<R>(place, factor).extract(0usize) * scores;
+            rate = parameters.float::<R>(place, of_distance).extract(0usize);
         }
         Factors { scores, separable, rate }
     }
@@ -214,8 +208,7 @@ impl<R: Size> WarpTile<R> {
             let here = place.of_column(offset + keys.first as i32);
             let separable = comptime![scores.separable().unwrap().clone()];
             self.add_column(factors, comptime![separable.clone()], comptime![code.clone()]);
-            let zero = Vector::<f32, R>::new(0.0);
-            let of_rows = parameters.float::<R>(&here, zero, comptime![separable.at_a_key()]);
+            let of_rows = parameters.float::<R>(&here, comptime![separable.at_a_key()]);
             #[unroll]
             for row in 0..comptime![schedule.rows()] {
                 if comptime![schedule.pack_gqa] {
@@ -329,16 +322,17 @@ impl<R: Size> WarpTile<R> {
             #[unroll]
             for next in 0..2 {
                 let key = first + comptime![column * 8 + next];
-                let mut scores = Vector::<f32, R>::new(0.0);
+                let mut products = Vector::<f32, R>::new(0.0);
                 #[unroll]
                 for row in 0..comptime![schedule.rows()] {
                     let four = self.scores[comptime![row / 2 * columns + column]].read();
-                    scores.insert(row, four.extract(comptime![row % 2 * 2 + next]) * factor);
+                    products.insert(row, four.extract(comptime![row % 2 * 2 + next]) * factor);
                 }
                 let here = place.of_column(offset + key as i32);
-                let key_loop = comptime![code.key_loop.clone()];
-                let softmax = comptime![code.softmax()];
-                let mut mapped = apply::<R>(scores, &here, parameters, key_loop, softmax, comptime![code.full]);
+                let mut dots = Sequence::<Vector<f32, R>>::new();
+                dots.push(products);
+                let (push, softmax) = comptime![(code.push.clone(), code.softmax())];
+                let mut mapped = apply::<R>(&dots, &here, parameters, push, softmax, comptime![code.full]);
                 if comptime![!code.full] {
                     let past = comptime![hidden(code.softmax())];
                     mapped = select(key <= keys.last, mapped, Vector::new(past));

@@ -1,12 +1,12 @@
 //! A kernel's definition in CubeCL IR without a launch: its arguments as types, with no buffers and no numbers.
 
-use crate::emit::arguments::{Extent, KeyValue};
-use crate::emit::binding::{Buffer, KeyValueData, OperandData, ParametersData};
+use crate::emit::arguments::{Extent, PartialsCompilationArg};
+use crate::emit::binding::{Buffer, ParametersData, keys_definition, operands_definition};
 use crate::emit::cpu::attention_cpu::AttentionCpu;
 use crate::emit::cube::attention_cube::AttentionCube;
 use crate::emit::mma::attention_mma::AttentionMma;
 use crate::ir::Element;
-use crate::schedule::{FewQueries, Schedule};
+use crate::schedule::Schedule;
 use crate::scheduled::Compiled;
 use cubecl::ir::{DeviceProperties, TargetProperties};
 use cubecl::prelude::*;
@@ -43,12 +43,14 @@ fn define_typed<E: Float>(
             settings(CubeDim::new_1d(device.hardware.num_cpu_cores.unwrap_or(1))),
             Arc::new(device),
             Arc::new(target),
-            OperandData::definition(),
-            pairs(program),
+            operands_definition(program),
+            keys_definition(program),
             Buffer::definition(),
             Buffer::definition(),
             Buffer::definition(),
-            [].into_iter().collect(),
+            (0..usize::from(cpu.few.split_kv))
+                .map(|_| PartialsCompilationArg { vectors: Buffer::definition() })
+                .collect(),
             extent,
             parameters,
             (),
@@ -57,7 +59,6 @@ fn define_typed<E: Float>(
             cpu.lanes,
             program.clone(),
             cpu,
-            FewQueries::default(),
             false,
         )
         .define(),
@@ -65,15 +66,15 @@ fn define_typed<E: Float>(
             settings(CubeDim::new_1d(cube.units() as u32)),
             Arc::new(device),
             Arc::new(target),
-            OperandData::definition(),
-            pairs(program),
+            operands_definition(program),
+            keys_definition(program),
             Buffer::definition(),
             Buffer::definition(),
             extent,
             parameters,
             counters,
             cube.rows,
-            schedule.width_of(&program.sizes()),
+            schedule.width_of(program),
             program.clone(),
             cube,
             false,
@@ -83,23 +84,19 @@ fn define_typed<E: Float>(
             settings(CubeDim::new_1d(mma.units() as u32)),
             Arc::new(device),
             Arc::new(target),
-            OperandData::definition(),
-            pairs(program),
+            operands_definition(program),
+            keys_definition(program),
             Buffer::definition(),
             Buffer::definition(),
             extent,
             parameters,
             counters,
             mma.rows(),
-            schedule.width_of(&program.sizes()),
+            schedule.width_of(program),
             program.clone(),
             mma,
             false,
         )
         .define(),
     }
-}
-
-fn pairs<E: CubePrimitive>(program: &Compiled) -> SequenceCompilationArg<KeyValue<E>> {
-    program.pairs().iter().map(|_| KeyValueData::definition()).collect()
 }

@@ -118,7 +118,7 @@ fn compile(
         Target::Wgsl => {
             let options = wgpu_options(model, target);
             let kernel = WgslCompiler.compile(definition, &options).map_err(first_line)?;
-            (say_what_is_only_read(&kernel.to_string(), program.pairs().len()), None, None)
+            (say_what_is_only_read(&kernel.to_string(), program.operands.len()), None, None)
         }
         Target::Spirv => {
             let kernel = SpirvCompiler.compile(definition, &wgpu_options(model, target)).map_err(first_line)?;
@@ -150,9 +150,9 @@ fn compile(
 /// `shader` with all buffers but the output and the log-sum-exp declared as only read; CubeCL declares all as written too. Browsers
 /// take a barrier only where all units are seen to reach it, and of a number read from a buffer that may be written they see nothing:
 /// a kernel whose tiles depend on a captured tensor would be refused.
-fn say_what_is_only_read(shader: &str, pairs: usize) -> String {
-    // The buffers come in the order of the kernel's arguments: queries, keys and values of each pair, output, log-sum-exp.
-    let output = 1 + 2 * pairs;
+fn say_what_is_only_read(shader: &str, operands: usize) -> String {
+    // The buffers come in the order of the kernel's arguments: operands, output, log-sum-exp.
+    let output = operands;
     let written = [output, output + 1].map(|binding| format!("@binding({binding}) "));
     let line = |line: &str| {
         let read = !written.iter().any(|binding| line.contains(binding));

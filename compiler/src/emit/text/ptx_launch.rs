@@ -49,7 +49,7 @@ pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData)
     if let Schedule::Cpu(_) = schedule {
         return Err(LaunchError::NoPtx(schedule.name()));
     }
-    let width = schedule.width_of(&program.sizes());
+    let width = schedule.width_of(program);
     let limits = device_properties(model, Target::Ptx).hardware.max_cube_count;
     let vector = width * program.sizes().element.size();
     let mut launch = PtxLaunch { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
@@ -72,13 +72,11 @@ fn arguments(
     first: [usize; 3],
 ) -> Result<(Registered, usize, usize), LaunchError> {
     let mut arguments = Registered::default();
-    check_layout(|| "the queries".into(), &data.query, width)?;
-    data.query.register(&mut arguments, width, vector);
-    for (place, pair) in data.pairs.iter().enumerate() {
-        check_layout(|| format!("the keys of pair {place}"), &pair.key, width)?;
-        check_layout(|| format!("the values of pair {place}"), &pair.value, width)?;
-        pair.register(&mut arguments, width, vector);
+    for (operand, data) in program.operands.iter().zip(&data.operands) {
+        check_layout(&operand.name, data, width)?;
+        data.register(&mut arguments, width, vector);
     }
+    data.keys.iter().for_each(|set| set.register(&mut arguments));
     let output = arguments.buffer(&data.output, vector);
     let lse = arguments.buffer(&data.lse, 4);
     Extent::of(data, first).register(&mut arguments);
@@ -86,10 +84,10 @@ fn arguments(
     Ok((arguments, output, lse))
 }
 
-fn check_layout(operand: impl Fn() -> String, data: &OperandData, width: usize) -> Result<(), LaunchError> {
+fn check_layout(operand: &str, data: &OperandData, width: usize) -> Result<(), LaunchError> {
     if data.is_whole(width) {
         return Ok(());
     }
     let &OperandData { start, strides, .. } = data;
-    Err(LaunchError::Layout { operand: operand(), start, strides, width })
+    Err(LaunchError::Layout { operand: operand.to_string(), start, strides, width })
 }
