@@ -253,7 +253,7 @@ pub(crate) struct ShapeFlags {
     /// Queries
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = value_parser!(u32).range(..=MAX_LENGTH))]
     q: u32,
-    /// Keys; with several key loops, of each pair [default: as many as queries]
+    /// Keys; with several sets of them, of each [default: as many as queries]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = value_parser!(u32).range(..=MAX_LENGTH))]
     kv: Vec<u32>,
     /// Query heads
@@ -268,6 +268,12 @@ pub(crate) struct ShapeFlags {
     /// The head dim of values [default: that of queries]
     #[arg(long, value_name = "D", value_parser = value_parser!(u32).range(1..=MAX_HEAD_DIM as i64))]
     v_dim: Option<u32>,
+    /// The head dim of one operand, where it is another; may be given again
+    #[arg(long, value_name = "NAME=D", value_parser = of_operand)]
+    dim_of: Vec<(String, u32)>,
+    /// The heads of one operand along keys, where they are others; may be given again
+    #[arg(long, value_name = "NAME=H", value_parser = of_operand)]
+    heads_of: Vec<(String, u32)>,
     /// Batches
     #[arg(long, value_name = "B", default_value_t = 1, value_parser = value_parser!(u32).range(..=MAX_HEADS))]
     batch: u32,
@@ -320,6 +326,14 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
+fn of_operand(text: &str) -> Result<(String, u32), String> {
+    let (name, number) = assignment(text)?;
+    match number.parse::<u32>() {
+        Ok(number) if i64::from(number) <= MAX_HEADS => Ok((name, number)),
+        _ => Err(format!("expected NAME=NUMBER, a number to {MAX_HEADS}")),
+    }
+}
+
 /// The command line's grammar, in which a variant is one of the gallery's.
 pub(crate) fn command(gallery: &Gallery) -> clap::Command {
     let names: Vec<&'static str> = gallery.variants.iter().map(|variant| variant.name).collect();
@@ -354,6 +368,8 @@ impl ShapeFlags {
             qk_dim: self.dim as usize,
             v_dim: self.v_dim.unwrap_or(self.dim) as usize,
             element: self.dtype,
+            dims: self.dim_of.iter().map(|(name, dim)| (name.clone(), *dim as usize)).collect(),
+            key_heads: self.heads_of.iter().map(|(name, heads)| (name.clone(), *heads as usize)).collect(),
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::{Failure, Gallery, SUCCESS, print_json};
 use purview::{AnyAttention, Shape};
 use purview_compiler::report::{self, LoopReport, PICTURE_COLUMNS, Report, Tiles};
 use purview_compiler::schedule::Schedule;
-use purview_compiler::spec::{ScalarValue, Spec};
+use purview_compiler::spec::{Role, ScalarValue, Spec};
 use purview_compiler::svg::svg;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -42,11 +42,16 @@ fn first_sentence(doc: &str) -> String {
     paragraph[..end].to_string()
 }
 
-/// A specification's scalars, with their defaults, and captured tensors, as they are declared; and its pairs, if there are several.
+/// A specification's scalars, with their defaults, and captured tensors, as they are declared; and what lies along queries and keys, if that
+/// is more than one each of queries, keys and values.
 fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
-    let pairs = spec.pair_names();
-    let several = if pairs.len() > 1 { &pairs[..] } else { &[] };
-    let pairs = several.iter().map(|pair| format!("{}: Key, {}: Value", pair.key, pair.value));
+    let pairs = spec.pairs();
+    let operands = spec.operands.iter().filter(|operand| match &pairs {
+        Some((_, pairs)) => pairs.len() > 1 && operand.role != Role::Query,
+        None => true,
+    });
+    let operands =
+        operands.map(|operand| format!("{}: {}", operand.name, role_name(operand.role, "Query", "Key", "Value")));
     let scalars = spec.scalars.iter().zip(defaults).map(|(param, default)| {
         let comptime = if param.comptime { "#[comptime] " } else { "" };
         let default = default.map_or(String::new(), |value| format!(" = {}", scalar_json(value)));
@@ -56,7 +61,15 @@ fn parameters(spec: &Spec, defaults: &[Option<ScalarValue>]) -> Vec<String> {
         let sorted = if param.order.is_sorted() { "#[sorted] " } else { "" };
         format!("{sorted}{}: Tensor<{}, {}>", param.name, param.ty.name(), param.rank)
     });
-    pairs.chain(scalars).chain(tensors).collect()
+    operands.chain(scalars).chain(tensors).collect()
+}
+
+fn role_name(role: Role, query: &'static str, key: &'static str, value: &'static str) -> &'static str {
+    match role {
+        Role::Query => query,
+        Role::Key(_) => key,
+        Role::Value(_) => value,
+    }
 }
 
 fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Value {
@@ -65,12 +78,18 @@ fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Va
         let default = default.map(scalar_json);
         json!({ "name": param.name, "type": param.ty.name(), "comptime": param.comptime, "default": default })
     });
+    let accumulators: Vec<&str> = spec.accumulators.iter().map(|accumulator| accumulator.kind.name()).collect();
+    let operands = spec.operands.iter().map(|operand| {
+        let role = role_name(operand.role, "query", "key", "value");
+        json!({ "name": operand.name, "role": role, "set": operand.role.set() })
+    });
     let tensors = spec.tensors.iter();
     let tensors = tensors.map(|param| json!({ "name": param.name, "type": param.ty.name(), "rank": param.rank, "sorted": param.order.is_sorted() }));
     json!({
         "name": name,
         "doc": spec.doc,
-        "accumulator": spec.accumulators[0].kind.name(),
+        "accumulator": accumulators.join(", "),
+        "operands": operands.collect::<Vec<_>>(),
         "pairs": pairs.collect::<Vec<_>>(),
         "scalars": scalars.collect::<Vec<_>>(),
         "tensors": tensors.collect::<Vec<_>>(),
@@ -209,7 +228,7 @@ pub(crate) fn schedule_json(schedule: Schedule) -> Value {
 }
 
 pub(crate) fn shape_json(shape: &Shape) -> Value {
-    json!({
+    let mut value = json!({
         "batch": shape.batch,
         "heads": shape.heads,
         "kv_heads": shape.kv_heads,
@@ -218,7 +237,13 @@ pub(crate) fn shape_json(shape: &Shape) -> Value {
         "dim": shape.qk_dim,
         "v_dim": shape.v_dim,
         "dtype": shape.element.name(),
-    })
+    });
+    for (field, of_operands) in [("dims", &shape.dims), ("key_heads", &shape.key_heads)] {
+        if !of_operands.is_empty() {
+            extend(&mut value, json!({ field: of_operands }));
+        }
+    }
+    value
 }
 
 /// `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`.

@@ -2,7 +2,8 @@
 //!
 //! A directory of cases has a `manifest.json`, a list of cases; a `minilm.json`, whose `cases` is such a list; or both. A case
 //! has a `name`, its formula in words (`text`), scalar `params` and a file `<name>.safetensors`. In it `q`, `k` and `v` are what
-//! goes in, `out` and perhaps `lse` what must come out; `w`, `dq`, `dk`, `dv` and `d_*` belong to the gradient, and every other
+//! goes in, or, for an attention of other tensors than these, those with the names of its parameters; `out` and perhaps `lse` are what must
+//! come out; `w`, `dq`, `dk`, `dv` and `d_*` belong to the gradient, and every other
 //! tensor is one that the attention captures. Of the params, `scale` and `q_offset` are options of a launch and the others
 //! scalars of the attention.
 //!
@@ -25,6 +26,7 @@ use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Element;
+use purview_compiler::spec::{Role, Spec};
 #[cfg(feature = "emit")]
 use purview_nvidia::ptx::Counts;
 use safetensors::{Dtype, SafeTensors};
@@ -58,6 +60,14 @@ pub enum GoldenError {
         path: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A case without a tensor that its attention takes.
+    #[error("the case `{case}` has no `{name}` of four dimensions of F32")]
+    Operand {
+        /// The case.
+        case: String,
+        /// The tensor.
+        name: String,
     },
     /// The attention refused the case, or failed.
     #[error(transparent)]
@@ -162,11 +172,9 @@ fn load_case(directory: &Path, manifest: &Path, case: &Value, single: bool) -> R
         };
         tensors.insert(tensor.to_string(), Array { shape: view.shape().to_vec(), data });
     }
-    for needed in ["q", "k", "v", "out"] {
-        match tensors.get(needed) {
-            Some(Array { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
-            _ => return Err(file_error(&path, format!("there is no `{needed}` of four dimensions of F32"))),
-        }
+    match tensors.get("out") {
+        Some(Array { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
+        _ => return Err(file_error(&path, "there is no `out` of four dimensions of F32")),
     }
     let text = case["text"].as_str().unwrap_or_default().to_string();
     Ok(GoldenCase { name: name.to_string(), text, single, params, tensors })
@@ -181,27 +189,56 @@ fn file_error(path: &Path, reason: impl fmt::Display) -> GoldenError {
 }
 
 impl GoldenCase {
-    /// The shape of its queries, keys and values, in `element`.
-    pub fn shape(&self, element: Element) -> Shape {
-        let lengths = |name: &str, axis: usize| self.tensors[name].shape[axis];
-        Shape {
-            batch: lengths("q", 0),
-            heads: lengths("q", 1),
-            kv_heads: lengths("k", 1),
-            queries: lengths("q", 2),
-            keys: vec![lengths("k", 2)],
-            qk_dim: lengths("q", 3),
-            v_dim: lengths("v", 3),
-            element,
-        }
+    /// The sizes that its results tell, in `element`.
+    fn shape_of_results(&self, element: Element) -> Shape {
+        let &[batch, heads, queries, dim] = &self.tensors["out"].shape[..] else {
+            unreachable!("checked when it was loaded")
+        };
+        Shape::new(batch, heads, queries, dim).with_element(element)
     }
 
-    /// Its scalars and captured tensors, on `device`.
-    ///
-    /// # Errors
-    /// As [`Tensor::from_slice`].
-    pub fn arguments(&self, device: &Device, element: Element) -> Result<Arguments, Error> {
-        let mut arguments = Arguments::new(device.clone(), self.shape(element));
+    /// The tensors that `spec` takes along queries and keys: those with the names of its parameters, or `q`, `k` and `v`.
+    fn operands(&self, spec: &Spec) -> Result<Vec<&Array>, GoldenError> {
+        let usual = |place: usize| match spec.pairs() {
+            Some((query, pairs)) if pairs.len() == 1 => match place {
+                place if place == query => Some("q"),
+                place if place == pairs[0].0 => Some("k"),
+                _ => Some("v"),
+            },
+            _ => None,
+        };
+        let named = spec.operands.iter().enumerate().map(|(place, param)| {
+            let name = usual(place).unwrap_or(&param.name);
+            let array = self.tensors.get(name).filter(|array| array.shape.len() == 4);
+            let floats = array.filter(|array| matches!(array.data, Data::F32(_)));
+            floats.ok_or_else(|| GoldenError::Operand { case: self.name.clone(), name: name.into() })
+        });
+        named.collect()
+    }
+
+    /// The shape of what `spec` takes along queries and keys, in `element`.
+    fn shape(&self, spec: &Spec, element: Element) -> Result<Shape, GoldenError> {
+        let operands = self.operands(spec)?;
+        let mut shape = self.shape_of_results(element);
+        let of_set = |set| (0..operands.len()).find(|place| spec.operands[*place].role.set() == Some(set));
+        let first = of_set(0).map(|place| operands[place]);
+        shape.kv_heads = first.map_or(shape.heads, |first| first.shape[1]);
+        shape.qk_dim = operands.first().map_or(shape.qk_dim, |first| first.shape[3]);
+        shape.keys = (0..spec.sets()).filter_map(of_set).map(|place| operands[place].shape[2]).collect();
+        for (param, operand) in spec.operands.iter().zip(operands) {
+            if spec.pairs().is_none() {
+                shape.dims.insert(param.name.clone(), operand.shape[3]);
+            }
+            if param.role != Role::Query && operand.shape[1] != shape.kv_heads {
+                shape.key_heads.insert(param.name.clone(), operand.shape[1]);
+            }
+        }
+        Ok(shape)
+    }
+
+    /// Its scalars and captured tensors, on `device`, for `shape`.
+    fn arguments(&self, device: &Device, shape: Shape) -> Result<Arguments, Error> {
+        let mut arguments = Arguments::new(device.clone(), shape);
         let is_option = |name: &str| matches!(name, "scale" | "q_offset");
         let scalars = self.params.iter().filter(|(name, _)| !is_option(name));
         arguments.scalars = scalars.map(|(name, value)| (name.clone(), *value)).collect();
@@ -222,9 +259,12 @@ impl GoldenCase {
     /// Its attention: `variant` with its arguments, scale and query offset.
     ///
     /// # Errors
-    /// As the variant's.
-    pub fn attention(&self, variant: &Variant, device: &Device, element: Element) -> Result<AnyAttention, Error> {
-        let mut attention = (variant.make)(&self.arguments(device, element)?)?;
+    /// As the variant's, and [`GoldenError::Operand`].
+    pub fn attention(&self, variant: &Variant, device: &Device, element: Element) -> Result<AnyAttention, GoldenError> {
+        let mut arguments = self.arguments(device, self.shape_of_results(element))?;
+        // What it takes is known when it is made, and how large that is may decide how it is made.
+        arguments.shape = self.shape((variant.make)(&arguments)?.spec(), element)?;
+        let mut attention = (variant.make)(&arguments)?;
         if let Some(scale) = self.params.get("scale") {
             attention = attention.with_scale(*scale as f32);
         }
@@ -241,12 +281,24 @@ impl GoldenCase {
     /// # Errors
     /// As [`AnyAttention::run`] and [`AnyAttention::reference`].
     pub fn run(&self, variant: &Variant, device: &Device, element: Element) -> Result<Errors, GoldenError> {
-        self.compare(variant, device, element, |attention, q, pair| {
+        self.compare(variant, device, element, |attention, operands| {
             if !self.has_lse() {
-                return Ok((attention.run(device, q, &[pair])?.to_vec()?, None));
+                return Ok((attention.run_operands(device, operands)?.to_vec()?, None));
             }
-            let (out, lse) = attention.run_with_lse(device, q, &[pair])?;
+            let (out, lse) = attention.run_operands_with_lse(device, operands)?;
             Ok((out.to_vec()?, Some(lse.to_vec()?)))
+        })
+    }
+
+    /// The largest errors of the reference by `variant`: in f64, on the case's own numbers.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference`].
+    pub fn run_reference(&self, variant: &Variant) -> Result<Errors, GoldenError> {
+        self.compare(variant, &Device::cpu()?, Element::F32, |attention, operands| {
+            let found = attention.reference_operands(operands)?;
+            let single = |data: &[f64]| data.iter().map(|x| *x as f32).collect();
+            Ok((single(&found.out.data), self.has_lse().then(|| single(&found.lse.data))))
         })
     }
 
@@ -262,8 +314,8 @@ impl GoldenCase {
         element: Element,
     ) -> Result<(Errors, Counts), GoldenError> {
         let mut counts = Counts::default();
-        let errors = self.compare(variant, &Device::cpu()?, element, |attention, q, pair| {
-            let results = ptx::run(&attention.ptx_launch(model, q, &[pair])?)?;
+        let errors = self.compare(variant, &Device::cpu()?, element, |attention, operands| {
+            let results = ptx::run(&attention.ptx_launch_operands(model, operands)?)?;
             counts = results.counts;
             Ok((results.out, results.lse.filter(|_| self.has_lse())))
         })?;
@@ -274,22 +326,24 @@ impl GoldenCase {
         self.tensors.contains_key("lse")
     }
 
-    /// The errors of the output and log-sum-exp that `compute` makes of the attention, the queries, and the keys and values.
+    /// The errors of the output and log-sum-exp that `compute` makes of the attention and its operands.
     fn compare(
         &self,
         variant: &Variant,
         device: &Device,
         element: Element,
-        compute: impl FnOnce(&AnyAttention, &Tensor, (&Tensor, &Tensor)) -> Result<Results, GoldenError>,
+        compute: impl FnOnce(&AnyAttention, &[&Tensor]) -> Result<Results, GoldenError>,
     ) -> Result<Errors, GoldenError> {
         let attention = self.attention(variant, device, element)?;
-        let [q, k, v] = ["q", "k", "v"].map(|name| self.operand(name, device, element));
-        let (q, k, v) = (q?, k?, v?);
-        let (out, lse) = compute(&attention, &q, (&k, &v))?;
+        let arrays = self.operands(attention.spec())?;
+        let operands = arrays.into_iter().map(|array| operand(array, device, element));
+        let operands = operands.collect::<Result<Vec<_>, Error>>()?;
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let (out, lse) = compute(&attention, &operands)?;
         let (want_out, want_lse) = match element {
             Element::F32 => (self.floats("out"), self.has_lse().then(|| self.floats("lse"))),
             Element::F16 | Element::Bf16 => {
-                let reference = attention.reference(&q, &[(&k, &v)])?;
+                let reference = attention.reference_operands(&operands)?;
                 (reference.out.data, self.has_lse().then_some(reference.lse.data))
             }
         };
@@ -308,28 +362,27 @@ impl GoldenCase {
         }
     }
 
-    fn operand(&self, name: &str, device: &Device, element: Element) -> Result<Tensor, Error> {
-        let Array { shape, data: Data::F32(data) } = &self.tensors[name] else {
-            unreachable!("checked when it was loaded")
-        };
-        let shape = shape.as_slice();
-        match element {
-            Element::F32 => Tensor::from_slice(device, shape, data),
-            Element::F16 => {
-                Tensor::from_slice(device, shape, &data.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>())
-            }
-            Element::Bf16 => {
-                Tensor::from_slice(device, shape, &data.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
-            }
-        }
-    }
-
     fn floats(&self, name: &str) -> Vec<f64> {
         match &self.tensors[name].data {
             Data::F32(data) => data.iter().map(|x| f64::from(*x)).collect(),
             // No number is near enough to these.
             Data::I32(data) => vec![f64::NAN; data.len()],
             Data::Bool(data) => vec![f64::NAN; data.len()],
+        }
+    }
+}
+
+/// An array of floats on `device`, in `element`.
+fn operand(array: &Array, device: &Device, element: Element) -> Result<Tensor, Error> {
+    let Array { shape, data: Data::F32(data) } = array else {
+        unreachable!("what is taken along queries and keys is F32")
+    };
+    let shape = shape.as_slice();
+    match element {
+        Element::F32 => Tensor::from_slice(device, shape, data),
+        Element::F16 => Tensor::from_slice(device, shape, &data.iter().map(|x| f16::from_f32(*x)).collect::<Vec<_>>()),
+        Element::Bf16 => {
+            Tensor::from_slice(device, shape, &data.iter().map(|x| bf16::from_f32(*x)).collect::<Vec<_>>())
         }
     }
 }

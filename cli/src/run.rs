@@ -100,34 +100,25 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Queries, and each pair's keys and values.
-pub(crate) struct Inputs {
-    pub(crate) query: Tensor,
-    pairs: Vec<(Tensor, Tensor)>,
-}
+/// What lies along queries and keys, in the order of the signature.
+pub(crate) struct Inputs(Vec<Tensor>);
 
 impl Inputs {
     /// The same numbers on every device and in every run.
     pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let &Shape { batch, heads, kv_heads, queries, qk_dim, v_dim, element, .. } = shape;
         let (expected, given) = (attention.spec().sets(), shape.keys.len());
         if given != 1 && given != expected {
             let attention = attention.spec().name.clone();
             return Err(Error::Count { attention, what: "lengths of keys", expected, given });
         }
-        let query = numbers.tensor(device, [batch, heads, queries, qk_dim], element)?;
-        let pairs = (0..expected).map(|pair| {
-            // One length stands for all pairs.
-            let length = shape.keys[pair.min(shape.keys.len() - 1)];
-            let key = numbers.tensor(device, [batch, kv_heads, length, qk_dim], element)?;
-            Ok((key, numbers.tensor(device, [batch, kv_heads, length, v_dim], element)?))
-        });
-        Ok(Inputs { pairs: pairs.collect::<Result<_, Error>>()?, query })
+        let shapes = shape.operand_shapes(attention.spec()).into_iter();
+        let tensors = shapes.map(|of_operand| numbers.tensor(device, of_operand, shape.element));
+        Ok(Inputs(tensors.collect::<Result<_, Error>>()?))
     }
 
-    pub(crate) fn pairs(&self) -> Vec<(&Tensor, &Tensor)> {
-        self.pairs.iter().map(|(key, value)| (key, value)).collect()
+    pub(crate) fn operands(&self) -> Vec<&Tensor> {
+        self.0.iter().collect()
     }
 }
 
@@ -167,15 +158,15 @@ struct Measured {
 }
 
 fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u32) -> Result<Measured, Error> {
-    let pairs = inputs.pairs();
+    let operands = inputs.operands();
     let has_lse = attention.spec().has_lse();
     let call = || {
         let start = Instant::now();
         let (out, lse) = if has_lse {
-            let (out, lse) = attention.run_with_lse(device, &inputs.query, &pairs)?;
+            let (out, lse) = attention.run_operands_with_lse(device, &operands)?;
             (out, Some(lse))
         } else {
-            (attention.run(device, &inputs.query, &pairs)?, None)
+            (attention.run_operands(device, &operands)?, None)
         };
         device.sync()?;
         Ok::<_, Error>((start.elapsed(), out, lse))
@@ -197,7 +188,7 @@ fn compare(
     measured: &Measured,
     element: Element,
 ) -> Result<(Errors, Errors), Error> {
-    let want = attention.reference(&inputs.query, &inputs.pairs())?;
+    let want = attention.reference_operands(&inputs.operands())?;
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
     let errors = Errors {
         out: relative_error(&measured.out.to_vec::<f32>()?, &want.out.data),

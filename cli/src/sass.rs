@@ -86,12 +86,12 @@ impl Moved {
             kv_heads: 1,
             queries: part(shape.queries),
             keys: shape.keys.iter().copied().map(part).collect(),
-            ..*shape
+            ..shape.clone()
         };
         let device = device_for_text()?;
         let attention = flags.variant.attention(gallery, &device, &shape)?;
         let inputs = Inputs::new(&attention, &device, &shape)?;
-        let counts = ptx::run(&attention.ptx_launch(model, &inputs.query, &inputs.pairs())?)?.counts;
+        let counts = ptx::run(&attention.ptx_launch_operands(model, &inputs.operands())?)?.counts;
         Ok(Moved { shape, counts })
     }
 

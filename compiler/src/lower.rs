@@ -19,13 +19,13 @@
 //! (`mask(s, s > 0.0)`) becomes part of the map: `if s > 0.0 { s } else { -inf }`, or 0.0 for weights.
 
 use crate::expr::{BinaryOp, Expr, Type};
-use crate::ir::forward::Operands;
+use crate::ir::forward::{OperandDims, Operands};
 use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
 use crate::schedule::MAX_HEAD_DIM;
-use crate::spec::{Accumulator, KeyLoop, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarValue, Spec};
+use crate::spec::{Accumulator, DotParam, KeyLoop, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarValue, Spec};
 use crate::typing::{Parameters, TypeError, type_of};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -35,12 +35,12 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum LowerError {
     /// A head dim outside 1 to [`MAX_HEAD_DIM`].
-    #[error("`{attention}`: the head dim of {what} is {dim}, expected 1 to {MAX_HEAD_DIM}")]
+    #[error("`{attention}`: the head dim of `{what}` is {dim}, expected 1 to {MAX_HEAD_DIM}")]
     HeadDim {
         /// The attention's name.
         attention: String,
         /// Whose.
-        what: &'static str,
+        what: String,
         /// The head dim.
         dim: usize,
     },
@@ -141,11 +141,11 @@ pub enum LowerError {
 ///
 /// # Errors
 /// [`LowerError`].
-pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result<Program, LowerError> {
-    check_operands(spec, operands)?;
+pub fn lower(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
     check_form(spec)?;
     let replacements = scalar_replacements(spec, scalars)?;
-    let Operands { element, qk_dim, v_dim } = operands;
+    let dim = check_dims(spec, scalars, dims)?;
+    let element = dims.element;
 
     let mut accumulators = Vec::new();
     let names = accumulator_names(spec);
@@ -166,16 +166,15 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
     }
     let mut loops = Vec::new();
     for key_loop in &spec.loops {
-        loops.push(lower_loop(spec, key_loop, &accumulators, &replacements, v_dim)?);
+        loops.push(lower_loop(spec, key_loop, &accumulators, (&replacements, scalars), dims)?);
     }
     check_output(spec)?;
-    let operands = spec.operands.iter().map(|operand| {
-        let (heads, axis, dim) = match operand.role {
-            Role::Query => (Heads::Query, Axis::Queries, qk_dim),
-            Role::Key(set) => (Heads::Key, Axis::Keys(set), qk_dim),
-            Role::Value(set) => (Heads::Key, Axis::Keys(set), v_dim),
+    let operands = spec.operands.iter().zip(&dims.dims).map(|(operand, dim)| {
+        let (heads, axis) = match operand.role {
+            Role::Query => (Heads::Query, Axis::Queries),
+            Role::Key(set) | Role::Value(set) => (Heads::Key, Axis::Keys(set)),
         };
-        Operand { name: operand.name.clone(), element, heads, axis, dim }
+        Operand { name: operand.name.clone(), element, heads, axis, dim: *dim }
     });
     let (loads, value) = loads(spec, &replacements);
     Ok(Program {
@@ -187,7 +186,7 @@ pub fn lower(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result
         accumulators,
         loads,
         loops,
-        outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value }],
+        outputs: vec![Output { element, heads: Heads::Query, dim, value }],
     })
 }
 
@@ -256,8 +255,8 @@ fn lower_loop(
     spec: &Spec,
     key_loop: &KeyLoop,
     accumulators: &[ir::Accumulator],
-    replacements: &[Expr],
-    v_dim: usize,
+    (replacements, scalars): (&[Expr], &[ScalarValue]),
+    dims: &OperandDims,
 ) -> Result<TileLoop, LowerError> {
     let mut parts = Vec::new();
     for push in &key_loop.pushes {
@@ -283,7 +282,8 @@ fn lower_loop(
 
     let mut names = Names::of(spec);
     names.0.extend(accumulators.iter().map(|accumulator| accumulator.name.clone()));
-    let (mut tiles, mut body) = (Vec::new(), Vec::new());
+    // What is pushed comes last.
+    let (mut tiles, mut body, mut pushes) = (Vec::new(), Vec::new(), Vec::new());
     let mut tile_of_dot = vec![0; key_loop.dots.len()];
     for (dot, of) in key_loop.dots.iter().enumerate() {
         if is_used(&dot) || spare == Some(dot) {
@@ -322,13 +322,11 @@ fn lower_loop(
         if let Some(visible) = visible {
             body.push(TileOp::Mask { tile: weights, visible: visible.clone(), on: MaskedTiles::All });
         }
-        if push.dim.is_some() {
-            let message = "leading values have no tile program yet".to_string();
-            return Err(LowerError::Form { attention: spec.name.clone(), message });
-        }
         let Push { accumulator, values, .. } = *push;
-        body.push(TileOp::Push { accumulator, weights, factor, values, dim: v_dim });
+        let dim = leading_dim(push, scalars).unwrap_or(dims.dims[values]);
+        pushes.push(TileOp::Push { accumulator, weights, factor, values, dim });
     }
+    body.extend(pushes);
     Ok(TileLoop {
         columns: Axis::Keys(key_loop.set),
         each_head: false,
@@ -345,6 +343,30 @@ fn lower_loop(
 fn parameters_of<'a>(spec: &'a Spec, key_loop: &KeyLoop) -> Parameters<'a> {
     let all = spec.parameters();
     Parameters { values: &all.values[..key_loop.dots.len().min(MAX_DOTS)], ..all }
+}
+
+/// The head dims of `spec`'s operands where queries and keys that are multiplied have one, and values and what the output is made of
+/// another.
+pub fn dims_of(spec: &Spec, operands: Operands) -> OperandDims {
+    let Operands { element, qk_dim, v_dim } = operands;
+    let is_multiplied = |place| spec.loops.iter().flat_map(|key_loop| &key_loop.dots).any(|dot| dot.query == place);
+    let dims = spec.operands.iter().enumerate().map(|(place, param)| match param.role {
+        Role::Query if is_multiplied(place) => qk_dim,
+        Role::Key(_) => qk_dim,
+        Role::Query | Role::Value(_) => v_dim,
+    });
+    OperandDims { element, dims: dims.collect() }
+}
+
+/// D in the default 1/√D of `scale()`: the sum of the head dims of the products that the first push's score is of; or, where it is of
+/// none, the head dim of the first product or the first operand.
+pub fn scaled_dim(spec: &Spec, dims: &OperandDims) -> usize {
+    let Some((key_loop, push)) = spec.pushes().next() else { return 1 };
+    let dim = |place: usize| dims.dims.get(place).copied().unwrap_or(1);
+    let is_of = |(place, _): &(usize, &DotParam)| push.score.mentions(&Expr::Value(*place));
+    let of_score = key_loop.dots.iter().enumerate().filter(is_of).map(|(_, dot)| dim(dot.query)).sum();
+    let first = key_loop.dots.first().map_or(0, |dot| dot.query);
+    if of_score == 0 { dim(first) } else { of_score }
 }
 
 /// The values of the scalars that a program lowered from `spec` keeps, in its order, of all the specification's.
@@ -465,13 +487,52 @@ pub(crate) fn replace_scalars(expr: &Expr, replacements: &[Expr]) -> Expr {
     }
 }
 
-fn check_operands(spec: &Spec, operands: Operands) -> Result<(), LowerError> {
-    for (what, dim) in [("queries and keys", operands.qk_dim), ("values", operands.v_dim)] {
+/// Checks head dims against each other. Returns that of the output.
+fn check_dims(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<usize, LowerError> {
+    let wrong = |message| Err(LowerError::Form { attention: spec.name.clone(), message });
+    let dims = &dims.dims;
+    if dims.len() != spec.operands.len() {
+        return wrong(format!("{} head dims of {} operands", dims.len(), spec.operands.len()));
+    }
+    for (param, &dim) in spec.operands.iter().zip(dims) {
         if !(1..=MAX_HEAD_DIM).contains(&dim) {
-            return Err(LowerError::HeadDim { attention: spec.name.clone(), what, dim });
+            return Err(LowerError::HeadDim { attention: spec.name.clone(), what: param.name.clone(), dim });
         }
     }
-    Ok(())
+    let name = |place: usize| &spec.operands[place].name;
+    for dot in spec.loops.iter().flat_map(|key_loop| &key_loop.dots) {
+        let (query, key) = (dims[dot.query], dims[dot.key]);
+        if query != key {
+            let (query_name, key_name) = (name(dot.query), name(dot.key));
+            return wrong(format!("a product of `{query_name}`, of head dim {query}, and `{key_name}`, of {key}"));
+        }
+    }
+    let mut results = vec![None; spec.accumulators.len()];
+    for (_, push) in spec.pushes() {
+        let (values, whole) = (name(push.values), dims[push.values]);
+        let dim = leading_dim(push, scalars).unwrap_or(whole);
+        if !(1..=whole).contains(&dim) {
+            return wrong(format!("the first {dim} elements of `{values}`, of head dim {whole}"));
+        }
+        let expected = *results[push.accumulator].get_or_insert(dim);
+        if dim != expected {
+            let accumulator = &spec.accumulators[push.accumulator].name;
+            return wrong(format!("`{accumulator}` gets {expected} elements for each key, and {dim} of `{values}`"));
+        }
+    }
+    let queries = spec.operands_of(Role::Query).map(|(place, _)| Some(dims[place]));
+    let made_of = results.into_iter().chain(queries).flatten().zip(spec.output_values()).enumerate();
+    let mut made_of = made_of.filter(|(value, _)| spec.output.mentions(&Expr::Value(*value))).map(|(_, of)| of);
+    let Some((dim, first)) = made_of.next() else { return wrong("an output of nothing".into()) };
+    match made_of.find(|(other, _)| *other != dim) {
+        Some((other, name)) => wrong(format!("an output of `{first}`, of {dim} elements, and `{name}`, of {other}")),
+        None => Ok(dim),
+    }
+}
+
+/// How many of the first elements of a row a push takes, if not all.
+fn leading_dim(push: &Push, scalars: &[ScalarValue]) -> Option<usize> {
+    push.dim.map(|leading| leading.value(scalars).unwrap_or(0))
 }
 
 /// Checks what places refer to, and that everything is used.

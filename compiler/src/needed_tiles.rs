@@ -86,7 +86,7 @@ pub struct LookedAt {
 /// # Errors
 /// If a tile that the program skips has a visible pair, or one that it calls full a hidden pair.
 pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileError> {
-    let lowered = lower(spec, tiling.launch.scalars, tiling.program.sizes());
+    let lowered = lower(spec, tiling.launch.scalars, &tiling.program.operand_dims());
     let lowered = lowered.map_err(|error| TileError::Lower(Box::new(error)))?;
     let loops = 0..tiling.program.loops.len();
     loops.map(|place| needed_of_loop(tiling, place, lowered.loops[place].visible(false))).collect()

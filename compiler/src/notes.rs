@@ -7,11 +7,11 @@ use crate::analysis::clauses::{MAX_CLAUSES, clauses};
 use crate::analysis::simplify::simplify;
 use crate::analysis::tile::kind;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::{Program, Range, TileKind, TileLoop};
+use crate::ir::{Program, Range, TileKind, TileLoop, TileOp};
 use crate::launch::Launch;
 use crate::lower::{Parts, replace_scalars, scalar_replacements};
 use crate::shortened::shortened;
-use crate::spec::{Accumulator, Location, ScalarType, ScalarValue, Spec, TensorType};
+use crate::spec::{Accumulator, KeyLoop, Location, Push, ScalarType, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
 use crate::visible_pairs::MaskedRows;
 use log::Level;
@@ -40,7 +40,7 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
     // A program was lowered from it.
     let Ok(replacements) = scalar_replacements(spec, scalars) else { return Vec::new() };
     let mut notes: Vec<Note> = Vec::new();
-    for ((of, push), key_loop) in spec.pushes().zip(&program.loops) {
+    for Pushed { of, push, key_loop, own_mask } in pushed(spec, program) {
         let accumulator = &spec.accumulators[push.accumulator].kind;
         let softmax = matches!(accumulator, Accumulator::Softmax { .. });
         if let Some(choice) = find(&push.score, &gives_no_weight).filter(|_| softmax) {
@@ -56,9 +56,9 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
             Note { level: Level::Warn, location, message: message.to_string() }
         };
         let key = spec.set_name(of.set);
-        if key_loop.visible(false).is_none() || key_loop.full.contains(&Range::ALL) {
+        if own_mask.is_none() || key_loop.full.contains(&Range::ALL) {
             notes.push(warning("this mask is always true: it hides nothing"));
-        } else if key_loop.visit.is_empty() {
+        } else if key_loop.visit.is_empty() || own_mask == Some(&Expr::Bool(false)) {
             notes.push(warning(&format!("this mask is always false: no query sees a key of `{key}`")));
         } else {
             let open = Open { spec, program, replacements: &replacements };
@@ -70,6 +70,34 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
         }
     }
     notes
+}
+
+/// A push, and what became of it.
+struct Pushed<'a> {
+    of: &'a KeyLoop,
+    push: &'a Push,
+    key_loop: &'a TileLoop,
+    /// The predicate of its mask in the program.
+    own_mask: Option<&'a Expr>,
+}
+
+/// The pushes of `spec`, from which `program` was lowered.
+fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
+    let mut found = Vec::new();
+    for (of, key_loop) in spec.loops.iter().zip(&program.loops) {
+        let pushes = key_loop.body.iter().filter_map(|op| match op {
+            TileOp::Push { weights, .. } => Some(*weights),
+            _ => None,
+        });
+        for (push, weights) in of.pushes.iter().zip(pushes) {
+            let own_mask = key_loop.body.iter().find_map(|op| match op {
+                TileOp::Mask { tile, visible, .. } if *tile == weights => Some(visible),
+                _ => None,
+            });
+            found.push(Pushed { of, push, key_loop, own_mask });
+        }
+    }
+    found
 }
 
 /// What can be said of a launch of `program`, in which the queries of `masked` see no key.
@@ -100,17 +128,23 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
         note(location(&last.score), message);
     }
 
-    for ((of, push), key_loop) in spec.pushes().zip(&program.loops) {
+    let mut places: Vec<&Location> = Vec::new();
+    for Pushed { of, push, own_mask, .. } in pushed(spec, program) {
         let of_last = of.set + 1 == spec.sets();
         if of_last
             && launch.query_offset == keys.offset
             && keys.length > launch.queries
             && launch.queries > 0
-            && is_causal(key_loop, program.parameters())
+            && own_mask.is_some_and(|visible| is_causal(visible, program.parameters()))
         {
             let place = find(&push.score, &|expr| compares_positions(expr)).unwrap_or(mask(&push.score));
+            let location = spec.locate(place);
+            if places.contains(&location) {
+                continue;
+            }
+            places.push(location);
             note(
-                spec.locate(place),
+                location,
                 format!(
                     "the queries are aligned to the first keys: the first is at position {}, and the last {} keys are after all \
                      of them; with_query_offset(kv_len - q_len), which is the default, aligns them to the last",
@@ -124,15 +158,14 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
 }
 
 /// Whether some alternative of a mask hides the keys after the query.
-fn is_causal(key_loop: &TileLoop, parameters: Parameters) -> bool {
-    let Some(visible) = key_loop.visible(false) else { return false };
+fn is_causal(visible: &Expr, parameters: Parameters) -> bool {
     let after = |form: &Affine| {
         form.terms.len() == 2
             && form.coefficient(&Expr::Key) == 1
             && form.coefficient(&Expr::Query) == -1
             && form.constant.abs() <= 1
     };
-    clauses(&visible, parameters).iter().any(|clause| clause.at_most_zero.iter().any(after))
+    clauses(visible, parameters).iter().any(|clause| clause.at_most_zero.iter().any(after))
 }
 
 fn compares_positions(expr: &Expr) -> bool {

@@ -5,7 +5,7 @@ use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{Element, Program};
-use purview_compiler::lower::lower;
+use purview_compiler::lower::{dims_of, lower};
 use purview_compiler::passes::{
     bound_key_loops, classify_tiles, find_full_tiles, scale_queries, simplify_expressions, use_base_two,
 };
@@ -213,7 +213,8 @@ fn lowered(push: &str, sink: Option<&str>) -> Result<String, String> {
     let read = |text| parse_expr(text, empty.parameters()).unwrap();
     let operands = Operands { element: Element::F32, qk_dim: 4, v_dim: 8 };
     let scalars = [ScalarValue::U32(3), ScalarValue::I32(0)];
-    let program = lower(&spec(read(push), sink.map(read)), &scalars, operands).map_err(|error| error.to_string())?;
+    let program = lower(&spec(read(push), sink.map(read)), &scalars, &dims_of(&empty, operands))
+        .map_err(|error| error.to_string())?;
     let text = program.to_string();
     let lines = text.lines().filter_map(|line| line.strip_prefix("      s = ")).filter(|line| !line.starts_with("dot"));
     Ok(lines.collect::<Vec<_>>().join("; "))
@@ -258,11 +259,12 @@ fn what_is_not_lowered() {
     let operands = Operands { element: Element::F32, qk_dim: 4, v_dim: 8 };
     let scalars = [ScalarValue::U32(3), ScalarValue::I32(0)];
     assert_eq!(
-        lower(&spec(large, None), &scalars, operands).unwrap_err().to_string(),
+        lower(&spec(large, None), &scalars, &dims_of(&spec(Expr::SCORE, None), operands)).unwrap_err().to_string(),
         "f.rs:1:1: a push has 8191 operations after its `let`s are expanded, expected at most 4096"
     );
     let spec = spec(Expr::SCORE, None);
-    let refused = |scalars: &[ScalarValue], operands| lower(&spec, scalars, operands).unwrap_err().to_string();
+    let refused =
+        |scalars: &[ScalarValue], operands| lower(&spec, scalars, &dims_of(&spec, operands)).unwrap_err().to_string();
     assert_eq!(refused(&scalars[1..], operands), "`f` takes 2 scalars, 1 were given");
     assert_eq!(
         refused(&[ScalarValue::U32(u32::MAX), scalars[1]], operands),

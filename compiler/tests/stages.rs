@@ -3,6 +3,7 @@
 use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::{Element, parse::parse};
 use purview_compiler::lang::{self, Builder, Float, Int};
+use purview_compiler::lower::dims_of;
 use purview_compiler::passes::{schedule, stages};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
 use purview_compiler::scheduled::Compiled;
@@ -26,7 +27,7 @@ fn sliding_window() -> Spec {
 
 /// The last stage of `spec`; every stage parses back to itself.
 fn last_stage(spec: &Spec, scalars: &[ScalarValue]) -> String {
-    let stages = stages(spec, scalars, OPERANDS).unwrap();
+    let stages = stages(spec, scalars, &dims_of(spec, OPERANDS)).unwrap();
     for (stage, program) in &stages {
         assert_eq!(parse(&program.to_string()).as_ref(), Ok(program), "{stage}\n{program}");
     }

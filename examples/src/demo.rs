@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use purview::spec::Role;
 use purview::{AnyAttention, Device, Shape, Tensor};
 
 /// The largest error a program lets pass, relative to the largest magnitude of the reference's output.
@@ -26,19 +27,12 @@ pub fn numbers(seed: u32, count: usize) -> Vec<f32> {
 /// As [`AnyAttention::run`], and where it is further than a kernel in f32 should be.
 pub fn check(device: &Device, attention: impl Into<AnyAttention>, shape: &Shape) -> Result<(), Box<dyn Error>> {
     let attention = attention.into();
-    let tensor =
-        |seed: u32, shape: [usize; 4]| Tensor::from_slice(device, shape, &numbers(seed << 16, shape.iter().product()));
-    let q = tensor(1, [shape.batch, shape.heads, shape.queries, shape.qk_dim])?;
-    let pairs = (0..attention.spec().sets()).map(|pair| {
-        let keys = *shape.keys.get(pair).or(shape.keys.last()).ok_or("a shape without keys")?;
-        let seed = 2 * pair as u32;
-        let k = tensor(seed + 2, [shape.batch, shape.kv_heads, keys, shape.qk_dim])?;
-        let v = tensor(seed + 3, [shape.batch, shape.kv_heads, keys, shape.v_dim])?;
-        Ok((k, v))
-    });
-    let pairs = pairs.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
-    let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(k, v)| (k, v)).collect();
-    check_on(device, attention, &q, &pairs)
+    let shapes = shape.operand_shapes(attention.spec()).into_iter().zip(1u32..);
+    let tensor = |(shape, seed): ([usize; 4], u32)| {
+        Tensor::from_slice(device, shape, &numbers(seed << 16, shape.iter().product()))
+    };
+    let operands = shapes.map(tensor).collect::<Result<Vec<_>, _>>()?;
+    check_operands(device, &attention, &operands.iter().collect::<Vec<_>>())
 }
 
 /// As [`check`], on these queries, keys and values.
@@ -52,8 +46,20 @@ pub fn check_on(
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<(), Box<dyn Error>> {
     let attention = attention.into();
-    let got = attention.run(device, q, pairs)?.to_vec::<f32>()?;
-    let want = attention.reference(q, pairs)?.out.data;
+    // In the order of the signature.
+    let (query, places) = attention.spec().pairs().ok_or("an attention of queries and pairs of keys and values")?;
+    let mut operands = vec![q; attention.spec().operands.len()];
+    operands[query] = q;
+    for ((key, value), (k, v)) in places.into_iter().zip(pairs) {
+        (operands[key], operands[value]) = (*k, *v);
+    }
+    check_operands(device, &attention, &operands)
+}
+
+/// As [`check`], on these tensors along queries and keys, in the order of the signature.
+fn check_operands(device: &Device, attention: &AnyAttention, operands: &[&Tensor]) -> Result<(), Box<dyn Error>> {
+    let got = attention.run_operands(device, operands)?.to_vec::<f32>()?;
+    let want = attention.reference_operands(operands)?.out.data;
     assert_eq!(got.len(), want.len());
 
     let largest = want.iter().map(|x| x.abs()).fold(0.0, f64::max);
@@ -62,13 +68,15 @@ pub fn check_on(
     let error =
         difference.fold(0.0, |a: f64, b| if a.is_nan() || a >= b { a } else { b }) / largest.max(f64::MIN_POSITIVE);
 
-    let name = &attention.spec().name;
+    let spec = attention.spec();
     let sizes = |tensor: &Tensor| tensor.shape().iter().map(usize::to_string).collect::<Vec<_>>().join("×");
-    let keys = match pairs {
-        [(k, _)] if k.shape() == q.shape() => String::new(),
-        pairs => format!(" (keys {})", pairs.iter().map(|(k, _)| sizes(k)).collect::<Vec<_>>().join(" and ")),
+    let of = |is_wanted: fn(Role) -> bool| {
+        let wanted = spec.operands.iter().zip(operands).filter(move |(param, _)| is_wanted(param.role));
+        wanted.map(|(_, tensor)| sizes(tensor)).collect::<Vec<_>>()
     };
-    let (sizes, dtype, device) = (sizes(q), q.dtype(), device.name());
+    let (queries, keys) = (of(|role| role == Role::Query), of(|role| matches!(role, Role::Key(_))));
+    let keys = if keys == queries { String::new() } else { format!(" (keys {})", keys.join(" and ")) };
+    let (name, sizes, dtype, device) = (&spec.name, queries.join(" and "), operands[0].dtype(), device.name());
     println!("{name}: {sizes}{keys} {dtype} on {device}, largest error {error:.0e} of the reference");
     if error <= TOLERANCE { Ok(()) } else { Err(format!("{name} is off by more than {TOLERANCE:.0e}").into()) }
 }

@@ -63,6 +63,8 @@ pub struct Accumulator {
     pub name: Ident,
     /// Whether `mut` is there.
     pub mutable: bool,
+    /// Whether it is one of several names of a `let`.
+    pub of_tuple: bool,
     /// `None` where the constructor is wrong, which was reported.
     pub kind: Option<AccumulatorKind>,
 }
@@ -100,13 +102,32 @@ pub enum Over {
     Other(Source, Option<Ident>),
 }
 
-/// `accumulator.push(score, value);`.
+/// `accumulator.push(score, value);`, or `accumulator.push_weighted(score, weight, value);`.
 #[derive(Clone)]
 pub struct Push {
     pub accumulator: Ident,
-    /// The word `push`.
+    /// The word `push` or `push_weighted`.
     pub method: Span,
+    pub weighted: bool,
     pub arguments: Vec<Expr>,
+}
+
+impl Push {
+    /// How many arguments it takes.
+    pub fn count(&self) -> usize {
+        if self.weighted { 3 } else { 2 }
+    }
+
+    /// The word.
+    pub fn name(&self) -> &'static str {
+        if self.weighted { "push_weighted" } else { "push" }
+    }
+
+    /// The statement, with another score.
+    pub fn with_score(&self, score: &str) -> String {
+        let rest: String = self.arguments.iter().skip(1).map(|argument| format!(", {argument}")).collect();
+        format!("{}.{}({score}{rest})", self.accumulator, self.name())
+    }
 }
 
 /// An expression.
@@ -126,6 +147,8 @@ pub enum ExprKind {
     Name(Ident),
     /// `name[a][b]`.
     Index(Ident, Vec<Expr>),
+    /// `tile[..end]`: the first elements of each row.
+    Leading(Box<Expr>, Box<Expr>),
     /// `-a`, `!a`.
     Unary(Unary, Box<Expr>),
     /// `a op b`, and the operator's place.
@@ -276,9 +299,16 @@ impl Expr {
         }
     }
 
-    /// Whether it is the name of `accumulator`.
-    pub fn names(&self, accumulator: Option<&Accumulator>) -> bool {
-        matches!((&self.kind, accumulator), (ExprKind::Name(name), Some(accumulator)) if *name == accumulator.name)
+    /// Whether it is the name of one of `accumulators`.
+    pub fn names(&self, accumulators: &[&Accumulator]) -> bool {
+        matches!(&self.kind, ExprKind::Name(name) if accumulators.iter().any(|accumulator| *name == accumulator.name))
+    }
+
+    /// Whether the name of one of `accumulators` is in it.
+    pub fn mentions(&self, accumulators: &[&Accumulator]) -> bool {
+        let mut found = false;
+        self.visit(&mut |expr| found |= expr.names(accumulators));
+        found
     }
 
     /// Whether the expression is nothing but something that was reported.
@@ -335,7 +365,7 @@ impl Expr {
             ExprKind::Unary(_, a) | ExprKind::Cast(a, _) | ExprKind::Paren(a) | ExprKind::Return(_, Some(a)) => {
                 a.visit(see);
             }
-            ExprKind::Binary(_, _, a, b) => [a, b].iter().for_each(|part| part.visit(see)),
+            ExprKind::Binary(_, _, a, b) | ExprKind::Leading(a, b) => [a, b].iter().for_each(|part| part.visit(see)),
             ExprKind::If(condition, then, otherwise) => {
                 condition.visit(see);
                 then.visit(see);
@@ -440,6 +470,7 @@ impl fmt::Display for Expr {
                 write!(f, "{name}")?;
                 index.iter().try_for_each(|index| write!(f, "[{index}]"))
             }
+            ExprKind::Leading(tile, end) => write!(f, "{tile}[..{end}]"),
             ExprKind::Unary(Unary::Neg, a) => write!(f, "-{}", a.operand()),
             ExprKind::Unary(Unary::Not, a) => write!(f, "!{}", a.operand()),
             ExprKind::Binary(op, _, a, b) => {

@@ -51,6 +51,11 @@ impl Errors {
         }
     }
 
+    /// How many there are so far.
+    pub fn count(&self) -> usize {
+        self.errors.borrow().as_ref().map_or(0, Vec::len)
+    }
+
     fn add(&self, error: Diagnostic) {
         self.errors.borrow_mut().as_mut().expect("errors come before `finish`").push(error);
     }

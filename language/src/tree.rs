@@ -15,34 +15,91 @@ pub enum Body {
 
 /// What an attention says.
 pub struct Attention {
-    /// The names of each key parameter and of the value parameter that goes with it, in the order of the keys.
-    pub pairs: Vec<(Ident, Ident)>,
+    /// What lies along queries and keys, in the order of the signature. Places of operands count in these.
+    pub operands: Vec<Operand>,
     /// The statements of the loop over the queries, in order.
     pub steps: Vec<Step>,
+    /// What that loop gives, if not its only accumulator as it is.
+    pub output: Option<Value>,
+}
+
+/// A parameter that lies along queries or keys.
+pub struct Operand {
+    /// Its name.
+    pub name: Ident,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What an operand is. Keys and values are of a set, by its number: those that one loop reads. Sets are in the order of their first keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `Query`.
+    Query,
+    /// `Key`.
+    Key(usize),
+    /// `Value`.
+    Value(usize),
 }
 
 /// A statement of the loop over the queries.
 pub enum Step {
     /// A variable.
     Let(Let),
+    /// An accumulator and its name. [`Push::accumulator`] counts these.
+    Accumulator(Ident, Accumulator),
+    /// A loop over keys.
+    Loop(KeyLoop),
+}
+
+/// What key loops push into.
+pub enum Accumulator {
     /// `Softmax::new()`, or `Softmax::with_sink(…)` of this logit.
     Softmax(Option<Value>),
     /// `Sum::new()`.
     Sum,
     /// `Mean::new()`.
     Mean,
-    /// A loop over keys.
-    Loop(KeyLoop),
 }
 
-/// A loop over the keys of a pair.
+/// A loop over the keys of a set.
 pub struct KeyLoop {
-    /// The pair's place in [`Attention::pairs`].
-    pub pair: usize,
-    /// The variables before the push.
-    pub lets: Vec<Let>,
-    /// What is pushed.
+    /// The set.
+    pub set: usize,
+    /// The places of the queries and keys of each product, which [`Node::Dot`] counts.
+    pub dots: Vec<(usize, usize)>,
+    /// Its statements, in order.
+    pub steps: Vec<LoopStep>,
+}
+
+/// A statement of a loop over keys.
+pub enum LoopStep {
+    /// A variable.
+    Let(Let),
+    /// A push.
+    Push(Push),
+}
+
+/// What is pushed into an accumulator.
+pub struct Push {
+    /// The number of the accumulator.
+    pub accumulator: usize,
+    /// The score.
     pub score: Value,
+    /// What its weight is multiplied by in the output.
+    pub weight: Option<Value>,
+    /// The place of the operand that has the values.
+    pub values: usize,
+    /// How many elements of a row of it are the value, if not all.
+    pub leading: Option<Leading>,
+}
+
+/// How many of the first elements of a row.
+pub enum Leading {
+    /// So many.
+    Literal(usize),
+    /// The value of a comptime scalar.
+    Scalar(Ident),
 }
 
 /// A variable and its value.
@@ -82,6 +139,20 @@ impl Value {
         Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
     }
 
+    /// Whether `test` finds something in the nodes that it is computed from.
+    pub(crate) fn any(&self, test: &mut dyn FnMut(&Node) -> bool) -> bool {
+        if test(&self.node) {
+            return true;
+        }
+        match &self.node {
+            Node::Load(_, operands) | Node::Lang { operands, .. } | Node::Call(_, operands, _) => {
+                operands.iter().any(|operand| operand.any(test))
+            }
+            Node::Block(lets, tail) => lets.iter().any(|binding| binding.value.any(test)) || tail.any(test),
+            _ => false,
+        }
+    }
+
     /// Has the place of the value, an operation, remembered for messages.
     pub(crate) fn locate(&mut self) {
         if let Node::Lang { located, .. } = &mut self.node {
@@ -116,6 +187,11 @@ pub enum Node {
     Tensor(Ident),
     /// An element of a captured tensor.
     Load(Ident, Vec<Value>),
+    /// A product of queries and keys, by its place among those of its loop, and the word `dot`.
+    Dot(usize, Span),
+    /// An element of what the output is made of, and its name: an accumulator by its number, or, after all accumulators, an operand along
+    /// queries.
+    Result(usize, Span),
     /// A function of `purview::lang`.
     Lang {
         /// Its name, such as `add` for `+`.

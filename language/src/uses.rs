@@ -11,6 +11,8 @@ pub struct Uses {
     tiles: Vec<(String, ParameterKind)>,
     indices: Vec<(String, usize)>,
     assigned: Vec<String>,
+    looped: Vec<String>,
+    leading: bool,
 }
 
 impl Uses {
@@ -21,9 +23,15 @@ impl Uses {
             if let Statement::Loop(outer) = statement {
                 uses.loop_over(&outer.head.over, ParameterKind::Query);
                 outer.body.visit_statements(&mut |statement| match statement {
-                    Statement::Loop(inner) => uses.loop_over(&inner.head.over, ParameterKind::Key),
+                    Statement::Loop(inner) => {
+                        uses.loop_over(&inner.head.over, ParameterKind::Key);
+                        if let Over::Tiles(name) = &inner.head.over {
+                            uses.looped.push(name.to_string());
+                        }
+                    }
                     Statement::Push(push) => {
-                        if let [_, value] = &push.arguments[..]
+                        if push.arguments.len() == push.count()
+                            && let Some(value) = push.arguments.last()
                             && let ExprKind::Name(name) | ExprKind::Index(name, _) = &value.inner().kind
                         {
                             uses.tiles.push((name.to_string(), ParameterKind::Value));
@@ -44,6 +52,7 @@ impl Uses {
             if let ExprKind::Index(name, index) = &expr.kind {
                 uses.indices.push((name.to_string(), index.len()));
             }
+            uses.leading |= matches!(expr.kind, ExprKind::Leading(..));
         });
         uses
     }
@@ -70,6 +79,16 @@ impl Uses {
     pub fn rank(&self, name: &Ident) -> Option<usize> {
         let name = name.to_string();
         self.indices.iter().find(|(known, _)| *known == name).map(|(_, rank)| *rank)
+    }
+
+    /// Whether a loop over keys goes over `name`.
+    pub fn is_looped(&self, name: &Ident) -> bool {
+        self.looped.contains(&name.to_string())
+    }
+
+    /// Whether the first elements of some rows are taken.
+    pub fn takes_leading(&self) -> bool {
+        self.leading
     }
 
     /// Whether `name` is assigned to.

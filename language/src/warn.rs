@@ -4,7 +4,7 @@ use crate::constant::truth;
 use crate::diagnostic::Diagnostic;
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Body, KeyLoop, Let, Node, Step, Value};
+use crate::tree::{Body, Let, LoopStep, Node, Step, Value};
 use crate::types::Type;
 
 /// The warnings of `body`, in the order in which they were found.
@@ -14,17 +14,25 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
         Body::Value(Kind::Mask, value) => warnings.predicate(value, Effect::OnKeys),
         Body::Value(_, value) => warnings.masks(value, Effect::OnKeys),
         Body::Attention(attention) => {
-            let loops = attention.steps.iter().filter(|step| matches!(step, Step::Loop(_))).count();
-            let effect = if loops == 1 { Effect::OnOutput } else { Effect::OnLoop };
+            let pushes = |step: &Step| match step {
+                Step::Loop(key_loop) => key_loop.steps.iter().filter(|step| matches!(step, LoopStep::Push(_))).count(),
+                _ => 0,
+            };
+            let pushes: usize = attention.steps.iter().map(pushes).sum();
+            let effect = if pushes == 1 { Effect::OnOutput } else { Effect::OnLoop };
             for step in &attention.steps {
                 match step {
                     Step::Let(binding) => warnings.binding(binding),
-                    Step::Loop(KeyLoop { lets, score, .. }) => {
-                        lets.iter().for_each(|binding| warnings.binding(binding));
-                        warnings.masks(score, effect);
+                    Step::Loop(key_loop) => {
+                        for step in &key_loop.steps {
+                            match step {
+                                LoopStep::Let(binding) => warnings.binding(binding),
+                                LoopStep::Push(push) => warnings.masks(&push.score, effect),
+                            }
+                        }
                     }
                     // Nothing is hidden by these.
-                    Step::Softmax(_) | Step::Sum | Step::Mean => {}
+                    Step::Accumulator(..) => {}
                 }
             }
         }

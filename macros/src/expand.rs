@@ -5,7 +5,9 @@
 
 use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
-use purview_language::tree::{Attention, Body, Let, Node, Step, Value};
+use purview_language::tree::{
+    Accumulator, Attention, Body, KeyLoop, Leading, Let, LoopStep, Node, Operand, Push, Role, Step, Value,
+};
 use purview_language::{Checked, Element, Kind, Parameter, ParameterKind, Scalar, Signature, Sorted, Source, Type};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 
@@ -54,10 +56,10 @@ fn quiet() -> TokenStream {
 pub fn stub(signature: &Signature) -> TokenStream {
     let Signature { kind, attributes, visibility, name, .. } = signature;
     let (parameters, output) = match kind {
-        Kind::Attention => (attention_parameters(signature), attention_output(signature)),
+        Kind::Attention => (attention_parameters(signature), Form::of_parameters(signature).ty()),
         kind => (value_parameters(signature), value_output(*kind)),
     };
-    let how_to_run = how_to_run(signature);
+    let how_to_run = how_to_run(signature, Form::of_parameters(signature));
     quote! {
         #(#attributes)*
         #how_to_run
@@ -70,7 +72,8 @@ pub fn stub(signature: &Signature) -> TokenStream {
 
 fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
-    let (parameters, output) = (attention_parameters(signature), attention_output(signature));
+    let form = Form::of(body);
+    let (parameters, output, constructor) = (attention_parameters(signature), form.ty(), form.constructor());
     let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(scalar) => {
             let variant = variant(*scalar);
@@ -88,9 +91,15 @@ fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> 
     let (line, column) = Source::from(name.span()).place();
     let declarations = declarations(signature, body, &builder);
     let quiet = quiet();
-    let places = OperandPlaces::of(signature, body);
-    let steps = body.steps.iter().map(|step| self::step(step, &places, &builder));
-    let how_to_run = how_to_run(signature);
+    let is_scalar = |parameter: &&Parameter| matches!(parameter.kind, ParameterKind::Scalar(_));
+    let scalar_names: Vec<String> =
+        signature.parameters.iter().filter(is_scalar).map(|parameter| unraw(&parameter.name)).collect();
+    let steps = body.steps.iter().map(|step| self::step(step, &scalar_names, &builder));
+    let result = body.output.as_ref().map(|output| {
+        let output = value(output);
+        quote!(#builder.output(#output);)
+    });
+    let how_to_run = how_to_run(signature, form);
     quote! {
         #(#attributes)*
         #how_to_run
@@ -104,11 +113,12 @@ fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> 
                 let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
                 #declarations
                 #(#steps)*
+                #result
                 #builder.finish()
             }
             static __PURVIEW_SPEC: ::std::sync::OnceLock<::std::sync::Arc<::purview::spec::Spec>> =
                 ::std::sync::OnceLock::new();
-            ::purview::Attention::new(
+            #constructor(
                 ::core::clone::Clone::clone(__PURVIEW_SPEC.get_or_init(|| ::std::sync::Arc::new(__purview_spec()))),
                 ::std::vec![#(#scalars),*],
                 ::std::vec![#(#tensors),*],
@@ -117,9 +127,56 @@ fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> 
     }
 }
 
+/// What the tensors are that an attention is run with.
+#[derive(Clone, Copy)]
+enum Form {
+    /// One of queries, and pairs of keys and values, so many.
+    Pairs(usize),
+    /// So many of all kinds.
+    Operands(usize),
+}
+
+impl Form {
+    fn of(body: &Attention) -> Form {
+        let count = |role| body.operands.iter().filter(|operand| operand.role == role).count();
+        let sets = (0..).take_while(|set| count(Role::Key(*set)) > 0).count();
+        let has_pairs =
+            count(Role::Query) == 1 && (0..sets).all(|set| (count(Role::Key(set)), count(Role::Value(set))) == (1, 1));
+        if has_pairs { Form::Pairs(sets) } else { Form::Operands(body.operands.len()) }
+    }
+
+    /// That of an attention with mistakes, as its parameters show it.
+    fn of_parameters(signature: &Signature) -> Form {
+        let count = |kind| signature.of_kind(kind).count();
+        let (queries, keys, values) =
+            (count(ParameterKind::Query), count(ParameterKind::Key), count(ParameterKind::Value));
+        if queries <= 1 && keys == values { Form::Pairs(keys) } else { Form::Operands(queries + keys + values) }
+    }
+
+    /// The type of the attention.
+    fn ty(self) -> TokenStream {
+        match self {
+            Form::Pairs(count) => quote!(::purview::Attention<#count>),
+            Form::Operands(count) => quote!(::purview::GeneralAttention<#count>),
+        }
+    }
+
+    /// What makes it.
+    fn constructor(self) -> TokenStream {
+        match self {
+            Form::Pairs(_) => quote!(::purview::Attention::new),
+            Form::Operands(_) => quote!(::purview::GeneralAttention::new),
+        }
+    }
+}
+
+fn is_operand(kind: ParameterKind) -> bool {
+    matches!(kind, ParameterKind::Query | ParameterKind::Key | ParameterKind::Value)
+}
+
 /// A last paragraph for the documentation of an attention: that tensors are given where it is run, which its parameters as
 /// Rust has them don't show. A public function without documentation gets none, so that `missing_docs` finds it.
-fn how_to_run(signature: &Signature) -> TokenStream {
+fn how_to_run(signature: &Signature, form: Form) -> TokenStream {
     let is_documented = signature.attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
     let is_private = matches!(signature.visibility, syn::Visibility::Inherited);
     if signature.kind != Kind::Attention || !is_documented && !is_private {
@@ -134,15 +191,20 @@ fn how_to_run(signature: &Signature) -> TokenStream {
     let call = format!("{}({})", signature.name, arguments.collect::<Vec<_>>().join(", "));
     let query = names(ParameterKind::Query).concat();
     let (keys, values) = (names(ParameterKind::Key), names(ParameterKind::Value));
-    let run = match (&keys[..], &values[..]) {
-        ([key], [value]) => format!("run(&device, {query}, {key}, {value})"),
+    let (run, what) = match (form, &keys[..], &values[..]) {
+        (Form::Operands(_), ..) => {
+            let operands = signature.parameters.iter().filter(|parameter| is_operand(parameter.kind));
+            let operands: Vec<String> = operands.map(|parameter| format!("&{}", parameter.name)).collect();
+            (format!("run(&device, [{}])", operands.join(", ")), "what lies along queries and keys is given")
+        }
+        (_, [key], [value]) => (format!("run(&device, {query}, {key}, {value})"), "queries, keys and values are given"),
         _ => {
             let pairs = keys.iter().zip(&values).map(|(key, value)| format!("({key}, {value})"));
-            format!("run_pairs(&device, {query}, [{}])", pairs.collect::<Vec<_>>().join(", "))
+            let run = format!("run_pairs(&device, {query}, [{}])", pairs.collect::<Vec<_>>().join(", "));
+            (run, "queries, keys and values are given")
         }
     };
-    let text =
-        format!(" Run by `{call}.{run}?`: queries, keys and values are given to `run`, the other parameters here.");
+    let text = format!(" Run by `{call}.{run}?`: {what} to `run`, the other parameters here.");
     // An empty line, where there is something before it.
     let gap = is_documented.then(|| quote!(#[doc = ""]));
     quote!(#gap #[doc = #text])
@@ -151,15 +213,13 @@ fn how_to_run(signature: &Signature) -> TokenStream {
 /// Declares the parameters to the builder.
 fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> TokenStream {
     let mut tokens = TokenStream::new();
-    for Parameter { name, kind, .. } in &signature.parameters {
+    for Operand { name, role } in &body.operands {
         let text = unraw(name);
-        let set = body.pairs.iter().position(|(key, value)| key == name || value == name).unwrap_or_default();
-        match kind {
-            ParameterKind::Query => tokens.extend(quote!(#builder.query(#text);)),
-            ParameterKind::Key => tokens.extend(quote!(#builder.key(#text, #set);)),
-            ParameterKind::Value => tokens.extend(quote!(#builder.value(#text, #set);)),
-            _ => {}
-        }
+        tokens.extend(match role {
+            Role::Query => quote!(#builder.query(#text);),
+            Role::Key(set) => quote!(#builder.key(#text, #set);),
+            Role::Value(set) => quote!(#builder.value(#text, #set);),
+        });
     }
     for Parameter { name, kind, comptime, sorted } in &signature.parameters {
         let text = unraw(name);
@@ -201,11 +261,6 @@ fn attention_parameters(signature: &Signature) -> Vec<TokenStream> {
     parameters.collect()
 }
 
-fn attention_output(signature: &Signature) -> TokenStream {
-    let pairs = signature.of_kind(ParameterKind::Key).count();
-    quote!(::purview::Attention<#pairs>)
-}
-
 /// What a caller of a `#[mask]` or `#[score]` function gives.
 fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
     let parameters = distinct(signature).into_iter().map(|(name, kind)| {
@@ -242,37 +297,48 @@ fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     parameters
 }
 
-/// The places of queries, keys and values among the operands, as the builder counts them.
-struct OperandPlaces {
-    query: usize,
-    pairs: Vec<(usize, usize)>,
-}
-
-impl OperandPlaces {
-    fn of(signature: &Signature, body: &Attention) -> OperandPlaces {
-        let is_operand = |kind| matches!(kind, ParameterKind::Query | ParameterKind::Key | ParameterKind::Value);
-        let operands: Vec<_> = signature.parameters.iter().filter(|parameter| is_operand(parameter.kind)).collect();
-        let place = |name: &Ident| operands.iter().position(|operand| operand.name == *name).unwrap_or_default();
-        let query = operands.iter().position(|operand| operand.kind == ParameterKind::Query).unwrap_or_default();
-        OperandPlaces { query, pairs: body.pairs.iter().map(|(key, value)| (place(key), place(value))).collect() }
+fn step(step: &Step, scalars: &[String], builder: &Ident) -> TokenStream {
+    match step {
+        Step::Let(binding) => self::binding(binding),
+        Step::Accumulator(name, accumulator) => {
+            let name = unraw(name);
+            match accumulator {
+                Accumulator::Softmax(None) => quote!(#builder.softmax(#name, ::core::option::Option::None);),
+                Accumulator::Softmax(Some(sink)) => {
+                    let sink = value(sink);
+                    quote!(#builder.softmax(#name, ::core::option::Option::Some(#sink));)
+                }
+                Accumulator::Sum => quote!(#builder.sum(#name);),
+                Accumulator::Mean => quote!(#builder.mean(#name);),
+            }
+        }
+        Step::Loop(KeyLoop { set, dots, steps }) => {
+            let dots = dots.iter().map(|(query, key)| quote!((#query, #key)));
+            let steps = steps.iter().map(|step| match step {
+                LoopStep::Let(binding) => self::binding(binding),
+                LoopStep::Push(push) => self::push(push, scalars, builder),
+            });
+            quote!({ #builder.key_loop(#set, &[#(#dots),*]); #(#steps)* })
+        }
     }
 }
 
-fn step(step: &Step, places: &OperandPlaces, builder: &Ident) -> TokenStream {
-    match step {
-        Step::Let(binding) => self::binding(binding),
-        Step::Softmax(None) => quote!(#builder.softmax("o", ::core::option::Option::None);),
-        Step::Softmax(Some(sink)) => {
-            let sink = value(sink);
-            quote!(#builder.softmax("o", ::core::option::Option::Some(#sink));)
+fn push(push: &Push, scalars: &[String], builder: &Ident) -> TokenStream {
+    let Push { accumulator, score, weight, values, leading } = push;
+    let values = match leading {
+        None => quote!(#values),
+        Some(Leading::Literal(dim)) => quote!(::purview::lang::Values::leading(#values, #dim)),
+        Some(Leading::Scalar(name)) => {
+            let place = scalars.iter().position(|scalar| *scalar == unraw(name)).unwrap_or_default();
+            quote!(::purview::lang::Values::leading_by_scalar(#values, #place))
         }
-        Step::Sum => quote!(#builder.sum("o");),
-        Step::Mean => quote!(#builder.mean("o");),
-        Step::Loop(key_loop) => {
-            let lets = key_loop.lets.iter().map(binding);
-            let (set, score) = (key_loop.pair, value(&key_loop.score));
-            let (query, (key, value)) = (places.query, places.pairs[set]);
-            quote!({ #(#lets)* #builder.key_loop(#set, &[(#query, #key)]); #builder.push(0, #score, #value); })
+    };
+    let score = value(score);
+    match weight {
+        None => quote!(#builder.push(#accumulator, #score, #values);),
+        Some(weight) => {
+            let weight = value(weight);
+            quote!(#builder.push_weighted(#accumulator, #score, #weight, #values);)
         }
     }
 }
@@ -306,7 +372,8 @@ fn value(value: &Value) -> TokenStream {
             let index = index.iter().map(self::value);
             at(quote_spanned!(end=> #tensor.load([#(#index),*])), value.ty, tensor.span(), value.source)
         }
-        Node::Lang { function: "dot", token, .. } => lang("dot", None, (*token, end), quote_spanned!(end=> 0)),
+        Node::Dot(place, token) => lang("dot", None, (*token, end), quote_spanned!(end=> #place)),
+        Node::Result(place, token) => lang("result", None, (*token, end), quote_spanned!(end=> #place)),
         Node::Lang { function, token, operands, generic, located } => {
             let operands = operands.iter().map(self::value);
             let call = lang(function, *generic, (*token, end), quote!(#(#operands),*));

@@ -35,29 +35,45 @@ use std::sync::Arc;
 /// f16 and bf16, with f32 inside.
 pub type Attention<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>>;
 
-/// An attention variant with the values of its scalars and captured tensors, over any number of pairs of keys and values, for code
-/// that handles variants as data. Every [`Attention`] converts into it.
+/// An attention variant that takes other tensors than queries and pairs of keys and values, with the values of its scalars and captured
+/// tensors: `OPERANDS` of them, in the order of the signature.
+///
+/// A function with `#[attention]` returns it where there are several `Query`s, or not one `Key` and one `Value` for each loop. What lies
+/// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; the output is
+/// `[B, H, S, Dv]`.
+pub type GeneralAttention<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>>;
+
+/// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
+/// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
 pub type AnyAttention = AttentionOver<AnyNumber>;
 
-/// What [`Attention`] and [`AnyAttention`] are: an attention variant with the values of its scalars and captured tensors. `P` says
-/// whether the number of its pairs of keys and values is in the type.
+/// What [`Attention`], [`GeneralAttention`] and [`AnyAttention`] are: an attention variant with the values of its scalars and captured
+/// tensors. `P` says whether the number of its pairs of keys and values, or of its tensors, is in the type.
 #[derive(Clone, Debug)]
 pub struct AttentionOver<P> {
     pub(crate) request: Request,
-    pairs: PhantomData<P>,
+    form: PhantomData<P>,
 }
 
 /// A number of pairs that is in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
 pub enum Exactly<const PAIRS: usize> {}
 
-/// A number of pairs that is not in the type, for [`AttentionOver`].
+/// A number of tensors along queries and keys that is in the type, for [`AttentionOver`].
+#[derive(Clone, Copy, Debug)]
+pub enum Operands<const OPERANDS: usize> {}
+
+/// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
 pub enum AnyNumber {}
 
 /// An [`Attention`] that also returns each row's log-sum-exp.
 #[derive(Clone, Debug)]
 pub struct AttentionWithLse<const PAIRS: usize>(AnyAttention);
+
+/// A [`GeneralAttention`] that also returns each row's log-sum-exp.
+#[derive(Clone, Debug)]
+pub struct GeneralAttentionWithLse<const OPERANDS: usize>(AnyAttention);
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -73,11 +89,17 @@ pub struct CountedTiles {
 
 impl<const PAIRS: usize> From<Attention<PAIRS>> for AnyAttention {
     fn from(attention: Attention<PAIRS>) -> AnyAttention {
-        AttentionOver { request: attention.request, pairs: PhantomData }
+        AttentionOver { request: attention.request, form: PhantomData }
     }
 }
 
-/// Whatever the number of pairs.
+impl<const OPERANDS: usize> From<GeneralAttention<OPERANDS>> for AnyAttention {
+    fn from(attention: GeneralAttention<OPERANDS>) -> AnyAttention {
+        AttentionOver { request: attention.request, form: PhantomData }
+    }
+}
+
+/// Whatever the tensors.
 impl<P> AttentionOver<P> {
     /// What was asked, as data.
     pub fn spec(&self) -> &Spec {
@@ -101,7 +123,7 @@ impl<P> AttentionOver<P> {
     }
 
     /// With the first query at position `offset`, which may be negative, rather than with the last query at the last key of
-    /// the last pair.
+    /// the last set of keys.
     pub fn with_query_offset(mut self, offset: i64) -> Self {
         self.request.query_offset = Some(offset);
         self
@@ -118,8 +140,8 @@ impl<P> AttentionOver<P> {
     /// # Errors
     /// As [`Attention::run_pairs`], as far as they concern the shape.
     pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
-        validate::arguments(&self.request, self.request.spec.sets())?;
-        cache::programs(&self.request, shape.operands())?.scheduled(self.text_schedule(), true)
+        validate::arguments(&self.request)?;
+        cache::programs(&self.request, &shape.operand_dims(self.spec()))?.scheduled(self.text_schedule(), true)
     }
 
     /// The text of the tile program for `shape` after each stage, with the stage's name.
@@ -128,8 +150,8 @@ impl<P> AttentionOver<P> {
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
         let Request { spec, scalars, .. } = &self.request;
-        validate::arguments(&self.request, spec.sets())?;
-        let stages = passes::stages(spec, scalars, shape.operands())?;
+        validate::arguments(&self.request)?;
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec))?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -198,7 +220,7 @@ impl<P> AttentionOver<P> {
     pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
         let (programs, schedule) = self.planned(target, model, shape)?;
         let program = programs.scheduled(schedule, true)?;
-        emit::emit(target, model, &program, self.request.constraints(shape.operands()))
+        emit::emit(target, model, &program, self.request.constraints(programs.sizes()))
     }
 
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
@@ -211,9 +233,9 @@ impl<P> AttentionOver<P> {
 
     /// The programs for `shape`, and the schedule of the kernel on `target`.
     fn planned(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<(Arc<Programs>, Schedule), Error> {
-        validate::arguments(&self.request, self.request.spec.sets())?;
-        let programs = cache::programs(&self.request, shape.operands())?;
-        let schedule = plan::on_model(&self.request, target, model, &Operation::of(shape), &programs)?;
+        validate::arguments(&self.request)?;
+        let programs = cache::programs(&self.request, &shape.operand_dims(self.spec()))?;
+        let schedule = plan::on_model(&self.request, target, model, &Operation::of(shape, self.spec()), &programs)?;
         Ok((programs, schedule))
     }
 
@@ -223,8 +245,13 @@ impl<P> AttentionOver<P> {
     /// # Errors
     /// [`Error::Schedule`] where no schedule fits.
     pub fn schedule_on(&self, device: &Device, shape: &Shape) -> Result<Schedule, Error> {
-        let chosen = || schedule::choose(device, self.request.constraints(shape.operands()));
-        self.request.schedule.map_or_else(chosen, Ok)
+        match self.request.schedule {
+            Some(schedule) => Ok(schedule),
+            None => {
+                let programs = cache::programs(&self.request, &shape.operand_dims(self.spec()))?;
+                schedule::choose(device, self.request.constraints(programs.sizes()))
+            }
+        }
     }
 
     /// The schedule of texts and reports, which know no device: the caller's, or else that of a CPU with 16 lanes.
@@ -232,29 +259,21 @@ impl<P> AttentionOver<P> {
         self.request.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(VectorRegisters::AVX512)))
     }
 
-    fn call<'a>(
-        &'a self,
-        device: &'a Device,
-        query: &'a Tensor,
-        pairs: &'a [(&'a Tensor, &'a Tensor)],
-        counters: Option<&'a Tensor>,
-    ) -> Call<'a> {
-        Call { request: &self.request, device, query, pairs, counters }
+    fn call<'a>(&'a self, device: &'a Device, operands: &'a [&'a Tensor], counters: Option<&'a Tensor>) -> Call<'a> {
+        Call { request: &self.request, device, operands, counters }
     }
 
-    fn reference_of(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
+    /// Queries, keys and values in the order of the signature.
+    fn in_order<'a>(&self, query: &'a Tensor, pairs: &[(&'a Tensor, &'a Tensor)]) -> Result<Vec<&'a Tensor>, Error> {
+        validate::in_order(&self.request.spec, query, pairs)
+    }
+
+    fn reference_of(&self, tensors: &[&Tensor]) -> Result<Reference, Error> {
         let Request { spec, scalars, .. } = &self.request;
-        let operation = validate::operands(&self.request, query, pairs)?;
+        let operation = validate::operands(&self.request, tensors)?;
         // The specification is checked as for a kernel.
-        lower(spec, scalars, operation.operands).map_err(CompileError::from)?;
-        let (place_of_query, places) = spec.pairs().unwrap_or_default();
-        let mut tensors = vec![query; spec.operands.len()];
-        tensors[place_of_query] = query;
-        for ((key_place, value_place), (key, value)) in places.into_iter().zip(pairs) {
-            tensors[key_place] = key;
-            tensors[value_place] = value;
-        }
-        let operands = tensors.into_iter().map(Tensor::to_host).collect::<Result<Vec<_>, Error>>()?;
+        lower(spec, scalars, &operation.operands).map_err(CompileError::from)?;
+        let operands = tensors.iter().map(|tensor| tensor.to_host()).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
         Ok(interpret(
             spec,
@@ -270,31 +289,51 @@ impl<P> AttentionOver<P> {
     }
 }
 
-/// Where the number of pairs is not in the type.
+/// Where no number of tensors is in the type.
 impl AnyAttention {
-    /// The output for `query` and the pairs of keys and values, in the order of the signature.
+    /// The output for `query` and the pairs of keys and values, in the order of the keys in the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`], and [`Error::NoPairs`] where the attention takes other tensors.
+    pub fn run(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
+        self.run_operands(device, &self.in_order(query, pairs)?)
+    }
+
+    /// The output for the tensors that lie along queries and keys, in the order of the signature.
     ///
     /// # Errors
     /// Everything that [`Error`] lists, before the attention is launched; [`Error::Execution`] only where captured tensors are
     /// looked at first (their range, whether they are sorted). What fails on the device later surfaces where the output is read.
-    pub fn run(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Tensor, Error> {
-        launch(&self.call(device, query, pairs, None)).map(|(out, _)| out)
+    pub fn run_operands(&self, device: &Device, operands: &[&Tensor]) -> Result<Tensor, Error> {
+        launch(&self.call(device, operands, None)).map(|(out, _)| out)
     }
 
     /// The output, and the tiles that the kernel itself counted as it visited them, for each key loop: to see that it does what
     /// [`AttentionOver::report`] says. It is another kernel than the one of [`AnyAttention::run`], with the counting in it.
     ///
     /// # Errors
-    /// As [`AnyAttention::run`], and [`Error::Execution`] where the kernel failed.
+    /// As [`AnyAttention::run_operands`], and [`Error::Execution`] where the kernel failed.
     pub fn run_counting(
         &self,
         device: &Device,
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
+        self.run_operands_counting(device, &self.in_order(query, pairs)?)
+    }
+
+    /// As [`AnyAttention::run_counting`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_counting`].
+    pub fn run_operands_counting(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
         let loops = self.request.spec.loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
-        let (out, _) = launch(&self.call(device, query, pairs, Some(&counters)))?;
+        let (out, _) = launch(&self.call(device, operands, Some(&counters)))?;
         let counts = counters.to_vec::<i32>()?;
         let counted = counts.chunks(2).map(|counts| CountedTiles {
             visited: u64::from(counts[0].cast_unsigned()),
@@ -307,26 +346,89 @@ impl AnyAttention {
     /// included, and −∞ where no key is visible.
     ///
     /// # Errors
-    /// As [`AnyAttention::run`], and [`Error::NoLse`] unless the accumulator is `Softmax`.
+    /// As [`AnyAttention::run`], and [`Error::NoLse`] unless there is one accumulator, a `Softmax`.
     pub fn run_with_lse(
         &self,
         device: &Device,
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<(Tensor, Tensor), Error> {
+        self.run_operands_with_lse(device, &self.in_order(query, pairs)?)
+    }
+
+    /// As [`AnyAttention::run_with_lse`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`], and [`Error::NoLse`] unless there is one accumulator, a `Softmax`.
+    pub fn run_operands_with_lse(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Tensor), Error> {
         validate::has_lse(&self.request.spec)?;
-        launch(&self.call(device, query, pairs, None))
+        launch(&self.call(device, operands, None))
     }
 
     /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
     /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
-    /// could leave 32 bits.
+    /// could leave 32 bits. The log-sum-exp is NaN where the attention has none.
     ///
     /// # Errors
     /// As [`AnyAttention::run`], but that an index outside its tensor, or a division by zero, is [`Error::Interpret`] at the
     /// first pair of a query and a key where it matters.
     pub fn reference(&self, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Reference, Error> {
-        self.reference_of(query, pairs)
+        self.reference_of(&self.in_order(query, pairs)?)
+    }
+
+    /// As [`AnyAttention::reference`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference`].
+    pub fn reference_operands(&self, operands: &[&Tensor]) -> Result<Reference, Error> {
+        self.reference_of(operands)
+    }
+}
+
+/// Where the number of tensors is in the type.
+impl<const OPERANDS: usize> GeneralAttention<OPERANDS> {
+    /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
+    /// types are checked when it is used.
+    pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
+        AttentionOver { request: Request::new(spec, scalars, tensors), form: PhantomData }
+    }
+
+    /// With the first key of each set at these positions rather than at 0. A set is what one key loop reads; sets are in the order of
+    /// their first keys in the signature, and those without a number here begin at 0.
+    pub fn with_key_offsets(mut self, offsets: &[i64]) -> Self {
+        self.request.key_offsets = offsets.to_vec();
+        self
+    }
+
+    /// Returning the log-sum-exp with the output; see [`AnyAttention::run_operands_with_lse`].
+    pub fn with_lse(self) -> GeneralAttentionWithLse<OPERANDS> {
+        GeneralAttentionWithLse(self.into())
+    }
+
+    /// The output for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run(&self, device: &Device, operands: [&Tensor; OPERANDS]) -> Result<Tensor, Error> {
+        launch(&self.call(device, &operands, None)).map(|(out, _)| out)
+    }
+
+    /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference`].
+    pub fn reference(&self, operands: [&Tensor; OPERANDS]) -> Result<Reference, Error> {
+        self.reference_of(&operands)
+    }
+}
+
+impl<const OPERANDS: usize> GeneralAttentionWithLse<OPERANDS> {
+    /// The output, as [`GeneralAttention::run`] gives it, and the log-sum-exp `[B, H, S]`.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands_with_lse`].
+    pub fn run(&self, device: &Device, operands: [&Tensor; OPERANDS]) -> Result<(Tensor, Tensor), Error> {
+        self.0.run_operands_with_lse(device, &operands)
     }
 }
 
@@ -335,7 +437,7 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
-        AttentionOver { request: Request::new(spec, scalars, tensors), pairs: PhantomData }
+        AttentionOver { request: Request::new(spec, scalars, tensors), form: PhantomData }
     }
 
     /// With the first key of each pair at these positions rather than at 0.
@@ -354,7 +456,7 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// # Errors
     /// As [`AnyAttention::run`].
     pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<Tensor, Error> {
-        launch(&self.call(device, query, &pairs, None)).map(|(out, _)| out)
+        launch(&self.call(device, &self.in_order(query, &pairs)?, None)).map(|(out, _)| out)
     }
 
     /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
@@ -362,7 +464,7 @@ impl<const PAIRS: usize> Attention<PAIRS> {
     /// # Errors
     /// As [`AnyAttention::reference`].
     pub fn reference_pairs(&self, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<Reference, Error> {
-        self.reference_of(query, &pairs)
+        self.reference_of(&self.in_order(query, &pairs)?)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::request::Call;
 use crate::tensor::Tensor;
 use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
 use purview_compiler::lower::runtime_scalars;
+use purview_compiler::spec::Role;
 
 /// The results of a launch, and what computes them.
 pub(crate) struct Bound {
@@ -20,20 +21,21 @@ pub(crate) struct Bound {
 
 /// All of a launch but the launch itself.
 pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Result<Bound, Error> {
-    let &Call { request, device, query, pairs, counters } = call;
+    let &Call { request, device, operands: tensors, counters } = call;
     let program = &proved.program;
-    let &Operation { batch, heads, queries, operands, .. } = operation;
-    let output =
-        Tensor::empty(device, operands.element.into(), vec![batch, heads, queries, operands.v_dim], "the output")?;
+    let &Operation { batch, heads, queries, ref operands, .. } = operation;
+    let shape = vec![batch, heads, queries, program.outputs[0].dim];
+    let output = Tensor::empty(device, operands.element.into(), shape, "the output")?;
     let rows = if program.has_lse() { queries } else { 0 };
     let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
     if [batch, heads, queries].contains(&0) {
         return Ok(Bound { output, lse, data: None });
     }
 
-    let group = |tensor: &Tensor| Some(heads / tensor.shape()[1]);
-    let along_keys = pairs.iter().flat_map(|(key, value)| [*key, *value]);
-    let along_keys = along_keys.map(|tensor| operand(tensor, group(tensor)));
+    let operands = request.spec.operands.iter().zip(tensors).map(|(param, tensor)| {
+        let group = (param.role != Role::Query).then(|| heads / tensor.shape()[1]);
+        operand(tensor, group)
+    });
     let keys = operation.keys.iter().map(|keys| KeySetData { length: keys.length, offset: keys.offset as i32 });
     let summaries = program.summaries().into_iter().map(|summary| {
         let tensor = &request.tensors[summary.tensor];
@@ -41,7 +43,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
     });
     let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
-    let buffers = 3 + 2 * pairs.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
+    let buffers = 2 + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
     if let Some(limit) = device.capabilities().most_buffers
         && buffers > limit
     {
@@ -49,7 +51,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
     }
     let data = LaunchData {
-        operands: std::iter::once(operand(query, None)).chain(along_keys).collect(),
+        operands: operands.collect(),
         keys: keys.collect(),
         output: output.buffer(),
         lse: lse.buffer(),

@@ -6,7 +6,7 @@
 
 use crate::error::Error;
 use crate::request::Request;
-use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::forward::{OperandDims, Operands};
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;
@@ -35,7 +35,7 @@ struct Key {
     spec: Arc<Spec>,
     /// The bits of the comptime scalars.
     comptime: Vec<u32>,
-    operands: Operands,
+    operands: OperandDims,
 }
 
 impl PartialEq for Key {
@@ -58,10 +58,10 @@ impl Hash for Key {
 }
 
 impl Key {
-    fn new(request: &Request, operands: Operands) -> Key {
+    fn new(request: &Request, operands: &OperandDims) -> Key {
         let spec = request.spec.clone();
         let comptime = spec.scalars.iter().zip(&request.scalars).filter(|(param, _)| param.comptime);
-        Key { comptime: comptime.map(|(_, value)| bits(*value)).collect(), spec, operands }
+        Key { comptime: comptime.map(|(_, value)| bits(*value)).collect(), spec, operands: operands.clone() }
     }
 }
 
@@ -85,6 +85,11 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
+    /// Element type and head dims, by which a schedule is chosen.
+    pub fn sizes(&self) -> Operands {
+        self.skipping.sizes()
+    }
+
     /// Whether all query heads of a key head visit the same keys.
     pub fn heads_alike(&self) -> bool {
         self.skipping.heads_alike()
@@ -111,7 +116,7 @@ impl Programs {
 }
 
 /// The programs of `request` for `operands`, compiled at the first call, which also logs the notes of its mask.
-pub(crate) fn programs(request: &Request, operands: Operands) -> Result<Arc<Programs>, Error> {
+pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<Programs>, Error> {
     static KNOWN: OnceLock<Mutex<HashMap<Key, Arc<Programs>>>> = OnceLock::new();
     let known = KNOWN.get_or_init(Mutex::default);
     let key = Key::new(request, operands);

@@ -223,6 +223,36 @@ pub enum Error {
         /// Its head dim.
         dim: usize,
     },
+    /// More of the first elements of each row than there are, or none.
+    #[error("the first {leading} elements of each row of `{name}` are its values, and it has a head dim of {dim}")]
+    Leading {
+        /// The tensor.
+        name: String,
+        /// Its head dim.
+        dim: usize,
+        /// How many elements are taken.
+        leading: usize,
+    },
+    /// A shape of an operand that the attention has not.
+    #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
+    NoOperand {
+        /// The attention.
+        attention: String,
+        /// The name in the shape.
+        name: String,
+        /// The names of the tensors that it takes.
+        operands: String,
+    },
+    /// Queries, keys and values for an attention that has more than pairs of them.
+    #[error(
+        "`{attention}` takes more than queries and pairs of keys and values: give {operands}, in this order, to `run_operands`"
+    )]
+    NoPairs {
+        /// The attention.
+        attention: String,
+        /// The names of the tensors that it takes.
+        operands: String,
+    },
     /// A tensor of the wrong element type.
     #[error("`{name}` holds {given}, expected {expected}")]
     Type {
@@ -269,8 +299,8 @@ pub enum Error {
         /// How many were given.
         given: usize,
     },
-    /// A log-sum-exp of an accumulator that has none.
-    #[error("`{attention}` accumulates with `{accumulator}`, and only `Softmax` has a log-sum-exp")]
+    /// A log-sum-exp of an accumulator that has none, or of several.
+    #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has a log-sum-exp")]
     NoLse {
         /// The attention.
         attention: String,

@@ -15,7 +15,7 @@ pub(crate) fn launch(call: &Call) -> Result<(Tensor, Tensor), Error> {
     // Types, shapes and places fit each other.
     let operation = validate::call(call)?;
     // Compiled at the first call for such operands, whatever their lengths.
-    let programs = cache::programs(call.request, operation.operands)?;
+    let programs = cache::programs(call.request, &operation.operands)?;
     // The schedule for the device, and what is done about few queries.
     let schedule = plan::on_device(call, &operation, &programs)?;
     // No index leaves its tensor, no integer 32 bits, and the driver runs all loops.

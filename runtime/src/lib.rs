@@ -58,7 +58,8 @@ mod validate;
 mod variant;
 
 pub use attention::{
-    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, Pairs,
+    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, GeneralAttention,
+    GeneralAttentionWithLse, Operands, Pairs,
 };
 pub use capabilities::ShaderLanguage;
 pub use device::Device;
@@ -78,5 +79,5 @@ pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.
 pub mod prelude {
-    pub use crate::{Attention, Device, Error, Shape, Target, Tensor, attention, mask, score};
+    pub use crate::{Attention, Device, Error, GeneralAttention, Shape, Target, Tensor, attention, mask, score};
 }

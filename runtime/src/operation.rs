@@ -1,19 +1,22 @@
 //! The sizes of a launch that has been validated.
 
 use crate::shape::Shape;
-use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::spec::ScalarValue;
+use purview_compiler::spec::{Role, ScalarValue, Spec};
 
 /// The sizes of a validated launch.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
     pub batch: usize,
     pub heads: usize,
+    /// Heads of the first operand along keys.
     pub kv_heads: usize,
+    /// Query heads that share the heads of all operands along keys.
+    pub group: usize,
     pub queries: usize,
-    pub operands: Operands,
-    /// Each pair's keys.
+    pub operands: OperandDims,
+    /// Each set's keys.
     pub keys: Vec<Keys>,
     /// The first query's position.
     pub query_offset: i64,
@@ -21,24 +24,35 @@ pub(crate) struct Operation {
     pub scale: f32,
 }
 
+/// Of numbers of which one may be 0.
+fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 impl Operation {
     /// Sizes, with nothing said of keys, positions and scale.
-    pub fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: Operands) -> Operation {
-        Operation { batch, heads, kv_heads, queries, operands, keys: Vec::new(), query_offset: 0, scale: 1.0 }
+    pub fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: OperandDims) -> Operation {
+        let group = heads.checked_div(kv_heads).unwrap_or(1);
+        Operation { batch, heads, kv_heads, group, queries, operands, keys: Vec::new(), query_offset: 0, scale: 1.0 }
+    }
+
+    /// With operands along keys of these heads, which divide the query heads.
+    pub fn with_key_heads(mut self, key_heads: impl IntoIterator<Item = usize>) -> Operation {
+        let groups = key_heads.into_iter().filter_map(|heads| self.heads.checked_div(heads));
+        self.group = groups.fold(0, greatest_common_divisor).max(1);
+        self
     }
 
     /// The sizes of `shape`, with nothing said of keys, positions and scale.
-    pub fn of(shape: &Shape) -> Operation {
-        let &Shape { batch, heads, kv_heads, queries, .. } = shape;
-        Operation::sizes(batch, heads, kv_heads, queries, shape.operands())
+    pub fn of(shape: &Shape, spec: &Spec) -> Operation {
+        let &Shape { batch, heads, queries, .. } = shape;
+        let key_heads = spec.operands.iter().filter(|param| param.role != Role::Query).map(|param| shape.heads_of(param));
+        let kv_heads = key_heads.clone().next().unwrap_or(shape.kv_heads);
+        let sizes = Operation::sizes(batch, heads, kv_heads, queries, shape.operand_dims(spec));
+        sizes.with_key_heads(key_heads)
     }
 
-    /// Query heads to a key head.
-    pub fn group(&self) -> usize {
-        self.heads.checked_div(self.kv_heads).unwrap_or(1)
-    }
-
-    /// The default position of the first query, with which the last query is at the last key of the last pair.
+    /// The default position of the first query, with which the last query is at the last key of the last set.
     pub fn default_query_offset(keys: &[Keys], queries: usize) -> i64 {
         keys.last().map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)
     }

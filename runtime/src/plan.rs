@@ -8,19 +8,22 @@ use crate::request::{Call, Request};
 use crate::schedule::{self, Constraints, CpuSchedule, FewQueries, MmaSchedule, Schedule, mma_schedules};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::emit::launch::should_split;
+use purview_compiler::spec::Role;
 use purview_compiler::target::Target;
 
 /// The schedule of `call`: the caller's, or else the one that its device and its number of queries choose.
 pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Schedule, Error> {
-    let &Call { request, device, pairs, counters, .. } = call;
-    let constraints = request.constraints(operation.operands);
+    let &Call { request, device, operands, counters } = call;
+    let constraints = request.constraints(programs.sizes());
     let schedule = match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs)?,
         None => with_shared_tiles(schedule::choose(device, constraints)?, constraints, operation, programs),
     };
     schedule::check(device, schedule, constraints)?;
     let Schedule::Cpu(base) = schedule else { return Ok(schedule) };
-    let in_vectors = pairs.iter().all(|(key, value)| key.is_in_vectors(base.lanes) && value.is_in_vectors(base.lanes));
+    let along = request.spec.operands.iter().zip(operands);
+    let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
+    let in_vectors = along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes));
     let as_it_is = request.schedule.is_some() || counters.is_some();
     match schedule::cores(device) {
         Some(cores) if !as_it_is => {
@@ -33,7 +36,7 @@ pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs)
 /// That a launch has no more rows in a tile than `cpu` has room for, and rows in vectors where it reads them so.
 fn fits_launch(cpu: CpuSchedule, operation: &Operation, in_vectors: bool) -> Result<(), Error> {
     let along = cpu.few.along_head_dim;
-    let together = if cpu.few.pack_gqa { operation.group() } else { 1 };
+    let together = if cpu.few.pack_gqa { operation.group } else { 1 };
     let refused = |reason: String| Err(Error::Schedule { schedule: Schedule::Cpu(cpu).to_string(), reason });
     if along == 0 {
         return Ok(());
@@ -62,7 +65,7 @@ pub(crate) fn on_model(
     operation: &Operation,
     programs: &Programs,
 ) -> Result<Schedule, Error> {
-    let constraints = request.constraints(operation.operands);
+    let constraints = request.constraints(programs.sizes());
     match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs),
         None => {
@@ -95,7 +98,7 @@ fn with_shared_tiles(
     programs: &Programs,
 ) -> Schedule {
     let Schedule::Mma(base) = schedule else { return schedule };
-    let group = operation.group();
+    let group = operation.group;
     if group < 2 || operation.queries >= base.queries() || !programs.heads_alike() {
         return schedule;
     }
@@ -113,7 +116,7 @@ fn cpu_for_few_queries(
     operation: &Operation,
     in_vectors: bool,
 ) -> CpuSchedule {
-    let group = operation.group();
+    let group = operation.group;
     let pack_gqa = group > 1 && operation.queries < base.lanes * base.vectors && heads_alike;
     let together = if pack_gqa { group } else { 1 };
     let rows = together * operation.queries;
@@ -137,7 +140,7 @@ mod tests {
     use super::*;
     use crate::schedule::VectorRegisters;
     use purview_compiler::ir::Element;
-    use purview_compiler::ir::forward::Operands;
+    use purview_compiler::ir::forward::OperandDims;
     use purview_compiler::launch::Keys;
 
     /// The vectors of a tile on two units, and what is done about few queries.
@@ -148,7 +151,7 @@ mod tests {
         heads_alike: bool,
         in_vectors: bool,
     ) -> (usize, FewQueries) {
-        let operands = Operands { element: Element::F32, qk_dim: 64, v_dim: 64 };
+        let operands = OperandDims { element: Element::F32, dims: vec![64; 3] };
         let mut operation = Operation::sizes(1, heads, kv_heads, queries, operands);
         operation.keys = vec![Keys { length: keys, offset: 0 }];
         let base = schedule::cpu(VectorRegisters::AVX512);

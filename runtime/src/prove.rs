@@ -81,11 +81,10 @@ fn summaries_fit(request: &Request, program: &Program) -> bool {
 /// Checks that the device's driver runs as many iterations of loops as a launch may need. Returns whether it also runs those of rows
 /// that are computed again because their output is not finite.
 fn loops_end(call: &Call, operation: &Operation, program: &Scheduled) -> Result<bool, Error> {
-    let &Call { request, device, query, pairs, .. } = call;
+    let &Call { request, device, operands, .. } = call;
     let Some(limit) = device.capabilities().loop_iterations else { return Ok(true) };
     let width = program.schedule().width_of(program);
-    let mut tensors = pairs.iter().flat_map(|(key, value)| [*key, *value]).chain([query]);
-    let width = if tensors.all(|tensor| tensor.is_in_vectors(width)) { width } else { 1 };
+    let width = if operands.iter().all(|tensor| tensor.is_in_vectors(width)) { width } else { 1 };
     let facts: Vec<TensorFacts> =
         request.tensors.iter().map(|tensor| TensorFacts { shape: tensor.shape().to_vec(), values: None }).collect();
     let launch = operation.described(&request.scalars, &facts);

@@ -68,14 +68,26 @@ impl AnyAttention {
         query: &Tensor,
         pairs: &[(&Tensor, &Tensor)],
     ) -> Result<PtxLaunch, Error> {
-        let device = query.device();
-        let call = Call { request: &self.request, device, query, pairs, counters: None };
+        self.ptx_launch_operands(model, &validate::in_order(&self.request.spec, query, pairs)?)
+    }
+
+    /// As [`AnyAttention::ptx_launch`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::ptx_launch`].
+    pub fn ptx_launch_operands(&self, model: &DeviceModel, tensors: &[&Tensor]) -> Result<PtxLaunch, Error> {
+        let Some(first) = tensors.first() else {
+            let (attention, expected) = (self.request.spec.name.clone(), self.request.spec.operands.len());
+            return Err(Error::Count { attention, what: "tensors along queries and keys", expected, given: 0 });
+        };
+        let device = first.device();
+        let call = Call { request: &self.request, device, operands: tensors, counters: None };
         let operation = validate::call(&call)?;
-        let operands = operation.operands;
-        let programs = cache::programs(call.request, operands)?;
+        let element = operation.operands.element;
+        let programs = cache::programs(call.request, &operation.operands)?;
         let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
         let program = prove::program(call.request, &operation, &programs, schedule)?;
-        let kernel = emit::emit(Target::Ptx, model, &program, call.request.constraints(operands))?;
+        let kernel = emit::emit(Target::Ptx, model, &program, call.request.constraints(programs.sizes()))?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };
         let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;
@@ -87,7 +99,7 @@ impl AnyAttention {
             kernel,
             buffers: Vec::new(),
             grids: Vec::new(),
-            output: result(elements_of(output.shape())?, operands.element),
+            output: result(elements_of(output.shape())?, element),
             lse: softmax.then_some(result(rows, Element::F32)),
         };
         let Some(data) = data else { return Ok(launch) };

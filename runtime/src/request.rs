@@ -19,9 +19,9 @@ pub(crate) struct Request {
     pub tensors: Vec<Tensor>,
     /// `scale()`; 1/√D if `None`.
     pub scale: Option<f32>,
-    /// The first query's position; the last pair's `offset + T − S` if `None`.
+    /// The first query's position; the last set's `offset + T − S` if `None`.
     pub query_offset: Option<i64>,
-    /// The first key's position of each pair; 0 where there is none.
+    /// The first key's position of each set; 0 where there is none.
     pub key_offsets: Vec<i64>,
     /// The schedule; chosen from the device if `None`.
     pub schedule: Option<Schedule>,
@@ -32,9 +32,8 @@ pub(crate) struct Request {
 pub(crate) struct Call<'a> {
     pub request: &'a Request,
     pub device: &'a Device,
-    pub query: &'a Tensor,
-    /// Keys and values, in the order of the signature.
-    pub pairs: &'a [(&'a Tensor, &'a Tensor)],
+    /// What lies along queries and keys, in the order of the signature.
+    pub operands: &'a [&'a Tensor],
     /// Where the kernel counts the tiles that it visits, if it does.
     pub counters: Option<&'a Tensor>,
 }

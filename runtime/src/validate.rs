@@ -6,29 +6,49 @@ use crate::operation::Operation;
 use crate::request::{Call, Request};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use purview_compiler::ir::forward::Operands;
+use purview_compiler::expr::Expr;
+use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::Keys;
+use purview_compiler::lower::scaled_dim;
 use purview_compiler::schedule::MAX_HEAD_DIM;
-use purview_compiler::spec::{ScalarValue, Spec, TensorType};
+use purview_compiler::spec::{Role, ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.
 const MAX_PAIRS: u128 = 1 << 46;
 
 /// The sizes of a launch whose arguments and operands fit each other and are on the call's device.
 pub(crate) fn call(call: &Call) -> Result<Operation, Error> {
-    let operation = operands(call.request, call.query, call.pairs)?;
+    let operation = operands(call.request, call.operands)?;
     placement(call)?;
     Ok(operation)
 }
 
-/// Checks numbers, types and ranges of scalars and captured tensors, and that there are as many pairs as there should be.
-pub(crate) fn arguments(request: &Request, pairs: usize) -> Result<(), Error> {
+/// Queries, and pairs of keys and values, in the order of the signature.
+pub(crate) fn in_order<'a>(
+    spec: &Spec,
+    query: &'a Tensor,
+    pairs: &[(&'a Tensor, &'a Tensor)],
+) -> Result<Vec<&'a Tensor>, Error> {
+    let Some((_, places)) = spec.pairs() else {
+        let operands: Vec<&str> = spec.operands.iter().map(|operand| operand.name.as_str()).collect();
+        return Err(Error::NoPairs { attention: spec.name.clone(), operands: operands.join(", ") });
+    };
+    if places.len() != pairs.len() {
+        let (attention, what) = (spec.name.clone(), "pairs of keys and values");
+        return Err(Error::Count { attention, what, expected: places.len(), given: pairs.len() });
+    }
+    let mut operands = vec![query; spec.operands.len()];
+    for ((key_place, value_place), (key, value)) in places.into_iter().zip(pairs) {
+        (operands[key_place], operands[value_place]) = (*key, *value);
+    }
+    Ok(operands)
+}
+
+/// Checks numbers, types and ranges of scalars and captured tensors.
+pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
-    let counts = [
-        ("scalars", spec.scalars.len(), scalars.len()),
-        ("captured tensors", spec.tensors.len(), tensors.len()),
-        ("pairs of keys and values", spec.sets(), pairs),
-    ];
+    let counts =
+        [("scalars", spec.scalars.len(), scalars.len()), ("captured tensors", spec.tensors.len(), tensors.len())];
     for (what, expected, given) in counts {
         if expected != given {
             return Err(Error::Count { attention: spec.name.clone(), what, expected, given });
@@ -65,62 +85,150 @@ pub(crate) fn arguments(request: &Request, pairs: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// The sizes of a launch, whose arguments are checked, and shapes and types of queries, keys and values against each other.
-pub(crate) fn operands(request: &Request, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Operation, Error> {
-    arguments(request, pairs.len())?;
+/// The sizes of a launch, whose arguments are checked, and shapes and types of what lies along queries and keys against each other.
+pub(crate) fn operands(request: &Request, operands: &[&Tensor]) -> Result<Operation, Error> {
+    arguments(request)?;
     let spec = &request.spec;
-    let [batch, heads, queries, qk_dim] = four(spec.query(), query)?;
-    let element = query.dtype().element().ok_or_else(|| Error::Type {
-        name: spec.query().into(),
-        given: query.dtype(),
+    if spec.operands.len() != operands.len() {
+        let (attention, expected, given) = (spec.name.clone(), spec.operands.len(), operands.len());
+        return Err(Error::Count { attention, what: "tensors along queries and keys", expected, given });
+    }
+    let named = |place: usize| (spec.operands[place].name.as_str(), operands[place]);
+    let Some((first, _)) = spec.operands_of(Role::Query).next() else {
+        let attention = spec.name.clone();
+        return Err(Error::Count { attention, what: "queries", expected: 1, given: 0 });
+    };
+    let query = named(first);
+    let [batch, heads, queries, _] = four(query.0, query.1)?;
+    let dtype = query.1.dtype();
+    let element = dtype.element().ok_or_else(|| Error::Type {
+        name: query.0.into(),
+        given: dtype,
         expected: "f32, f16 or bf16".into(),
     })?;
-    let first = (spec.query(), query);
-    let pair_names = spec.pair_names();
+    for place in 0..operands.len() {
+        let (name, tensor) = named(place);
+        if tensor.dtype() != dtype {
+            let expected = format!("{dtype}, as `{}` does", query.0);
+            return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+        }
+        same("batches", (name, tensor), query, four(name, tensor)?[0], batch)?;
+    }
+    for (place, _) in spec.operands_of(Role::Query) {
+        let [_, other_heads, length, _] = four(named(place).0, named(place).1)?;
+        same("heads of queries", named(place), query, other_heads, heads)?;
+        same("lengths of queries", named(place), query, length, queries)?;
+    }
+    check_products(spec, &named)?;
+    let lengths = check_sets(spec, &named, heads)?;
+    check_values(request, &named)?;
+    for place in 0..operands.len() {
+        let (name, tensor) = named(place);
+        let dim = four(name, tensor)?[3];
+        if !(1..=MAX_HEAD_DIM).contains(&dim) {
+            return Err(Error::HeadDim { name: name.into(), dim });
+        }
+    }
+    let dims: Vec<usize> = operands.iter().map(|tensor| tensor.shape()[3]).collect();
+    let first_of_keys = spec.operands.iter().position(|operand| operand.role != Role::Query);
+    let kv_heads = first_of_keys.map_or(heads, |place| operands[place].shape()[1]);
+    let sizes = Operation::sizes(batch, heads, kv_heads, queries, OperandDims { element, dims });
+    let along_keys = spec.operands.iter().zip(operands).filter(|(param, _)| param.role != Role::Query);
+    let sizes = sizes.with_key_heads(along_keys.map(|(_, tensor)| tensor.shape()[1]));
+    operation(request, sizes, &lengths)
+}
+
+/// Checks the head dims of queries and keys that are multiplied.
+fn check_products<'a>(spec: &'a Spec, named: &impl Fn(usize) -> (&'a str, &'a Tensor)) -> Result<(), Error> {
+    for dot in spec.loops.iter().flat_map(|key_loop| &key_loop.dots) {
+        let (query, key) = (named(dot.query), named(dot.key));
+        let dims = (four(key.0, key.1)?[3], four(query.0, query.1)?[3]);
+        same("head dims of queries and keys", key, query, dims.0, dims.1)?;
+    }
+    Ok(())
+}
+
+/// Checks lengths and heads of what lies along keys. Returns the lengths of the sets.
+fn check_sets<'a>(
+    spec: &'a Spec,
+    named: &impl Fn(usize) -> (&'a str, &'a Tensor),
+    heads: usize,
+) -> Result<Vec<usize>, Error> {
+    let pairs = spec.pairs().map(|(_, pairs)| pairs);
     let mut lengths = Vec::new();
-    let mut heads_and_dim = None;
-    for (names, (key, value)) in pair_names.iter().zip(pairs) {
-        let key = (names.key.as_str(), *key);
-        let value = (names.value.as_str(), *value);
-        for (name, tensor) in [key, value] {
-            if tensor.dtype() != query.dtype() {
-                let expected = format!("{}, as `{}` does", query.dtype(), spec.query());
-                return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+    for set in 0..spec.sets() {
+        let members: Vec<usize> =
+            (0..spec.operands.len()).filter(|place| spec.operands[*place].role.set() == Some(set)).collect();
+        // A pair is checked from its keys on.
+        let first = pairs.as_ref().map_or(members[0], |pairs| pairs[set].0);
+        let [_, kv_heads, length, _] = four(named(first).0, named(first).1)?;
+        for place in members {
+            let [_, other_heads, other_length, _] = four(named(place).0, named(place).1)?;
+            if pairs.is_some() {
+                same("heads of keys and values", named(place), named(first), other_heads, kv_heads)?;
             }
-            same("batches", (name, tensor), first, four(name, tensor)?[0], batch)?;
-        }
-        let [_, kv_heads, length, key_dim] = four(key.0, key.1)?;
-        let [_, value_heads, value_length, v_dim] = four(value.0, value.1)?;
-        same("head dims of queries and keys", key, first, key_dim, qk_dim)?;
-        same("heads of keys and values", value, key, value_heads, kv_heads)?;
-        same("lengths of keys and values", value, key, value_length, length)?;
-        let (expected_heads, expected_dim, other_key, other_value) =
-            *heads_and_dim.get_or_insert((kv_heads, v_dim, key, value));
-        same("heads of the pairs", key, other_key, kv_heads, expected_heads)?;
-        same("head dims of the values", value, other_value, v_dim, expected_dim)?;
-        if kv_heads == 0 && heads > 0 || kv_heads > 0 && heads % kv_heads != 0 {
-            return Err(Error::Heads { query: spec.query().into(), heads, key: key.0.into(), kv_heads });
-        }
-        for (name, dim) in [(key.0, key_dim), (value.0, v_dim)] {
-            if !(1..=MAX_HEAD_DIM).contains(&dim) {
-                return Err(Error::HeadDim { name: name.into(), dim });
+            same("lengths of keys and values", named(place), named(first), other_length, length)?;
+            if !heads.is_multiple_of(other_heads) {
+                let (query, key) = (spec.query().into(), named(place).0.into());
+                return Err(Error::Heads { query, heads, key, kv_heads: other_heads });
             }
+        }
+        if let Some(pairs) = &pairs {
+            let other = named(pairs[0].0);
+            same("heads of the pairs", named(first), other, kv_heads, four(other.0, other.1)?[1])?;
         }
         lengths.push(length);
     }
-    let (kv_heads, v_dim) = heads_and_dim.map_or((heads, qk_dim), |(heads, dim, ..)| (heads, dim));
-    let operands = Operands { element, qk_dim, v_dim };
-    operation(request, Operation::sizes(batch, heads, kv_heads, queries, operands), &lengths)
+    Ok(lengths)
+}
+
+/// Checks that what is pushed into an accumulator has one number of elements, and so has all that the output is made of.
+fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'a Tensor)) -> Result<(), Error> {
+    let spec = &request.spec;
+    // The elements of each accumulator's result, and the values that say so.
+    let mut results: Vec<Option<(usize, usize)>> = vec![None; spec.accumulators.len()];
+    for (_, push) in spec.pushes() {
+        let (name, tensor) = named(push.values);
+        let whole = four(name, tensor)?[3];
+        let dim = push.dim.map_or(Some(whole), |leading| leading.value(&request.scalars)).unwrap_or(0);
+        if !(1..=whole).contains(&dim) && push.dim.is_some() {
+            return Err(Error::Leading { name: name.into(), dim: whole, leading: dim });
+        }
+        let (expected, other) = *results[push.accumulator].get_or_insert((dim, push.values));
+        same("head dims of the values", (name, tensor), named(other), dim, expected)?;
+    }
+    let queries = spec.operands_of(Role::Query).map(|(place, _)| place);
+    let queries = queries.map(|place| Ok(Some((four(named(place).0, named(place).1)?[3], place))));
+    let queries = queries.collect::<Result<Vec<_>, Error>>()?;
+    let mut made_of = None;
+    for (value, found) in results.into_iter().chain(queries).enumerate() {
+        let Some((dim, place)) = found.filter(|_| spec.output.mentions(&Expr::Value(value))) else { continue };
+        let (expected, other) = *made_of.get_or_insert((dim, place));
+        same("head dims of what the output is made of", named(place), named(other), dim, expected)?;
+    }
+    Ok(())
 }
 
 /// The sizes of a launch of `shape`, which has no tensors, with the arguments checked.
 pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error> {
     let spec = &request.spec;
-    arguments(request, spec.sets())?;
+    arguments(request)?;
     let Shape { batch, heads, kv_heads, queries, .. } = *shape;
     if kv_heads == 0 || heads % kv_heads != 0 {
         let key = spec.set_name(0).into();
         return Err(Error::Heads { query: spec.query().into(), heads, key, kv_heads });
+    }
+    for name in shape.named_operands() {
+        let Some(param) = spec.operands.iter().find(|param| param.name == name) else {
+            let operands: Vec<&str> = spec.operands.iter().map(|operand| operand.name.as_str()).collect();
+            let (attention, operands) = (spec.name.clone(), operands.join(", "));
+            return Err(Error::NoOperand { attention, name: name.into(), operands });
+        };
+        let of_operand = shape.heads_of(param);
+        if of_operand == 0 || !heads.is_multiple_of(of_operand) || param.role == Role::Query && of_operand != heads {
+            let key = name.into();
+            return Err(Error::Heads { query: spec.query().into(), heads, key, kv_heads: of_operand });
+        }
     }
     let lengths = match shape.keys.as_slice() {
         [length] => vec![*length; spec.sets()],
@@ -138,13 +246,13 @@ pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error
     if pairs > MAX_PAIRS {
         return Err(Error::TooLarge { shape: vec![batch, heads, queries, most] });
     }
-    operation(request, Operation::of(shape), &lengths)
+    operation(request, Operation::of(shape, spec), &lengths)
 }
 
 /// `sizes` with the scale and the positions that `request` has for keys of such lengths.
 fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<Operation, Error> {
     let spec = &request.spec;
-    let scale = request.scale.unwrap_or(1.0 / (sizes.operands.qk_dim.max(1) as f32).sqrt());
+    let scale = request.scale.unwrap_or(1.0 / (scaled_dim(spec, &sizes.operands).max(1) as f32).sqrt());
     if !scale.is_finite() {
         return Err(Error::Scale { given: scale });
     }
@@ -165,22 +273,19 @@ fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<O
 
 /// Checks that everything is on the call's device, which has the operands' type.
 fn placement(call: &Call) -> Result<(), Error> {
-    let &Call { request: Request { spec, tensors, .. }, device, query, pairs, .. } = call;
-    let pair_names = spec.pair_names();
-    let operands = pair_names
-        .iter()
-        .zip(pairs)
-        .flat_map(|(names, (key, value))| [(names.key.as_str(), *key), (&names.value, *value)]);
-    let captured = spec.tensors.iter().map(|param| param.name.as_str()).zip(tensors);
-    for (name, tensor) in std::iter::once((spec.query(), query)).chain(operands).chain(captured) {
+    let &Call { request: Request { spec, tensors, .. }, device, operands, .. } = call;
+    let along = spec.operands.iter().map(|param| &param.name).zip(operands.iter().copied());
+    let captured = spec.tensors.iter().map(|param| &param.name).zip(tensors);
+    for (name, tensor) in along.chain(captured) {
         if !tensor.is_on(device.client()) {
             return Err(Error::OtherDevice {
-                name: name.into(),
+                name: name.clone(),
                 given: tensor.device().name().into(),
                 expected: device.name().into(),
             });
         }
     }
+    let Some(query) = operands.first() else { return Ok(()) };
     match query.dtype().element() {
         Some(element) if !device.supports(element) => {
             Err(Error::UnsupportedType { device: device.name().into(), dtype: query.dtype() })

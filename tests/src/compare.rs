@@ -1,8 +1,9 @@
 //! A kernel's results against the reference's.
 
 use crate::numbers::Numbers;
+use purview::interpret::Reference;
 use purview::ir::Element;
-use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
+use purview::{AnyAttention, Arguments, DType, Device, DeviceModel, Error, Shape, Tensor, Variant};
 use purview_cli::golden::{self, Errors, GoldenError, relative_error};
 use purview_cli::ptx;
 use purview_examples::GALLERY;
@@ -24,9 +25,26 @@ pub fn compare(
     } else {
         (attention.run(device, query, pairs)?, None)
     };
-    let want = attention.reference(query, pairs)?;
+    errors_of(query.dtype(), &out, lse.as_ref(), &attention.reference(query, pairs)?)
+}
+
+/// The same for the tensors that lie along queries and keys, in the order of the signature.
+///
+/// # Errors
+/// As [`AnyAttention::run_operands`] and [`AnyAttention::reference_operands`].
+pub fn compare_operands(attention: &AnyAttention, device: &Device, operands: &[&Tensor]) -> Result<Errors, Error> {
+    let (out, lse) = if attention.spec().has_lse() {
+        let (out, lse) = attention.run_operands_with_lse(device, operands)?;
+        (out, Some(lse))
+    } else {
+        (attention.run_operands(device, operands)?, None)
+    };
+    errors_of(operands[0].dtype(), &out, lse.as_ref(), &attention.reference_operands(operands)?)
+}
+
+fn errors_of(dtype: DType, out: &Tensor, lse: Option<&Tensor>, want: &Reference) -> Result<Errors, Error> {
     assert_eq!(out.shape(), want.out.shape);
-    assert_eq!(out.dtype(), query.dtype());
+    assert_eq!(out.dtype(), dtype);
     let lse = lse.map(|lse| {
         assert_eq!(lse.shape(), want.lse.shape);
         lse.to_vec::<f32>().map(|lse| relative_error(&lse, &want.lse.data))
@@ -85,10 +103,10 @@ pub fn check_gallery(device: &Device, described: &str, shapes: &[Shape]) {
         for shape in shapes {
             let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
             assert_eq!(attention.spec().name, variant.name);
-            let (q, pairs) = Numbers::new(3).operands(device, &attention, shape).unwrap();
-            let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
+            let operands = Numbers::new(3).all_operands(device, &attention, shape).unwrap();
+            let operands: Vec<&Tensor> = operands.iter().collect();
             let what = format!("{described} {} {}×{}", variant.name, shape.queries, shape.keys[0]);
-            failures.check(&what, compare(&attention, device, &q, &pairs), &tolerance(Element::F32));
+            failures.check(&what, compare_operands(&attention, device, &operands), &tolerance(Element::F32));
         }
     }
     failures.report();

@@ -7,7 +7,7 @@ use purview_compiler::expr::Expr;
 use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::{Element, Program, Range};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
-use purview_compiler::lower::lower;
+use purview_compiler::lower::{dims_of, lower};
 use purview_compiler::passes::compile;
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::tiles::Tiling;
@@ -122,8 +122,8 @@ pub fn check(case: &Case) -> Tally {
 pub fn check_tiles(case: &Case, tile: usize) -> Tally {
     let Case { spec, scalars, tensors } = case;
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let program = compile(spec, scalars, operands).expect("a program");
-    let lowered = lower(spec, scalars, operands).expect("a program");
+    let program = compile(spec, scalars, &dims_of(spec, operands)).expect("a program");
+    let lowered = lower(spec, scalars, &dims_of(spec, operands)).expect("a program");
     let values: Vec<Value> =
         purview_compiler::lower::runtime_scalars(spec, scalars).into_iter().map(Value::from).collect();
     let facts: Vec<_> =

@@ -213,6 +213,12 @@ impl Program {
         self.loads[0].scale.as_ref()
     }
 
+    /// Element type and head dim of each operand.
+    pub fn operand_dims(&self) -> OperandDims {
+        let element = self.operands.first().map_or(Element::F32, |operand| operand.element);
+        OperandDims { element, dims: self.operands.iter().map(|operand| operand.dim).collect() }
+    }
+
     /// The head dim of what is pushed into an accumulator.
     pub fn dim_of(&self, accumulator: usize) -> usize {
         let pushes = self.loops.iter().flat_map(TileLoop::pushes);

@@ -17,7 +17,7 @@ pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
 use crate::ir::Program;
-use crate::ir::forward::Operands;
+use crate::ir::forward::OperandDims;
 use crate::ir::verify::{VerifyError, verify};
 use crate::lower::{LowerError, lower};
 use crate::schedule::Schedule;
@@ -82,8 +82,8 @@ pub enum CompileError {
 ///
 /// # Errors
 /// [`CompileError`].
-pub fn compile(spec: &Spec, scalars: &[ScalarValue], operands: Operands) -> Result<Program, CompileError> {
-    run(spec, scalars, operands, |_, _| {})
+pub fn compile(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, CompileError> {
+    run(spec, scalars, dims, |_, _| {})
 }
 
 /// The last stage: `program` with `schedule`.
@@ -104,10 +104,10 @@ pub fn schedule(program: Compiled, schedule: Schedule) -> Result<Scheduled, Comp
 pub fn stages(
     spec: &Spec,
     scalars: &[ScalarValue],
-    operands: Operands,
+    dims: &OperandDims,
 ) -> Result<Vec<(&'static str, Program)>, CompileError> {
     let mut stages = Vec::new();
-    run(spec, scalars, operands, |stage, program| stages.push((stage, program.clone())))?;
+    run(spec, scalars, dims, |stage, program| stages.push((stage, program.clone())))?;
     Ok(stages)
 }
 
@@ -121,7 +121,7 @@ fn dump(stage: &str, program: &dyn Display) {
 fn run(
     spec: &Spec,
     scalars: &[ScalarValue],
-    operands: Operands,
+    dims: &OperandDims,
     mut seen: impl FnMut(&'static str, &Program),
 ) -> Result<Program, CompileError> {
     let mut finish = |stage: &'static str, program: &Program, started: Instant| {
@@ -133,7 +133,7 @@ fn run(
     };
 
     let started = Instant::now();
-    let mut program = lower(spec, scalars, operands)?;
+    let mut program = lower(spec, scalars, dims)?;
     finish(LOWER, &program, started)?;
     for pass in PASSES {
         let started = Instant::now();

@@ -29,7 +29,7 @@ impl Checker<'_> {
                 self.errors.push(*operator, message, format!("write `{value}` where it is needed"));
                 return nothing;
             }
-            Some(Binding::Accumulator) => return self.assigned_accumulator(name, assignment),
+            Some(Binding::Accumulator(_)) => return self.assigned_accumulator(name, assignment),
             None => {
                 self.unknown_value(name, Type::Reported);
                 return nothing;
@@ -94,7 +94,7 @@ impl Checker<'_> {
         if let Some(push) = self.pushed(name, assignment) {
             let [score, tile] = &push.arguments[..] else { unreachable!("a push of a score and values") };
             let exponent = match &score.kind {
-                ExprKind::Name(score) if self.is_softmax => {
+                ExprKind::Name(score) if self.is_softmax(name) => {
                     self.exponentials.iter().rev().find(|(known, _)| *score == *known)
                 }
                 _ => None,
@@ -143,14 +143,15 @@ impl Checker<'_> {
             }
             // The accumulator takes the exponential itself.
             ExprKind::Builtin(builtin, _, arguments)
-                if builtin.name == "exp" && arguments.len() == 1 && self.is_softmax =>
+                if builtin.name == "exp" && arguments.len() == 1 && self.is_softmax(accumulator) =>
             {
                 arguments[0].inner().clone()
             }
             _ => score.inner().clone(),
         };
         let arguments = vec![score, tile.inner().clone()];
-        Some(Push { accumulator: accumulator.clone(), method: assignment.operator.start, arguments })
+        let (accumulator, method) = (accumulator.clone(), assignment.operator.start);
+        Some(Push { accumulator, method, weighted: false, arguments })
     }
 
     /// The score and the tile of values of a product of both, which may stand in a sum.

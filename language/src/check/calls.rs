@@ -27,12 +27,10 @@ impl Checker<'_> {
             if self.signature.kind != Kind::Attention {
                 let message = "`dot` belongs in a loop of an attention";
                 self.errors.push(token, message, "take the product as a parameter: `s: Score`");
-            } else if counted {
-                self.dot(arguments);
             }
-            let mut product = Value::lang("dot", token, Vec::new(), Type::Float, source);
-            product.score = true;
-            return product;
+            let is_attention = self.signature.kind == Kind::Attention;
+            let place = if is_attention && counted { self.dot(token, arguments) } else { 0 };
+            return Value { node: Node::Dot(place, token), ty: Type::Float, score: true, source };
         }
         if operands == Operands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
             let message = "`mask` hides keys, and belongs in a loop over keys";

@@ -6,9 +6,9 @@ use crate::check::presence::Needs;
 use crate::check::scopes::{Binding, Scopes};
 use crate::diagnostic::Errors;
 use crate::parse::Parsed;
-use crate::signature::{ParameterKind, Signature};
+use crate::signature::{Parameter, ParameterKind, Signature};
 use crate::source::Source;
-use crate::tree::{Node, Value};
+use crate::tree::{Node, Operand, Role, Value};
 use crate::types::Type;
 use crate::uses::Uses;
 use proc_macro2::Ident;
@@ -20,6 +20,17 @@ pub struct Current {
     pub variable: Ident,
     /// The depth of the scope of its body.
     pub depth: usize,
+    /// The places, among the operands, of the queries and keys of each of its products.
+    pub dots: Vec<(usize, usize)>,
+}
+
+/// An accumulator that was declared.
+pub struct Declared {
+    pub name: Ident,
+    pub is_softmax: bool,
+    pub is_pushed: bool,
+    /// Whether something is made of its result.
+    pub is_used: bool,
 }
 
 pub struct Checker<'a> {
@@ -37,8 +48,16 @@ pub struct Checker<'a> {
     pub needs: Needs,
     /// The variables that are exponentials, and of what.
     pub exponentials: Vec<(String, Expr)>,
-    /// Whether the accumulator is a `Softmax`.
-    pub is_softmax: bool,
+    /// The accumulators that were declared so far.
+    pub accumulators: Vec<Declared>,
+    /// How many are declared in all.
+    pub accumulator_count: usize,
+    /// How many of the loops over keys are not checked yet.
+    pub loops_left: usize,
+    /// Keys and then values, each with one that is in the same set as it.
+    sets: Vec<usize>,
+    /// The variables that have a mask in them.
+    pub masked: Vec<String>,
 }
 
 impl<'a> Checker<'a> {
@@ -55,10 +74,87 @@ impl<'a> Checker<'a> {
             query_variable: None,
             current: None,
             pairs: vec![None; signature.of_kind(ParameterKind::Key).count()],
-            needs: Needs::of(signature),
+            needs: Needs::of(signature, function.uses.takes_leading()),
             exponentials: Vec::new(),
-            is_softmax: false,
+            accumulators: Vec::new(),
+            accumulator_count: 0,
+            loops_left: 0,
+            sets: (0..signature.of_kind(ParameterKind::Key).chain(signature.of_kind(ParameterKind::Value)).count())
+                .collect(),
+            masked: Vec::new(),
         }
+    }
+
+    /// The parameters that lie along queries and keys, in order.
+    fn operands(&self) -> impl Iterator<Item = &'a Parameter> {
+        let is_operand = |kind| matches!(kind, ParameterKind::Query | ParameterKind::Key | ParameterKind::Value);
+        self.signature.parameters.iter().filter(move |parameter| is_operand(parameter.kind))
+    }
+
+    /// The place among the operands of the parameter of a kind at `place` among those.
+    pub fn operand(&self, kind: ParameterKind, place: usize) -> usize {
+        let places = self.operands().enumerate().filter(|(_, parameter)| parameter.kind == kind);
+        places.map(|(operand, _)| operand).nth(place).unwrap_or_default()
+    }
+
+    /// The place of values in the list of sets.
+    fn of_values(&self, value: usize) -> usize {
+        self.needs.keys.len() + value
+    }
+
+    fn representative(&self, mut member: usize) -> usize {
+        while self.sets[member] != member {
+            member = self.sets[member];
+        }
+        member
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.representative(a), self.representative(b));
+        self.sets[a.max(b)] = a.min(b);
+    }
+
+    /// Remembers that two keys are of one set.
+    pub fn join_keys(&mut self, key: usize, other: usize) {
+        self.join(key, other);
+    }
+
+    /// Remembers that values are of a set.
+    pub fn join_values(&mut self, key: usize, value: usize) {
+        let value = self.of_values(value);
+        self.join(key, value);
+    }
+
+    /// The number of the set that keys are of.
+    pub fn set_of_key(&self, key: usize) -> usize {
+        let first = self.representative(key);
+        // Each set is known by its first keys.
+        (0..first).filter(|other| self.representative(*other) == *other).count()
+    }
+
+    /// The operands and what each is, when all sets are known.
+    pub fn roles(&self) -> Vec<Operand> {
+        let (mut keys, mut values) = (0.., self.needs.keys.len()..);
+        let operands = self.operands().map(|parameter| {
+            let role = match parameter.kind {
+                ParameterKind::Query => Role::Query,
+                ParameterKind::Key => Role::Key(self.set_of_key(keys.next().unwrap_or_default())),
+                // Of values that nothing uses, which were reported, there is no set.
+                _ => Role::Value(self.set_of_key(self.representative(values.next().unwrap_or_default()))),
+            };
+            Operand { name: parameter.name.clone(), role }
+        });
+        operands.collect()
+    }
+
+    /// Whether `name` is an accumulator that takes exponentials.
+    pub fn is_softmax(&self, name: &Ident) -> bool {
+        self.accumulators.iter().any(|accumulator| accumulator.name == *name && accumulator.is_softmax)
+    }
+
+    /// The name of the first accumulator.
+    pub fn accumulator_name(&self) -> String {
+        self.accumulators.first().map_or("o".to_string(), |accumulator| accumulator.name.to_string())
     }
 
     /// Whether the statement that is being checked is in a loop over keys.
@@ -91,7 +187,7 @@ impl<'a> Checker<'a> {
     /// Makes the variable of a loop known.
     pub fn bind_loop(&mut self, variable: &Ident, binding: Binding) {
         let taken = self.scopes.find(variable);
-        if self.scopes.is_parameter(variable) || matches!(taken, Some(Binding::QueryTile | Binding::Accumulator)) {
+        if self.scopes.is_parameter(variable) || matches!(taken, Some(Binding::QueryTile | Binding::Accumulator(_))) {
             let what = taken
                 .map_or("a parameter", |_| if self.scopes.is_parameter(variable) { "a parameter" } else { "in use" });
             let message = format!("the variable of a loop can't be named `{variable}`: that is {what}");

@@ -15,8 +15,7 @@ impl Checker<'_> {
     pub fn conditional(&mut self, branch: &Expr) -> Option<Statement> {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { return None };
         if let Some((push, moved)) = self.conditional_push(branch) {
-            let [score, tile] = &push.arguments[..] else { unreachable!("a push of a score and values") };
-            let text = format!("`{}.push({}, {tile});`", push.accumulator, last_line(score));
+            let text = format!("`{};`", push.with_score(&last_line(&push.arguments[0]).to_string()));
             let help = match moved {
                 true => format!("move what comes before it out of the `if`, and write {text}"),
                 false => format!("write {text}"),
@@ -83,9 +82,9 @@ impl Checker<'_> {
     fn push_of(&self, block: &Block) -> Option<(Push, bool)> {
         let (last, before) = block.statements.split_last()?;
         let (mut push, moved) = match last {
-            Statement::Push(push) if push.arguments.len() == 2 => (push.clone(), false),
+            Statement::Push(push) if push.arguments.len() == push.count() => (push.clone(), false),
             Statement::Assignment(assignment) => match &assignment.target.inner().kind {
-                ExprKind::Name(name) if self.scopes.find(name) == Some(Binding::Accumulator) => {
+                ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_))) => {
                     (self.pushed(name, assignment)?, false)
                 }
                 _ => return None,

@@ -1,11 +1,11 @@
 //! Checks the body of an attention: its loop over the queries, and the accumulator in it.
 
 use crate::ast::{self, AccumulatorKind, Block, Expr, ExprKind, LoopHead, Over, Statement};
-use crate::check::checker::{Checker, find_loop};
+use crate::check::checker::{Checker, Declared, find_loop};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::ParameterKind;
-use crate::tree::{Attention, Step};
+use crate::tree::{Accumulator, Attention, Step, Value};
 use crate::types::Type;
 use proc_macro2::Ident;
 use std::borrow::Cow;
@@ -13,16 +13,16 @@ use std::borrow::Cow;
 impl Checker<'_> {
     /// What the `body` of an attention says.
     pub fn attention(&mut self, body: &Block) -> Attention {
-        let mut steps = None;
+        let mut found = None;
         let query = self.query_name();
         // An accumulator that is made outside of the loop is reported there, and no other is missed.
         let mut accumulator = None;
         for statement in &body.statements {
             match &*self.meant_statement(statement) {
-                Statement::Loop(query_loop) if steps.is_none() => {
+                Statement::Loop(query_loop) if found.is_none() => {
                     self.needs.query_loop = Presence::Found;
                     let query_loop = self.outer_loop(query_loop);
-                    steps = Some(self.query_loop(&query_loop, accumulator));
+                    found = Some(self.query_loop(&query_loop, accumulator));
                 }
                 Statement::Loop(second) => self.errors.push(
                     second.head.keyword,
@@ -37,7 +37,7 @@ impl Checker<'_> {
                 }
                 Statement::Accumulator(found) => {
                     self.report_outside(&found.name, &query);
-                    self.scopes.bind(&found.name, Binding::Accumulator);
+                    self.scopes.bind(&found.name, Binding::Accumulator(0));
                     if let Statement::Accumulator(found) = statement {
                         accumulator = Some(found);
                     }
@@ -47,7 +47,7 @@ impl Checker<'_> {
                     "`push` belongs in a loop over the keys",
                     format!("write it in `for j in {}.tiles() {{ … }}`", self.key_name(0)),
                 ),
-                Statement::Value(value, _) if value.names(accumulator) => {}
+                Statement::Value(value, _) if accumulator.is_some_and(|only| value.names(&[only])) => {}
                 Statement::Value(value, _) if !value.is_reported() => {
                     self.needs.doubt();
                     let message = "the body of an attention is a loop over its queries, and nothing else";
@@ -63,11 +63,13 @@ impl Checker<'_> {
         } else {
             self.report_unused();
         }
-        let name = |kind, place| self.signature.of_kind(kind).nth(place).map(|parameter| parameter.name.clone());
-        let pair = |(key, value): (usize, &Option<usize>)| {
-            Some((name(ParameterKind::Key, key)?, name(ParameterKind::Value, (*value)?)?))
-        };
-        Attention { pairs: self.pairs.iter().enumerate().filter_map(pair).collect(), steps: steps.unwrap_or_default() }
+        let (mut steps, output) = found.unwrap_or_default();
+        for step in &mut steps {
+            if let Step::Loop(key_loop) = step {
+                key_loop.set = self.set_of_key(key_loop.set);
+            }
+        }
+        Attention { operands: self.roles(), steps, output }
     }
 
     fn report_outside(&self, name: &Ident, query: &str) {
@@ -83,9 +85,9 @@ impl Checker<'_> {
         };
         let holds_queries = |statement: &Statement| match statement {
             Statement::Loop(inner) => {
-                let mut holds = over(&inner.head) == Some(Binding::Query);
+                let mut holds = is_query(over(&inner.head));
                 inner.body.visit_statements(&mut |statement| {
-                    holds |= matches!(statement, Statement::Loop(inner) if over(&inner.head) == Some(Binding::Query));
+                    holds |= matches!(statement, Statement::Loop(inner) if is_query(over(&inner.head)));
                 });
                 holds
             }
@@ -94,14 +96,14 @@ impl Checker<'_> {
         let Some(place) = outer.body.statements.iter().position(holds_queries) else { return Cow::Borrowed(outer) };
         let Statement::Loop(inner) = &outer.body.statements[place] else { unreachable!("a loop was found") };
         match over(&outer.head) {
-            Some(Binding::Key(_)) if over(&inner.head) == Some(Binding::Query) => {
+            Some(Binding::Key(_)) if is_query(over(&inner.head)) => {
                 let mut swapped = outer.clone();
                 let (mut new_outer, mut new_inner) = (inner.head.clone(), outer.head.clone());
                 // What the body takes a tile of queries by is the variable of the loop over them.
                 let mut taken_by_outer = false;
                 outer.body.visit(&mut |expr| {
                     if let ExprKind::Index(name, index) = &expr.kind
-                        && self.scopes.find(name) == Some(Binding::Query)
+                        && is_query(self.scopes.find(name))
                         && let [index] = &index[..]
                     {
                         taken_by_outer |= outer.head.variable == index.inner().to_string();
@@ -136,10 +138,10 @@ impl Checker<'_> {
         }
     }
 
-    fn query_loop(&mut self, query_loop: &ast::Loop, outside: Option<&ast::Accumulator>) -> Vec<Step> {
+    fn query_loop(&mut self, query_loop: &ast::Loop, outside: Option<&ast::Accumulator>) -> (Vec<Step>, Option<Value>) {
         match &query_loop.head.over {
             Over::Tiles(name) => match self.scopes.find(name) {
-                Some(Binding::Query) => {}
+                Some(Binding::Query(_)) => {}
                 Some(binding) => {
                     let message =
                         format!("the outer loop goes over the `Query`, and `{name}` is {}", binding.description());
@@ -152,32 +154,35 @@ impl Checker<'_> {
             }
         }
         let body = &query_loop.body;
-        let accumulator = body.statements.iter().find_map(|statement| match statement {
+        let of_body = body.statements.iter().filter_map(|statement| match statement {
             Statement::Accumulator(accumulator) => Some(accumulator),
             _ => None,
         });
-        let first_accumulator =
-            body.statements.iter().position(|statement| matches!(statement, Statement::Accumulator(_))).unwrap_or(0);
-        let accumulator = accumulator.or(outside);
-        if let (None, Some(place)) = (accumulator, self.summed(body)) {
+        let mut accumulators: Vec<&ast::Accumulator> = of_body.collect();
+        self.accumulator_count = accumulators.len();
+        self.loops_left = body.statements.iter().filter(|statement| matches!(statement, Statement::Loop(_))).count();
+        if accumulators.is_empty() {
+            accumulators.extend(outside);
+        }
+        if let (true, Some(place)) = (accumulators.is_empty(), self.summed(body)) {
             let mut meant = query_loop.clone();
             if let Statement::Let(binding) = &body.statements[place] {
                 let name = binding.name.clone();
                 let message = format!("`{name}` is summed over the keys, and is no accumulator");
                 self.errors.push(name.span(), message, format!("write `let mut {name} = Softmax::new();`"));
                 let kind = Some(AccumulatorKind::Softmax(None));
-                let accumulator = ast::Accumulator { name, mutable: true, kind };
+                let accumulator = ast::Accumulator { name, mutable: true, of_tuple: false, kind };
                 meant.body.statements[place] = Statement::Accumulator(accumulator);
             }
             return self.query_loop(&meant, None);
         }
-        if accumulator.is_none() {
+        if accumulators.is_empty() {
             let message = "this loop over the queries has no accumulator";
             self.errors.push(query_loop.head.keyword, message, "write `let mut o = Softmax::new();` as its first line");
         }
 
         self.scopes.enter();
-        if accumulator.is_none() {
+        if accumulators.is_empty() {
             // What is pushed to would be it.
             body.visit_statements(&mut |statement| {
                 if let Statement::Push(push) = statement
@@ -190,41 +195,43 @@ impl Checker<'_> {
         self.bind_loop(&query_loop.head.variable, Binding::QueryTile);
         self.query_variable = Some(query_loop.head.variable.clone());
         let mut steps = Vec::new();
+        let mut output = None;
         let mut key_loops = 0;
         let last = body.statements.len().saturating_sub(1);
         for (place, statement) in body.statements.iter().enumerate() {
             let statement = self.meant_statement(statement);
             if let Statement::Value(value, end) = &*statement
                 && place == last
-                && (end.is_none() || value.is_reported() || value.names(accumulator))
+                && (end.is_none() || value.is_reported() || value.mentions(&accumulators))
             {
                 self.needs.output = Presence::Found;
             }
             match &*statement {
                 Statement::Let(binding) => steps.push(Step::Let(self.binding(binding))),
                 Statement::Accumulator(found) => {
-                    steps.extend(self.accumulator(found, accumulator, place == first_accumulator))
+                    let kind = self.accumulator(found);
+                    steps.extend(kind.map(|kind| Step::Accumulator(found.name.clone(), kind)));
                 }
                 Statement::Loop(key_loop) => {
                     key_loops += 1;
-                    steps.extend(self.key_loop(key_loop, accumulator).map(Step::Loop));
+                    steps.extend(self.key_loop(key_loop, &accumulators).map(Step::Loop));
                 }
                 Statement::Push(push) => {
                     self.needs.push = Presence::Reported;
+                    self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_pushed = true);
                     self.errors.push(
                         push.method,
-                        "`push` belongs in a loop over the keys",
+                        format!("`{}` belongs in a loop over the keys", push.name()),
                         format!("write it in `for j in {}.tiles() {{ … }}`", self.key_name(0)),
                     );
                 }
-                Statement::Value(value, None) if place == last => self.output(value, accumulator),
-                Statement::Value(value, Some(semicolon)) if place == last && value.names(accumulator) => {
+                Statement::Value(value, None) if place == last => output = self.output(value, &accumulators),
+                Statement::Value(value, Some(semicolon)) if place == last && value.mentions(&accumulators) => {
+                    self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
                     let help = format!("remove the `;`: write `{value}`");
-                    self.errors.push(
-                        *semicolon,
-                        "the accumulator is not returned from the loop over the queries",
-                        help,
-                    );
+                    let what = if value.names(&accumulators) { "accumulator" } else { "output" };
+                    let message = format!("the {what} is not returned from the loop over the queries");
+                    self.errors.push(*semicolon, message, help);
                 }
                 Statement::Value(value, _) => {
                     if value.is_reported() {
@@ -237,11 +244,21 @@ impl Checker<'_> {
         }
         self.scopes.leave();
 
-        if let Some(accumulator) = accumulator {
-            let name = &accumulator.name;
+        if let Some(first) = accumulators.first() {
+            let name = &first.name;
             if self.needs.output == Presence::Missing {
-                let message = format!("the loop over the queries does not return its accumulator `{name}`");
-                self.errors.push(body.close, message, format!("write `{name}` as its last line, without `;`"));
+                let (message, help) = match &accumulators[..] {
+                    [_] => (
+                        format!("the loop over the queries does not return its accumulator `{name}`"),
+                        format!("write `{name}` as its last line, without `;`"),
+                    ),
+                    [_, second, ..] => (
+                        "the loop over the queries does not return what is made of its accumulators".to_string(),
+                        format!("write it as its last line, without `;`, such as `{name} - {}`", second.name),
+                    ),
+                    [] => unreachable!("there is a first one"),
+                };
+                self.errors.push(body.close, message, help);
             }
             if self.needs.push == Presence::Missing && key_loops == 0 {
                 self.needs.doubt();
@@ -253,9 +270,29 @@ impl Checker<'_> {
                         "write `for j in {key}.tiles() {{ {name}.push(dot(q[i], {key}[j]) * scale(), {value}[j]); }}`"
                     ),
                 );
+            } else if self.needs.push == Presence::Found && self.accumulators.len() > 1 {
+                self.report_idle();
             }
         }
-        steps
+        (steps, output)
+    }
+
+    /// Reports accumulators, of several, that are not pushed to or not part of the output.
+    fn report_idle(&self) {
+        for (number, accumulator) in self.accumulators.iter().enumerate() {
+            let name = &accumulator.name;
+            if !accumulator.is_pushed {
+                let value = self.value_name(0);
+                let help = format!("push to it, `{name}.push(score, {value}[j]);`, or remove it");
+                self.errors.push(name.span(), format!("the accumulator `{name}` is never pushed to"), help);
+            } else if !accumulator.is_used && self.needs.output == Presence::Found {
+                let other = self.accumulators.iter().enumerate().find(|(other, _)| *other != number);
+                let other = other.map_or("o".to_string(), |(_, other)| other.name.to_string());
+                let help =
+                    format!("write it in the last line of the loop over the queries, such as `{other} - {name}`");
+                self.errors.push(name.span(), format!("the accumulator `{name}` is not part of the output"), help);
+            }
+        }
     }
 
     /// The place in `body` of a variable to which products with values are added, as to an accumulator.
@@ -278,57 +315,88 @@ impl Checker<'_> {
         format!("write `for {} in {}.tiles()`", query_loop.head.variable, self.query_name())
     }
 
-    fn accumulator(
-        &mut self,
-        found: &ast::Accumulator,
-        first: Option<&ast::Accumulator>,
-        is_first: bool,
-    ) -> Option<Step> {
+    fn accumulator(&mut self, found: &ast::Accumulator) -> Option<Accumulator> {
         let name = &found.name;
-        if let Some(first) = first.filter(|_| !is_first) {
-            let message = "an attention has one accumulator";
-            self.errors.push(name.span(), message, format!("remove `{name}`, and push to `{}`", first.name));
-            self.scopes.bind(name, Binding::Accumulator);
-            return None;
-        }
         if !found.mutable {
             let message = format!("`{name}` is pushed to, and is not `mut`");
-            self.errors.push(name.span(), message, format!("write `let mut {name}`"));
+            let help = if found.of_tuple { format!("write `mut {name}`") } else { format!("write `let mut {name}`") };
+            self.errors.push(name.span(), message, help);
         }
-        self.is_softmax = matches!(found.kind, Some(AccumulatorKind::Softmax(_)));
-        let step = match found.kind.as_ref() {
-            Some(AccumulatorKind::Softmax(None)) => Some(Step::Softmax(None)),
+        let kind = match found.kind.as_ref() {
+            Some(AccumulatorKind::Softmax(None)) => Some(Accumulator::Softmax(None)),
             Some(AccumulatorKind::Softmax(Some(sink))) => {
                 let value = self.value_as(sink, Type::Float);
-                Some(Step::Softmax(Some(self.expect(value, Type::Float, sink))))
+                if self.is_of_output(&value) {
+                    let message = "a sink is one score for each query, and this has one for each element of its row";
+                    self.errors.push(sink.source, message, "take it as a captured tensor: `sink[head()]`");
+                }
+                Some(Accumulator::Softmax(Some(self.expect(value, Type::Float, sink))))
             }
-            Some(AccumulatorKind::Sum) => Some(Step::Sum),
-            Some(AccumulatorKind::Mean) => Some(Step::Mean),
+            Some(AccumulatorKind::Sum) => Some(Accumulator::Sum),
+            Some(AccumulatorKind::Mean) => Some(Accumulator::Mean),
             None => None,
         };
-        self.scopes.bind(name, Binding::Accumulator);
-        step
+        let is_softmax = matches!(found.kind, Some(AccumulatorKind::Softmax(_)));
+        self.scopes.bind(name, Binding::Accumulator(self.accumulators.len()));
+        self.accumulators.push(Declared { name: name.clone(), is_softmax, is_pushed: false, is_used: false });
+        kind
     }
 
-    /// The value of the loop over the queries, which is its accumulator.
-    fn output(&mut self, value: &Expr, accumulator: Option<&ast::Accumulator>) {
-        let Some(accumulator) = accumulator else { return };
-        if value.names(Some(accumulator)) || value.is_reported() {
-            return;
+    /// The value of the loop over the queries, unless that is its only accumulator as it is.
+    fn output(&mut self, expr: &Expr, accumulators: &[&ast::Accumulator]) -> Option<Value> {
+        let (Some(first), false) = (accumulators.first(), expr.is_reported()) else {
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
+            return None;
+        };
+        if expr.names(accumulators) && accumulators.len() == 1 {
+            return None;
         }
-        self.errors.push(
-            value.source,
-            format!("expected the accumulator `{}`, which the loop over the queries returns", accumulator.name),
-            format!("write `{}`", accumulator.name),
-        );
+        let before = self.errors.count();
+        let value = self.value_as(expr, Type::Float);
+        if self.errors.count() > before || value.ty == Type::Reported {
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
+            return None;
+        }
+        // What was carried from key to key, as a sum to divide by, was reported.
+        let mut is_carried = false;
+        expr.visit(&mut |part| is_carried |= matches!(&part.kind, ExprKind::Name(name) if self.uses.is_assigned(name)));
+        if is_carried || !self.accumulators.iter().any(|accumulator| accumulator.is_used) {
+            let (message, help) = match accumulators {
+                [_, second, ..] => (
+                    "expected what is made of the accumulators, which the loop over the queries returns".to_string(),
+                    format!("write an expression of them, such as `{} - {}`", first.name, second.name),
+                ),
+                _ => (
+                    format!("expected the accumulator `{}`, which the loop over the queries returns", first.name),
+                    format!("write `{}`", first.name),
+                ),
+            };
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
+            self.errors.push(expr.source, message, help);
+            return None;
+        }
+        Some(self.expect(value, Type::Float, expr))
     }
 
     fn report_unused(&self) {
+        let several = self.needs.queries.len() > 1;
+        for (place, parameter) in self.signature.of_kind(ParameterKind::Query).enumerate().filter(|_| several) {
+            if self.needs.queries[place] == Presence::Missing {
+                let query = &parameter.name;
+                let variable = self.query_variable.as_ref().map_or("i".to_string(), Ident::to_string);
+                let help = format!("write `dot({query}[{variable}], {}[j])`, or remove `{query}`", self.key_name(0));
+                self.errors.push(query.span(), format!("the queries `{query}` are never used"), help);
+            }
+        }
         for (place, parameter) in self.signature.of_kind(ParameterKind::Key).enumerate() {
             if self.needs.keys[place] == Presence::Missing {
-                let (key, value) = (&parameter.name, self.value_name(place));
-                let code = format!("for j in {key}.tiles() {{ o.push(score, {value}[j]); }}");
-                let help = format!("write `{code}`, or remove `{key}` and its values");
+                let key = &parameter.name;
+                let help = if place < self.needs.values.len() {
+                    let code = format!("for j in {key}.tiles() {{ o.push(score, {}[j]); }}", self.value_name(place));
+                    format!("write `{code}`, or remove `{key}` and its values")
+                } else {
+                    format!("write `dot({}[i], {key}[j])` in a score, or remove `{key}`", self.query_name())
+                };
                 self.errors.push(key.span(), format!("the keys `{key}` are never used"), help);
             }
         }
@@ -342,4 +410,8 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+fn is_query(binding: Option<Binding>) -> bool {
+    matches!(binding, Some(Binding::Query(_)))
 }

@@ -7,8 +7,8 @@ use proc_macro2::Ident;
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// The query parameter.
-    Query,
+    /// A query parameter, by its place among the queries.
+    Query(usize),
     /// A key parameter, by its place among the keys.
     Key(usize),
     /// A value parameter, by its place among the values.
@@ -20,7 +20,10 @@ pub enum Binding {
     QueryTile,
     /// The variable of a loop over the key parameter at this place among the keys.
     KeyTile(usize),
-    Accumulator,
+    /// An accumulator, by its number.
+    Accumulator(usize),
+    /// A `let` that is made of what the output is made of: it has a value for each element. Its type.
+    OfOutput(Type),
     /// Something that was reported.
     Reported,
 }
@@ -29,7 +32,8 @@ impl Binding {
     /// What it is, for messages.
     pub fn description(self) -> &'static str {
         match self {
-            Binding::Query => "the `Query`",
+            Binding::Query(0) => "the `Query`",
+            Binding::Query(_) => "a `Query`",
             Binding::Key(_) => "a `Key`",
             Binding::Value(_) => "a `Value`",
             Binding::Tensor(..) => "a captured tensor",
@@ -40,7 +44,9 @@ impl Binding {
             Binding::Local(..) | Binding::Reported => "a value",
             Binding::QueryTile => "the variable of the loop over the queries",
             Binding::KeyTile(_) => "the variable of a loop over keys",
-            Binding::Accumulator => "the accumulator",
+            Binding::Accumulator(0) => "the accumulator",
+            Binding::Accumulator(_) => "an accumulator",
+            Binding::OfOutput(_) => "a part of the output",
         }
     }
 }
@@ -51,10 +57,10 @@ pub struct Scopes(Vec<Vec<(String, Binding)>>);
 impl Scopes {
     /// The parameters of a function, and names that were `reported` with them.
     pub fn of_parameters(signature: &Signature, reported: &[Ident]) -> Self {
-        let (mut keys, mut values) = (0.., 0..);
+        let (mut queries, mut keys, mut values) = (0.., 0.., 0..);
         let next = |counter: &mut std::ops::RangeFrom<usize>| counter.next().expect("a range without an end");
         let bind = |kind| match kind {
-            ParameterKind::Query => Binding::Query,
+            ParameterKind::Query => Binding::Query(next(&mut queries)),
             ParameterKind::Key => Binding::Key(next(&mut keys)),
             ParameterKind::Value => Binding::Value(next(&mut values)),
             ParameterKind::Scalar(scalar) => Binding::Local(scalar.ty(), false),

@@ -13,7 +13,7 @@ impl Checker<'_> {
         match statement {
             Statement::Assignment(assignment) => Cow::Owned(self.assignment(assignment)),
             Statement::Constant(constant) => Cow::Owned(Statement::Let(self.constant(constant))),
-            Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _) if matches!(&value.inner().kind, ExprKind::Name(name) if self.scopes.find(name) == Some(Binding::Accumulator)) =>
+            Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _) if matches!(&value.inner().kind, ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_)))) =>
             {
                 let help = format!("write `{value}` as the last line of the loop over the queries, without `;`");
                 self.errors.push(*keyword, "`return` is not in the language", help);
@@ -46,7 +46,13 @@ impl Checker<'_> {
             value = self.expect(value, ty, &binding.value);
             value.ty = ty;
         }
-        self.scopes.bind(&binding.name, Binding::Local(value.ty, value.score));
+        self.masked.retain(|masked| binding.name != *masked);
+        if self.is_masked(&value) {
+            self.masked.push(binding.name.to_string());
+        }
+        let of_output = self.is_of_output(&value);
+        let bound = if of_output { Binding::OfOutput(value.ty) } else { Binding::Local(value.ty, value.score) };
+        self.scopes.bind(&binding.name, bound);
         Let { name: binding.name.clone(), ty: binding.ty, value }
     }
 

@@ -2,9 +2,14 @@
 
 use crate::ast::{Expr, ExprKind};
 use crate::check::checker::Checker;
+use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
-use crate::signature::ParameterKind;
-use proc_macro2::Ident;
+use crate::signature::{ParameterKind, Scalar};
+use crate::tree::Leading;
+use proc_macro2::{Ident, Span};
+
+/// The most products of queries and keys in one loop over keys.
+const MAX_DOTS: usize = 16;
 
 /// The kinds of tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,7 +22,7 @@ pub enum Tile {
 impl Tile {
     pub fn of(binding: Binding) -> Option<Tile> {
         match binding {
-            Binding::Query => Some(Tile::Queries),
+            Binding::Query(_) => Some(Tile::Queries),
             Binding::Key(_) => Some(Tile::Keys),
             Binding::Value(_) => Some(Tile::Values),
             _ => None,
@@ -34,17 +39,82 @@ impl Tile {
 }
 
 impl Checker<'_> {
-    /// Checks `dot(a, b)`.
-    pub fn dot(&mut self, arguments: &[Expr]) {
+    /// Checks `dot(a, b)`; its place among the products of the loop.
+    pub fn dot(&mut self, token: Span, arguments: &[Expr]) -> usize {
         let is_query = |expr: &Expr| match &expr.inner().kind {
-            ExprKind::Index(name, _) | ExprKind::Name(name) => self.scopes.find(name) == Some(Binding::Query),
+            ExprKind::Index(name, _) | ExprKind::Name(name) => {
+                matches!(self.scopes.find(name), Some(Binding::Query(_)))
+            }
             _ => false,
         };
-        let [a, b] = arguments else { return };
+        let [a, b] = arguments else { return 0 };
         let swapped = !is_query(a) && is_query(b);
         let (query, key) = if swapped { (b, a) } else { (a, b) };
-        self.tile(query, Tile::Queries);
-        self.tile(key, Tile::Keys);
+        let (query, key) = (self.tile(query, Tile::Queries), self.tile(key, Tile::Keys));
+        if query.is_none() || key.is_none() {
+            self.needs.doubt();
+        }
+        if let Some(query) = query {
+            self.needs.queries[query] = Presence::Found;
+        }
+        if let (Some(key), Some(current)) = (key, &self.current) {
+            self.needs.keys[key] = Presence::Found;
+            self.join_keys(current.key, key);
+        }
+        let (Some(query), Some(key)) = (query, key) else { return 0 };
+        let dot = (self.operand(ParameterKind::Query, query), self.operand(ParameterKind::Key, key));
+        let Some(current) = &mut self.current else { return 0 };
+        let known = current.dots.iter().position(|known| *known == dot);
+        known.unwrap_or_else(|| {
+            current.dots.push(dot);
+            if current.dots.len() == MAX_DOTS + 1 {
+                let message = format!("a loop over keys has at most {MAX_DOTS} products of queries and keys");
+                self.errors.push(token, message, "write the others in a loop of their own");
+            }
+            current.dots.len() - 1
+        })
+    }
+
+    /// Checks the values of a push; the parameter's kind and place, and how much of its rows.
+    pub fn values(&mut self, expr: &Expr) -> Option<(ParameterKind, usize, Option<Leading>)> {
+        let ExprKind::Leading(tile, end) = &expr.inner().kind else {
+            return self.tile(expr, Tile::Values).map(|place| (ParameterKind::Value, place, None));
+        };
+        let is_key = match &tile.inner().kind {
+            ExprKind::Index(name, _) => matches!(self.scopes.find(name), Some(Binding::Key(_))),
+            _ => false,
+        };
+        let (wanted, kind) =
+            if is_key { (Tile::Keys, ParameterKind::Key) } else { (Tile::Values, ParameterKind::Value) };
+        let place = self.tile(tile, wanted);
+        let leading = self.leading(end);
+        Some((kind, place?, Some(leading?)))
+    }
+
+    /// How many elements `end` says are taken of a row.
+    fn leading(&self, end: &Expr) -> Option<Leading> {
+        let (message, help) = match &end.inner().kind {
+            ExprKind::Int(number) if *number > 0 => return usize::try_from(*number).ok().map(Leading::Literal),
+            ExprKind::Reported => return None,
+            ExprKind::Int(_) => ("at least one element of each row is taken".to_string(), "write `..64`".to_string()),
+            ExprKind::Name(name) if self.scopes.depth_of(name) == Some(1) => {
+                let parameter = self.signature.parameters.iter().find(|parameter| parameter.name == *name);
+                match parameter.map(|parameter| (parameter.kind, parameter.comptime)) {
+                    Some((ParameterKind::Scalar(Scalar::U32), true)) => return Some(Leading::Scalar(name.clone())),
+                    Some((ParameterKind::Reported, _)) => return None,
+                    _ => (
+                        format!("how many elements are taken is in the kernel, and `{name}` is not a comptime `u32`"),
+                        format!("declare it `#[comptime] {name}: u32`"),
+                    ),
+                }
+            }
+            _ => (
+                "how many elements are taken is a number, or a comptime `u32`".to_string(),
+                "write `..64`, or add a parameter, such as `#[comptime] rank: u32`, and write `..rank`".to_string(),
+            ),
+        };
+        self.errors.push(end.source, message, help);
+        None
     }
 
     /// Checks that `expr` is a tile of the kind `wanted` in the current loops; the place of its parameter.
@@ -54,6 +124,12 @@ impl Checker<'_> {
         let (name, index) = match &expr.inner().kind {
             ExprKind::Index(name, index) => (name, index),
             ExprKind::Reported => return None,
+            ExprKind::Leading(tile, _) => {
+                let message = format!("expected {}, found a part of one", wanted.description());
+                let help = format!("write `{tile}`: a product is of whole rows");
+                self.errors.push(expr.source, message, help);
+                return None;
+            }
             _ => {
                 let tiles = match &expr.inner().kind {
                     ExprKind::Name(name) => self.scopes.find(name).and_then(Tile::of).map(|_| name),
@@ -83,6 +159,10 @@ impl Checker<'_> {
                 return None;
             }
         };
+        let help = match (binding, &self.query_variable) {
+            (Binding::Query(_), Some(variable)) if wanted == Tile::Queries => format!("write `{name}[{variable}]`"),
+            _ => help,
+        };
         let found = Tile::of(binding);
         if found != Some(wanted) {
             let found = found.map_or("an element of another tensor", Tile::description);
@@ -108,8 +188,9 @@ impl Checker<'_> {
             }
         };
         let (place, fits) = match (binding, tiled) {
-            (Binding::Query, tiled) => (0, tiled == Binding::QueryTile),
-            (Binding::Key(key), Binding::KeyTile(tiled)) => (key, key == tiled),
+            (Binding::Query(query), tiled) => (query, tiled == Binding::QueryTile),
+            // Keys without a loop of their own may be of the set of any.
+            (Binding::Key(key), Binding::KeyTile(tiled)) => (key, key == tiled || !self.uses.is_looped(name)),
             (Binding::Value(value), Binding::KeyTile(_)) => (value, true),
             (Binding::Key(place) | Binding::Value(place), _) => (place, tiled == Binding::Reported),
             _ => (0, false),

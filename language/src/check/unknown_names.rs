@@ -47,9 +47,11 @@ impl Checker<'_> {
 
     /// Reports that nothing is known by `name`, which stands for the accumulator.
     pub fn unknown_accumulator(&self, name: &Ident) {
-        let accumulator = self.scopes.all().find(|(_, binding)| *binding == Binding::Accumulator);
-        let accumulator = accumulator.map_or("o", |(name, _)| name);
-        self.errors.push(name.span(), cannot_find(name), format!("write `{accumulator}`, the accumulator"));
+        let known = self.accumulators.iter().map(|accumulator| accumulator.name.to_string()).collect::<Vec<_>>();
+        let nearest = names::nearest(&name.to_string(), known.iter().map(String::as_str));
+        let accumulator = nearest.or(known.first().map(String::as_str)).unwrap_or("o");
+        let article = if known.len() > 1 { "an" } else { "the" };
+        self.errors.push(name.span(), cannot_find(name), format!("write `{accumulator}`, {article} accumulator"));
     }
 
     /// Reports that nothing is known by `name`, which stands for the variable of the loop of `tile`.
@@ -93,9 +95,11 @@ impl Checker<'_> {
         let is_constant = !name.chars().any(char::is_lowercase);
         let fits = |binding: Binding| match (wanted, binding) {
             (Wanted::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
-            (_, Binding::Query | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator) => false,
+            (_, Binding::Query(_) | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator(_)) => false,
             // A constant is no variable of a loop, and no score.
-            (_, Binding::Local(_, true) | Binding::QueryTile | Binding::KeyTile(_)) => !is_constant,
+            (_, Binding::Local(_, true) | Binding::OfOutput(_) | Binding::QueryTile | Binding::KeyTile(_)) => {
+                !is_constant
+            }
             _ => true,
         };
         let known = self.scopes.all().filter(|(_, binding)| fits(*binding)).map(|(name, _)| name);

@@ -2,7 +2,9 @@
 
 use crate::ast::{self, Binary, Block, Expr, ExprKind, Statement, Unary};
 use crate::check::checker::Checker;
+use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
+use crate::check::tiles::Tile;
 use crate::signature::Kind;
 use crate::source::Source;
 use crate::tree::{Node, Value};
@@ -24,7 +26,15 @@ impl Checker<'_> {
             ExprKind::Float(value) => constant(Node::Float(*value), Type::Float),
             ExprKind::Bool(value) => constant(Node::Bool(*value), Type::Bool),
             ExprKind::Name(name) => self.name(name, source),
-            ExprKind::Index(name, index) => self.load(name, index, source),
+            ExprKind::Index(name, index) => match self.scopes.find(name) {
+                Some(Binding::Query(query)) if self.is_of_rows() => self.row(name, query, expr),
+                _ => self.load(name, index, source),
+            },
+            ExprKind::Leading(..) => {
+                let help = format!("push them: `{}.push(score, {expr})`", self.accumulator_name());
+                self.errors.push(source, format!("`{expr}` is not one value"), help);
+                self.reported(source)
+            }
             ExprKind::Unary(op, operand) => self.unary(*op, operand, source),
             ExprKind::Binary(op, token, a, b) => match self.bits(expr) {
                 Some(meant) => meant,
@@ -156,7 +166,14 @@ impl Checker<'_> {
             Binding::QueryTile => return Value::lang("query_position", name.span(), Vec::new(), Type::Int, source),
             Binding::KeyTile(_) => return Value::lang("key_position", name.span(), Vec::new(), Type::Int, source),
             Binding::Reported => {}
-            Binding::Query | Binding::Key(_) | Binding::Value(_) => {
+            Binding::OfOutput(ty) if !self.in_key_loop() => {
+                return Value { node: Node::Local(name.clone()), ty, score: false, source };
+            }
+            Binding::OfOutput(_) => {
+                let message = format!("`{name}` has a value for each element of the output, and a score has none");
+                self.errors.push(source, message, "write what is made of it below the loops over keys");
+            }
+            Binding::Query(_) | Binding::Key(_) | Binding::Value(_) => {
                 let message = format!("`{name}` is {}, not one value", binding.description());
                 self.errors.push(source, message, self.tile_help(binding));
             }
@@ -164,12 +181,50 @@ impl Checker<'_> {
                 let message = format!("`{name}` is a captured tensor, not one value");
                 self.errors.push(source, message, format!("write `{name}{}`", "[head()]".repeat(rank)));
             }
-            Binding::Accumulator => {
-                let message = format!("`{name}` is the accumulator, not a value");
+            Binding::Accumulator(number) if self.is_of_rows() && self.loops_left == 0 => {
+                if let Some(accumulator) = self.accumulators.get_mut(number) {
+                    accumulator.is_used = true;
+                }
+                return Value { node: Node::Result(number, name.span()), ty: Type::Float, score: false, source };
+            }
+            Binding::Accumulator(_) if self.is_of_rows() => {
+                let message = format!("the accumulator `{name}` has its value after the loops over keys");
+                self.errors.push(source, message, "move this line below them");
+            }
+            Binding::Accumulator(_) if self.accumulator_count > 1 => {
+                let message = format!("`{name}` is an accumulator, and has its value after the loops over keys");
+                self.errors.push(source, message, "write what is made of it below them");
+            }
+            Binding::Accumulator(_) => {
+                let message = format!("`{name}` is {}, not a value", binding.description());
                 self.errors.push(source, message, format!("push to it, `{name}.push(score, v[j]);`, or return it"));
             }
         }
         self.reported(source)
+    }
+
+    /// Whether the statement that is being checked is about rows: in the loop over the queries, and in none over keys.
+    fn is_of_rows(&self) -> bool {
+        self.query_variable.is_some() && !self.in_key_loop()
+    }
+
+    /// Whether `value` is made of what the output is made of, and so has a value for each element.
+    pub fn is_of_output(&self, value: &Value) -> bool {
+        value.any(&mut |node| match node {
+            Node::Result(..) => true,
+            Node::Local(name) => matches!(self.scopes.find(name), Some(Binding::OfOutput(_))),
+            _ => false,
+        })
+    }
+
+    /// The row of the queries `name`, of which the output is made: `expr`.
+    fn row(&mut self, name: &Ident, query: usize, expr: &Expr) -> Value {
+        self.needs.queries[query] = Presence::Found;
+        if self.tile(expr, Tile::Queries).is_none() {
+            return self.reported(expr.source);
+        }
+        let place = self.accumulator_count + query;
+        Value { node: Node::Result(place, name.span()), ty: Type::Float, score: false, source: expr.source }
     }
 
     fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
@@ -180,7 +235,7 @@ impl Checker<'_> {
             }
             Some(Binding::Reported) => return self.reported(source),
             Some(Binding::Tensor(element, rank)) => (element, rank),
-            Some(binding @ (Binding::Query | Binding::Key(_) | Binding::Value(_))) => {
+            Some(binding @ (Binding::Query(_) | Binding::Key(_) | Binding::Value(_))) => {
                 let message = format!("a tile of `{name}` is not one value");
                 self.errors.push(source, message, self.tile_help(binding));
                 return self.reported(source);
@@ -194,8 +249,9 @@ impl Checker<'_> {
         let mut values = Vec::new();
         for expr in index {
             let value = self.value(expr);
-            if value.score {
-                let message = "the index of a tensor can't depend on a score";
+            if value.score || self.is_of_output(&value) {
+                let what = if value.score { "a score" } else { "the output" };
+                let message = format!("the index of a tensor can't depend on {what}");
                 self.errors.push(expr.source, message, "compute it from positions, `batch()`, `head()` and scalars");
             }
             values.push(self.expect(value, Type::Int, expr));

@@ -6,6 +6,14 @@ use crate::parse::parser::Parser;
 use crate::source::Source;
 
 impl Parser<'_> {
+    /// Whether `value` looks like what makes an accumulator.
+    pub fn makes_accumulator(value: &syn::Expr) -> bool {
+        let syn::Expr::Call(call) = value else { return false };
+        let syn::Expr::Path(path) = &*call.func else { return false };
+        let segments = &path.path.segments;
+        segments.len() == 2 && names::ACCUMULATORS.contains(&segments[0].ident.to_string().as_str())
+    }
+
     /// The accumulator that `value` makes, if it does: `Softmax::new()`, or a path that looks like it.
     pub fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<Accumulator> {
         let syn::Expr::Call(call) = value else { return None };
@@ -57,6 +65,6 @@ impl Parser<'_> {
                 None
             }
         };
-        Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), kind })
+        Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), of_tuple: false, kind })
     }
 }

@@ -44,7 +44,7 @@ pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Declared
     }
     report_misdeclared(&misdeclared, errors);
     if kind == Kind::Attention {
-        check_tiles(&item.sig.ident, &parameters, errors);
+        check_tiles(&item.sig.ident, &parameters, uses, errors);
     }
     let signature = Signature {
         kind,
@@ -149,38 +149,16 @@ fn read_output(kind: Kind, item: &ItemFn, errors: &Errors) -> Type {
     }
 }
 
-/// Reports a missing query, a second one, and keys and values that are not as many.
-fn check_tiles(function: &Ident, parameters: &[Parameter], errors: &Errors) {
-    let of = |kind| parameters.iter().filter(move |parameter| parameter.kind == kind);
-    if let Some(second) = of(ParameterKind::Query).nth(1) {
-        errors.push(
-            second.name.span(),
-            "an attention has one `Query`",
-            format!("remove `{}`, or make it another `Key` and `Value`", second.name),
-        );
-    }
-    if of(ParameterKind::Query).next().is_none() {
+/// Reports missing queries, keys and values. Keys serve as values where the body takes part of their rows.
+fn check_tiles(function: &Ident, parameters: &[Parameter], uses: &Uses, errors: &Errors) {
+    let is_missing = |kind| parameters.iter().all(|parameter| parameter.kind != kind);
+    if is_missing(ParameterKind::Query) {
         errors.push(function.span(), "an attention has a `Query`, and this one has none", "add a parameter `q: Query`");
     }
-    let (keys, values) = (of(ParameterKind::Key).count(), of(ParameterKind::Value).count());
-    if keys == 0 {
+    if is_missing(ParameterKind::Key) {
         errors.push(function.span(), "an attention has a `Key`, and this one has none", "add a parameter `k: Key`");
     }
-    if values == 0 {
+    if is_missing(ParameterKind::Value) && !uses.takes_leading() {
         errors.push(function.span(), "an attention has a `Value`, and this one has none", "add a parameter `v: Value`");
-    }
-    if keys > 0 && values > 0 && keys != values {
-        let (more, fewer, kind) = if keys > values {
-            ("keys", "values", ParameterKind::Key)
-        } else {
-            ("values", "keys", ParameterKind::Value)
-        };
-        let last = of(kind).next_back().expect("there is one");
-        let other = if keys > values { "v2: Value" } else { "k2: Key" };
-        errors.push(
-            last.name.span(),
-            format!("every `Key` goes with one `Value`, and there are more {more} than {fewer}"),
-            format!("add a parameter `{other}`, or remove `{}`", last.name),
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! Reads blocks and statements, and reports those of Rust that the language has not.
 
-use crate::ast::{Block, Let, Loop, LoopHead, Over, Push, Statement};
+use crate::ast::{Accumulator, Block, Expr, ExprKind, Let, Loop, LoopHead, Over, Push, Statement};
 use crate::parse::parameters::scalar_like;
 use crate::parse::parser::Parser;
 use crate::parse::signature;
@@ -17,7 +17,44 @@ impl Parser<'_> {
     }
 
     fn statements(&self, statements: &[Stmt]) -> Vec<Statement> {
-        statements.iter().filter_map(|statement| self.statement(statement)).collect()
+        let read = |statement| match self.several_accumulators(statement) {
+            Some(accumulators) => accumulators,
+            None => self.statement(statement).into_iter().collect(),
+        };
+        statements.iter().flat_map(read).collect()
+    }
+
+    /// The accumulators that `let (mut a, mut b) = (…, …);` makes, if it does.
+    fn several_accumulators(&self, statement: &Stmt) -> Option<Vec<Statement>> {
+        let Stmt::Local(local) = statement else { return None };
+        let (Pat::Tuple(names), Some(init)) = (&local.pat, &local.init) else { return None };
+        let syn::Expr::Tuple(values) = &*init.expr else { return None };
+        let names_of_accumulators = names.elems.iter().map(|name| match name {
+            Pat::Ident(name) if name.by_ref.is_none() && name.subpat.is_none() => Some(name),
+            _ => None,
+        });
+        let names_of_accumulators = names_of_accumulators.collect::<Option<Vec<_>>>()?;
+        if !values.elems.iter().any(Parser::makes_accumulator) {
+            return None;
+        }
+        self.attributes(&local.attrs);
+        let (left, right) = (names_of_accumulators.len(), values.elems.len());
+        if left != right {
+            let message = format!("there are {left} names here, and {right} values");
+            let help = "write as many, or a `let mut o = Softmax::new();` for each";
+            self.errors.push(Source::of(&local.pat), message, help);
+        }
+        let made = names_of_accumulators.into_iter().zip(&values.elems).map(|(name, value)| {
+            signature::reject_reserved(&name.ident, "variable", self.errors);
+            if let Some(accumulator) = self.accumulator(name, value) {
+                return Statement::Accumulator(Accumulator { of_tuple: true, ..accumulator });
+            }
+            let help = format!("write `let {} = {};` on a line of its own", name.ident, self.expr(value));
+            self.unsupported(Source::of(name), "patterns, but of accumulators,", help);
+            let (name, mutable) = (name.ident.clone(), name.mutability.as_ref().map(|token| token.span()));
+            Statement::Let(Let { name, mutable, ty: None, value: self.expr(value) })
+        });
+        Some(made.collect())
     }
 
     fn statement(&self, statement: &Stmt) -> Option<Statement> {
@@ -29,6 +66,13 @@ impl Parser<'_> {
                 None
             }
             Stmt::Expr(syn::Expr::ForLoop(for_loop), _) => self.for_loop(for_loop),
+            Stmt::Expr(syn::Expr::Tuple(tuple), None) if tuple.elems.len() > 1 => {
+                let values: Vec<String> = tuple.elems.iter().map(|value| self.expr(value).to_string()).collect();
+                let message = format!("a function gives one value, and here are {}", values.len());
+                let help = format!("write one expression, such as `{}`", values[..2].join(" - "));
+                self.errors.push(Source::of(tuple), message, help);
+                Some(Statement::Value(Expr { kind: ExprKind::Reported, source: Source::of(tuple) }, None))
+            }
             Stmt::Expr(expr, semicolon) => {
                 if let Some(push) = self.push(expr) {
                     return Some(Statement::Push(push));
@@ -45,9 +89,10 @@ impl Parser<'_> {
     fn push(&self, expr: &syn::Expr) -> Option<Push> {
         let syn::Expr::MethodCall(call) = expr else { return None };
         let syn::Expr::Path(path) = &*call.receiver else { return None };
-        let accumulator = path.path.get_ident().filter(|_| call.method == "push")?.clone();
+        let weighted = call.method == "push_weighted";
+        let accumulator = path.path.get_ident().filter(|_| weighted || call.method == "push")?.clone();
         let arguments = call.args.iter().map(|argument| self.expr(argument)).collect();
-        Some(Push { accumulator, method: call.method.span(), arguments })
+        Some(Push { accumulator, method: call.method.span(), weighted, arguments })
     }
 
     fn local(&self, local: &syn::Local) -> Option<Statement> {

@@ -181,7 +181,32 @@ impl Parser<'_> {
         }
     }
 
+    /// `tile[..end]`, of which `range` is in the brackets.
+    fn leading(&self, index: &syn::ExprIndex, range: &syn::ExprRange) -> ExprKind {
+        let tile = self.expr(&index.expr);
+        let end = range.end.as_ref().map(|end| self.expr(end));
+        let is_zero = |start: &syn::Expr| matches!(start, syn::Expr::Lit(literal) if matches!(&literal.lit, Lit::Int(int) if int.base10_digits() == "0"));
+        let included = matches!(range.limits, syn::RangeLimits::Closed(_));
+        let text = match end {
+            Some(end) if range.start.is_none() && !included => {
+                return ExprKind::Leading(Box::new(tile), Box::new(end));
+            }
+            Some(end) if range.start.as_ref().is_none_or(|start| is_zero(start)) => match (&end.inner().kind, included)
+            {
+                (ExprKind::Int(last), true) => (i64::from(*last) + 1).to_string(),
+                _ => end.to_string(),
+            },
+            _ => "64".to_string(),
+        };
+        let (source, message) = (Source::of(range), "of each row only the first elements can be taken");
+        let kind = self.report(source, message, format!("write `{tile}[..{text}]`"));
+        ExprKind::Leading(Box::new(tile), Box::new(Expr { kind, source }))
+    }
+
     fn index(&self, index: &syn::ExprIndex) -> ExprKind {
+        if let (syn::Expr::Range(range), syn::Expr::Index(_)) = (&*index.index, &*index.expr) {
+            return self.leading(index, range);
+        }
         let (mut base, mut indices) = (index, Vec::new());
         let name = loop {
             let several = match &*base.index {

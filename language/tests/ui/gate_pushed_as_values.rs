@@ -1,13 +1,11 @@
 use purview::prelude::*;
 
 #[attention]
-fn wrong(q: Query, k: Key, v: Value) -> Output {
+fn wrong(q: Query, k: Key, v: Value, gate: Query) -> Output {
     for i in q.tiles() {
         let mut o = Softmax::new();
         for j in k.tiles() {
-            let s = dot(q[i], k[j]) * scale();
-            o.push(s, v[j]);
-            o.push(s, v[j]);
+            o.push(dot(q[i], k[j]), gate[i]);
         }
         o
     }

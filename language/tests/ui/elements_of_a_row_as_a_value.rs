@@ -1,0 +1,15 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let part = k[j][..64];
+            o.push(dot(q[i], k[j]) * scale(), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}

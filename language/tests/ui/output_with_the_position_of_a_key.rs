@@ -1,0 +1,14 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]) * scale(), v[j]);
+        }
+        o * j as f32
+    }
+}
+
+fn main() {}

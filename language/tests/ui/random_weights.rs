@@ -1,0 +1,14 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push_weighted(dot(q[i], k[j]), random(7) as f32, v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}
