@@ -1,5 +1,6 @@
 //! Programs that are shared, and programs with the schedule that they are run by.
 
+use crate::ir::forward::Form;
 use crate::ir::parse::parse_at;
 use crate::ir::tokens::{Cursor, ParseError};
 use crate::ir::verify::{VerifyError, verify};
@@ -74,13 +75,9 @@ impl Scheduled {
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
-        if schedule.needs_single() && !forward::is_single(&program) {
-            let parts = "one product, one mask and one accumulator, which is the output";
-            return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
-        }
-        if schedule.needs_joined() && !forward::is_joined(&program) {
-            let parts = "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
-            return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
+        let most = schedule.form();
+        if Form::of(&program) > most {
+            return refused(format!("the schedule `{schedule}` runs programs of {most}"));
         }
         let to_base_e = |one: &Accumulator| matches!(one.reduction, Reduction::Softmax { base: Base::E, .. });
         if program.accumulators.iter().any(to_base_e) {
@@ -148,7 +145,7 @@ impl FromStr for Scheduled {
 
 #[cfg(test)]
 mod tests {
-    use super::Scheduled;
+    use super::{Form, Scheduled};
 
     const PROGRAM: &str = "\
 attention @window(w: u32) -> f32[B, H, S, 8]
@@ -186,7 +183,7 @@ attention @window(w: u32) -> f32[B, H, S, 8]
     fn what_no_schedule_runs_is_refused() {
         refused(&[("rows: 2", "rows: 0")], "the schedule `cpu` has a size of zero");
         refused(&[("base 2", "base e")], "a softmax to base e, and the schedule `cpu` computes it to base 2");
-        refused(&[(", 4]", ", 257]")], "a head dim of 257, and the schedule `cpu` runs up to 256");
+        refused(&[(", 4]", ", 577]")], "a head dim of 577, and the schedule `cpu` runs up to 576");
         refused(&[("where j <= i", "where j")], "in loop 0: a mask is of type integer, expected bool: `j`");
         let other = |changes: &[(&str, &str)], what: &str| {
             refused(changes, &format!("the schedule `cpu` runs other programs: {what}"));
@@ -213,7 +210,6 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         other(&late, "loop 0: a body is dots, then maps, masks and pushes, and here `dot, mask, dot, map, push`");
         let schedule = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";
         let of_two = [("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", schedule), ("store o", "store -o")];
-        let parts = "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
-        refused(&of_two, &format!("the schedule `{schedule}` runs programs of {parts}"));
+        refused(&of_two, &format!("the schedule `{schedule}` runs programs of {}", Form::Joined));
     }
 }

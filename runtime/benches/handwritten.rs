@@ -180,8 +180,12 @@ impl Case {
 
 /// The schedule for both sides.
 fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
-    let constraints =
-        Constraints { operands: Shape::new(1, HEADS, length, dim).operands(), bounded: true, intricate: false };
+    let constraints = Constraints {
+        operands: Shape::new(1, HEADS, length, dim).operands(),
+        bounded: true,
+        intricate: false,
+        form: purview::ir::forward::Form::Single,
+    };
     let chosen = match schedule::choose(device, constraints).map_err(|error| error.to_string())? {
         Schedule::Cpu(chosen) => chosen,
         other => return Err(format!("purview chose the schedule `{}`, and by hand there is only `cpu`", other.name())),

@@ -265,7 +265,12 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     for case in cases {
         let chosen = schedule::choose(
             &device,
-            Constraints { operands: case.shape().operands(), bounded: true, intricate: false },
+            Constraints {
+                operands: case.shape().operands(),
+                bounded: true,
+                intricate: false,
+                form: purview::ir::forward::Form::Single,
+            },
         )
         .map_err(|error| error.to_string())?;
         if chosen != Schedule::Cube(BY_HAND) {

@@ -220,7 +220,7 @@ impl<P> AttentionOver<P> {
     pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
         let (programs, schedule) = self.planned(target, model, shape)?;
         let program = programs.scheduled(schedule, true)?;
-        emit::emit(target, model, &program, self.request.constraints(programs.sizes()))
+        emit::emit(target, model, &program, programs.constraints(&self.request.spec))
     }
 
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
@@ -249,7 +249,7 @@ impl<P> AttentionOver<P> {
             Some(schedule) => Ok(schedule),
             None => {
                 let programs = cache::programs(&self.request, &shape.operand_dims(self.spec()))?;
-                schedule::choose(device, self.request.constraints(programs.sizes()))
+                schedule::choose(device, programs.constraints(&self.request.spec))
             }
         }
     }

@@ -6,7 +6,8 @@
 
 use crate::error::Error;
 use crate::request::Request;
-use purview_compiler::ir::forward::{OperandDims, Operands};
+use crate::schedule::Constraints;
+use purview_compiler::ir::forward::{Form, OperandDims};
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;
@@ -85,9 +86,15 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// Element type and head dims, by which a schedule is chosen.
-    pub fn sizes(&self) -> Operands {
-        self.skipping.sizes()
+    /// What chooses a schedule for them.
+    pub fn constraints(&self, spec: &Spec) -> Constraints {
+        let program = &self.skipping;
+        Constraints {
+            operands: program.sizes(),
+            bounded: spec.is_bounded(),
+            intricate: spec.is_intricate(),
+            form: Form::of(program),
+        }
     }
 
     /// Whether all query heads of a key head visit the same keys.

@@ -87,7 +87,7 @@ impl AnyAttention {
         let programs = cache::programs(call.request, &operation.operands)?;
         let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
         let program = prove::program(call.request, &operation, &programs, schedule)?;
-        let kernel = emit::emit(Target::Ptx, model, &program, call.request.constraints(programs.sizes()))?;
+        let kernel = emit::emit(Target::Ptx, model, &program, programs.constraints(&call.request.spec))?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };
         let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;

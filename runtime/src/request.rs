@@ -2,10 +2,9 @@
 
 use crate::device::Device;
 use crate::error::Error;
-use crate::schedule::{Constraints, Schedule};
+use crate::schedule::Schedule;
 use crate::tensor::Tensor;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::ir::forward::Operands;
 use purview_compiler::spec::{ScalarValue, Spec};
 use std::sync::Arc;
 
@@ -43,11 +42,6 @@ impl Request {
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Request {
         let (scale, query_offset, key_offsets, schedule) = (None, None, Vec::new(), None);
         Request { spec, scalars, tensors, scale, query_offset, key_offsets, schedule }
-    }
-
-    /// The properties of its attention that choose a schedule for such operands.
-    pub fn constraints(&self, operands: Operands) -> Constraints {
-        Constraints { operands, bounded: self.spec.is_bounded(), intricate: self.spec.is_intricate() }
     }
 
     /// Its captured tensors on the host.

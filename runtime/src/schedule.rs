@@ -7,7 +7,7 @@ use cubecl::CubeElement;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{DeviceProperties, HardwareProperties};
 use purview_compiler::ir::Element;
-use purview_compiler::ir::forward::Operands;
+use purview_compiler::ir::forward::{Form, Operands};
 pub use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 
 /// The vector registers of a CPU's core.
@@ -57,6 +57,8 @@ pub struct Constraints {
     ///
     /// [`Spec::is_intricate`]: purview_compiler::spec::Spec::is_intricate
     pub intricate: bool,
+    /// How much its programs have: a schedule runs those that have no more than it can.
+    pub form: Form,
 }
 
 /// The schedule for `device` and such an attention.
@@ -174,8 +176,11 @@ fn misfit(
     constraints: Constraints,
     cube: CubeSchedule,
 ) -> Option<String> {
-    let Constraints { operands, bounded, .. } = constraints;
+    let Constraints { operands, bounded, form, .. } = constraints;
     let hardware = &properties.hardware;
+    if form > Schedule::Cube(cube).form() {
+        return Some(format!("products by matrices are for programs of {}", Form::Single));
+    }
     let divides = |a: usize, b: usize| a != 0 && b != 0 && a.is_multiple_of(b);
     let (units, most) = (cube.units(), hardware.max_units_per_cube as usize);
     let (needed, there) = (cube.shared_bytes(&operands), hardware.max_shared_memory_size);
@@ -225,8 +230,11 @@ fn misfit_of_mma(
     constraints: Constraints,
     mma: MmaSchedule,
 ) -> Option<String> {
-    let Constraints { operands, bounded, .. } = constraints;
+    let Constraints { operands, bounded, form, .. } = constraints;
     let hardware = &properties.hardware;
+    if form > Schedule::Mma(mma).form() {
+        return Some(format!("it runs programs of {}", Form::Joined));
+    }
     let element = match operands.element {
         Element::F32 => return Some("tensor cores multiply f16 and bf16, not f32".into()),
         Element::F16 => half::f16::cube_type(),

@@ -1,11 +1,12 @@
 //! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps, masks and pushes.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
-//! the accessors here, which are of programs that it has passed. [`is_single`] tells the programs with one product, one mask and one
-//! accumulator, which is all that some schedules run.
+//! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
+//! schedules run less.
 
 use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, Reduction, TileLoop, TileOp};
 use crate::expr::Expr;
+use std::fmt;
 
 /// Element type and head dims, by which a schedule is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,8 +111,41 @@ fn check_loop(one: &TileLoop) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a program that [`check`] lets pass has one product of a query and keys, one mask and one accumulator, which is its output.
-pub fn is_single(program: &Program) -> bool {
+/// How much a program that [`check`] lets pass has: what a schedule may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Form {
+    /// One product of a query and keys, one mask and one accumulator, which is the output.
+    Single,
+    /// In each loop one score, a sum of products of queries that are the same in all loops; one mask and one accumulator, which is the output.
+    Joined,
+    /// Whatever [`check`] lets pass.
+    General,
+}
+
+impl Form {
+    /// That of `program`.
+    pub fn of(program: &Program) -> Form {
+        match () {
+            () if is_single(program) => Form::Single,
+            () if is_joined(program) => Form::Joined,
+            () => Form::General,
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Form::Single => "one product, one mask and one accumulator, which is the output",
+            Form::Joined => {
+                "one score of the same queries in each loop, one mask and one accumulator, which is the output"
+            }
+            Form::General => "any number of products, masks and accumulators",
+        })
+    }
+}
+
+fn is_single(program: &Program) -> bool {
     let (one_load, one_accumulator) = (program.loads.len() == 1, program.accumulators.len() == 1);
     let is_output = program.outputs.iter().all(|output| output.value == Expr::Value(0));
     let mut read = Vec::new();
@@ -128,10 +162,9 @@ pub fn is_single(program: &Program) -> bool {
     one_load && one_accumulator && is_output && program.loops.iter().all(is_simple)
 }
 
-/// Whether a program that [`check`] lets pass has in each loop one score, a sum of products of the same queries in all loops, and one
-/// accumulator, which is its output. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of
-/// those whose places are exchanged with each other.
-pub fn is_joined(program: &Program) -> bool {
+/// Whether it is [`Form::Joined`]. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of those
+/// whose places are exchanged with each other.
+fn is_joined(program: &Program) -> bool {
     let one_accumulator = program.accumulators.len() == 1 && program.stores_accumulator();
     let mut rows: Option<Vec<usize>> = None;
     let is_simple = |one: &TileLoop| {
@@ -203,12 +236,12 @@ impl Program {
         self.loads.iter().position(|load| load.operand == operand).expect("what is in a dot is loaded")
     }
 
-    /// What the accumulator of a [single](is_single) program makes of what is pushed; of others, what the first does.
+    /// What the accumulator of a [single](Form::Single) program makes of what is pushed; of others, what the first does.
     pub fn reduction(&self) -> &Reduction {
         &self.accumulators[0].reduction
     }
 
-    /// What the queries of a [single](is_single) program are multiplied by as they are loaded.
+    /// What the queries of a [single](Form::Single) program are multiplied by as they are loaded.
     pub fn query_scale(&self) -> Option<&Expr> {
         self.loads[0].scale.as_ref()
     }
@@ -308,7 +341,7 @@ impl TileLoop {
         pushes
     }
 
-    /// What it reads and pushes, in a [single](is_single) program: the term of its dot, and its push.
+    /// What it reads and pushes, in a [single](Form::Single) program: the term of its dot, and its push.
     pub fn single(&self) -> (DotTerm, Pushed) {
         let (dots, pushes) = (self.dots(), self.pushes());
         (dots[0][0], pushes[0].clone())

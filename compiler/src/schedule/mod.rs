@@ -6,10 +6,10 @@
 mod text;
 
 use crate::ir::Program;
-use crate::ir::forward::Operands;
+use crate::ir::forward::{Form, Operands};
 
 /// The largest head dim that schedules run.
-pub const MAX_HEAD_DIM: usize = 256;
+pub const MAX_HEAD_DIM: usize = 576;
 
 /// How a tile program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -410,18 +410,14 @@ impl Schedule {
         }
     }
 
-    /// Whether it runs only programs that are [single](crate::ir::forward::is_single).
-    pub fn needs_single(&self) -> bool {
+    /// The most that a program it runs may have.
+    pub fn form(&self) -> Form {
         match self {
-            Schedule::Cpu(_) => false,
-            Schedule::Cube(cube) => cube.products != Products::Units,
-            Schedule::Mma(_) => false,
+            Schedule::Cpu(_) => Form::General,
+            Schedule::Cube(CubeSchedule { products: Products::Units, .. }) => Form::General,
+            Schedule::Cube(_) => Form::Single,
+            Schedule::Mma(_) => Form::Joined,
         }
-    }
-
-    /// Whether it runs only programs whose products are [joined](crate::ir::forward::is_joined).
-    pub fn needs_joined(&self) -> bool {
-        matches!(self, Schedule::Mma(_))
     }
 
     /// Whether it rounds weights to 16 bits, so that scores need no more accuracy.
