@@ -78,6 +78,10 @@ impl Scheduled {
             let parts = "one product, one mask and one accumulator, which is the output";
             return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
         }
+        if schedule.needs_joined() && !forward::is_joined(&program) {
+            let parts = "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
+            return refused(format!("the schedule `{schedule}` runs programs of {parts}"));
+        }
         let to_base_e = |one: &Accumulator| matches!(one.reduction, Reduction::Softmax { base: Base::E, .. });
         if program.accumulators.iter().any(to_base_e) {
             return refused(format!("a softmax to base e, and the schedule `{name}` computes it to base 2"));
@@ -187,16 +191,29 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         let other = |changes: &[(&str, &str)], what: &str| {
             refused(changes, &format!("the schedule `cpu` runs other programs: {what}"));
         };
-        other(&[("T0", "T1")], "sets of keys are T0 to T0, and here is T1");
-        let message = "queries have the query heads, and these have one for each group";
-        other(&[("q: f32[B, H", "q: f32[B, G")], message);
+        other(&[("T0", "T1")], "each set of keys has a loop, and T0 has none");
+        let heads = &[("q: f32[B, H", "q: f32[B, G")];
+        other(heads, "queries have the query heads, and `q` has others");
+        other(
+            &[("k: f32[B, G", "k: f32[B, H")],
+            "keys and values have heads of their own, and `k` has the query heads",
+        );
         other(&[("k: f32", "k: f16")], "all operands hold f32, and `k` holds f16");
-        let changes = [("store o", "store o + q"), ("S, 8]", "S, 4]"), ("T0, 8]", "T0, 4]")];
-        other(&changes, "the output is the accumulator, with its heads, in f32");
-        let changes = [("\n    for j", "\n    q2 = load q2[i]\n    for j"), ("\n  k:", "  q2: f32[B, H, S, 4]\n  k:")];
-        other(&changes, "one operand is loaded for the rows, and here are 2");
-        let changes =
-            [("\n      s = mask", "\n      t = map s\n      t = mask"), ("mask s", "mask t"), ("push s", "push t")];
-        other(&changes, "loop 0: the body is a dot, maps of it, a mask and a push, and here `dot, map, mask, push`");
+        let unused = [
+            ("    q = load", "    p = sum\n    q = load"),
+            ("    store", "      p = push t, v[j]\n    store"),
+            ("\n      s = mask", "\n      t = map 1.0\n      s = mask"),
+        ];
+        other(&unused, "the output is of all accumulators, and not of `p`");
+        other(&[("  k:", "  r: f32[B, H, S, 4]\n  k:")], "every operand is read, and `r` is not");
+        let late = [
+            ("\n      o = push", "\n      t = dot q, k[j]\n      t = map t + 1.0\n      o = push"),
+            ("push s, v[j]", "push s * t, v[j]"),
+        ];
+        other(&late, "loop 0: a body is dots, then maps, masks and pushes, and here `dot, mask, dot, map, push`");
+        let schedule = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";
+        let of_two = [("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", schedule), ("store o", "store -o")];
+        let parts = "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
+        refused(&of_two, &format!("the schedule `{schedule}` runs programs of {parts}"));
     }
 }

@@ -85,10 +85,6 @@ impl<N: Size> CarefulRows<N> {
         let score = parameters.float_of::<N>(place, dots, comptime![push.score.clone()]);
         let visible = comptime![push.mask.as_ref().map_or(Expr::Bool(true), |(visible, _)| visible.clone())];
         let visible = parameters.truth::<N>(place, visible);
-        let mut factor = Vector::<f32, N>::new(1.0);
-        if comptime![push.factor.is_some()] {
-            factor = parameters.float_of::<N>(place, dots, comptime![push.factor.clone().unwrap()]);
-        }
         let zero = Vector::<f32, N>::new(0.0);
         let one = Vector::<f32, N>::new(1.0);
         if comptime![accumulator.is_softmax()] {
@@ -109,20 +105,30 @@ impl<N: Size> CarefulRows<N> {
             self.maximum.store(maximum);
             self.sum.store(sum);
             let divisor = select_many(sum.equal(&zero), one, sum);
-            let mut weight = weight / divisor;
-            if comptime![push.factor.is_some()] {
-                weight *= factor;
-            }
+            let weight = times_factor::<N>(weight / divisor, dots, place, parameters, comptime![push.factor.clone()]);
             Step::<N> { keep: kept / divisor, weight, hidden: hides }
         } else {
             self.sum.store(self.sum.read() + select_many(visible, score, zero));
             let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
-            let mut weight = score;
-            if comptime![push.factor.is_some()] {
-                weight *= factor;
-            }
+            let weight = times_factor::<N>(score, dots, place, parameters, comptime![push.factor.clone()]);
             Step::<N> { keep: one, weight, hidden: counts.equal(&Vector::new(0u32)) }
         }
+    }
+}
+
+/// What is accumulated with, of a weight: times its factor, if there is one. Not by a local that changes, which backends read anew each time.
+#[cube]
+fn times_factor<N: Size>(
+    weight: Vector<f32, N>,
+    dots: &Sequence<Vector<f32, N>>,
+    place: &Place<N>,
+    parameters: &ParameterValues,
+    #[comptime] factor: Option<Expr>,
+) -> Vector<f32, N> {
+    if comptime![factor.is_some()] {
+        weight * parameters.float_of::<N>(place, dots, comptime![factor.clone().unwrap()])
+    } else {
+        weight
     }
 }
 

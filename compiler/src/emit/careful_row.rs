@@ -99,24 +99,22 @@ pub fn careful_row<E: Float, V: Size>(
         let mut bases = Sequence::<usize>::new();
         #[unroll]
         for operand in 0..comptime![program.operands.len()] {
-            let mut base = 0usize;
-            if comptime![program.operands[operand].axis == key_loop.columns] {
-                base = operands[operand].rows_of(row.batch, row.head);
-            }
-            bases.push(base);
+            let of_loop = comptime![program.operands[operand].axis == key_loop.columns];
+            bases.push(if of_loop { operands[operand].rows_of(row.batch, row.head) } else { 0usize.runtime() });
         }
         let mut key = tiles.next::<One>(parameters, &place, 0);
         while key < set.len {
             let mut dots = Sequence::<Vector<f32, One>>::new();
             #[unroll]
             for dot in 0..comptime![terms.len()] {
-                let mut sum = Vector::<f32, One>::new(0.0);
+                let sum = RuntimeCell::<f32>::new(0.0f32);
                 #[unroll]
                 for term in 0..comptime![terms[dot].len()] {
                     let term = comptime![terms[dot][term]];
                     let (query, column) = (&operands[comptime![term.row]], &operands[comptime![term.column]]);
                     let load = comptime![program.load_of(term.row)];
-                    let product = dot_product::<E, V>(
+                    add_product::<E, V>(
+                        &sum,
                         query,
                         starts[load],
                         column,
@@ -125,9 +123,8 @@ pub fn careful_row<E: Float, V: Size>(
                         comptime![program.operands[term.row].dim],
                         unrolled,
                     );
-                    sum += product;
                 }
-                dots.push(sum);
+                dots.push(Vector::new(sum.read()));
             }
             let here = place.of_column(set.offset + key as i32);
             #[unroll]
@@ -259,9 +256,11 @@ fn combine<E: Float, V: Size>(
     }
 }
 
-/// The product of the query that begins at `query_start` and the key that begins at `key_start`, times `factor`.
+/// Adds to `sum` the product of the query that begins at `query_start` and the key that begins at `key_start`, times `factor`.
 #[cube]
-fn dot_product<E: Float, V: Size>(
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn add_product<E: Float, V: Size>(
+    sum: &RuntimeCell<f32>,
     query: &OperandArgument<Vector<E, V>>,
     query_start: usize,
     key: &OperandArgument<Vector<E, V>>,
@@ -269,9 +268,8 @@ fn dot_product<E: Float, V: Size>(
     factor: f32,
     #[comptime] dim: usize,
     #[comptime] unrolled: bool,
-) -> Vector<f32, One> {
+) {
     let lanes = V::value();
-    let sum = RuntimeCell::<f32>::new(0.0f32);
     #[unroll(unrolled)]
     for x in 0..comptime![dim / lanes] {
         if comptime![!unrolled] {
@@ -285,7 +283,6 @@ fn dot_product<E: Float, V: Size>(
             sum.store(fma(f32::cast_from(queries.extract(lane)), element, sum.read()));
         }
     }
-    Vector::new(sum.read())
 }
 
 /// Element `element` of vector `x`, of `width` elements, of the row that begins at `start`; of the last that there is, past the last.

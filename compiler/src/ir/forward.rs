@@ -42,7 +42,7 @@ pub struct Pushed {
     pub values: usize,
     /// How many elements of them.
     pub dim: usize,
-    /// The dot that it is made of, where that is one and nothing else is made of it.
+    /// The dot in whose tile it is, where no other is in it and nothing else is made of that.
     pub own_dot: Option<usize>,
 }
 
@@ -81,11 +81,9 @@ pub fn check(program: &Program) -> Result<(), String> {
     for (place, one) in program.loops.iter().enumerate() {
         check_loop(one).map_err(|error| format!("loop {place}: {error}"))?;
     }
-    let sets = program.key_sets();
-    match program.loops.iter().find(|one| one.key_set() >= sets) {
-        Some(outside) => return Err(format!("sets of keys are T0 to T{}, and here is {}", sets - 1, outside.columns)),
-        None if sets == 0 => return Err("there is a loop over keys, and here is none".into()),
-        None => {}
+    let has_loop = |set: &usize| program.loops.iter().any(|one| one.key_set() == *set);
+    if let Some(set) = (0..program.key_sets().max(1)).find(|set| !has_loop(set)) {
+        return Err(format!("each set of keys has a loop, and T{set} has none"));
     }
     let unread = (0..program.operands.len()).find(|place| !program.reads(*place));
     match unread {
@@ -128,6 +126,29 @@ pub fn is_single(program: &Program) -> bool {
         column != push.values && is_whole && push.factor.is_none() && push.own_dot.is_some() && !is_other
     };
     one_load && one_accumulator && is_output && program.loops.iter().all(is_simple)
+}
+
+/// Whether a program that [`check`] lets pass has in each loop one score, a sum of products of the same queries in all loops, and one
+/// accumulator, which is its output. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of
+/// those whose places are exchanged with each other.
+pub fn is_joined(program: &Program) -> bool {
+    let one_accumulator = program.accumulators.len() == 1 && program.stores_accumulator();
+    let mut rows: Option<Vec<usize>> = None;
+    let is_simple = |one: &TileLoop| {
+        let (dots, pushes) = (one.dots(), one.pushes());
+        let ([dot], [push]) = (&dots[..], &pushes[..]) else { return false };
+        let of_loop: Vec<usize> = dot.iter().map(|term| term.row).collect();
+        let dims: Vec<usize> = of_loop.iter().map(|row| program.operands[*row].dim).collect();
+        let total: usize = dims.iter().sum();
+        let group = 8 << (total / 8).trailing_zeros().min(3);
+        let fits = dims.len() == 1 || dims.iter().all(|dim| dim.is_multiple_of(16) && dim.is_multiple_of(group));
+        let is_same = rows.get_or_insert_with(|| of_loop.clone()) == &of_loop;
+        fits && is_same && push.factor.is_none() && push.own_dot.is_some()
+    };
+    let joined = program.loops.iter().all(is_simple);
+    let mut scales = program.loads.iter().map(|load| &load.scale);
+    let first = scales.next();
+    one_accumulator && joined && scales.all(|scale| Some(scale) == first)
 }
 
 impl TileOp {
@@ -248,12 +269,14 @@ impl TileLoop {
     pub fn pushes(&self) -> Vec<Pushed> {
         let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
         let mut masks = vec![None; self.tiles.len()];
+        let mut dot_of_tile = vec![None; self.tiles.len()];
         let mut dots = 0;
-        let mut pushes = Vec::new();
+        let mut pushes: Vec<Pushed> = Vec::new();
         for op in &self.body {
             match op {
                 TileOp::Dot { tile, .. } => {
                     exprs[*tile] = Expr::Value(dots);
+                    dot_of_tile[*tile] = Some(dots);
                     dots += 1;
                 }
                 TileOp::Map { tile, value } => exprs[*tile] = replace_values(value, &exprs),
@@ -265,22 +288,20 @@ impl TileLoop {
                     factor: factor.map(|factor| exprs[factor].clone()),
                     values,
                     dim,
-                    own_dot: None,
+                    own_dot: dot_of_tile[weights],
                 }),
             }
         }
-        let users = |dot: usize| {
-            let made = pushes.iter().flat_map(|push: &Pushed| [&push.score].into_iter().chain(&push.factor));
-            made.filter(|expr| expr.mentions(&Expr::Value(dot))).count()
+        let is_own = |(place, push): (usize, &Pushed)| {
+            let own = push.own_dot?;
+            let is_of = |expr: &Expr, dot: usize| expr.mentions(&Expr::Value(dot));
+            let others = pushes.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, push)| &push.score);
+            let factors = pushes.iter().filter_map(|push| push.factor.as_ref());
+            let is_used = others.chain(factors).any(|expr| is_of(expr, own));
+            let is_alone = (0..dots).all(|dot| dot == own || !is_of(&push.score, dot));
+            (is_alone && !is_used).then_some(own)
         };
-        let own = |push: &Pushed| {
-            let of: Vec<_> = (0..dots).filter(|dot| push.score.mentions(&Expr::Value(*dot))).collect();
-            match of[..] {
-                [dot] if users(dot) == 1 => Some(dot),
-                _ => None,
-            }
-        };
-        let owned: Vec<_> = pushes.iter().map(own).collect();
+        let owned: Vec<_> = pushes.iter().enumerate().map(is_own).collect();
         for (push, own_dot) in pushes.iter_mut().zip(owned) {
             push.own_dot = own_dot;
         }

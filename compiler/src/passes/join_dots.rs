@@ -177,7 +177,7 @@ attention @three() -> f32[B, H, S, 4]
         let wanted = into_the_last
             .replace(
                 "s = dot q, k[j]\n      s2 = dot r, l[j]\n      s3 = dot q, v[j]",
-                "s3 = dot q, v[j] + q, k[j] + r, l[j]",
+                "s3 = dot q, v[j] + r, l[j] + q, k[j]",
             )
             .replace("(s + s2 + s3)", "s3");
         assert_eq!(joined(&into_the_last), wanted);

@@ -350,6 +350,40 @@ impl MmaTile {
         self.start + self.rows * self.chunks * MmaSchedule::WIDTH
     }
 
+    /// All of its columns.
+    pub fn columns(&self) -> MmaColumns {
+        MmaColumns { tile: *self, first: 0, chunks: self.chunks, dim: self.dim }
+    }
+
+    /// The columns of operands of such head dims, side by side: all of them, if that is one.
+    pub fn columns_of(&self, dims: &[usize]) -> Vec<MmaColumns> {
+        if dims.len() == 1 {
+            return vec![self.columns()];
+        }
+        let mut first = 0;
+        let each = dims.iter().map(|&dim| {
+            let chunks = dim / MmaSchedule::WIDTH;
+            first += chunks;
+            MmaColumns { tile: *self, first: first - chunks, chunks, dim }
+        });
+        each.collect()
+    }
+}
+
+/// Some columns of a [tile](MmaTile), which an operand fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MmaColumns {
+    /// The tile.
+    pub tile: MmaTile,
+    /// Their first chunk.
+    pub first: usize,
+    /// Their chunks.
+    pub chunks: usize,
+    /// The operand's head dim.
+    pub dim: usize,
+}
+
+impl MmaColumns {
     /// Neighbouring units that copy chunks of one row: a power of two that divides the chunks.
     pub fn lanes_per_row(&self) -> usize {
         1 << self.chunks.trailing_zeros()
@@ -362,7 +396,7 @@ impl MmaTile {
 
     /// How often they do until they have copied all.
     pub fn passes(&self, units: usize) -> usize {
-        self.rows.div_ceil(self.rows_per_pass(units))
+        self.tile.rows.div_ceil(self.rows_per_pass(units))
     }
 }
 
@@ -381,8 +415,13 @@ impl Schedule {
         match self {
             Schedule::Cpu(_) => false,
             Schedule::Cube(cube) => cube.products != Products::Units,
-            Schedule::Mma(_) => true,
+            Schedule::Mma(_) => false,
         }
+    }
+
+    /// Whether it runs only programs whose products are [joined](crate::ir::forward::is_joined).
+    pub fn needs_joined(&self) -> bool {
+        matches!(self, Schedule::Mma(_))
     }
 
     /// Whether it rounds weights to 16 bits, so that scores need no more accuracy.

@@ -163,11 +163,8 @@ impl KeyRows {
         let mut bases = Sequence::<usize>::new();
         #[unroll]
         for at in 0..comptime![program.operands.len()] {
-            let mut base = 0usize;
-            if comptime![program.operands[at].axis == program.loops[place].columns] {
-                base = operands[at].rows_of(batch, head);
-            }
-            bases.push(base);
+            let of_loop = comptime![program.operands[at].axis == program.loops[place].columns];
+            bases.push(if of_loop { operands[at].rows_of(batch, head) } else { 0usize.runtime() });
         }
         KeyRows { bases, len: set.len, offset: set.offset }
     }

@@ -459,10 +459,7 @@ fn leave_weights<E: Float, R: Size>(
 ) {
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
-        let mut weight = weights[column];
-        if has_factors {
-            weight *= factors[column];
-        }
+        let weight = if has_factors { weights[column] * factors[column] } else { weights[column] };
         let key = column * comptime![schedule.unit_columns] + unit.column;
         if comptime![schedule.products == Products::Units] {
             put_weights::<E, R>(stage, weight, key, unit, schedule);

@@ -10,7 +10,7 @@ use crate::emit::key_tiles::Span;
 use crate::emit::nvidia::tensor_core::{copy_async, shared_address};
 use crate::emit::softmax::is_finite;
 use crate::ir::forward::Operands;
-use crate::schedule::{MmaSchedule, MmaTile};
+use crate::schedule::{MmaColumns, MmaSchedule, MmaTile};
 use cubecl::prelude::*;
 
 /// The elements of a chunk.
@@ -36,42 +36,41 @@ impl<E: Float> Memory<E> {
         Memory::<E> { elements, address }
     }
 
-    /// Begins to copy the queries of `rows`, whose head begins at `base`. Rows past the last are zeros.
+    /// Begins to copy the queries of `rows`, whose head begins at `base`, into `columns`. Rows past the last are zeros.
     pub fn copy_queries<V: Size>(
         &mut self,
         query: &OperandArgument<Vector<E, V>>,
         base: usize,
         rows: CubeRows,
         queries: usize,
-        #[comptime] operands: Operands,
+        #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
-        let tile = comptime![schedule.memory(&operands).query];
-        let lane = Lane::new(tile);
+        let lane = Lane::new(columns);
         #[unroll]
-        for pass in 0..comptime![tile.passes(schedule.units())] {
-            let row = rows.first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+        for pass in 0..comptime![columns.passes(schedule.units())] {
+            let row = rows.first + lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
             let last = min(row, rows.total - 1);
             let mut start = query.row(base, last);
             if comptime![schedule.pack_gqa] {
                 start = query.row(query.head(base, last / queries), last % queries);
             }
-            self.copy_row::<V>(query, start, row < rows.total, lane, pass, tile, schedule);
+            self.copy_row::<V>(query, start, row < rows.total, lane, pass, columns, schedule);
         }
     }
 
-    /// Begins to copy the keys from row `first` of the head that begins at `base`. Rows from `count` on are zeros.
+    /// Begins to copy the keys from row `first` of the head that begins at `base` into `columns`. Rows from `count` on are zeros.
     pub fn copy_keys<V: Size>(
         &mut self,
         key: &OperandArgument<Vector<E, V>>,
         base: usize,
         first: usize,
         count: usize,
-        #[comptime] operands: Operands,
+        #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
         let exist = Span { from: 0usize.runtime(), to: count };
-        self.copy_tile::<V>(key, base, first, exist, false, comptime![schedule.memory(&operands).key], schedule);
+        self.copy_tile::<V>(key, base, first, exist, false, columns, schedule);
     }
 
     /// Begins to copy the values of the keys from row `first` of the head that begins at `base`. Rows that are not `seen` by any query are
@@ -87,7 +86,8 @@ impl<E: Float> Memory<E> {
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
     ) {
-        self.copy_tile::<V>(value, base, first, seen, all_seen, comptime![schedule.memory(&operands).value], schedule);
+        let columns = comptime![schedule.memory(&operands).value.columns()];
+        self.copy_tile::<V>(value, base, first, seen, all_seen, columns, schedule);
     }
 
     #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
@@ -98,20 +98,20 @@ impl<E: Float> Memory<E> {
         first: usize,
         within: Span,
         #[comptime] all_within: bool,
-        #[comptime] tile: MmaTile,
+        #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
-        let lane = Lane::new(tile);
+        let lane = Lane::new(columns);
         #[unroll]
-        for pass in 0..comptime![tile.passes(schedule.units())] {
-            let row = first + lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+        for pass in 0..comptime![columns.passes(schedule.units())] {
+            let row = first + lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
             let mut from = row;
             let mut exists = true.runtime();
             if comptime![!all_within] {
                 from = min(row, within.to - 1);
                 exists = row >= within.from && row < within.to;
             }
-            self.copy_row::<V>(operand, operand.row(base, from), exists, lane, pass, tile, schedule);
+            self.copy_row::<V>(operand, operand.row(base, from), exists, lane, pass, columns, schedule);
         }
     }
 
@@ -124,26 +124,26 @@ impl<E: Float> Memory<E> {
         exists: bool,
         lane: Lane,
         #[comptime] pass: usize,
-        #[comptime] tile: MmaTile,
+        #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
-        let per_pass = comptime![tile.rows_per_pass(schedule.units())];
+        let per_pass = comptime![columns.rows_per_pass(schedule.units())];
         let mut inside = true;
-        if comptime![(pass + 1) * per_pass > tile.rows] {
-            inside = lane.row + comptime![pass * per_pass] < comptime![tile.rows];
+        if comptime![(pass + 1) * per_pass > columns.tile.rows] {
+            inside = lane.row + comptime![pass * per_pass] < comptime![columns.tile.rows];
         }
         if inside {
             #[unroll]
-            for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
-                let chunk = lane.chunk + comptime![part * tile.lanes_per_row()];
+            for part in 0..comptime![columns.chunks / columns.lanes_per_row()] {
+                let chunk = lane.chunk + comptime![part * columns.lanes_per_row()];
                 let part = comptime![RowPart { pass, rows: per_pass, number: part }];
-                let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
+                let (at, offset) = (lane.place(part, columns), comptime![part.offset(columns)]);
                 let width = V::value();
                 if comptime![width == WIDTH] {
                     let mut bytes = select(exists, 16u32, 0u32);
                     let mut from = start + chunk;
-                    if comptime![tile.chunks * WIDTH != tile.dim] {
-                        let last = comptime![tile.dim / WIDTH - 1];
+                    if comptime![columns.chunks * WIDTH != columns.dim] {
+                        let last = comptime![columns.dim / WIDTH - 1];
                         bytes = select(chunk <= last, bytes, 0u32);
                         from = start + min(chunk, last);
                     }
@@ -154,7 +154,7 @@ impl<E: Float> Memory<E> {
                     for element in 0..comptime![WIDTH] {
                         let x = chunk * WIDTH + element;
                         let mut copied = E::from_int(0);
-                        if exists && x < comptime![tile.dim] {
+                        if exists && x < comptime![columns.dim] {
                             copied = operand.data[operand.at(start, x)].extract(0usize);
                         }
                         self.elements[to + element] = copied;
@@ -164,18 +164,18 @@ impl<E: Float> Memory<E> {
         }
     }
 
-    /// Changes the sign of the queries that this unit has copied.
+    /// Changes the sign of some of the queries, each by one unit.
     pub fn negate_queries(&mut self, #[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) {
-        let tile = comptime![schedule.memory(&operands).query];
-        let lane = Lane::new(tile);
+        let columns = comptime![schedule.memory(&operands).query.columns()];
+        let lane = Lane::new(columns);
         #[unroll]
-        for pass in 0..comptime![tile.passes(schedule.units())] {
-            let per_pass = comptime![tile.rows_per_pass(schedule.units())];
-            if lane.row + comptime![pass * per_pass] < comptime![tile.rows] {
+        for pass in 0..comptime![columns.passes(schedule.units())] {
+            let per_pass = comptime![columns.rows_per_pass(schedule.units())];
+            if lane.row + comptime![pass * per_pass] < comptime![columns.tile.rows] {
                 #[unroll]
-                for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
+                for part in 0..comptime![columns.chunks / columns.lanes_per_row()] {
                     let part = comptime![RowPart { pass, rows: per_pass, number: part }];
-                    let (at, offset) = (lane.place(part, tile), comptime![part.offset(tile)]);
+                    let (at, offset) = (lane.place(part, columns), comptime![part.offset(columns)]);
                     let to = (at as usize + comptime![offset as usize]) / comptime![CHUNK / WIDTH];
                     for element in 0..comptime![WIDTH] {
                         self.elements[to + element] = -self.elements[to + element];
@@ -209,17 +209,18 @@ impl<E: Float> Memory<E> {
         #[comptime] tile: MmaTile,
         #[comptime] schedule: MmaSchedule,
     ) {
-        let lane = Lane::new(tile);
+        let columns = comptime![tile.columns()];
+        let lane = Lane::new(columns);
         let width = V::value();
         let vectors = self.elements.as_vectorized().with_vector_size::<V>();
         #[unroll]
-        for pass in 0..comptime![tile.passes(schedule.units())] {
-            let in_tile = lane.row + comptime![pass * tile.rows_per_pass(schedule.units())];
+        for pass in 0..comptime![columns.passes(schedule.units())] {
+            let in_tile = lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
             let row = rows.first + in_tile;
             if row < rows.total && in_tile < comptime![tile.rows] {
                 #[unroll]
-                for part in 0..comptime![tile.chunks / tile.lanes_per_row()] {
-                    let chunk = lane.chunk + comptime![part * tile.lanes_per_row()];
+                for part in 0..comptime![columns.chunks / columns.lanes_per_row()] {
+                    let chunk = lane.chunk + comptime![part * columns.lanes_per_row()];
                     let from = in_tile * comptime![tile.chunks] + swizzle(in_tile, chunk, tile);
                     if comptime![width == WIDTH] {
                         if comptime![tile.chunks * WIDTH == tile.dim] || chunk < comptime![tile.dim / WIDTH] {
@@ -281,18 +282,20 @@ pub struct Lane {
 
 #[cube]
 impl Lane {
-    /// What this unit copies of `tile`.
-    pub fn new(#[comptime] tile: MmaTile) -> Lane {
-        let lanes = comptime![tile.lanes_per_row()];
+    /// What this unit copies of `columns`, whose first chunk is number 0.
+    pub fn new(#[comptime] columns: MmaColumns) -> Lane {
+        let lanes = comptime![columns.lanes_per_row()];
         Lane { row: UNIT_POS as usize / lanes, chunk: UNIT_POS as usize % lanes }
     }
 
     /// Where the first chunk of the row of pass number `pass` lies, less [`RowPart::offset`].
-    fn place(&self, #[comptime] part: RowPart, #[comptime] tile: MmaTile) -> u32 {
+    fn place(&self, #[comptime] part: RowPart, #[comptime] columns: MmaColumns) -> u32 {
+        let tile = comptime![columns.tile];
         let mut row = self.row;
         if comptime![!part.alike()] {
             row = self.row + comptime![part.pass * part.rows];
         }
+        // The first chunk of the columns is a multiple of what the swizzle exchanges.
         ((row * comptime![tile.chunks] + swizzle(row, self.chunk, tile)) * CHUNK) as u32
     }
 }
@@ -315,8 +318,10 @@ impl RowPart {
     }
 
     /// The bytes from [`Lane::place`] to it.
-    fn offset(self, tile: MmaTile) -> u32 {
+    fn offset(self, columns: MmaColumns) -> u32 {
+        let tile = columns.tile;
         let passes = if self.alike() { self.pass * self.rows * tile.chunks } else { 0 };
-        (tile.start * 2 + (passes + self.number * tile.lanes_per_row()) * CHUNK) as u32
+        let chunk = columns.first + self.number * columns.lanes_per_row();
+        (tile.start * 2 + (passes + chunk) * CHUNK) as u32
     }
 }

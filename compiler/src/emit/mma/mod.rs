@@ -34,9 +34,9 @@ use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{inverse, is_too_great, log_sum_exp, raise};
-use crate::ir::Reduction;
 use crate::ir::forward::Operands;
-use crate::schedule::MmaSchedule;
+use crate::ir::{DotTerm, Program, Reduction};
+use crate::schedule::{MmaColumns, MmaSchedule, MmaTile};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -71,10 +71,15 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let rows = CubeRows::new(extent, schedule, false);
     let place = place::<R>(extent, rows, schedule);
 
-    let query = &operands[comptime![program.loads[0].operand]];
     let mut stage = Memory::<E>::new(sizes, schedule);
-    let query_head = query.rows_of(rows.batch, rows.head);
-    stage.copy_queries::<V>(query, query_head, rows, extent.queries, sizes, schedule);
+    let terms = comptime![program.loops[0].dots()[0].clone()];
+    let of_queries = comptime![side_by_side(&program, &terms, schedule.memory(&sizes).query)];
+    #[unroll]
+    for at in 0..comptime![terms.len()] {
+        let query = &operands[comptime![terms[at].row]];
+        let base = query.rows_of(rows.batch, rows.head);
+        stage.copy_queries::<V>(query, base, rows, extent.queries, comptime![of_queries[at]], schedule);
+    }
     let mut factor = 1.0f32;
     if comptime![program.query_scale().is_some()] {
         factor = parameters.float::<R>(&place, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
@@ -92,17 +97,26 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let (term, push) = comptime![key_loop.single()];
+        let (terms, push) = comptime![(key_loop.dots()[0].clone(), key_loop.pushes()[0].clone())];
+        let of_keys = comptime![side_by_side(&program, &terms, schedule.memory(&sizes).key)];
         let set = &keys[comptime![key_loop.key_set()]];
-        let (key, value) = (&operands[comptime![term.column]], &operands[comptime![push.values]]);
+        let value = &operands[comptime![push.values]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
-        let key_base = key.rows_of(rows.batch, rows.head);
+        let mut key_bases = Sequence::<usize>::new();
+        #[unroll]
+        for at in 0..comptime![terms.len()] {
+            key_bases.push(operands[comptime![terms[at].column]].rows_of(rows.batch, rows.head));
+        }
         let value_base = value.rows_of(rows.batch, rows.head);
         // Cells: what was read of one stays what it was when the next tile is found.
         let start = tiles.visited::<R>(parameters, &place, 0);
         if start.first < set.len {
-            stage.copy_keys::<V>(key, key_base, start.first, set.len, sizes, schedule);
+            #[unroll]
+            for at in 0..comptime![terms.len()] {
+                let key = &operands[comptime![terms[at].column]];
+                stage.copy_keys::<V>(key, key_bases[at], start.first, set.len, comptime![of_keys[at]], schedule);
+            }
         }
         commit_copies();
         let next = RuntimeCell::<usize>::new(start.first);
@@ -139,7 +153,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         next.store(following.first);
                         next_kind.store(following.kind);
                         if next.read() < set.len {
-                            stage.copy_keys::<V>(key, key_base, next.read(), set.len, sizes, schedule);
+                            #[unroll]
+                            for at in 0..comptime![terms.len()] {
+                                let key = &operands[comptime![terms[at].column]];
+                                let columns = comptime![of_keys[at]];
+                                stage.copy_keys::<V>(key, key_bases[at], next.read(), set.len, columns, schedule);
+                            }
                         }
                         commit_copies();
                         tile.weigh(parameters, &place, key_tile, set.offset, factors, comptime![code.clone()]);
@@ -165,6 +184,12 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     mend::<E, V>(&stage, operands, keys, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
+/// The columns of `tile` that the operands of `terms` fill.
+fn side_by_side(program: &Program, terms: &[DotTerm], tile: MmaTile) -> Vec<MmaColumns> {
+    let dims: Vec<usize> = terms.iter().map(|term| program.operands[term.row].dim).collect();
+    tile.columns_of(&dims)
+}
+
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
@@ -181,14 +206,15 @@ fn mend<E: Float, V: Size>(
     #[comptime] schedule: MmaSchedule,
 ) {
     let memory = comptime![schedule.memory(&program.sizes()).output];
-    let lane = Lane::new(memory);
-    let per_pass = comptime![memory.rows_per_pass(schedule.units())];
-    for pass in 0..comptime![memory.passes(schedule.units())] {
+    let columns = comptime![memory.columns()];
+    let lane = Lane::new(columns);
+    let per_pass = comptime![columns.rows_per_pass(schedule.units())];
+    for pass in 0..comptime![columns.passes(schedule.units())] {
         let in_tile = lane.row + pass * per_pass;
         let row = rows.first + in_tile;
         if row < rows.total && in_tile < comptime![memory.rows] {
-            for part in 0..comptime![memory.chunks / memory.lanes_per_row()] {
-                let chunk = lane.chunk + part * comptime![memory.lanes_per_row()];
+            for part in 0..comptime![memory.chunks / columns.lanes_per_row()] {
+                let chunk = lane.chunk + part * comptime![columns.lanes_per_row()];
                 if chunk < comptime![program.sizes().v_dim.div_ceil(MmaSchedule::WIDTH)]
                     && stage.is_doubtful(in_tile, chunk, memory)
                 {
