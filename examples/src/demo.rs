@@ -32,7 +32,7 @@ pub fn check(device: &Device, attention: impl Into<AnyAttention>, shape: &Shape)
         Tensor::from_slice(device, shape, &numbers(seed << 16, shape.iter().product()))
     };
     let operands = shapes.map(tensor).collect::<Result<Vec<_>, _>>()?;
-    check_operands(device, &attention, &operands.iter().collect::<Vec<_>>())
+    check_operands(device, attention, &operands.iter().collect::<Vec<_>>())
 }
 
 /// As [`check`], on these queries, keys and values.
@@ -53,11 +53,19 @@ pub fn check_on(
     for ((key, value), (k, v)) in places.into_iter().zip(pairs) {
         (operands[key], operands[value]) = (*k, *v);
     }
-    check_operands(device, &attention, &operands)
+    check_operands(device, attention, &operands)
 }
 
 /// As [`check`], on these tensors along queries and keys, in the order of the signature.
-fn check_operands(device: &Device, attention: &AnyAttention, operands: &[&Tensor]) -> Result<(), Box<dyn Error>> {
+///
+/// # Errors
+/// As [`check`].
+pub fn check_operands(
+    device: &Device,
+    attention: impl Into<AnyAttention>,
+    operands: &[&Tensor],
+) -> Result<(), Box<dyn Error>> {
+    let attention = attention.into();
     let got = attention.run_operands(device, operands)?.to_vec::<f32>()?;
     let want = attention.reference_operands(operands)?.out.data;
     assert_eq!(got.len(), want.len());

@@ -69,17 +69,23 @@ gallery! {
         block_sparse
         causal
         chunked
+        differential
         dilated_window
+        dropped_weights
         document_causal
         document_mask
         forgetting
         full
+        gated
         gemma2
         global_and_local
+        latent
+        latent_absorbed
         linear_attention
         local_window
         neighborhood_2d
         padded
+        point_distance
         prefix_lm
         recurrent_memory
         relative_bias

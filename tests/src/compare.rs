@@ -87,7 +87,7 @@ pub fn check_golden(device: &Device, described: &str, element: Element) {
     let variants: Vec<(&str, Variant)> = purview_examples::golden();
     let mut failures = Failures::default();
     let all = golden::load(Path::new(GOLDEN)).unwrap();
-    assert_eq!(all.len(), 30);
+    assert_eq!(all.len(), 36);
     for case in all {
         let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
         let what = format!("{described} {element:?} {} ({})", case.name, variant.name);

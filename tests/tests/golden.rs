@@ -78,3 +78,17 @@ fn a_missing_directory_and_a_broken_manifest_are_errors() {
     let text = r#"[{"name": "a", "params": {}}]"#;
     assert_eq!(load(text), "DIR/a.safetensors: No such file or directory (os error 2)");
 }
+
+/// The reference itself, in f64, against every case: what remains is that cases are stored in f32.
+#[test]
+fn the_reference_meets_every_case() {
+    let variants = purview_examples::golden();
+    let mut failures = Failures::default();
+    for case in golden::load(Path::new(GOLDEN)).unwrap() {
+        let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
+        // That of the model was computed in f32.
+        let limit = if case.name.starts_with("minilm") { 1e-5 } else { 1e-6 };
+        failures.check(&case.name, case.run_reference(variant), &Errors { out: limit, lse: Some(limit) });
+    }
+    failures.report();
+}

@@ -31,7 +31,7 @@ fn golden(sm: u32, element: Element, first: usize, step: usize) -> usize {
     let mut failures = Failures::default();
     let mut close = 0;
     let all = golden::load(Path::new(GOLDEN)).unwrap();
-    assert_eq!(all.len(), 30);
+    assert_eq!(all.len(), 36);
     for case in all.iter().skip(first).step_by(step) {
         let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
         let result = case.run_ptx(variant, &model, element).map(|(errors, counts)| {
@@ -54,7 +54,7 @@ fn golden_f32() {
 
 #[test]
 fn golden_f16() {
-    assert_eq!(golden(80, Element::F16, 0, 1), 30);
+    assert_eq!(golden(80, Element::F16, 0, 1), 36);
 }
 
 #[test]
