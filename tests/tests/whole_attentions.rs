@@ -1,0 +1,223 @@
+//! Attentions of several products, accumulators and pushes, with outputs that are expressions: on every device against the reference, at
+//! shapes that fit no tile, with few queries, and with NaN where no query sees.
+
+use purview::ir::Element;
+use purview::prelude::*;
+use purview::{AnyAttention, DType};
+use purview_tests::compare::{Failures, compare_operands, tolerance};
+use purview_tests::devices;
+use purview_tests::numbers::Numbers;
+
+/// A sum of two products, of heads of three numbers.
+#[attention]
+fn two_parts(q: Query, k: Key, v: Value, r: Query, l: Key) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask((dot(q[i], k[j]) + dot(r[i], l[j])) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// Products that are not only added, and values that are part of the keys.
+#[attention]
+fn tangled(q: Query, k: Key, r: Query, l: Key, cap: f32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = cap * tanh(dot(q[i], k[j]) * scale() / cap) - abs(dot(r[i], l[j])) * scale();
+            o.push(mask(s, j <= i && i - j < 90), k[j][..12]);
+        }
+        o
+    }
+}
+
+/// Three kinds of accumulators, of which two are of one product, with masks of their own; and what lies along the queries.
+#[attention]
+fn three_accumulators(q: Query, k: Key, v: Value, r: Query, l: Key, gate: Query, sink: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::with_sink(sink[head()]), Mean::new());
+        let mut c = Sum::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i), v[j]);
+            b.push(mask(exp(s), i - j < 20 && j - i < 20), v[j]);
+            c.push(mask(dot(r[i], l[j]) * 0.01, j % 3 != 0), v[j]);
+        }
+        (a - 0.5 * b + sink[head()] * c) * sigmoid(gate[i]) + (i % 7) as f32
+    }
+}
+
+/// Weights in every accumulator.
+#[attention]
+fn weighted(q: Query, k: Key, v: Value, keep: Tensor<bool, 2>) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b, mut c) = (Softmax::new(), Mean::new(), Sum::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            let w = if keep[i][j] { 2.0 } else { 0.0 };
+            a.push_weighted(mask(s, j <= i), w, v[j]);
+            b.push_weighted(mask(1.5 + s, j <= i), 1.0 / (1.0 + (i - j) as f32), v[j]);
+            c.push_weighted(mask(s, j <= i), w * s, v[j]);
+        }
+        a + b + 0.01 * c
+    }
+}
+
+/// Two sets of keys, and two accumulators that both are pushed into.
+#[attention]
+fn two_sets(q: Query, k: Key, v: Value, mk: Key, mv: Value) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in mk.tiles() {
+            a.push(dot(q[i], mk[j]) * scale(), mv[j]);
+        }
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i), v[j]);
+            b.push(mask(-s, j <= i && i / 32 == j / 32), v[j]);
+        }
+        if i % 2 == 0 { a } else { b }
+    }
+}
+
+/// An attention, with the heads and the head dim of each operand; those along queries have as many as there are.
+struct Case {
+    attention: AnyAttention,
+    operands: Vec<(Along, usize)>,
+}
+
+#[derive(Clone, Copy)]
+enum Along {
+    Queries,
+    /// The keys, with so many heads of four.
+    Keys(usize),
+    /// A second set of keys, of 45.
+    Memory(usize),
+}
+
+const HEADS: usize = 4;
+
+fn cases(device: &Device, length: usize) -> Vec<Case> {
+    use Along::{Keys, Memory, Queries};
+    let sink = Tensor::from_slice(device, [HEADS], &[0.5, -1.0, 2.0, 0.0]).unwrap();
+    let keep: Vec<u8> = (0..length * length).map(|at| u8::from(at % 7 != 3)).collect();
+    let keep = Tensor::from_slice(device, [length, length], &keep).unwrap();
+    vec![
+        Case {
+            attention: two_parts().into(),
+            operands: vec![(Queries, 24), (Keys(2), 24), (Keys(4), 20), (Queries, 8), (Keys(1), 8)],
+        },
+        Case {
+            attention: tangled(3.0).into(),
+            operands: vec![(Queries, 20), (Keys(2), 20), (Queries, 16), (Keys(1), 16)],
+        },
+        Case {
+            attention: three_accumulators(&sink).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 32), (Queries, 8), (Keys(4), 8), (Queries, 32)],
+        },
+        Case { attention: weighted(&keep).into(), operands: vec![(Queries, 16), (Keys(1), 16), (Keys(1), 16)] },
+        Case {
+            attention: two_sets().into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(1), 24)],
+        },
+    ]
+}
+
+fn check(failures: &mut Failures, device: &Device, what: &str, element: Element, lengths: &[(usize, usize)]) {
+    for &(queries, keys) in lengths {
+        for Case { attention, operands } in cases(device, queries.max(keys)) {
+            let mut numbers = Numbers::new(5);
+            let tensors = operands.iter().map(|(along, dim)| {
+                let shape = match along {
+                    Along::Queries => [2, HEADS, queries, *dim],
+                    Along::Keys(heads) => [2, *heads, keys, *dim],
+                    Along::Memory(heads) => [2, *heads, 45, *dim],
+                };
+                numbers.tensor(device, element, &shape).unwrap()
+            });
+            let tensors: Vec<Tensor> = tensors.collect();
+            let name = &attention.spec().name;
+            let what = format!("{what} {name} {element:?} {queries}×{keys}");
+            let tensors: Vec<&Tensor> = tensors.iter().collect();
+            failures.check(&what, compare_operands(&attention, device, &tensors), &tolerance(element));
+        }
+    }
+}
+
+#[test]
+fn on_the_cpu() {
+    let device = devices::cpu();
+    let mut failures = Failures::default();
+    let lengths = [(1, 1), (1, 70), (1, 1100), (3, 600), (33, 129), (70, 70), (200, 200)];
+    check(&mut failures, &device, "cpu", Element::F32, &lengths);
+    check(&mut failures, &device, "cpu", Element::F16, &[(3, 600), (70, 70)]);
+    failures.report();
+}
+
+#[test]
+fn on_wgpu() {
+    for devices::Described { device, what } in devices::wgpu_all("whole attentions on_wgpu") {
+        let mut failures = Failures::default();
+        check(&mut failures, &device, &what, Element::F32, &[(1, 70), (70, 70)]);
+        failures.report();
+    }
+}
+
+/// Keys past the last query are seen by none of `two_parts`: NaN in any of their rows reaches nothing. Nor does what a row does not see
+/// of `three_accumulators`, each of which hides other keys.
+#[test]
+fn hidden_keys_reach_nothing() {
+    for device in [devices::cpu()].into_iter().chain(devices::wgpu("hidden_keys_reach_nothing")) {
+        let mut failures = Failures::default();
+        let (queries, keys, hidden) = (40, 64, 24);
+        for Case { attention, operands } in cases(&device, keys).into_iter().take(2) {
+            let attention = attention.with_query_offset(0);
+            let tensors = |poison: f32| -> Vec<Tensor> {
+                let mut numbers = Numbers::new(9);
+                let tensor = |(along, dim): &(Along, usize)| {
+                    let (heads, length) = match along {
+                        Along::Queries => (HEADS, queries),
+                        Along::Keys(heads) | Along::Memory(heads) => (*heads, keys),
+                    };
+                    let tensor = numbers.tensor(&device, Element::F32, &[2, heads, length, *dim]).unwrap();
+                    let mut values = tensor.to_vec::<f32>().unwrap();
+                    if !matches!(along, Along::Queries) {
+                        for row in values.chunks_mut(length * dim) {
+                            row[(length - hidden) * dim..].fill(poison);
+                        }
+                    }
+                    Tensor::from_slice(&device, [2, heads, length, *dim], &values).unwrap()
+                };
+                operands.iter().map(tensor).collect()
+            };
+            let run = |tensors: &[Tensor]| {
+                let tensors: Vec<&Tensor> = tensors.iter().collect();
+                attention.run_operands(&device, &tensors).unwrap().to_vec::<f32>().unwrap()
+            };
+            let (clean, poisoned) = (run(&tensors(0.25)), run(&tensors(f32::NAN)));
+            let name = &attention.spec().name;
+            failures.expect(&format!("{name} is finite"), clean.iter().all(|value| value.is_finite()));
+            let near = clean.iter().zip(&poisoned).all(|(a, b)| (a - b).abs() <= 1e-5);
+            failures.expect(&format!("{name} is what it is without NaN"), near);
+        }
+        failures.report();
+    }
+}
+
+/// Scores so great that to base 2 they overflow, in one of the two products: the row is computed again, with care.
+#[test]
+fn great_scores() {
+    let device = devices::cpu();
+    let queries = Tensor::from_slice(&device, [1, 4, 3, 8], &[1e30f32; 96]).unwrap();
+    let keys: Vec<f32> = (0..5 * 8).map(|at| if at / 8 == 2 { 1.8e7 } else { -1e7 }).collect();
+    let keys = Tensor::from_slice(&device, [1, 1, 5, 8], &keys).unwrap();
+    let values: Vec<f32> = (0..5 * 4).map(|at| at as f32).collect();
+    let values = Tensor::from_slice(&device, [1, 1, 5, 4], &values).unwrap();
+    assert_eq!(values.dtype(), DType::F32);
+    let attention = AnyAttention::from(two_parts()).with_scale(1.0);
+    let operands = [&queries, &keys, &values, &queries, &keys];
+    let errors = compare_operands(&attention, &device, &operands).unwrap();
+    assert!(errors.within(&tolerance(Element::F32)), "{errors}");
+}
