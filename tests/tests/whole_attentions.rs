@@ -120,7 +120,7 @@ fn cases(device: &Device, length: usize) -> Vec<Case> {
         Case { attention: weighted(&keep).into(), operands: vec![(Queries, 16), (Keys(1), 16), (Keys(1), 16)] },
         Case {
             attention: two_sets().into(),
-            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(1), 24)],
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
         },
     ]
 }
