@@ -213,7 +213,8 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         other(&late, "loop 0: a body is dots, then maps, masks and pushes, and here `dot, mask, dot, map, push`");
         let schedule = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";
         let of_two = [("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", schedule), ("store o", "store -o")];
-        let parts = "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
+        let parts =
+            "one score, of queries that are the same in all loops, one mask and one accumulator, which is the output";
         refused(&of_two, &format!("the schedule `{schedule}` runs programs of {parts}"));
     }
 }

@@ -46,7 +46,8 @@ impl Operation {
     /// The sizes of `shape`, with nothing said of keys, positions and scale.
     pub fn of(shape: &Shape, spec: &Spec) -> Operation {
         let &Shape { batch, heads, queries, .. } = shape;
-        let key_heads = spec.operands.iter().filter(|param| param.role != Role::Query).map(|param| shape.heads_of(param));
+        let key_heads =
+            spec.operands.iter().filter(|param| param.role != Role::Query).map(|param| shape.heads_of(param));
         let kv_heads = key_heads.clone().next().unwrap_or(shape.kv_heads);
         let sizes = Operation::sizes(batch, heads, kv_heads, queries, shape.operand_dims(spec));
         sizes.with_key_heads(key_heads)

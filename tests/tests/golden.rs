@@ -3,8 +3,8 @@
 
 use purview::Device;
 use purview::ir::Element;
-use purview_cli::golden;
-use purview_tests::compare::{GOLDEN, check_golden};
+use purview_cli::golden::{self, Errors};
+use purview_tests::compare::{Failures, GOLDEN, check_golden};
 use purview_tests::devices;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,7 +84,7 @@ fn a_missing_directory_and_a_broken_manifest_are_errors() {
 fn the_reference_meets_every_case() {
     let variants = purview_examples::golden();
     let mut failures = Failures::default();
-    for case in golden::load(Path::new(GOLDEN)).unwrap() {
+    for case in golden::load(directory()).unwrap() {
         let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
         // That of the model was computed in f32.
         let limit = if case.name.starts_with("minilm") { 1e-5 } else { 1e-6 };
