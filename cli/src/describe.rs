@@ -175,9 +175,12 @@ fn report_json(name: &str, report: &Report, shape: &Shape) -> Value {
 }
 
 fn loop_json(key_loop: &LoopReport) -> Value {
+    let pushes = key_loop.pushes.iter();
+    let pushes = pushes.map(|(accumulator, mask)| json!({ "accumulator": accumulator, "mask": mask }));
     let mut value = json!({
         "key": key_loop.key,
         "mask": key_loop.mask,
+        "pushes": pushes.collect::<Vec<_>>(),
         "visit": key_loop.visit,
         "full": key_loop.full,
         "kind": key_loop.kind.as_ref().map(|(some, all)| json!({ "some": some, "all": all })),

@@ -142,6 +142,23 @@ pub enum LowerError {
 /// # Errors
 /// [`LowerError`].
 pub fn lower(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
+    for (param, &dim) in spec.operands.iter().zip(&dims.dims) {
+        if !(1..=MAX_HEAD_DIM).contains(&dim) {
+            return Err(LowerError::HeadDim { attention: spec.name.clone(), what: param.name.clone(), dim });
+        }
+    }
+    lower_any(spec, scalars, dims)
+}
+
+/// Refuses what [`lower`] does, but for head dims that are too large for kernels.
+///
+/// # Errors
+/// [`LowerError`].
+pub fn check(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<(), LowerError> {
+    lower_any(spec, scalars, dims).map(drop)
+}
+
+fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
     check_form(spec)?;
     let replacements = scalar_replacements(spec, scalars)?;
     let dim = check_dims(spec, scalars, dims)?;
@@ -493,11 +510,6 @@ fn check_dims(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Resul
     let dims = &dims.dims;
     if dims.len() != spec.operands.len() {
         return wrong(format!("{} head dims of {} operands", dims.len(), spec.operands.len()));
-    }
-    for (param, &dim) in spec.operands.iter().zip(dims) {
-        if !(1..=MAX_HEAD_DIM).contains(&dim) {
-            return Err(LowerError::HeadDim { attention: spec.name.clone(), what: param.name.clone(), dim });
-        }
     }
     let name = |place: usize| &spec.operands[place].name;
     for dot in spec.loops.iter().flat_map(|key_loop| &key_loop.dots) {

@@ -86,8 +86,10 @@ pub struct LoopReport {
     pub full: Vec<String>,
     /// What decides of the other tiles, as text: whether one is visited, and whether it needs no mask.
     pub kind: Option<(String, String)>,
-    /// The mask, as text.
+    /// The mask, as text: of several pushes, that of the pairs that any of them sees.
     pub mask: Option<String>,
+    /// What each of its pushes pushes into, by name, and its own mask, as text.
+    pub pushes: Vec<(String, Option<String>)>,
     /// The conditions of the mask that give no ranges, as text; the notes say why.
     pub undecided: Vec<String>,
     /// Its tiles, of all heads and batches.
@@ -223,11 +225,11 @@ fn with_tiling(
 
     let mut loops = Vec::new();
     let mut tiles = Tiles::default();
-    let (mut pairs, mut visited_keys) = (0, 0);
+    let (mut pairs, mut key_bytes) = (0, 0);
     for key_loop in &program.loops {
         let (loop_report, keys) = looked.report_loop(key_loop)?;
         tiles += loop_report.tiles;
-        visited_keys += keys;
+        key_bytes += keys * looked.bytes_of_key(key_loop);
         loops.push(loop_report);
         let keys = launch.keys[key_loop.key_set()].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
@@ -262,7 +264,7 @@ fn with_tiling(
         executed_flops: tiles.visited.saturating_mul(tile_pairs * flops),
         useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
         masked_rows: visible.map(|visible| visible.masked),
-        bytes: looked.bytes(visited_keys),
+        bytes: looked.row_bytes() + key_bytes,
         mask_bytes: looked.mask_bytes(),
         notes,
     })
@@ -324,6 +326,14 @@ impl Looked<'_> {
             full: key_loop.full.iter().map(|range| self.program.range(range)).collect(),
             kind: key_loop.kind.as_ref().map(|kind| (text(&kind.some), text(&kind.all))),
             mask: visible.as_ref().map(text),
+            pushes: key_loop
+                .pushes()
+                .iter()
+                .map(|push| {
+                    let accumulator = self.program.accumulators[push.accumulator].name.clone();
+                    (accumulator, push.mask.as_ref().map(|(visible, _)| text(visible)))
+                })
+                .collect(),
             undecided: undecided.iter().map(text).collect(),
             tiles,
             needed_tiles: None,
@@ -360,12 +370,24 @@ impl Looked<'_> {
         Ok(sample)
     }
 
-    fn bytes(&self, visited_keys: u64) -> u64 {
-        let operands = self.program.sizes();
+    /// What is read and written for the rows.
+    fn row_bytes(&self) -> u64 {
         let rows = (self.launch.batch * self.launch.heads * self.launch.queries) as u64;
-        let of_key = (operands.element.size() * (operands.qk_dim + operands.v_dim)) as u64;
+        let loaded = self.program.loads.iter().map(|load| &self.program.operands[load.operand]);
+        let loaded: usize = loaded.map(|operand| operand.dim * operand.element.size()).sum();
+        let stored: usize = self.program.outputs.iter().map(|output| output.dim * output.element.size()).sum();
         let of_lse = if self.program.has_lse() { 4 } else { 0 };
-        rows * (of_key + of_lse) + visited_keys * of_key
+        rows * (loaded + stored + of_lse) as u64
+    }
+
+    /// What a query head reads of each key of a loop.
+    fn bytes_of_key(&self, key_loop: &TileLoop) -> u64 {
+        let is_read = |place: &usize| {
+            let in_dots = key_loop.dots().iter().flatten().any(|term| term.column == *place);
+            in_dots || key_loop.pushes().iter().any(|push| push.values == *place)
+        };
+        let read = (0..self.program.operands.len()).filter(is_read).map(|place| &self.program.operands[place]);
+        read.map(|operand| (operand.dim * operand.element.size()) as u64).sum()
     }
 
     fn mask_bytes(&self) -> u64 {
@@ -454,8 +476,18 @@ impl LoopReport {
         let (partial, skipped) = (self.tiles.partial(), self.tiles.skipped());
         let joined = |ranges: &[String], none: &str| if ranges.is_empty() { none.into() } else { ranges.join(", ") };
         writeln!(f, "  keys `{}`", self.key)?;
-        if let Some(mask) = &self.mask {
-            writeln!(f, "    visible  {}", shortened(mask))?;
+        match &self.pushes[..] {
+            [_, _, ..] => {
+                for (accumulator, mask) in &self.pushes {
+                    let mask = mask.as_ref().map_or("all".to_string(), |mask| shortened(mask).to_string());
+                    writeln!(f, "    visible  {mask}, for `{accumulator}`")?;
+                }
+            }
+            _ => {
+                if let Some(mask) = &self.mask {
+                    writeln!(f, "    visible  {}", shortened(mask))?;
+                }
+            }
         }
         writeln!(f, "    visited  {}", shortened(&joined(&self.visit, "nowhere")))?;
         writeln!(f, "    full     {}", shortened(&joined(&self.full, "not known from ranges")))?;

@@ -209,7 +209,11 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         ];
         other(&late, "loop 0: a body is dots, then maps, masks and pushes, and here `dot, mask, dot, map, push`");
         let schedule = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";
-        let of_two = [("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", schedule), ("store o", "store -o")];
-        refused(&of_two, &format!("the schedule `{schedule}` runs programs of {}", Form::Joined));
+        let of_two = [
+            ("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", schedule),
+            ("s = dot q, k[j]\n", "s = dot q, k[j]\n      t = dot q, k[j]\n"),
+            ("    store", "      o = push t, v[j]\n    store"),
+        ];
+        refused(&of_two, &format!("the schedule `{schedule}` runs programs of {}", Form::Tiled));
     }
 }

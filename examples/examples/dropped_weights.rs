@@ -24,7 +24,8 @@ pub fn dropped_weights(q: Query, k: Key, v: Value, keep: Tensor<bool, 4>, p: f32
 
 purview_examples::variant!(golden = ["weights_dropped"], |args| {
     let (shape, keys) = (&args.shape, args.keys());
-    let keep = args.tensor("keep", [shape.batch, shape.heads, keys, keys], |[b, h, i, j]| (b + 3 * h + 5 * i + 7 * j) % 10 > 0)?;
+    let keep = args
+        .tensor("keep", [shape.batch, shape.heads, keys, keys], |[b, h, i, j]| (b + 3 * h + 5 * i + 7 * j) % 10 > 0)?;
     dropped_weights(&keep, args.f32("p", 0.1))
 });
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use purview::prelude::*;
-use purview_examples::{demo, variant};
+use purview_examples::demo;
 
 /// Scores less the squared distance of points, times the softplus of a number for each head: |x|² + |y|² − 2 x·y, of which the product is
 /// one more for each pair, and the squared norms come from a tensor.
@@ -32,7 +32,7 @@ pub fn point_distance(
     }
 }
 
-variant!(golden = ["point_distance"], |args| {
+purview_examples::variant!(golden = ["point_distance"], |args| {
     let shape = &args.shape;
     let norms = |name: &str, heads: usize, length: usize| {
         args.tensor(name, [shape.batch, heads, length], |[b, h, at]| ((b + h + at) % 5) as f32 / 4.0)
@@ -51,9 +51,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     let norms = coordinates.each_ref().map(|of| of.chunks(points).map(|row| row.iter().map(|x| x * x).sum()).collect());
     let [x, y] = coordinates.map(|of| Tensor::from_slice(&device, shape, &of));
     let [x_norms, y_norms] = norms.map(|of: Vec<f32>| Tensor::from_slice(&device, [1, heads, length], &of));
-    let [q, k, v] = [3, 4, 5].map(|seed| {
-        Tensor::from_slice(&device, [1, heads, length, 32], &demo::numbers(seed, heads * length * 32))
-    });
+    let [q, k, v] = [3, 4, 5]
+        .map(|seed| Tensor::from_slice(&device, [1, heads, length, 32], &demo::numbers(seed, heads * length * 32)));
     let c = Tensor::from_slice(&device, [heads], &[0.5, -0.5])?;
     let attention = point_distance(&x_norms?, &y_norms?, &c);
     demo::check_operands(&device, attention, &[&q?, &k?, &v?, &x?, &y?])

@@ -330,7 +330,8 @@ fn push(push: &Push, scalars: &[String], builder: &Ident) -> TokenStream {
         Some(Leading::Literal(dim)) => quote!(::purview::lang::Values::leading(#values, #dim)),
         Some(Leading::Scalar(name)) => {
             let place = scalars.iter().position(|scalar| *scalar == unraw(name)).unwrap_or_default();
-            quote!(::purview::lang::Values::leading_by_scalar(#values, #place))
+            // It is used, in the eyes of rustc.
+            quote!({ let _ = &#name; ::purview::lang::Values::leading_by_scalar(#values, #place) })
         }
     };
     let score = value(score);

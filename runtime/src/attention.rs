@@ -18,7 +18,7 @@ use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::launch::Launch;
-use purview_compiler::lower::lower;
+use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::Schedule;
@@ -272,7 +272,7 @@ impl<P> AttentionOver<P> {
         let Request { spec, scalars, .. } = &self.request;
         let operation = validate::operands(&self.request, tensors)?;
         // The specification is checked as for a kernel.
-        lower(spec, scalars, &operation.operands).map_err(CompileError::from)?;
+        check(spec, scalars, &operation.operands).map_err(CompileError::from)?;
         let operands = tensors.iter().map(|tensor| tensor.to_host()).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
         Ok(interpret(

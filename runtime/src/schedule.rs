@@ -233,7 +233,7 @@ fn misfit_of_mma(
     let Constraints { operands, bounded, form, .. } = constraints;
     let hardware = &properties.hardware;
     if form > Schedule::Mma(mma).form() {
-        return Some(format!("it runs programs of {}", Form::Joined));
+        return Some(format!("it runs programs of {}", Form::Tiled));
     }
     let element = match operands.element {
         Element::F32 => return Some("tensor cores multiply f16 and bf16, not f32".into()),

@@ -19,6 +19,7 @@ const MAX_PAIRS: u128 = 1 << 46;
 /// The sizes of a launch whose arguments and operands fit each other and are on the call's device.
 pub(crate) fn call(call: &Call) -> Result<Operation, Error> {
     let operation = operands(call.request, call.operands)?;
+    check_head_dims(&call.request.spec, call.operands, MAX_HEAD_DIM)?;
     placement(call)?;
     Ok(operation)
 }
@@ -122,13 +123,7 @@ pub(crate) fn operands(request: &Request, operands: &[&Tensor]) -> Result<Operat
     check_products(spec, &named)?;
     let lengths = check_sets(spec, &named, heads)?;
     check_values(request, &named)?;
-    for place in 0..operands.len() {
-        let (name, tensor) = named(place);
-        let dim = four(name, tensor)?[3];
-        if !(1..=MAX_HEAD_DIM).contains(&dim) {
-            return Err(Error::HeadDim { name: name.into(), dim });
-        }
-    }
+    check_head_dims(spec, operands, usize::MAX)?;
     let dims: Vec<usize> = operands.iter().map(|tensor| tensor.shape()[3]).collect();
     let first_of_keys = spec.operands.iter().position(|operand| operand.role != Role::Query);
     let kv_heads = first_of_keys.map_or(heads, |place| operands[place].shape()[1]);
@@ -136,6 +131,15 @@ pub(crate) fn operands(request: &Request, operands: &[&Tensor]) -> Result<Operat
     let along_keys = spec.operands.iter().zip(operands).filter(|(param, _)| param.role != Role::Query);
     let sizes = sizes.with_key_heads(along_keys.map(|(_, tensor)| tensor.shape()[1]));
     operation(request, sizes, &lengths)
+}
+
+/// Checks that head dims are from 1 to `most`.
+fn check_head_dims(spec: &Spec, operands: &[&Tensor], most: usize) -> Result<(), Error> {
+    let dims = operands.iter().map(|tensor| tensor.shape()[3]);
+    match spec.operands.iter().zip(dims).find(|(_, dim)| !(1..=most).contains(dim)) {
+        Some((param, dim)) => Err(Error::HeadDim { name: param.name.clone(), dim }),
+        None => Ok(()),
+    }
 }
 
 /// Checks the head dims of queries and keys that are multiplied.

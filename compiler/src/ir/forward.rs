@@ -116,8 +116,8 @@ fn check_loop(one: &TileLoop) -> Result<(), String> {
 pub enum Form {
     /// One product of a query and keys, one mask and one accumulator, which is the output.
     Single,
-    /// In each loop one score, a sum of products of queries that are the same in all loops; one mask and one accumulator, which is the output.
-    Joined,
+    /// Pushes of a score of its own each, which is a sum of products, all of the same values; what weights are multiplied by is of no score.
+    Tiled,
     /// Whatever [`check`] lets pass.
     General,
 }
@@ -127,7 +127,7 @@ impl Form {
     pub fn of(program: &Program) -> Form {
         match () {
             () if is_single(program) => Form::Single,
-            () if is_joined(program) => Form::Joined,
+            () if is_tiled(program) => Form::Tiled,
             () => Form::General,
         }
     }
@@ -137,9 +137,7 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Form::Single => "one product, one mask and one accumulator, which is the output",
-            Form::Joined => {
-                "one score of the same queries in each loop, one mask and one accumulator, which is the output"
-            }
+            Form::Tiled => "scores of their own for each accumulator, and the same values for all",
             Form::General => "any number of products, masks and accumulators",
         })
     }
@@ -162,26 +160,39 @@ fn is_single(program: &Program) -> bool {
     one_load && one_accumulator && is_output && program.loops.iter().all(is_simple)
 }
 
-/// Whether it is [`Form::Joined`]. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of those
+/// Whether it is [`Form::Tiled`]. What lies side by side in shared memory must be whole matrices of 16 elements, and whole groups of those
 /// whose places are exchanged with each other.
-fn is_joined(program: &Program) -> bool {
-    let one_accumulator = program.accumulators.len() == 1 && program.stores_accumulator();
-    let mut rows: Option<Vec<usize>> = None;
+fn is_tiled(program: &Program) -> bool {
+    let total = program.sizes().qk_dim;
+    let group = 8 << (total / 8).trailing_zeros().min(3);
+    let fits = |dim: usize| dim == total || dim.is_multiple_of(16) && dim.is_multiple_of(group);
+    let scale_of = |row: usize| &program.loads[program.load_of(row)].scale;
     let is_simple = |one: &TileLoop| {
         let (dots, pushes) = (one.dots(), one.pushes());
-        let ([dot], [push]) = (&dots[..], &pushes[..]) else { return false };
-        let of_loop: Vec<usize> = dot.iter().map(|term| term.row).collect();
-        let dims: Vec<usize> = of_loop.iter().map(|row| program.operands[*row].dim).collect();
-        let total: usize = dims.iter().sum();
-        let group = 8 << (total / 8).trailing_zeros().min(3);
-        let fits = dims.len() == 1 || dims.iter().all(|dim| dim.is_multiple_of(16) && dim.is_multiple_of(group));
-        let is_same = rows.get_or_insert_with(|| of_loop.clone()) == &of_loop;
-        fits && is_same && push.factor.is_none() && push.own_dot.is_some()
+        let alike = dots.iter().all(|dot| dot.iter().all(|term| scale_of(term.row) == scale_of(dot[0].row)));
+        let in_place = dots.iter().flatten().all(|term| fits(program.operands[term.row].dim));
+        let of_its_own = |push: &Pushed| {
+            let same_values = (push.values, push.dim) == (pushes[0].values, program.outputs[0].dim);
+            let others = pushes.iter().filter(|other| other.accumulator == push.accumulator).count();
+            let by_place = push.factor.as_ref().is_none_or(|factor| !factor.any(&mut |part| matches!(part, Expr::Value(_))));
+            push.own_dot.is_some() && same_values && others == 1 && by_place
+        };
+        alike && in_place && pushes.iter().all(of_its_own) && dots.len() == pushes.len()
     };
-    let joined = program.loops.iter().all(is_simple);
-    let mut scales = program.loads.iter().map(|load| &load.scale);
-    let first = scales.next();
-    one_accumulator && joined && scales.all(|scale| Some(scale) == first)
+    program.loops.iter().all(is_simple)
+}
+
+impl Pushed {
+    /// The same, with its score as an expression of its own dot alone, which is [`Expr::SCORE`].
+    pub fn of_own_dot(&self) -> Pushed {
+        fn only_value(expr: &Expr) -> Expr {
+            match expr {
+                Expr::Value(_) => Expr::SCORE,
+                other => other.map_children(only_value),
+            }
+        }
+        Pushed { score: only_value(&self.score), ..self.clone() }
+    }
 }
 
 impl TileOp {
@@ -256,6 +267,11 @@ impl Program {
     pub fn dim_of(&self, accumulator: usize) -> usize {
         let pushes = self.loops.iter().flat_map(TileLoop::pushes);
         pushes.into_iter().find(|push| push.accumulator == accumulator).map_or(0, |push| push.dim)
+    }
+
+    /// The head dims of what a tile has in shared memory: the sum of those of queries, and that of values.
+    pub fn memory_sizes(&self) -> Operands {
+        Operands { v_dim: self.outputs[0].dim, ..self.sizes() }
     }
 
     /// Whether it has a log-sum-exp: if its one accumulator is a softmax.

@@ -416,7 +416,7 @@ impl Schedule {
             Schedule::Cpu(_) => Form::General,
             Schedule::Cube(CubeSchedule { products: Products::Units, .. }) => Form::General,
             Schedule::Cube(_) => Form::Single,
-            Schedule::Mma(_) => Form::Joined,
+            Schedule::Mma(_) => Form::Tiled,
         }
     }
 

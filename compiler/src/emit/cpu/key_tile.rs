@@ -10,7 +10,6 @@ use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores
 use crate::emit::place::Place;
 use crate::emit::scores::{TileArrays, apply, operations};
 use crate::emit::softmax::{exp2, raised};
-use crate::expr::Expr;
 use crate::ir::forward::Pushed;
 use crate::ir::{DotTerm, Reduction, TileLoop};
 use crate::schedule::CpuSchedule;
@@ -119,22 +118,9 @@ impl CpuTileCode {
         (0..self.pushes.len()).find(|push| self.pushes[*push].own_dot == Some(dot) && self.in_registers(*push))
     }
 
-    /// The score of a push of one dot, as an expression of that alone.
-    fn alone(&self, push: usize) -> Pushed {
-        Pushed { score: only_value(&self.pushes[push].score), ..self.pushes[push].clone() }
-    }
-
     /// The head dim of a term of a dot.
     fn dim(&self, term: DotTerm) -> usize {
         self.program.operands[term.row].dim
-    }
-}
-
-/// `expr` of one value, which becomes the first.
-fn only_value(expr: &Expr) -> Expr {
-    match expr {
-        Expr::Value(_) => Expr::Value(0),
-        other => other.map_children(only_value),
     }
 }
 
@@ -477,7 +463,7 @@ fn score_rows<E: Float, N: Size>(
                     let here = here.of_column(keys.offset + rows[r] as i32);
                     let mut dots = Sequence::<Vector<f32, N>>::new();
                     dots.push(sums[r * comptime![block.vectors] + at].read());
-                    let (pushed, softmax) = comptime![(code.alone(push), code.softmax(push))];
+                    let (pushed, softmax) = comptime![(code.pushes[push].of_own_dot(), code.softmax(push))];
                     let score = apply::<N>(&dots, &here, parameters, pushed, softmax, comptime![code.full]);
                     maximum = max(maximum, score);
                     scores[(row + r) * vectors + vector + at] = score;

@@ -10,6 +10,7 @@ use crate::emit::key_tiles::Span;
 use crate::emit::nvidia::tensor_core::{copy_async, shared_address};
 use crate::emit::softmax::is_finite;
 use crate::ir::forward::Operands;
+use crate::ir::{Program, TileLoop};
 use crate::schedule::{MmaColumns, MmaSchedule, MmaTile};
 use cubecl::prelude::*;
 
@@ -164,9 +165,8 @@ impl<E: Float> Memory<E> {
         }
     }
 
-    /// Changes the sign of some of the queries, each by one unit.
-    pub fn negate_queries(&mut self, #[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) {
-        let columns = comptime![schedule.memory(&operands).query.columns()];
+    /// Changes the sign of the queries in `columns`, each by one unit.
+    pub fn negate_queries(&mut self, #[comptime] columns: MmaColumns, #[comptime] schedule: MmaSchedule) {
         let lane = Lane::new(columns);
         #[unroll]
         for pass in 0..comptime![columns.passes(schedule.units())] {
@@ -257,6 +257,21 @@ impl<E: Float> Memory<E> {
         }
         found != 0
     }
+}
+
+/// The columns that each load fills of the queries in shared memory, if it is in a dot.
+pub fn query_columns(program: &Program, schedule: MmaSchedule) -> Vec<Option<MmaColumns>> {
+    let in_dots: Vec<usize> = (0..program.loads.len()).filter(|load| program.is_in_dots(*load)).collect();
+    let dims: Vec<usize> = in_dots.iter().map(|load| program.operands[program.loads[*load].operand].dim).collect();
+    let columns = schedule.memory(&program.memory_sizes()).query.columns_of(&dims);
+    let of_load = |load: usize| in_dots.iter().position(|other| *other == load).map(|place| columns[place]);
+    (0..program.loads.len()).map(of_load).collect()
+}
+
+/// The columns that each term of a loop's dots fills of the keys in shared memory, one dot's after the other's.
+pub fn key_columns(program: &Program, key_loop: &TileLoop, schedule: MmaSchedule) -> Vec<MmaColumns> {
+    let dims: Vec<usize> = key_loop.dots().concat().iter().map(|term| program.operands[term.column].dim).collect();
+    schedule.memory(&program.memory_sizes()).key.columns_of(&dims)
 }
 
 /// Where in its row, in chunks, chunk `chunk` of row `row` lies.

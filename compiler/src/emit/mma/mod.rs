@@ -23,7 +23,7 @@ mod memory;
 mod rows;
 mod tile;
 
-use self::memory::{Lane, Memory};
+use self::memory::{Lane, Memory, key_columns, query_columns};
 use self::rows::{CubeRows, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
 use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
@@ -33,10 +33,11 @@ use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{inverse, is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{inverse, is_finite, is_too_great, log_sum_exp, raise};
+use crate::expr::Expr;
 use crate::ir::forward::Operands;
-use crate::ir::{DotTerm, Program, Reduction};
-use crate::schedule::{MmaColumns, MmaSchedule, MmaTile};
+use crate::ir::Reduction;
+use crate::schedule::MmaSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -64,43 +65,59 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
-    let sizes = comptime![program.sizes()];
-    if comptime![takes_few(schedule, sizes)] {
+    let sizes = comptime![program.memory_sizes()];
+    if comptime![takes_few(schedule, program.sizes())] {
         take_registers();
     }
     let rows = CubeRows::new(extent, schedule, false);
     let place = place::<R>(extent, rows, schedule);
 
     let mut stage = Memory::<E>::new(sizes, schedule);
-    let terms = comptime![program.loops[0].dots()[0].clone()];
-    let of_queries = comptime![side_by_side(&program, &terms, schedule.memory(&sizes).query)];
+    let of_queries = comptime![query_columns(&program, schedule)];
     #[unroll]
-    for at in 0..comptime![terms.len()] {
-        let query = &operands[comptime![terms[at].row]];
-        let base = query.rows_of(rows.batch, rows.head);
-        stage.copy_queries::<V>(query, base, rows, extent.queries, comptime![of_queries[at]], schedule);
+    for load in 0..comptime![program.loads.len()] {
+        if comptime![of_queries[load].is_some()] {
+            let query = &operands[comptime![program.loads[load].operand]];
+            let base = query.rows_of(rows.batch, rows.head);
+            let columns = comptime![of_queries[load].unwrap()];
+            stage.copy_queries::<V>(query, base, rows, extent.queries, columns, schedule);
+        }
     }
-    let mut factor = 1.0f32;
-    if comptime![program.query_scale().is_some()] {
-        factor = parameters.float::<R>(&place, comptime![program.query_scale().cloned().unwrap()]).extract(0usize);
+    let mut factors_of_loads = Sequence::<f32>::new();
+    #[unroll]
+    for load in 0..comptime![program.loads.len()] {
+        let mut factor = 1.0f32;
+        let scale = comptime![program.loads[load].scale.clone().filter(|_| of_queries[load].is_some())];
+        if comptime![scale.is_some()] {
+            factor = parameters.float::<R>(&place, comptime![scale.clone().unwrap()]).extract(0usize);
+        }
+        // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the
+        // queries'.
+        if comptime![of_queries[load].is_some()] {
+            if factor < 0.0f32 {
+                commit_copies();
+                wait_for_copies();
+                stage.negate_queries(comptime![of_queries[load].unwrap()], schedule);
+                factor = -factor;
+            }
+        }
+        factors_of_loads.push(factor);
     }
-    // Maxima are found before the factor is applied, so it must not turn them around: its sign, which costs no accuracy, is the queries'.
-    if factor < 0.0f32 {
-        commit_copies();
-        wait_for_copies();
-        stage.negate_queries(sizes, schedule);
-        factor = -factor;
+    let mut warps = Sequence::<WarpTile<R>>::new();
+    #[unroll]
+    for at in 0..comptime![program.accumulators.len()] {
+        let warp = WarpTile::<R>::new(sizes, schedule);
+        begin::<R>(&warp, parameters, &place, comptime![program.accumulators[at].reduction.sink().cloned()]);
+        warps.push(warp);
     }
-    let tile = WarpTile::<R>::new(sizes, schedule);
-    begin::<R>(&tile, parameters, &place, comptime![program.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
-        let (terms, push) = comptime![(key_loop.dots()[0].clone(), key_loop.pushes()[0].clone())];
-        let of_keys = comptime![side_by_side(&program, &terms, schedule.memory(&sizes).key)];
+        let (terms, pushes) = comptime![(key_loop.dots().concat(), key_loop.pushes())];
+        let of_keys = comptime![key_columns(&program, &key_loop, schedule)];
         let set = &keys[comptime![key_loop.key_set()]];
-        let value = &operands[comptime![push.values]];
+        let value = &operands[comptime![pushes[0].values]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
         let mut key_bases = Sequence::<usize>::new();
@@ -126,8 +143,13 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
             for full in 0..2 {
                 let full = comptime![full == 1];
                 if comptime![!full || key_loop.occurs(true)] {
-                    let code = comptime![WarpTileCode { program: program.clone(), push: push.clone(), schedule, full }];
-                    let factors = Factors::new::<R>(parameters, &place, factor, comptime![code.clone()]);
+                    let codes = comptime![WarpTileCode::of_pushes(&program, &key_loop, schedule, full)];
+                    let mut factors = Sequence::<Factors>::new();
+                    #[unroll]
+                    for push in 0..comptime![pushes.len()] {
+                        let factor = factors_of_loads[comptime![codes[push].load()]];
+                        factors.push(Factors::new::<R>(parameters, &place, factor, comptime![codes[push].clone()]));
+                    }
                     while next.read() < set.len && has_code(next.read(), next_kind.read(), set.len, size, full) {
                         let first = next.read();
                         let count = min(size, set.len - first);
@@ -146,7 +168,11 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         sync_cube();
                         stage.copy_values::<V>(value, value_base, first, seen, full, sizes, schedule);
                         commit_copies();
-                        tile.dot_products::<E>(&stage, comptime![code.clone()]);
+                        #[unroll]
+                        for push in 0..comptime![pushes.len()] {
+                            let warp = &warps[comptime![pushes[push].accumulator]];
+                            warp.dot_products::<E>(&stage, comptime![codes[push].clone()]);
+                        }
                         wait_for_copies();
                         sync_cube();
                         let following = tiles.visited::<R>(parameters, &place, first + size);
@@ -161,8 +187,14 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                             }
                         }
                         commit_copies();
-                        tile.weigh(parameters, &place, key_tile, set.offset, factors, comptime![code.clone()]);
-                        tile.accumulate::<E>(&stage, comptime![code.clone()]);
+                        #[unroll]
+                        for push in 0..comptime![pushes.len()] {
+                            let warp = &warps[comptime![pushes[push].accumulator]];
+                            let code = comptime![codes[push].clone()];
+                            let factors = &factors[push];
+                            warp.weigh(parameters, &place, key_tile, set.offset, factors, comptime![code.clone()]);
+                            warp.accumulate::<E>(&stage, code);
+                        }
                     }
                 }
             }
@@ -171,23 +203,19 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     store::<E, R, V>(
-        &tile,
+        &warps,
         &mut stage,
+        operands,
         output,
         lse,
+        extent,
+        parameters,
         rows,
         base,
-        parameters.empty_lse,
         comptime![program.clone()],
         schedule,
     );
     mend::<E, V>(&stage, operands, keys, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
-}
-
-/// The columns of `tile` that the operands of `terms` fill.
-fn side_by_side(program: &Program, terms: &[DotTerm], tile: MmaTile) -> Vec<MmaColumns> {
-    let dims: Vec<usize> = terms.iter().map(|term| program.operands[term.row].dim).collect();
-    tile.columns_of(&dims)
 }
 
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
@@ -205,7 +233,7 @@ fn mend<E: Float, V: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let memory = comptime![schedule.memory(&program.sizes()).output];
+    let memory = comptime![schedule.memory(&program.memory_sizes()).output];
     let columns = comptime![memory.columns()];
     let lane = Lane::new(columns);
     let per_pass = comptime![columns.rows_per_pass(schedule.units())];
@@ -215,7 +243,7 @@ fn mend<E: Float, V: Size>(
         if row < rows.total && in_tile < comptime![memory.rows] {
             for part in 0..comptime![memory.chunks / columns.lanes_per_row()] {
                 let chunk = lane.chunk + part * comptime![columns.lanes_per_row()];
-                if chunk < comptime![program.sizes().v_dim.div_ceil(MmaSchedule::WIDTH)]
+                if chunk < comptime![program.outputs[0].dim.div_ceil(MmaSchedule::WIDTH)]
                     && stage.is_doubtful(in_tile, chunk, memory)
                 {
                     let mut head = rows.head;
@@ -270,10 +298,9 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
     Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), query, heads, comptime![schedule.pack_gqa])
 }
 
-/// The accumulator before any key. A sink is in the sum of the first lane of a row.
+/// An accumulator before any key. A sink is in the sum of the first lane of a row.
 #[cube]
-fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] program: Compiled) {
-    let sink = comptime![program.reduction().sink().cloned()];
+fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] sink: Option<Expr>) {
     if comptime![sink.is_some()] {
         let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
         tile.maximum.store(raise::<R>(logit));
@@ -287,46 +314,60 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Plac
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
-    tile: &WarpTile<R>,
+    warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
     output: &mut [Vector<E, V>],
     lse: &mut [f32],
+    extent: &Extent,
+    parameters: &ParameterValues,
     rows: CubeRows,
     base: usize,
-    empty_lse: f32,
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let memory = comptime![schedule.memory(&program.sizes()).output];
+    let memory = comptime![schedule.memory(&program.memory_sizes()).output];
     let columns = comptime![memory.chunks];
-    let mut sum = tile.sum.read();
-    if comptime![!matches!(program.reduction(), Reduction::Sum)] {
-        sum += plane_shuffle_xor(sum, 1u32);
-        sum += plane_shuffle_xor(sum, 2u32);
-        let mut factor = inverse::<R>(sum);
-        if comptime![program.reduction().is_softmax()] {
-            // A row of scores that are too great is to be seen in what is stored.
-            let infinity = Vector::new(empty_lse);
-            let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
-            factor = select_many(is_too_great, infinity, factor);
+    let mut sums = Sequence::<Vector<f32, R>>::new();
+    #[unroll]
+    for at in 0..comptime![program.accumulators.len()] {
+        let tile = &warps[at];
+        let reduction = comptime![program.accumulators[at].reduction.clone()];
+        let mut sum = tile.sum.read();
+        if comptime![reduction != Reduction::Sum] {
+            sum += plane_shuffle_xor(sum, 1u32);
+            sum += plane_shuffle_xor(sum, 2u32);
+            let mut factor = inverse::<R>(sum);
+            if comptime![reduction.is_softmax()] {
+                // A row of scores that are too great is to be seen in what is stored.
+                let infinity = Vector::new(parameters.empty_lse);
+                let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
+                factor = select_many(is_too_great, infinity, factor);
+            }
+            tile.rescale(factor, comptime![program.memory_sizes()], schedule);
         }
-        tile.rescale(factor, comptime![program.sizes()], schedule);
+        sums.push(sum);
     }
     // The output takes the queries' place: all warps have read them, and copies that no tile has waited for are there.
     wait_for_copies();
     sync_cube();
+    if comptime![!program.stores_accumulator()] {
+        let place = place::<R>(extent, rows, schedule);
+        combine::<E, R, V>(warps, operands, extent, &place, parameters, rows, comptime![program.clone()], schedule);
+    }
+    let first = &warps[0];
     #[unroll]
     for at in 0..comptime![schedule.rows()] {
         let row = row_of(at, schedule);
         #[unroll]
         for column in 0..columns {
-            let four = tile.output[comptime![at / 2 * columns + column]].read();
+            let four = first.output[comptime![at / 2 * columns + column]].read();
             let (first, second) = (four.extract(comptime![at % 2 * 2]), four.extract(comptime![at % 2 * 2 + 1]));
             stage.put_output(row, column, place_in_row() * 2, first, second, memory);
         }
     }
-    if comptime![program.reduction().is_softmax()] {
-        let all = log_sum_exp::<R>(tile.maximum.read(), sum, empty_lse, 1.0);
+    if comptime![program.has_lse()] {
+        let all = log_sum_exp::<R>(first.maximum.read(), sums[0], parameters.empty_lse, 1.0);
         #[unroll]
         for at in 0..comptime![schedule.rows()] {
             let row = rows.first + row_of(at, schedule);
@@ -337,4 +378,87 @@ fn store<E: Float, R: Size, V: Size>(
     }
     sync_cube();
     stage.store_output::<V>(output, base, rows, memory, schedule);
+}
+
+/// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first. Where an accumulator is
+/// not finite, the output is not either, so that it is seen in what is stored.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn combine<E: Float, R: Size, V: Size>(
+    warps: &Sequence<WarpTile<R>>,
+    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    extent: &Extent,
+    place: &Place<R>,
+    parameters: &ParameterValues,
+    rows: CubeRows,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: MmaSchedule,
+) {
+    let columns = comptime![schedule.memory(&program.memory_sizes()).output.chunks];
+    let value = comptime![program.outputs[0].value.clone()];
+    #[unroll]
+    for column in 0..columns {
+        #[unroll]
+        for next in 0..2 {
+            let x = min(place_in_row() * 2 + comptime![column * 8 + next], comptime![program.outputs[0].dim - 1]);
+            let mut values = Sequence::<Vector<f32, R>>::new();
+            let mut infinite = Vector::<u32, R>::new(0u32);
+            #[unroll]
+            for at in 0..comptime![program.accumulators.len()] {
+                let tile = &warps[at];
+                let mut of_rows = Vector::<f32, R>::empty();
+                #[unroll]
+                for row in 0..comptime![schedule.rows()] {
+                    let four = tile.output[comptime![row / 2 * columns + column]].read();
+                    of_rows.insert(row, four.extract(comptime![row % 2 * 2 + next]));
+                }
+                infinite = select_many(is_finite::<R>(of_rows), infinite, Vector::new(1u32));
+                values.push(of_rows);
+            }
+            #[unroll]
+            for load in 0..comptime![program.loads.len()] {
+                let mut of_rows = Vector::<f32, R>::new(0.0);
+                if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
+                    let operand = &operands[comptime![program.loads[load].operand]];
+                    #[unroll]
+                    for row in 0..comptime![schedule.rows()] {
+                        // Past the last row, the last: nothing is stored for it.
+                        let at = min(rows.first + row_of(row, schedule), rows.total - 1);
+                        let mut head = rows.head;
+                        let mut query = at;
+                        if comptime![schedule.pack_gqa] {
+                            head += at / extent.queries;
+                            query = at % extent.queries;
+                        }
+                        let start = operand.row(operand.rows_of(rows.batch, head), query);
+                        of_rows.insert(row, element_of::<E, V>(operand, start, x));
+                    }
+                }
+                values.push(of_rows);
+            }
+            let stored = parameters.float_of::<R>(place, &values, comptime![value.clone()]);
+            let is_infinite = infinite.not_equal(&Vector::new(0u32));
+            let stored = select_many(is_infinite, Vector::new(parameters.empty_lse), stored);
+            let first = &warps[0];
+            #[unroll]
+            for row in 0..comptime![schedule.rows()] {
+                let cell = &first.output[comptime![row / 2 * columns + column]];
+                let mut four = cell.read();
+                four.insert(comptime![row % 2 * 2 + next], stored.extract(row));
+                cell.store(four);
+            }
+        }
+    }
+}
+
+/// Element `x` of the row that begins at `start`.
+#[cube]
+fn element_of<E: Float, V: Size>(operand: &OperandArgument<Vector<E, V>>, start: usize, x: usize) -> f32 {
+    let lanes = V::value();
+    let elements = operand.data.as_vectorized().with_vector_size::<Const<1>>();
+    if comptime![lanes == 1] {
+        f32::cast_from(elements[operand.at(start, x)].extract(0usize))
+    } else {
+        f32::cast_from(elements[start * lanes + x].extract(0usize))
+    }
 }

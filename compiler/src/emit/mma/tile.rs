@@ -1,6 +1,6 @@
 //! What a warp does with a tile of keys in the `mma` schedule: both products, and the softmax between them, in registers.
 
-use super::memory::{CHUNK, Memory, swizzle};
+use super::memory::{CHUNK, Memory, key_columns, query_columns, swizzle};
 use super::rows::place_in_row;
 use crate::analysis::separable::Separable;
 use crate::emit::arguments::ParameterValues;
@@ -12,7 +12,8 @@ use crate::emit::scores::apply;
 use crate::emit::softmax::{EMPTY, LEAST, hidden};
 use crate::expr::Expr;
 use crate::ir::forward::{Operands, Pushed};
-use crate::schedule::{MmaSchedule, MmaTile};
+use crate::ir::{Reduction, TileLoop};
+use crate::schedule::{MmaColumns, MmaSchedule, MmaTile};
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
@@ -24,8 +25,10 @@ const MATRIX: usize = MmaSchedule::MATRIX;
 pub struct WarpTileCode {
     /// The program.
     pub program: Compiled,
-    /// What its loop pushes.
+    /// What is pushed, as an expression of its dot alone.
     pub push: Pushed,
+    /// The terms of its dot: the load, its columns among the queries in shared memory, and those of the keys.
+    pub terms: Vec<(usize, MmaColumns, MmaColumns)>,
     /// The sizes.
     pub schedule: MmaSchedule,
     /// Whether every query sees every key, and all keys exist.
@@ -33,8 +36,39 @@ pub struct WarpTileCode {
 }
 
 impl WarpTileCode {
+    /// Those of all pushes of a loop.
+    pub fn of_pushes(program: &Compiled, key_loop: &TileLoop, schedule: MmaSchedule, full: bool) -> Vec<WarpTileCode> {
+        let (of_queries, of_keys) = (query_columns(program, schedule), key_columns(program, key_loop, schedule));
+        let mut of_keys = of_keys.into_iter();
+        let terms = key_loop.dots().into_iter().map(|dot| {
+            let with_columns = dot.iter().zip(of_keys.by_ref()).map(|(term, columns)| {
+                let load = program.load_of(term.row);
+                (load, of_queries[load].expect("what is in a dot has columns"), columns)
+            });
+            with_columns.collect()
+        });
+        let terms: Vec<Vec<_>> = terms.collect();
+        let code = |push: &Pushed| WarpTileCode {
+            program: program.clone(),
+            push: push.of_own_dot(),
+            terms: terms[push.own_dot.expect("a dot of its own")].clone(),
+            schedule,
+            full,
+        };
+        key_loop.pushes().iter().map(code).collect()
+    }
+
+    /// The first load of its dot: all have the same factor.
+    pub fn load(&self) -> usize {
+        self.terms[0].0
+    }
+
+    fn reduction(&self) -> &Reduction {
+        &self.program.accumulators[self.push.accumulator].reduction
+    }
+
     fn softmax(&self) -> bool {
-        self.program.reduction().is_softmax()
+        self.reduction().is_softmax()
     }
 
     fn element(&self) -> Half {
@@ -42,12 +76,13 @@ impl WarpTileCode {
     }
 
     fn operands(&self) -> Operands {
-        self.program.sizes()
+        self.program.memory_sizes()
     }
 
     /// Whether the output takes half of a thread's registers, so that there are none for a number of each column's.
     fn is_crowded(&self) -> bool {
-        4 * self.schedule.fragments * self.schedule.memory(&self.operands()).value.chunks >= 128
+        let outputs = 4 * self.schedule.fragments * self.schedule.memory(&self.operands()).value.chunks;
+        outputs * self.program.accumulators.len() >= 128
     }
 
     /// What is done with the scores before the softmax.
@@ -160,13 +195,16 @@ impl<R: Size> WarpTile<R> {
         for at in 0..comptime![schedule.fragments * columns] {
             self.scores[at].store(Vector::new(0.0));
         }
+        // In matrices, of the queries and of the keys.
+        let steps = comptime![steps(&code.terms)];
         #[unroll]
-        for step in 0..comptime![memory.key.chunks / 2] {
+        for at in 0..comptime![steps.len()] {
+            let (of_queries, step) = comptime![steps[at]];
             let mut left = Sequence::<Vector<u32, Four>>::new();
             #[unroll]
             for fragment in 0..comptime![schedule.fragments] {
-                let offset = comptime![offset(memory.query, fragment * MATRIX, step)];
-                left.push(load_matrices(of_step(queries, step, memory.query), offset, false));
+                let offset = comptime![offset(memory.query, fragment * MATRIX, of_queries)];
+                left.push(load_matrices(of_step(queries, of_queries, memory.query), offset, false));
             }
             #[unroll]
             for pair in 0..comptime![columns / 2] {
@@ -192,7 +230,7 @@ impl<R: Size> WarpTile<R> {
         place: &Place<R>,
         keys: KeyTile,
         offset: i32,
-        factors: Factors,
+        factors: &Factors,
         #[comptime] code: WarpTileCode,
     ) {
         let schedule = comptime![code.schedule];
@@ -278,10 +316,43 @@ impl<R: Size> WarpTile<R> {
             sum.insert(row, total);
         }
         self.sum.store(sum);
+        if comptime![code.push.factor.is_some()] {
+            self.multiply_weights(parameters, place, keys, offset, comptime![code.clone()]);
+        }
+    }
+
+    /// Multiplies the weights by what they have in the output and not in their sum.
+    fn multiply_weights(
+        &self,
+        parameters: &ParameterValues,
+        place: &Place<R>,
+        keys: KeyTile,
+        offset: i32,
+        #[comptime] code: WarpTileCode,
+    ) {
+        let schedule = comptime![code.schedule];
+        let columns = comptime![schedule.keys / 8];
+        let first = keys.first + place_in_row() * 2;
+        #[unroll]
+        for column in 0..columns {
+            #[unroll]
+            for next in 0..2 {
+                let here = place.of_column(offset + (first + comptime![column * 8 + next]) as i32);
+                let factor = parameters.float::<R>(&here, comptime![code.push.factor.clone().unwrap()]);
+                #[unroll]
+                for row in 0..comptime![schedule.rows()] {
+                    let cell = &self.scores[comptime![row / 2 * columns + column]];
+                    let mut four = cell.read();
+                    let at = comptime![row % 2 * 2 + next];
+                    four.insert(at, four.extract(at) * factor.extract(row));
+                    cell.store(four);
+                }
+            }
+        }
     }
 
     /// The scores times the factors, plus what depends on the column.
-    fn add_column(&self, factors: Factors, #[comptime] separable: Separable, #[comptime] code: WarpTileCode) {
+    fn add_column(&self, factors: &Factors, #[comptime] separable: Separable, #[comptime] code: WarpTileCode) {
         let schedule = comptime![code.schedule];
         let columns = comptime![schedule.keys / 8];
         let mut rate = factors.rate;
@@ -394,6 +465,15 @@ impl<R: Size> WarpTile<R> {
             }
         }
     }
+}
+
+/// The pairs of matrices that a dot multiplies, by their numbers in rows of queries and of keys.
+fn steps(terms: &[(usize, MmaColumns, MmaColumns)]) -> Vec<(usize, usize)> {
+    let of_term = |(_, queries, keys): &(usize, MmaColumns, MmaColumns)| {
+        let (queries, keys, count) = (queries.first / 2, keys.first / 2, keys.chunks / 2);
+        (0..count).map(move |step| (queries + step, keys + step))
+    };
+    terms.iter().flat_map(of_term).collect()
 }
 
 /// What the four numbers of fragment `fragment` are to be computed with, of what there is for each row.
