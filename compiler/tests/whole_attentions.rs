@@ -205,7 +205,9 @@ fn what_does_not_fit_is_refused() {
 
     let by_hand = |build: &dyn Fn(&mut Builder)| {
         let mut builder = Builder::new("by_hand", "", "a.rs", 1, 1);
-        (builder.query("q"), builder.key("k", 0), builder.value("v", 0));
+        builder.query("q");
+        builder.key("k", 0);
+        builder.value("v", 0);
         builder.softmax("o", None);
         build(&mut builder);
         builder.finish()

@@ -92,7 +92,8 @@ impl Programs {
         Constraints {
             operands: program.sizes(),
             bounded: spec.is_bounded(),
-            intricate: spec.is_intricate(),
+            // Scores and an output of each take registers, as much code does.
+            intricate: spec.is_intricate() || program.accumulators.len() > 1,
             form: Form::of(program),
         }
     }
