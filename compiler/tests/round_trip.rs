@@ -371,7 +371,7 @@ proptest! {
 
     #[test]
     fn scheduled_programs_read_back(program in program(), schedule in schedule()) {
-        let base_two = !matches!(program.reduction(), Reduction::Softmax { base: Base::E, .. });
+        let base_two = !matches!(program.accumulators[0].reduction, Reduction::Softmax { base: Base::E, .. });
         let scheduled = Scheduled::new(Compiled::new(program), schedule);
         prop_assert_eq!(scheduled.is_ok(), base_two);
         if let Ok(scheduled) = scheduled {

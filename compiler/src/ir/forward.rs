@@ -4,7 +4,7 @@
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
 //! schedules run less.
 
-use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, Reduction, TileLoop, TileOp};
+use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, TileLoop, TileOp};
 use crate::expr::Expr;
 use std::fmt;
 
@@ -247,16 +247,6 @@ impl Program {
         self.loads.iter().position(|load| load.operand == operand).expect("what is in a dot is loaded")
     }
 
-    /// What the accumulator of a [single](Form::Single) program makes of what is pushed; of others, what the first does.
-    pub fn reduction(&self) -> &Reduction {
-        &self.accumulators[0].reduction
-    }
-
-    /// What the queries of a [single](Form::Single) program are multiplied by as they are loaded.
-    pub fn query_scale(&self) -> Option<&Expr> {
-        self.loads[0].scale.as_ref()
-    }
-
     /// Element type and head dim of each operand.
     pub fn operand_dims(&self) -> OperandDims {
         let element = self.operands.first().map_or(Element::F32, |operand| operand.element);
@@ -355,12 +345,6 @@ impl TileLoop {
             push.own_dot = own_dot;
         }
         pushes
-    }
-
-    /// What it reads and pushes, in a [single](Form::Single) program: the term of its dot, and its push.
-    pub fn single(&self) -> (DotTerm, Pushed) {
-        let (dots, pushes) = (self.dots(), self.pushes());
-        (dots[0][0], pushes[0].clone())
     }
 
     /// The expressions of its maps.
