@@ -7,6 +7,7 @@
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, is_blocked};
 use crate::spec::{ScalarValue, TensorParam, TensorType};
+use std::ops::Range;
 use thiserror::Error;
 
 /// A number or a truth value.
@@ -264,23 +265,36 @@ fn extreme(
         return Ok(Some(Value::Int(0)));
     }
     // The whole blocks that the box touches.
-    let mut places = vec![0];
-    for (dimension, ((first, last), &length)) in index.iter().zip(&host.shape).enumerate() {
+    let sides = index.iter().zip(&host.shape).enumerate().map(|(dimension, ((first, last), &length))| {
         let (from, to) = (nearest(ends[2 * dimension], length), nearest(ends[2 * dimension + 1], length));
-        let (from, to) = if is_blocked(first, last) {
-            (from / SUMMARY_BLOCK * SUMMARY_BLOCK, ((to / SUMMARY_BLOCK + 1) * SUMMARY_BLOCK).min(length))
+        if is_blocked(first, last) {
+            from / SUMMARY_BLOCK * SUMMARY_BLOCK..((to / SUMMARY_BLOCK + 1) * SUMMARY_BLOCK).min(length)
         } else {
-            (from, to + 1)
-        };
-        places = places.into_iter().flat_map(|place| (from..to).map(move |at| place * length + at)).collect();
-    }
+            from..to + 1
+        }
+    });
+    let sides: Vec<Range<usize>> = sides.collect();
     let boolean = at.tensor_params.get(tensor).is_some_and(|param| param.ty == TensorType::Bool);
-    let elements = places
-        .into_iter()
-        .filter_map(|place| host.data.get(place))
-        .map(|&element| if boolean { i64::from(element != 0.0) } else { element as i64 });
-    let found = if greatest { elements.max().unwrap_or(i64::MIN) } else { elements.min().unwrap_or(i64::MAX) };
+    let integer = |&element: &f64| if boolean { i64::from(element != 0.0) } else { element as i64 };
+    let mut found = if greatest { i64::MIN } else { i64::MAX };
+    for_each_row(&sides, &host.shape, 0, &mut |row| {
+        let elements = host.data.get(row).unwrap_or_default().iter().map(integer);
+        found = if greatest { elements.fold(found, i64::max) } else { elements.fold(found, i64::min) };
+    });
     Ok(Some(Value::Int(found)))
+}
+
+/// Calls `visit` with the places, next to each other in memory, of each row of a box in a tensor of `shape`: `before` counts the rows of
+/// the dimensions before `sides`.
+fn for_each_row(sides: &[Range<usize>], shape: &[usize], before: usize, visit: &mut impl FnMut(Range<usize>)) {
+    match (sides, shape) {
+        ([side], [length]) => visit(before * length + side.start..before * length + side.end),
+        ([side, sides @ ..], [length, shape @ ..]) => {
+            side.clone().for_each(|at| for_each_row(sides, shape, before * length + at, visit));
+        }
+        // A tensor without dimensions has one element.
+        _ => visit(0..1),
+    }
 }
 
 fn next(tensor: usize, index: &[(Expr, Expr)], from: &Expr, at: &Environment) -> Result<Option<Value>, EvalError> {

@@ -83,6 +83,9 @@ pub struct Assembled {
     pub barriers: u32,
 }
 
+/// What `ptxas` is told beside the target that a text names.
+pub const ASSEMBLER_OPTIONS: [&str; 1] = ["-v"];
+
 /// Where the tools are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toolchain {
@@ -115,7 +118,8 @@ impl Toolchain {
         let (input, cubin) = (directory.path().join("kernel.ptx"), directory.path().join("kernel.cubin"));
         write(&input, ptx.as_bytes())?;
         let architecture = format!("-arch={target}");
-        let arguments = [OsStr::new("-v"), architecture.as_ref(), input.as_ref(), "-o".as_ref(), cubin.as_ref()];
+        let files = [architecture.as_ref(), input.as_ref(), "-o".as_ref(), cubin.as_ref()];
+        let arguments: Vec<&OsStr> = ASSEMBLER_OPTIONS.iter().map(OsStr::new).chain(files).collect();
         let (tool, said) = self.run("ptxas", &arguments)?;
         let used = resources(&said).map_err(|expected| ToolError::Output { tool, expected, said })?;
         let cubin = std::fs::read(&cubin).map_err(|error| ToolError::File { path: cubin, error })?;
@@ -141,6 +145,14 @@ impl Toolchain {
         let (tool, said) = self.run("ptxas", &[OsStr::new("--version")])?;
         let version = said.split_whitespace().find_map(|word| word.strip_prefix('V')).map(Into::into);
         version.ok_or(ToolError::Output { tool, expected: "its version, as V12.9.86", said })
+    }
+
+    /// The file of `ptxas`.
+    ///
+    /// # Errors
+    /// [`ToolError::Missing`].
+    pub fn assembler(&self) -> Result<PathBuf, ToolError> {
+        self.find("ptxas")
     }
 
     fn find(&self, tool: &'static str) -> Result<PathBuf, ToolError> {

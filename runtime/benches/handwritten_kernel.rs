@@ -324,7 +324,6 @@ fn score_rows<N: Size>(
 
 /// Columns `column..column + rows` of the output: rescaled, plus the values from element `start` times the weights.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn accumulate_columns<N: Size>(
     tile: &mut QueryTile<N>,
     value: &[f32],

@@ -7,6 +7,7 @@ use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
 use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
+use purview_compiler::ir::Summary;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::Role;
 
@@ -43,12 +44,13 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
     });
     let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
-    let buffers = 2 + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
+    let needed = 2 + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
     if let Some(limit) = device.capabilities().most_buffers
-        && buffers > limit
+        && needed > limit
     {
+        let buffers = buffers(call, program.summaries());
         let (attention, device) = (request.spec.name.clone(), device.name().into());
-        return Err(Error::ManyBuffers { attention, needed: buffers, device, limit });
+        return Err(Error::ManyBuffers { attention, needed, buffers, device, limit });
     }
     let data = LaunchData {
         operands: operands.collect(),
@@ -67,6 +69,18 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         careful: proved.careful,
     };
     Ok(Bound { output, lse, data: Some(data) })
+}
+
+/// What each buffer of a launch holds, in the order of the kernel's arguments.
+fn buffers(call: &Call, summaries: Vec<Summary>) -> Vec<String> {
+    let spec = &call.request.spec;
+    let tensors = spec.tensors.iter().map(|tensor| &tensor.name);
+    let operands = spec.operands.iter().map(|operand| &operand.name);
+    let quoted = |name: &String| format!("`{name}`");
+    let results = ["the output", "the log-sum-exp"].map(String::from);
+    let summaries = summaries.iter().map(|of| format!("a summary of `{}`", spec.tensors[of.tensor].name));
+    let counters = call.counters.map(|_| "the count of tiles".into());
+    operands.map(quoted).chain(results).chain(tensors.map(quoted)).chain(summaries).chain(counters).collect()
 }
 
 /// `tensor`, of whose heads each is read by `group` query heads, if it has heads of its own.

@@ -7,12 +7,16 @@
 use crate::error::Error;
 use crate::request::Request;
 use crate::schedule::Constraints;
+#[cfg(feature = "emit")]
+use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::forward::{Form, OperandDims};
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::schedule::Schedule;
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{ScalarValue, Spec};
+#[cfg(feature = "emit")]
+use purview_compiler::target::KernelText;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,6 +87,9 @@ pub(crate) struct Programs {
     whole: OnceLock<Compiled>,
     /// Either of them with a schedule, and whether it skips tiles.
     scheduled: Mutex<Vec<(bool, Scheduled)>>,
+    /// The PTX of launches as data, for each device and schedule: like kernels on a device, it is compiled once.
+    #[cfg(feature = "emit")]
+    ptx: Mutex<Vec<(DeviceModel, Scheduled, KernelText)>>,
 }
 
 impl Programs {
@@ -116,6 +123,25 @@ impl Programs {
         Ok(scheduled)
     }
 
+    /// The PTX of `scheduled`, one of these programs, for `model`, which `compile` makes where no launch has asked for it yet.
+    #[cfg(feature = "emit")]
+    pub fn ptx(
+        &self,
+        model: &DeviceModel,
+        scheduled: &Scheduled,
+        compile: impl FnOnce() -> Result<KernelText, Error>,
+    ) -> Result<KernelText, Error> {
+        let known =
+            |(device, program, _): &&(DeviceModel, Scheduled, KernelText)| device == model && program == scheduled;
+        if let Some((_, _, text)) = lock(&self.ptx).iter().find(known) {
+            return Ok(text.clone());
+        }
+        // Without the lock: launches of other schedules need not wait for this one.
+        let text = compile()?;
+        lock(&self.ptx).push((model.clone(), scheduled.clone(), text.clone()));
+        Ok(text)
+    }
+
     fn without_skipping(&self) -> Compiled {
         let name = &self.skipping.name;
         log::warn!("`{name}` has launches that visit every tile, because what decides of tiles does not fit");
@@ -138,7 +164,13 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
     for note in notes::of_program(spec, scalars, &program) {
         log::log!(note.level, "{note}");
     }
-    let programs = Programs { skipping: Compiled::new(program), whole: OnceLock::new(), scheduled: Mutex::default() };
+    let programs = Programs {
+        skipping: Compiled::new(program),
+        whole: OnceLock::new(),
+        scheduled: Mutex::default(),
+        #[cfg(feature = "emit")]
+        ptx: Mutex::default(),
+    };
     Ok(lock(known).entry(key).or_insert_with(|| Arc::new(programs)).clone())
 }
 

@@ -94,14 +94,16 @@ pub enum Error {
     },
     /// More buffers than the device gives to a kernel.
     #[error(
-        "`{attention}` takes {needed} buffers (queries, keys, values, results, captured tensors and their summaries), and a \
-         kernel of the device `{device}` has at most {limit}"
+        "`{attention}` takes {needed} buffers, and a kernel of the device `{device}` has at most {limit}; they hold {}",
+        buffers.join(", ")
     )]
     ManyBuffers {
         /// The attention.
         attention: String,
         /// How many it takes.
         needed: usize,
+        /// What each of them holds: parameters in backticks, results, summaries of captured tensors.
+        buffers: Vec<String>,
         /// The device.
         device: String,
         /// The most of them.

@@ -87,7 +87,8 @@ impl AnyAttention {
         let programs = cache::programs(call.request, &operation.operands)?;
         let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
         let program = prove::program(call.request, &operation, &programs, schedule)?;
-        let kernel = emit::emit(Target::Ptx, model, &program, programs.constraints(&call.request.spec))?;
+        let compile = || emit::emit(Target::Ptx, model, &program, programs.constraints(&call.request.spec));
+        let kernel = programs.ptx(model, &program, compile)?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };
         let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;
@@ -103,7 +104,7 @@ impl AnyAttention {
             lse: softmax.then_some(result(rows, Element::F32)),
         };
         let Some(data) = data else { return Ok(launch) };
-        let ptx_launch::PtxLaunch { buffers, output, lse, grids } = ptx_launch(program, model, &data)?;
+        let ptx_launch::PtxArguments { buffers, output, lse, grids } = ptx_launch(program, model, &data)?;
         let contents = buffers.into_iter().enumerate().map(|(place, buffer)| {
             if place == output || place == lse {
                 return Ok(PtxBuffer::Unwritten(buffer.memory.size_in_used() as usize));

@@ -5,6 +5,7 @@ pub mod attentions;
 pub mod compare;
 pub mod devices;
 pub mod generate;
+pub mod kept_outputs;
 pub mod naga_validation;
 pub mod newer_mesa;
 pub mod numbers;

@@ -11,7 +11,7 @@ pub struct Nvrtc {
     library: Library,
     /// What the compiler loads by itself, and finds only where it is loaded already.
     _builtins: Library,
-    include: PathBuf,
+    directory: PathBuf,
 }
 
 type Program = *mut c_void;
@@ -28,6 +28,10 @@ type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
 type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
 type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
 
+/// The libraries, in the directory `lib`: the one that is called, and what it loads.
+const LIBRARIES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc-builtins.so.13.5"];
+/// Where headers are.
+const INCLUDES: [&str; 2] = ["include", "include/cccl"];
 /// `NVRTC_SUCCESS`.
 const SUCCESS: c_int = 0;
 
@@ -50,8 +54,20 @@ impl Nvrtc {
     fn of(directory: &Path) -> Result<Nvrtc, libloading::Error> {
         // SAFETY: NVIDIA's libraries do nothing when they are loaded but to fill their own tables.
         let load = |name: &str| unsafe { Library::new(directory.join("lib").join(name)) };
-        let builtins = load("libnvrtc-builtins.so.13.5")?;
-        Ok(Nvrtc { library: load("libnvrtc.so.13")?, _builtins: builtins, include: directory.join("include") })
+        let builtins = load(LIBRARIES[1])?;
+        Ok(Nvrtc { library: load(LIBRARIES[0])?, _builtins: builtins, directory: directory.into() })
+    }
+
+    /// What decides of its outputs beside the source: the libraries and the directories of headers, which `tools/setup` replaces whole.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let libraries = LIBRARIES.iter().map(|name| self.directory.join("lib").join(name));
+        libraries.chain(INCLUDES.map(|include| self.directory.join(include))).collect()
+    }
+
+    /// The options with which sources are compiled for `architecture`: `sm_80`.
+    pub fn options(&self, architecture: &str) -> Vec<String> {
+        let includes = INCLUDES.map(|include| format!("--include-path={}", self.directory.join(include).display()));
+        std::iter::once(format!("--gpu-architecture={architecture}")).chain(includes).collect()
     }
 
     /// The PTX of `source`, CUDA C++, for `architecture`: `sm_80`.
@@ -59,12 +75,9 @@ impl Nvrtc {
     /// # Errors
     /// What the compiler says.
     pub fn compile(&self, source: &str, architecture: &str) -> Result<String, String> {
-        let mut options = vec![format!("--gpu-architecture={architecture}")];
-        for include in [self.include.clone(), self.include.join("cccl")] {
-            options.push(format!("--include-path={}", include.display()));
-        }
         let string = |text: &str| CString::new(text).map_err(|error| error.to_string());
-        let options: Vec<CString> = options.iter().map(|option| string(option)).collect::<Result<_, _>>()?;
+        let options: Vec<CString> =
+            self.options(architecture).iter().map(|option| string(option)).collect::<Result<_, _>>()?;
         let pointers: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();
         let source = string(source)?;
         let mut program = null_mut();

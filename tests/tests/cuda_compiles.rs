@@ -1,19 +1,25 @@
 //! Kernels for CUDA, taken by NVIDIA's own compilers, which need no GPU: PTX by `ptxas`, CUDA C++ by NVRTC. `INSTA_UPDATE=always cargo test
 //! --workspace --test cuda_compiles` writes the table of what kernels use anew; read its diff.
+//!
+//! What the compilers make of a text is kept in the target directory for the next run: see [`KeptOutputs`].
 
 use purview::ir::Element;
 use purview::{AnyAttention, Arguments, DeviceModel, Shape, Target, Variant};
 use purview_examples::GALLERY;
 use purview_nvidia::occupancy::{Block, occupancy};
-use purview_nvidia::toolchain::Toolchain;
+use purview_nvidia::toolchain::{ASSEMBLER_OPTIONS, Toolchain};
 use purview_tests::compare::Failures;
+use purview_tests::kept_outputs::KeptOutputs;
 use purview_tests::nvrtc::Nvrtc;
 use purview_tests::{devices, nvidia_tools};
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/snapshots/cuda");
+/// Where outputs of compilers are kept.
+const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
 /// The compute capabilities, ten times them.
 const SM: [u32; 2] = [80, 90];
 const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
@@ -80,6 +86,12 @@ fn for_each<T: Send>(cases: &[Case], check: impl Fn(&Case) -> T + Sync) -> Vec<T
     found.into_iter().map(|(_, result)| result).collect()
 }
 
+/// The outputs of a compiler that is made of `files`, in the directory `name`.
+fn kept(name: &str, version: &str, files: &[PathBuf]) -> KeptOutputs {
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    KeptOutputs::open(&Path::new(KEPT).join(name), version, &files).unwrap()
+}
+
 /// What a kernel uses on a device.
 struct Used {
     schedule: &'static str,
@@ -91,22 +103,28 @@ struct Used {
     blocks: u32,
 }
 
-fn used(tools: &Toolchain, case: &Case, sm: u32) -> Result<Used, String> {
+fn used(tools: &Toolchain, kept: &KeptOutputs, case: &Case, sm: u32) -> Result<Used, String> {
     let text = |error: &dyn Display| error.to_string();
     let model = DeviceModel::nvidia_sm(sm).ok_or("no such device")?;
     let (attention, shape) = (&case.attention, &case.shape);
     let schedule = attention.schedule_for(Target::Ptx, &model, shape).map_err(|error| text(&error))?;
     let kernel = attention.kernel_text(Target::Ptx, &model, shape).map_err(|error| text(&error))?;
-    let assembled = tools.assemble(&kernel.text).map_err(|error| text(&error))?;
+    let said = kept.output(&kernel.text, || {
+        let assembled = tools.assemble(&kernel.text).map_err(|error| text(&error))?;
+        let spilled = assembled.spill_stores + assembled.spill_loads + assembled.stack_frame;
+        Ok::<_, String>(format!("{} {spilled} {}", assembled.registers, assembled.static_shared))
+    })?;
+    let numbers: Vec<u32> = said.split(' ').map_while(|number| number.parse().ok()).collect();
+    let [registers, spilled, static_shared] = numbers[..] else { return Err(format!("`{said}` was kept")) };
     let block = Block {
         threads: kernel.block.iter().product(),
-        registers: assembled.registers,
-        shared_bytes: kernel.shared_bytes as u32 + assembled.static_shared,
+        registers,
+        shared_bytes: kernel.shared_bytes as u32 + static_shared,
     };
     Ok(Used {
         schedule: schedule.name(),
-        registers: assembled.registers,
-        spilled: assembled.spill_stores + assembled.spill_loads + assembled.stack_frame,
+        registers,
+        spilled,
         shared_bytes: block.shared_bytes,
         blocks: occupancy(sm, &block).map_err(|error| text(&error))?.blocks,
     })
@@ -116,7 +134,9 @@ fn used(tools: &Toolchain, case: &Case, sm: u32) -> Result<Used, String> {
 fn every_variant_is_assembled() {
     let Some((tools, known_version)) = nvidia_tools::toolchain("every_variant_is_assembled") else { return };
     let cases = cases();
-    let found = for_each(&cases, |case| SM.map(|sm| used(&tools, case, sm)));
+    let version = format!("{} {ASSEMBLER_OPTIONS:?}", tools.assembler_version().unwrap());
+    let kept = kept("ptxas", &version, &[tools.assembler().unwrap()]);
+    let found = for_each(&cases, |case| SM.map(|sm| used(&tools, &kept, case, sm)));
 
     let columns = "schedule  registers  shared  blocks";
     let mut table = format!("{:31}  sm_80: {columns}  sm_90: {columns}\n", "variant, type, head dim");
@@ -160,11 +180,12 @@ fn what_ptxas_rejects_is_an_error() {
 #[test]
 fn every_variant_is_compiled_by_nvrtc() {
     let Some(nvrtc) = Nvrtc::load("every_variant_is_compiled_by_nvrtc") else { return };
-    // It takes a second for each: what 9.0 has of its own is in f16.
+    // What 9.0 has of its own is in f16.
     let cases = cases().into_iter().filter(|case| case.shape.qk_dim == 64).collect::<Vec<_>>();
+    let kept = kept("nvrtc", "", &nvrtc.files());
     let found = for_each(&cases, |case| {
         let on: &[u32] = if case.shape.operands().element == Element::F16 { &SM } else { &SM[..1] };
-        on.iter().map(|sm| compiled(&nvrtc, case, *sm)).collect::<Result<Vec<String>, String>>()
+        on.iter().map(|sm| compiled(&nvrtc, &kept, case, *sm)).collect::<Result<Vec<String>, String>>()
     });
     let mut failures = Failures::default();
     for (case, found) in cases.iter().zip(found) {
@@ -177,10 +198,13 @@ fn every_variant_is_compiled_by_nvrtc() {
 }
 
 /// The PTX that NVRTC makes of a kernel.
-fn compiled(nvrtc: &Nvrtc, case: &Case, sm: u32) -> Result<String, String> {
+fn compiled(nvrtc: &Nvrtc, kept: &KeptOutputs, case: &Case, sm: u32) -> Result<String, String> {
     let model = DeviceModel::nvidia_sm(sm).ok_or("no such device")?;
     let text = case.attention.emit_for(Target::Cuda, &model, &case.shape).map_err(|error| error.to_string())?;
-    nvrtc.compile(&text, &format!("sm_{sm}")).map_err(|error| format!("sm_{sm}: {error}"))
+    let architecture = format!("sm_{sm}");
+    let asked = format!("{}\n{text}", nvrtc.options(&architecture).join(" "));
+    let compiled = kept.output(&asked, || nvrtc.compile(&text, &architecture));
+    compiled.map_err(|error| format!("{architecture}: {error}"))
 }
 
 #[test]

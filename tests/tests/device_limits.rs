@@ -215,8 +215,8 @@ fn buffers_that_are_too_large() {
     }
 }
 
-/// Reads the first element of each of `count` captured tensors.
-fn many_tensors(device: &Device, count: usize) -> AnyAttention {
+/// Reads the first element of each of `count` captured tensors, and where `masked` sees keys whose `kind` is 1.
+fn many_tensors(device: &Device, count: usize, masked: bool) -> AnyAttention {
     let mut builder = Builder::new("many_tensors", "", "device_limits.rs", 1, 1);
     let query = builder.query("q");
     let (key, value) = (builder.key("k", 0), builder.value("v", 0));
@@ -225,10 +225,15 @@ fn many_tensors(device: &Device, count: usize) -> AnyAttention {
         let tensor = builder.tensor::<lang::Float, 1>(&format!("t{at}"));
         score = lang::add(score, tensor.load([lang::int(0)]));
     }
+    let mut tensors: Vec<Tensor> = (0..count).map(|at| floats(device, [1], &[at as f32])).collect();
+    if masked {
+        let kind = builder.tensor::<lang::Int, 1>("kind");
+        score = lang::mask(score, lang::eq(kind.load([lang::key_position()]), lang::int(1)));
+        tensors.push(Tensor::from_slice(device, [1], &[1i32]).unwrap());
+    }
     builder.sum("o");
     builder.key_loop(0, &[(query, key)]);
     builder.push(0, score, value);
-    let tensors = (0..count).map(|at| floats(device, [1], &[at as f32])).collect();
     Attention::<1>::new(Arc::new(builder.finish()), Vec::new(), tensors).into()
 }
 
@@ -240,16 +245,26 @@ fn more_buffers_than_a_kernel_takes() {
         return eprintln!("SKIPPED: {limit} buffers are too many to try");
     }
     let one = floats(&device, [1, 1, 1, 1], &[1.0]);
-    let run = |count: usize| many_tensors(&device, count).run(&device, &one, &[(&one, &one)]);
+    let run = |count: usize| many_tensors(&device, count, false).run(&device, &one, &[(&one, &one)]);
     // Three operands and two results.
     let sum = (0..limit - 5).sum::<usize>() as f32 + 1.0;
     assert_eq!(run(limit - 5).unwrap().to_vec::<f32>().unwrap(), [sum]);
-    let message = format!(
-        "`many_tensors` takes {} buffers (queries, keys, values, results, captured tensors and their summaries), and a kernel of \
-         the device `wgpu-wgsl` has at most {limit}",
-        limit + 1
-    );
-    refused(run(limit - 4), &message);
+    let refused_with = |result, names: &[String]| {
+        let message = format!(
+            "`many_tensors` takes {} buffers, and a kernel of the device `wgpu-wgsl` has at most {limit}; they hold {}",
+            limit + 1,
+            names.join(", ")
+        );
+        refused(result, &message);
+    };
+    let mut names = ["`q`", "`k`", "`v`", "the output", "the log-sum-exp"].map(String::from).to_vec();
+    names.extend((0..limit - 4).map(|at| format!("`t{at}`")));
+    refused_with(run(limit - 4), &names);
+
+    names.truncate(limit - 2);
+    names.extend(["`kind`", "a summary of `kind`", "the count of tiles"].map(String::from));
+    let masked = many_tensors(&device, limit - 7, true);
+    refused_with(masked.run_counting(&device, &one, &[(&one, &one)]).map(|(out, _)| out), &names);
 }
 
 /// The range of a captured tensor is found over all of it: a unit that looked at a block of three dimensions would be stopped.

@@ -11,6 +11,9 @@ use cubecl::prelude::*;
 use std::f32::consts::{LN_2, LOG2_E};
 
 /// How the fingerprint of a device begins whose kernels LLVM makes into PTX, where it is a [`DeviceModel`](crate::device_model).
+///
+/// The fingerprint, because CubeCL 0.11.3 shows an expansion nothing of the compiler that follows but the device's properties, whose
+/// features say which instructions there are and not who compiles them, so that no capability tells LLVM from CUDA C++.
 pub const NVPTX: &str = "purview_nvptx_sm";
 
 /// Whether the kernel that is being expanded becomes PTX by LLVM.
@@ -384,8 +387,8 @@ mod tests {
         }
         let read = client.read_one(output).unwrap();
         let got: Vec<f32> = read.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        type Function = fn(f64, f64) -> f64;
-        let functions: [(&str, Function); 7] = [
+        type OfTwo = fn(f64, f64) -> f64;
+        let functions: [(&str, OfTwo); 7] = [
             ("exp", |x, _| x.exp()),
             ("ln", |x, _| x.ln()),
             ("tanh", |x, _| x.tanh()),

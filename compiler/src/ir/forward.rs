@@ -174,7 +174,8 @@ fn is_tiled(program: &Program) -> bool {
         let of_its_own = |push: &Pushed| {
             let same_values = (push.values, push.dim) == (pushes[0].values, program.outputs[0].dim);
             let others = pushes.iter().filter(|other| other.accumulator == push.accumulator).count();
-            let by_place = push.factor.as_ref().is_none_or(|factor| !factor.any(&mut |part| matches!(part, Expr::Value(_))));
+            let by_place =
+                push.factor.as_ref().is_none_or(|factor| !factor.any(&mut |part| matches!(part, Expr::Value(_))));
             push.own_dot.is_some() && same_values && others == 1 && by_place
         };
         alike && in_place && pushes.iter().all(of_its_own) && dots.len() == pushes.len()

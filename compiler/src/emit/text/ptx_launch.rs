@@ -19,7 +19,7 @@ use crate::target::Target;
 ///
 /// [text's]: crate::target::KernelText
 #[derive(Clone)]
-pub struct PtxLaunch {
+pub struct PtxArguments {
     /// The buffers whose addresses are the first parameters, in their order.
     pub buffers: Vec<Buffer>,
     /// Which of them is the output.
@@ -44,7 +44,7 @@ pub struct PtxGrid {
 /// # Errors
 /// [`LaunchError::NoPtx`] where there is no such text, [`LaunchError::Layout`] where it is not for
 /// operands that lie so.
-pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData) -> Result<PtxLaunch, LaunchError> {
+pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData) -> Result<PtxArguments, LaunchError> {
     let (program, schedule) = (scheduled.program(), scheduled.schedule());
     if let Schedule::Cpu(_) = schedule {
         return Err(LaunchError::NoPtx(schedule.name()));
@@ -52,13 +52,13 @@ pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData)
     let width = schedule.width_of(program);
     let limits = device_properties(model, Target::Ptx).hardware.max_cube_count;
     let vector = width * program.sizes().element.size();
-    let mut launch = PtxLaunch { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
+    let mut launch = PtxArguments { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
     for grid in grids(cubes(schedule, data), limits) {
         let (arguments, output, lse) = arguments(program, data, width, vector, grid.first)?;
         let Registered { buffers, mut info } = arguments;
         let numbers = info.finish(ADDRESSES).data.into_iter().flat_map(u64::to_le_bytes).collect();
         launch.grids.push(PtxGrid { blocks: grid.cubes, numbers });
-        launch = PtxLaunch { buffers, output, lse, ..launch };
+        launch = PtxArguments { buffers, output, lse, ..launch };
     }
     Ok(launch)
 }
