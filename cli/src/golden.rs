@@ -44,7 +44,7 @@ pub struct GoldenCase {
     /// Whether it was computed in f32, so that it can be met less closely than one computed in f64.
     single: bool,
     params: BTreeMap<String, f64>,
-    tensors: BTreeMap<String, Array>,
+    tensors: BTreeMap<String, GoldenArray>,
 }
 
 /// Why there are no cases, or why one could not be run.
@@ -104,7 +104,7 @@ impl fmt::Display for Errors {
 
 /// A tensor of a case, in memory.
 #[derive(Clone, Debug)]
-struct Array {
+struct GoldenArray {
     shape: Vec<usize>,
     data: Data,
 }
@@ -160,11 +160,11 @@ fn load_case(directory: &Path, manifest: &Path, case: &Value, single: bool) -> R
             Dtype::BOOL | Dtype::U8 => Data::Bool(view.data().iter().map(|byte| *byte != 0).collect()),
             other => return Err(file_error(&path, format!("`{tensor}` holds {other:?}, expected F32, I32 or BOOL"))),
         };
-        tensors.insert(tensor.to_string(), Array { shape: view.shape().to_vec(), data });
+        tensors.insert(tensor.to_string(), GoldenArray { shape: view.shape().to_vec(), data });
     }
     for needed in ["q", "k", "v", "out"] {
         match tensors.get(needed) {
-            Some(Array { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
+            Some(GoldenArray { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
             _ => return Err(file_error(&path, format!("there is no `{needed}` of four dimensions of F32"))),
         }
     }
@@ -208,7 +208,7 @@ impl GoldenCase {
         let is_captured = |name: &str| {
             !matches!(name, "q" | "k" | "v" | "out" | "lse" | "w" | "dq" | "dk" | "dv") && !name.starts_with("d_")
         };
-        for (name, Array { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
+        for (name, GoldenArray { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
             let tensor = match data {
                 Data::F32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
                 Data::I32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
@@ -309,7 +309,7 @@ impl GoldenCase {
     }
 
     fn operand(&self, name: &str, device: &Device, element: Element) -> Result<Tensor, Error> {
-        let Array { shape, data: Data::F32(data) } = &self.tensors[name] else {
+        let GoldenArray { shape, data: Data::F32(data) } = &self.tensors[name] else {
             unreachable!("checked when it was loaded")
         };
         let shape = shape.as_slice();

@@ -24,7 +24,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         attention = attention.with_query_offset(offset);
     }
 
-    let inputs = Inputs::new(&attention, &device, &shape)?;
+    let inputs = RandomInputs::new(&attention, &device, &shape)?;
     let measured = measure(&attention, &device, &inputs, flags.repeat)?;
     // Shown only now: drawing would take time from what is measured.
     let checked = if flags.check {
@@ -102,14 +102,14 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Queries, and each pair's keys and values.
-pub(crate) struct Inputs {
+pub(crate) struct RandomInputs {
     pub(crate) query: Tensor,
     pairs: Vec<(Tensor, Tensor)>,
 }
 
-impl Inputs {
+impl RandomInputs {
     /// The same numbers on every device and in every run.
-    pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
+    pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<RandomInputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         let &Shape { batch, heads, kv_heads, queries, qk_dim, v_dim, element, .. } = shape;
         let (expected, given) = (attention.spec().pairs.len(), shape.keys.len());
@@ -124,7 +124,7 @@ impl Inputs {
             let key = numbers.tensor(device, [batch, kv_heads, length, qk_dim], element)?;
             Ok((key, numbers.tensor(device, [batch, kv_heads, length, v_dim], element)?))
         });
-        Ok(Inputs { pairs: pairs.collect::<Result<_, Error>>()?, query })
+        Ok(RandomInputs { pairs: pairs.collect::<Result<_, Error>>()?, query })
     }
 
     pub(crate) fn pairs(&self) -> Vec<(&Tensor, &Tensor)> {
@@ -167,7 +167,7 @@ struct Measured {
     median: Option<Duration>,
 }
 
-fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u32) -> Result<Measured, Error> {
+fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, repeat: u32) -> Result<Measured, Error> {
     let pairs = inputs.pairs();
     let has_lse = matches!(attention.spec().accumulator, Accumulator::Softmax { .. });
     let call = || {
@@ -194,7 +194,7 @@ fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u
 /// The largest errors against the reference, and the limits.
 fn compare(
     attention: &AnyAttention,
-    inputs: &Inputs,
+    inputs: &RandomInputs,
     measured: &Measured,
     element: Element,
 ) -> Result<(Errors, Errors), Error> {

@@ -4,8 +4,8 @@ use crate::constant::truth;
 use crate::diagnostic::Diagnostic;
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Body, KeyLoop, Let, Node, Step, Value};
-use crate::types::Type;
+use crate::tree::{Body, KeyLoop, LoopStep, Node, TypedLet, TypedValue};
+use crate::types::ValueType;
 
 /// The warnings of `body`, in the order in which they were found.
 pub fn warnings(body: &Body) -> Vec<Diagnostic> {
@@ -14,17 +14,17 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
         Body::Value(Kind::Mask, value) => warnings.predicate(value, Effect::OnKeys),
         Body::Value(_, value) => warnings.masks(value, Effect::OnKeys),
         Body::Attention(attention) => {
-            let loops = attention.steps.iter().filter(|step| matches!(step, Step::Loop(_))).count();
+            let loops = attention.steps.iter().filter(|step| matches!(step, LoopStep::Loop(_))).count();
             let effect = if loops == 1 { Effect::OnOutput } else { Effect::OnLoop };
             for step in &attention.steps {
                 match step {
-                    Step::Let(binding) => warnings.binding(binding),
-                    Step::Loop(KeyLoop { lets, score, .. }) => {
+                    LoopStep::Let(binding) => warnings.binding(binding),
+                    LoopStep::Loop(KeyLoop { lets, score, .. }) => {
                         lets.iter().for_each(|binding| warnings.binding(binding));
                         warnings.masks(score, effect);
                     }
                     // Nothing is hidden by these.
-                    Step::Softmax(_) | Step::Sum | Step::Mean => {}
+                    LoopStep::Softmax(_) | LoopStep::Sum | LoopStep::Mean => {}
                 }
             }
         }
@@ -54,7 +54,7 @@ impl Warnings {
     }
 
     /// Looks for predicates of `mask(…)` in `value`, which is a score or a part of one.
-    fn masks(&mut self, value: &Value, effect: Effect) {
+    fn masks(&mut self, value: &TypedValue, effect: Effect) {
         match &value.node {
             Node::Lang { function: "mask", operands, .. } => {
                 let [score, visible] = &operands[..] else { unreachable!("`mask` has two operands") };
@@ -76,7 +76,7 @@ impl Warnings {
     }
 
     /// Looks at a whole predicate.
-    fn predicate(&mut self, value: &Value, effect: Effect) {
+    fn predicate(&mut self, value: &TypedValue, effect: Effect) {
         let text = match (truth(value), effect) {
             (None, _) => return self.parts(value),
             (Some(_), Effect::Sometimes) => return,
@@ -91,17 +91,17 @@ impl Warnings {
     }
 
     /// Looks at the value of a `let`, of which a predicate or a score may be made.
-    fn binding(&mut self, Let { value, .. }: &Let) {
+    fn binding(&mut self, TypedLet { value, .. }: &TypedLet) {
         match (value.ty, &value.node) {
             // A constant that is given a name is meant.
-            (Type::Bool, Node::Bool(_)) => {}
-            (Type::Bool, _) => self.condition(value, ["", ""]),
+            (ValueType::Bool, Node::Bool(_)) => {}
+            (ValueType::Bool, _) => self.condition(value, ["", ""]),
             _ => self.masks(value, Effect::OnKeys),
         }
     }
 
     /// Looks at a part of a predicate; `means` says what comes of it if it is always false, or always true.
-    fn condition(&mut self, value: &Value, means: [&str; 2]) {
+    fn condition(&mut self, value: &TypedValue, means: [&str; 2]) {
         match truth(value) {
             Some(truth) => {
                 let means = means[usize::from(truth)];
@@ -112,7 +112,7 @@ impl Warnings {
     }
 
     /// Looks at the operands of `&&` and `||`, and at the conditions of `if`, in a value that is not constant.
-    fn parts(&mut self, value: &Value) {
+    fn parts(&mut self, value: &TypedValue) {
         match &value.node {
             Node::Lang { function: "and" | "or", operands, .. } => {
                 for operand in operands {

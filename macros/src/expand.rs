@@ -5,8 +5,10 @@
 
 use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
-use purview_language::tree::{Attention, Body, Let, Node, Step, Value};
-use purview_language::{Checked, Element, Kind, Parameter, ParameterKind, Scalar, Signature, Sorted, Source, Type};
+use purview_language::tree::{Body, CheckedAttention, LoopStep, Node, TypedLet, TypedValue};
+use purview_language::{
+    Checked, DeclaredElement, DeclaredParameter, Kind, ParameterKind, Scalar, Signature, Sorted, Source, ValueType,
+};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 
 /// The function that `checked` is.
@@ -68,17 +70,17 @@ pub fn stub(signature: &Signature) -> TokenStream {
     }
 }
 
-fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> TokenStream {
+fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
     let (parameters, output) = (attention_parameters(signature), attention_output(signature));
-    let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let scalars = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(scalar) => {
             let variant = variant(*scalar);
             Some(quote!(::purview::spec::ScalarValue::#variant(#name)))
         }
         _ => None,
     });
-    let tensors = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let tensors = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Tensor(..) => Some(quote!(::core::clone::Clone::clone(#name))),
         _ => None,
     });
@@ -125,7 +127,7 @@ fn how_to_run(signature: &Signature) -> TokenStream {
         return TokenStream::new();
     }
     let names = |kind| signature.of_kind(kind).map(|parameter| format!("&{}", parameter.name)).collect::<Vec<_>>();
-    let arguments = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let arguments = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(_) => Some(name.to_string()),
         ParameterKind::Tensor(..) => Some(format!("&{name}")),
         _ => None,
@@ -148,7 +150,7 @@ fn how_to_run(signature: &Signature) -> TokenStream {
 }
 
 /// Declares the parameters to the builder.
-fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> TokenStream {
+fn declarations(signature: &Signature, body: &CheckedAttention, builder: &Ident) -> TokenStream {
     let mut tokens = TokenStream::new();
     for query in signature.of_kind(ParameterKind::Query) {
         let text = unraw(&query.name);
@@ -158,7 +160,7 @@ fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> Tok
         let (key, value) = (unraw(key), unraw(value));
         tokens.extend(quote!(#builder.pair(#key, #value);));
     }
-    for Parameter { name, kind, comptime, sorted } in &signature.parameters {
+    for DeclaredParameter { name, kind, comptime, sorted } in &signature.parameters {
         let text = unraw(name);
         match kind {
             ParameterKind::Scalar(scalar) => {
@@ -209,10 +211,10 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
         let span = name.span();
         let ty = match kind {
             ParameterKind::Scalar(scalar) => lang_type(scalar.ty(), span),
-            ParameterKind::Position => lang_type(Type::Int, span),
-            ParameterKind::Score => lang_type(Type::Float, span),
+            ParameterKind::Position => lang_type(ValueType::Int, span),
+            ParameterKind::Score => lang_type(ValueType::Float, span),
             ParameterKind::Tensor(element, rank) => {
-                let element = lang_type(Element::ty(element), span);
+                let element = lang_type(DeclaredElement::ty(element), span);
                 quote_spanned!(span=> ::purview::lang::Captured<#element, #rank>)
             }
             ParameterKind::Query | ParameterKind::Key | ParameterKind::Value | ParameterKind::Reported => {
@@ -225,13 +227,13 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
 }
 
 fn value_output(kind: Kind) -> TokenStream {
-    lang_type(if kind == Kind::Mask { Type::Bool } else { Type::Float }, Span::call_site())
+    lang_type(if kind == Kind::Mask { ValueType::Bool } else { ValueType::Float }, Span::call_site())
 }
 
 /// The parameters, each with a name of its own: a second one of the same name was reported.
 fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     let mut parameters: Vec<(Ident, ParameterKind)> = Vec::new();
-    for Parameter { name, kind, .. } in &signature.parameters {
+    for DeclaredParameter { name, kind, .. } in &signature.parameters {
         let taken = parameters.iter().any(|(earlier, _)| earlier == name);
         let name = if taken { format_ident!("{}_{}", name, parameters.len()) } else { name.clone() };
         parameters.push((name, *kind));
@@ -239,17 +241,17 @@ fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     parameters
 }
 
-fn step(step: &Step, builder: &Ident) -> TokenStream {
+fn step(step: &LoopStep, builder: &Ident) -> TokenStream {
     match step {
-        Step::Let(binding) => self::binding(binding),
-        Step::Softmax(None) => quote!(#builder.softmax(::core::option::Option::None);),
-        Step::Softmax(Some(sink)) => {
+        LoopStep::Let(binding) => self::binding(binding),
+        LoopStep::Softmax(None) => quote!(#builder.softmax(::core::option::Option::None);),
+        LoopStep::Softmax(Some(sink)) => {
             let sink = value(sink);
             quote!(#builder.softmax(::core::option::Option::Some(#sink));)
         }
-        Step::Sum => quote!(#builder.sum();),
-        Step::Mean => quote!(#builder.mean();),
-        Step::Loop(key_loop) => {
+        LoopStep::Sum => quote!(#builder.sum();),
+        LoopStep::Mean => quote!(#builder.mean();),
+        LoopStep::Loop(key_loop) => {
             let lets = key_loop.lets.iter().map(binding);
             let (pair, score) = (key_loop.pair, value(&key_loop.score));
             quote!({ #(#lets)* #builder.push(#pair, #score); })
@@ -257,7 +259,7 @@ fn step(step: &Step, builder: &Ident) -> TokenStream {
     }
 }
 
-fn binding(binding: &Let) -> TokenStream {
+fn binding(binding: &TypedLet) -> TokenStream {
     let (name, value) = (&binding.name, value(&binding.value));
     match binding.ty {
         Some((ty, span)) => {
@@ -268,7 +270,7 @@ fn binding(binding: &Let) -> TokenStream {
     }
 }
 
-fn value(value: &Value) -> TokenStream {
+fn value(value: &TypedValue) -> TokenStream {
     let Source { start, end } = value.source;
     match &value.node {
         Node::Int(number) => {
@@ -317,7 +319,7 @@ fn value(value: &Value) -> TokenStream {
 
 /// An argument of a user's function. Where arguments are missing, rustc writes the call anew from the first token to the last
 /// of each that is there, and the first of `a * b` has the span of the operator.
-fn argument(value: &Value) -> TokenStream {
+fn argument(value: &TypedValue) -> TokenStream {
     let tokens = self::value(value);
     if !matches!(value.node, Node::Lang { located: false, .. }) {
         return tokens;
@@ -339,13 +341,13 @@ fn float(number: f32, span: Span) -> TokenStream {
 }
 
 /// `call`, with the place of `token`.
-fn at(call: TokenStream, ty: Type, token: Span, source: Source) -> TokenStream {
+fn at(call: TokenStream, ty: ValueType, token: Span, source: Source) -> TokenStream {
     let (line, column) = Source::from(token).place();
     lang("at", Some(ty), (source.start, source.end), quote!(#call, ::core::file!(), #line, #column))
 }
 
 /// A call of `function` of `purview::lang` with the type parameter `generic`, from `start` to `end`.
-fn lang(function: &str, generic: Option<Type>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
+fn lang(function: &str, generic: Option<ValueType>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
     let function = Ident::new(function, start);
     let generic = generic.and_then(type_name).map(|ty| {
         let ty = Ident::new(ty, start);
@@ -362,18 +364,18 @@ fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream
     tokens
 }
 
-fn lang_type(ty: Type, span: Span) -> TokenStream {
+fn lang_type(ty: ValueType, span: Span) -> TokenStream {
     let name = Ident::new(type_name(ty).expect("a type that is declared"), span);
     quote_spanned!(span=> ::purview::lang::#name)
 }
 
 /// The type of `purview::lang` that `ty` is; none where it is not known.
-fn type_name(ty: Type) -> Option<&'static str> {
+fn type_name(ty: ValueType) -> Option<&'static str> {
     match ty {
-        Type::Int => Some("Int"),
-        Type::Float => Some("Float"),
-        Type::Bool => Some("Bool"),
-        Type::Unknown | Type::Reported => None,
+        ValueType::Int => Some("Int"),
+        ValueType::Float => Some("Float"),
+        ValueType::Bool => Some("Bool"),
+        ValueType::Unknown | ValueType::Reported => None,
     }
 }
 

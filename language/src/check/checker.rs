@@ -1,15 +1,15 @@
 //! What checks a function: where it is, and what it knows there. Loops and blocks hold statements, statements values, and
 //! values blocks, so its methods, which the other files of this folder add, call each other.
 
-use crate::ast::{self, Block, Expr, Over, Statement};
+use crate::ast::{self, Block, Expression, Over, Statement};
 use crate::check::presence::Needs;
 use crate::check::scopes::{Binding, Scopes};
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::parse::Parsed;
 use crate::signature::{ParameterKind, Signature};
 use crate::source::Source;
-use crate::tree::{Node, Value};
-use crate::types::Type;
+use crate::tree::{Node, TypedValue};
+use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::Ident;
 
@@ -23,7 +23,7 @@ pub struct Current {
 }
 
 pub struct Checker<'a> {
-    pub errors: &'a Errors,
+    pub errors: &'a Diagnostics,
     pub signature: &'a Signature,
     pub uses: &'a Uses,
     pub scopes: Scopes,
@@ -36,13 +36,13 @@ pub struct Checker<'a> {
     pub pairs: Vec<Option<usize>>,
     pub needs: Needs,
     /// The variables that are exponentials, and of what.
-    pub exponentials: Vec<(String, Expr)>,
+    pub exponentials: Vec<(String, Expression)>,
     /// Whether the accumulator is a `Softmax`.
     pub is_softmax: bool,
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(function: &'a Parsed, errors: &'a Errors) -> Self {
+    pub fn new(function: &'a Parsed, errors: &'a Diagnostics) -> Self {
         let signature = &function.signature;
         let mut loops = Vec::new();
         find_loops(&function.body, &mut loops);
@@ -84,8 +84,8 @@ impl<'a> Checker<'a> {
     }
 
     /// A value that was reported.
-    pub fn reported(&self, source: Source) -> Value {
-        Value { node: Node::Reported, ty: Type::Reported, score: false, source }
+    pub fn reported(&self, source: Source) -> TypedValue {
+        TypedValue { node: Node::Reported, ty: ValueType::Reported, score: false, source }
     }
 
     /// Makes the variable of a loop known.

@@ -1,16 +1,16 @@
 //! Checks a loop over keys: what it goes over, what it pushes, and which values go with its keys.
 
-use crate::ast::{self, Expr, Over, Statement};
+use crate::ast::{self, Expression, Over, Statement};
 use crate::check::checker::{Checker, Current};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
-use crate::check::tiles::Tile;
+use crate::check::tiles::OperandTile;
 use crate::signature::ParameterKind;
-use crate::tree::{KeyLoop, Value};
-use crate::types::Type;
+use crate::tree::{KeyLoop, TypedValue};
+use crate::types::ValueType;
 
 impl Checker<'_> {
-    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulator: Option<&ast::Accumulator>) -> Option<KeyLoop> {
+    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulator: Option<&ast::AccumulatorLet>) -> Option<KeyLoop> {
         let key = self.key_of(key_loop);
         if let Some(key) = key {
             self.needs.keys[key] = Presence::Found;
@@ -143,7 +143,7 @@ impl Checker<'_> {
     }
 
     /// Checks a push; the score that is pushed.
-    fn push(&mut self, push: &ast::Push, key: Option<usize>) -> Value {
+    fn push(&mut self, push: &ast::PushStatement, key: Option<usize>) -> TypedValue {
         let name = &push.accumulator;
         match self.scopes.find(name) {
             Some(Binding::Accumulator | Binding::Reported) => {}
@@ -152,7 +152,7 @@ impl Checker<'_> {
                 let accumulator = self.scopes.all().find(|(_, binding)| *binding == Binding::Accumulator);
                 let accumulator = accumulator.map_or("o", |(name, _)| name);
                 let message = format!("expected the accumulator, found {}", binding.description());
-                let arguments: Vec<String> = push.arguments.iter().map(Expr::to_string).collect();
+                let arguments: Vec<String> = push.arguments.iter().map(Expression::to_string).collect();
                 let help = format!("write `{accumulator}.push({})`", arguments.join(", "));
                 self.errors.push(name.span(), message, help);
             }
@@ -164,7 +164,7 @@ impl Checker<'_> {
             let message =
                 format!("`push` takes a score and a tile of values, found {} arguments", push.arguments.len());
             let message = message.replace("1 arguments", "1 argument");
-            let score = push.arguments.first().map_or("score".to_string(), Expr::to_string);
+            let score = push.arguments.first().map_or("score".to_string(), Expression::to_string);
             let help = match &push.arguments[..] {
                 [_, _, visible] => format!(
                     "if `{visible}` says which keys are seen, write `{name}.push(mask({score}, {visible}), {value_name}[{variable}])`"
@@ -177,13 +177,13 @@ impl Checker<'_> {
                 None => self.reported(push.method.into()),
             };
         };
-        match self.tile(value, Tile::Values) {
+        match self.tile(value, OperandTile::Values) {
             Some(place) => self.join_pair(value, key, place),
             None => self.needs.doubt(),
         }
-        let pushed = self.value_as(score, Type::Float);
-        if pushed.ty == Type::Bool {
-            let text = match self.scopes.all().find(|(_, binding)| *binding == Binding::Local(Type::Float, true)) {
+        let pushed = self.value_as(score, ValueType::Float);
+        if pushed.ty == ValueType::Bool {
+            let text = match self.scopes.all().find(|(_, binding)| *binding == Binding::Local(ValueType::Float, true)) {
                 Some((score, _)) => score.to_string(),
                 None => format!("{} * scale()", self.dot_text()),
             };
@@ -191,11 +191,11 @@ impl Checker<'_> {
             self.errors.push(score.source, message, format!("write `{name}.push(mask({text}, {score}), {value})`"));
             return self.reported(score.source);
         }
-        self.expect(pushed, Type::Float, score)
+        self.expect(pushed, ValueType::Float, score)
     }
 
     /// Remembers that the values at `place` go with the keys of the loop.
-    fn join_pair(&mut self, value: &Expr, key: Option<usize>, place: usize) {
+    fn join_pair(&mut self, value: &Expression, key: Option<usize>, place: usize) {
         let Some(key) = key else { return };
         // As many keys as values is reported with the signature.
         if self.needs.values.len() != self.needs.keys.len() {
@@ -205,7 +205,7 @@ impl Checker<'_> {
             self.errors.push(
                 value.source,
                 format!("the keys `{}` already go with the values `{}`", self.key_name(key), self.value_name(other)),
-                format!("write `{}`", self.tile_text(Tile::Values)),
+                format!("write `{}`", self.tile_text(OperandTile::Values)),
             );
             self.needs.doubt();
         } else if let Some(other) =

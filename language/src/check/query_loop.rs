@@ -1,18 +1,18 @@
 //! Checks the body of an attention: its loop over the queries, and the accumulator in it.
 
-use crate::ast::{self, AccumulatorKind, Block, Expr, ExprKind, LoopHead, Over, Statement};
+use crate::ast::{self, AccumulatorKind, Block, ExprKind, Expression, LoopHead, Over, Statement};
 use crate::check::checker::{Checker, find_loop};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::ParameterKind;
-use crate::tree::{Attention, Step};
-use crate::types::Type;
+use crate::tree::{CheckedAttention, LoopStep};
+use crate::types::ValueType;
 use proc_macro2::Ident;
 use std::borrow::Cow;
 
 impl Checker<'_> {
     /// What the `body` of an attention says.
-    pub fn attention(&mut self, body: &Block) -> Attention {
+    pub fn attention(&mut self, body: &Block) -> CheckedAttention {
         let mut steps = None;
         let query = self.query_name();
         // An accumulator that is made outside of the loop is reported there, and no other is missed.
@@ -67,7 +67,10 @@ impl Checker<'_> {
         let pair = |(key, value): (usize, &Option<usize>)| {
             Some((name(ParameterKind::Key, key)?, name(ParameterKind::Value, (*value)?)?))
         };
-        Attention { pairs: self.pairs.iter().enumerate().filter_map(pair).collect(), steps: steps.unwrap_or_default() }
+        CheckedAttention {
+            pairs: self.pairs.iter().enumerate().filter_map(pair).collect(),
+            steps: steps.unwrap_or_default(),
+        }
     }
 
     fn report_outside(&self, name: &Ident, query: &str) {
@@ -129,14 +132,14 @@ impl Checker<'_> {
                 let message = "an attention is computed for every batch and head, and has no loop over them";
                 let help = "remove this loop; `batch()` and `head()` say which are computed";
                 self.errors.push(outer.head.keyword, message, help);
-                self.scopes.bind(&outer.head.variable, Binding::Local(Type::Int, false));
+                self.scopes.bind(&outer.head.variable, Binding::Local(ValueType::Int, false));
                 self.outer_loop(inner)
             }
             _ => Cow::Borrowed(outer),
         }
     }
 
-    fn query_loop(&mut self, query_loop: &ast::Loop, outside: Option<&ast::Accumulator>) -> Vec<Step> {
+    fn query_loop(&mut self, query_loop: &ast::Loop, outside: Option<&ast::AccumulatorLet>) -> Vec<LoopStep> {
         match &query_loop.head.over {
             Over::Tiles(name) => match self.scopes.find(name) {
                 Some(Binding::Query) => {}
@@ -166,7 +169,7 @@ impl Checker<'_> {
                 let message = format!("`{name}` is summed over the keys, and is no accumulator");
                 self.errors.push(name.span(), message, format!("write `let mut {name} = Softmax::new();`"));
                 let kind = Some(AccumulatorKind::Softmax(None));
-                let accumulator = ast::Accumulator { name, mutable: true, kind };
+                let accumulator = ast::AccumulatorLet { name, mutable: true, kind };
                 meant.body.statements[place] = Statement::Accumulator(accumulator);
             }
             return self.query_loop(&meant, None);
@@ -201,13 +204,13 @@ impl Checker<'_> {
                 self.needs.output = Presence::Found;
             }
             match &*statement {
-                Statement::Let(binding) => steps.push(Step::Let(self.binding(binding))),
+                Statement::Let(binding) => steps.push(LoopStep::Let(self.binding(binding))),
                 Statement::Accumulator(found) => {
                     steps.extend(self.accumulator(found, accumulator, place == first_accumulator))
                 }
                 Statement::Loop(key_loop) => {
                     key_loops += 1;
-                    steps.extend(self.key_loop(key_loop, accumulator).map(Step::Loop));
+                    steps.extend(self.key_loop(key_loop, accumulator).map(LoopStep::Loop));
                 }
                 Statement::Push(push) => {
                     self.needs.push = Presence::Reported;
@@ -280,10 +283,10 @@ impl Checker<'_> {
 
     fn accumulator(
         &mut self,
-        found: &ast::Accumulator,
-        first: Option<&ast::Accumulator>,
+        found: &ast::AccumulatorLet,
+        first: Option<&ast::AccumulatorLet>,
         is_first: bool,
-    ) -> Option<Step> {
+    ) -> Option<LoopStep> {
         let name = &found.name;
         if let Some(first) = first.filter(|_| !is_first) {
             let message = "an attention has one accumulator";
@@ -297,13 +300,13 @@ impl Checker<'_> {
         }
         self.is_softmax = matches!(found.kind, Some(AccumulatorKind::Softmax(_)));
         let step = match found.kind.as_ref() {
-            Some(AccumulatorKind::Softmax(None)) => Some(Step::Softmax(None)),
+            Some(AccumulatorKind::Softmax(None)) => Some(LoopStep::Softmax(None)),
             Some(AccumulatorKind::Softmax(Some(sink))) => {
-                let value = self.value_as(sink, Type::Float);
-                Some(Step::Softmax(Some(self.expect(value, Type::Float, sink))))
+                let value = self.value_as(sink, ValueType::Float);
+                Some(LoopStep::Softmax(Some(self.expect(value, ValueType::Float, sink))))
             }
-            Some(AccumulatorKind::Sum) => Some(Step::Sum),
-            Some(AccumulatorKind::Mean) => Some(Step::Mean),
+            Some(AccumulatorKind::Sum) => Some(LoopStep::Sum),
+            Some(AccumulatorKind::Mean) => Some(LoopStep::Mean),
             None => None,
         };
         self.scopes.bind(name, Binding::Accumulator);
@@ -311,7 +314,7 @@ impl Checker<'_> {
     }
 
     /// The value of the loop over the queries, which is its accumulator.
-    fn output(&mut self, value: &Expr, accumulator: Option<&ast::Accumulator>) {
+    fn output(&mut self, value: &Expression, accumulator: Option<&ast::AccumulatorLet>) {
         let Some(accumulator) = accumulator else { return };
         if value.names(Some(accumulator)) || value.is_reported() {
             return;

@@ -1,13 +1,13 @@
 //! Reads how an accumulator is made.
 
-use crate::ast::{Accumulator, AccumulatorKind};
+use crate::ast::{AccumulatorKind, AccumulatorLet};
 use crate::names;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::source::Source;
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// The accumulator that `value` makes, if it does: `Softmax::new()`, or a path that looks like it.
-    pub fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<Accumulator> {
+    pub fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<AccumulatorLet> {
         let syn::Expr::Call(call) = value else { return None };
         let syn::Expr::Path(path) = &*call.func else { return None };
         let [ty, constructor] = path.path.segments.iter().collect::<Vec<_>>()[..] else { return None };
@@ -57,6 +57,6 @@ impl Parser<'_> {
                 None
             }
         };
-        Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), kind })
+        Some(AccumulatorLet { name: name.ident.clone(), mutable: name.mutability.is_some(), kind })
     }
 }

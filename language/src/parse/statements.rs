@@ -1,17 +1,17 @@
 //! Reads blocks and statements, and reports those of Rust that the language has not.
 
-use crate::ast::{Block, Let, Loop, LoopHead, Over, Push, Statement};
+use crate::ast::{Block, Let, Loop, LoopHead, Over, PushStatement, Statement};
 use crate::parse::parameters::scalar_like;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::parse::signature;
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{Pat, Stmt};
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     pub fn block(&self, block: &syn::Block) -> Block {
         Block { statements: self.statements(&block.stmts), close: block.brace_token.span.close() }
     }
@@ -42,12 +42,12 @@ impl Parser<'_> {
     }
 
     /// The push that `expr` is, if it is one.
-    fn push(&self, expr: &syn::Expr) -> Option<Push> {
+    fn push(&self, expr: &syn::Expr) -> Option<PushStatement> {
         let syn::Expr::MethodCall(call) = expr else { return None };
         let syn::Expr::Path(path) = &*call.receiver else { return None };
         let accumulator = path.path.get_ident().filter(|_| call.method == "push")?.clone();
         let arguments = call.args.iter().map(|argument| self.expr(argument)).collect();
-        Some(Push { accumulator, method: call.method.span(), arguments })
+        Some(PushStatement { accumulator, method: call.method.span(), arguments })
     }
 
     fn local(&self, local: &syn::Local) -> Option<Statement> {
@@ -81,12 +81,12 @@ impl Parser<'_> {
         Some(Statement::Let(Let { name: name.ident.clone(), mutable, ty, value: self.expr(&init.expr) }))
     }
 
-    fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
+    fn annotation(&self, ty: &syn::Type) -> Option<(ValueType, Span)> {
         let text = ty.to_token_stream().to_string();
         let known = match text.as_str() {
-            "i32" | "u32" | "Pos" => Type::Int,
-            "f32" | "Score" => Type::Float,
-            "bool" => Type::Bool,
+            "i32" | "u32" | "Pos" => ValueType::Int,
+            "f32" | "Score" => ValueType::Float,
+            "bool" => ValueType::Bool,
             _ => {
                 self.errors.push(
                     Source::of(ty),
