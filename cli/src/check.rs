@@ -25,7 +25,7 @@ pub(crate) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut
     if cases.is_empty() {
         return Err(Failure::Usage(format!("there is no case in {}", flags.golden.display())));
     }
-    let place = Place::of(flags)?;
+    let place = CheckedOn::of(flags)?;
     let width = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
     let mut values = Vec::new();
     let (mut golden, mut minilm) = (Total::default(), Total::default());
@@ -84,53 +84,53 @@ pub(crate) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut
 type Outcome = Result<(Errors, Option<Counts>), String>;
 
 /// Where cases are run.
-enum Place {
+enum CheckedOn {
     Device(Device),
     /// As PTX for such a device, on the CPU.
     Ptx(DeviceModel),
 }
 
-impl Place {
-    fn of(flags: &CheckFlags) -> Result<Place, Failure> {
+impl CheckedOn {
+    fn of(flags: &CheckFlags) -> Result<CheckedOn, Failure> {
         if flags.device.as_deref() == Some(PTX) {
             let sm = flags.sm.unwrap_or(80);
             let model = DeviceModel::nvidia_sm(sm);
-            return model.map(Place::Ptx).ok_or_else(|| Failure::Usage(format!("there is no model of sm_{sm}")));
+            return model.map(CheckedOn::Ptx).ok_or_else(|| Failure::Usage(format!("there is no model of sm_{sm}")));
         }
         if flags.sm.is_some() {
             return Err(Failure::Usage(format!("--sm is for the device {PTX}")));
         }
-        Ok(Place::Device(device(flags.device.as_deref())?))
+        Ok(CheckedOn::Device(device(flags.device.as_deref())?))
     }
 
     fn name(&self) -> String {
         match self {
-            Place::Device(device) => device.name().to_string(),
-            Place::Ptx(model) => format!("{PTX} for {}", model.name),
+            CheckedOn::Device(device) => device.name().to_string(),
+            CheckedOn::Ptx(model) => format!("{PTX} for {}", model.name),
         }
     }
 
     /// How many cases are run at the same time. A device has its own ways to use the machine.
     fn workers(&self) -> usize {
         match self {
-            Place::Device(_) => 1,
-            Place::Ptx(_) => thread::available_parallelism().map_or(1, usize::from),
+            CheckedOn::Device(_) => 1,
+            CheckedOn::Ptx(_) => thread::available_parallelism().map_or(1, usize::from),
         }
     }
 
     fn run(&self, case: &GoldenCase, variant: &Variant, element: Element) -> Outcome {
         match self {
-            Place::Device(device) => {
+            CheckedOn::Device(device) => {
                 let errors = case.run(variant, device, element).map_err(|error| error.to_string())?;
                 Ok((errors, None))
             }
             #[cfg(feature = "emit")]
-            Place::Ptx(model) => {
+            CheckedOn::Ptx(model) => {
                 let (errors, counts) = case.run_ptx(variant, model, element).map_err(|error| error.to_string())?;
                 Ok((errors, Some(counts)))
             }
             #[cfg(not(feature = "emit"))]
-            Place::Ptx(_) => Err("turn on purview-cli's feature `emit`".into()),
+            CheckedOn::Ptx(_) => Err("turn on purview-cli's feature `emit`".into()),
         }
     }
 }

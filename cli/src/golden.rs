@@ -46,7 +46,7 @@ pub struct GoldenCase {
     /// Whether it was computed in f32, so that it can be met less closely than one computed in f64.
     single: bool,
     params: BTreeMap<String, f64>,
-    tensors: BTreeMap<String, Array>,
+    tensors: BTreeMap<String, GoldenArray>,
 }
 
 /// Why there are no cases, or why one could not be run.
@@ -114,7 +114,7 @@ impl fmt::Display for Errors {
 
 /// A tensor of a case, in memory.
 #[derive(Clone, Debug)]
-struct Array {
+struct GoldenArray {
     shape: Vec<usize>,
     data: Data,
 }
@@ -170,10 +170,10 @@ fn load_case(directory: &Path, manifest: &Path, case: &Value, single: bool) -> R
             Dtype::BOOL | Dtype::U8 => Data::Bool(view.data().iter().map(|byte| *byte != 0).collect()),
             other => return Err(file_error(&path, format!("`{tensor}` holds {other:?}, expected F32, I32 or BOOL"))),
         };
-        tensors.insert(tensor.to_string(), Array { shape: view.shape().to_vec(), data });
+        tensors.insert(tensor.to_string(), GoldenArray { shape: view.shape().to_vec(), data });
     }
     match tensors.get("out") {
-        Some(Array { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
+        Some(GoldenArray { shape, data: Data::F32(_) }) if shape.len() == 4 => {}
         _ => return Err(file_error(&path, "there is no `out` of four dimensions of F32")),
     }
     let text = case["text"].as_str().unwrap_or_default().to_string();
@@ -198,7 +198,7 @@ impl GoldenCase {
     }
 
     /// The tensors that `spec` takes along queries and keys: those with the names of its parameters, or `q`, `k` and `v`.
-    fn operands(&self, spec: &Spec) -> Result<Vec<&Array>, GoldenError> {
+    fn operands(&self, spec: &Spec) -> Result<Vec<&GoldenArray>, GoldenError> {
         let usual = |place: usize| match spec.pairs() {
             Some((query, pairs)) if pairs.len() == 1 => match place {
                 place if place == query => Some("q"),
@@ -245,7 +245,7 @@ impl GoldenCase {
         let is_captured = |name: &str| {
             !matches!(name, "q" | "k" | "v" | "out" | "lse" | "w" | "dq" | "dk" | "dv") && !name.starts_with("d_")
         };
-        for (name, Array { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
+        for (name, GoldenArray { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
             let tensor = match data {
                 Data::F32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
                 Data::I32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
@@ -373,8 +373,8 @@ impl GoldenCase {
 }
 
 /// An array of floats on `device`, in `element`.
-fn operand(array: &Array, device: &Device, element: Element) -> Result<Tensor, Error> {
-    let Array { shape, data: Data::F32(data) } = array else {
+fn operand(array: &GoldenArray, device: &Device, element: Element) -> Result<Tensor, Error> {
+    let GoldenArray { shape, data: Data::F32(data) } = array else {
         unreachable!("what is taken along queries and keys is F32")
     };
     let shape = shape.as_slice();

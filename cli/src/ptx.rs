@@ -8,7 +8,7 @@
 use half::{bf16, f16};
 use purview::ir::Element;
 use purview::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
-use purview_nvidia::ptx::{self, Counts, Fault, Launch, Memory, Module, ParseError};
+use purview_nvidia::ptx::{self, Counts, DeviceMemory, Fault, GridLaunch, Module, PtxParseError};
 use thiserror::Error;
 
 /// What a launch computed, and what it cost.
@@ -28,7 +28,7 @@ pub struct PtxResults {
 pub enum PtxError {
     /// Text that is not understood.
     #[error(transparent)]
-    Parse(#[from] ParseError),
+    Parse(#[from] PtxParseError),
     /// The kernel did what a GPU would leave undefined.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -51,7 +51,7 @@ pub fn run(launch: &PtxLaunch) -> Result<PtxResults, PtxError> {
 /// [`PtxError`].
 pub fn run_text(launch: &PtxLaunch, text: &str) -> Result<PtxResults, PtxError> {
     let module = Module::parse(text)?;
-    let mut memory = Memory::new();
+    let mut memory = DeviceMemory::new();
     let place = |buffer: &PtxBuffer| match buffer {
         PtxBuffer::Bytes(bytes) => memory.add(bytes.clone()),
         PtxBuffer::Unwritten(length) => memory.add_uninitialised(*length),
@@ -60,7 +60,7 @@ pub fn run_text(launch: &PtxLaunch, text: &str) -> Result<PtxResults, PtxError> 
     let mut counts = Counts::default();
     for PtxGrid { blocks, numbers } in &launch.grids {
         let pointers = addresses.iter().map(|address| address.to_le_bytes().to_vec());
-        let grid = Launch {
+        let grid = GridLaunch {
             grid: *blocks,
             block: launch.kernel.block,
             dynamic_shared: launch.kernel.shared_bytes,

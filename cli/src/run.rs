@@ -23,7 +23,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         attention = attention.with_query_offset(offset);
     }
 
-    let inputs = Inputs::new(&attention, &device, &shape)?;
+    let inputs = RandomInputs::new(&attention, &device, &shape)?;
     let measured = measure(&attention, &device, &inputs, flags.repeat)?;
     // Shown only now: drawing would take time from what is measured.
     let checked = if flags.check {
@@ -101,11 +101,11 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// What lies along queries and keys, in the order of the signature.
-pub(crate) struct Inputs(Vec<Tensor>);
+pub(crate) struct RandomInputs(Vec<Tensor>);
 
-impl Inputs {
+impl RandomInputs {
     /// The same numbers on every device and in every run.
-    pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<Inputs, Error> {
+    pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<RandomInputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
         let (expected, given) = (attention.spec().sets(), shape.keys.len());
         if given != 1 && given != expected {
@@ -114,7 +114,7 @@ impl Inputs {
         }
         let shapes = shape.operand_shapes(attention.spec()).into_iter();
         let tensors = shapes.map(|of_operand| numbers.tensor(device, of_operand, shape.element));
-        Ok(Inputs(tensors.collect::<Result<_, Error>>()?))
+        Ok(RandomInputs(tensors.collect::<Result<_, Error>>()?))
     }
 
     pub(crate) fn operands(&self) -> Vec<&Tensor> {
@@ -157,7 +157,7 @@ struct Measured {
     median: Option<Duration>,
 }
 
-fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u32) -> Result<Measured, Error> {
+fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, repeat: u32) -> Result<Measured, Error> {
     let operands = inputs.operands();
     let has_lse = attention.spec().has_lse();
     let call = || {
@@ -184,7 +184,7 @@ fn measure(attention: &AnyAttention, device: &Device, inputs: &Inputs, repeat: u
 /// The largest errors against the reference, and the limits.
 fn compare(
     attention: &AnyAttention,
-    inputs: &Inputs,
+    inputs: &RandomInputs,
     measured: &Measured,
     element: Element,
 ) -> Result<(Errors, Errors), Error> {

@@ -5,30 +5,30 @@ use crate::describe::{extend, schedule_json, shape_json, shape_text};
 #[cfg(feature = "emit")]
 use crate::ptx;
 #[cfg(feature = "emit")]
-use crate::run::Inputs;
+use crate::run::RandomInputs;
 use crate::traffic::{counts_json, counts_text};
 use crate::{Failure, Gallery, SUCCESS, print_json};
 use purview::Shape;
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::target::{KernelText, Target};
-use purview_nvidia::control_flow::Loop;
-use purview_nvidia::instruction_counts::{Class, Counts as InstructionCounts, hot_loop};
-use purview_nvidia::occupancy::{Block, Occupancy, occupancy};
+use purview_nvidia::control_flow::MachineLoop;
+use purview_nvidia::instruction_counts::{Class, InstructionCounts, hot_loop};
+use purview_nvidia::occupancy::{BlockResources, Occupancy, occupancy};
 use purview_nvidia::ptx::Counts;
-use purview_nvidia::roofline::{Roofline, Unit};
-use purview_nvidia::sass::{Function, SassError, parse};
+use purview_nvidia::roofline::{FunctionalUnit, Roofline};
+use purview_nvidia::sass::{MachineFunction, SassError, parse};
 use purview_nvidia::toolchain::{Assembled, Toolchain};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 
 /// A kernel's machine code, and what is known of it.
-struct Kernel {
+struct AssembledKernel {
     assembled: Assembled,
     /// Of a block.
     shared_bytes: usize,
     occupancy: Occupancy,
-    code: Function,
-    loops: Vec<(Loop, InstructionCounts)>,
+    code: MachineFunction,
+    loops: Vec<(MachineLoop, InstructionCounts)>,
     /// The place of the hot one in `loops`.
     hot: Option<usize>,
     sm: u32,
@@ -41,7 +41,7 @@ pub(crate) fn sass(gallery: &Gallery, flags: &SassFlags, json: bool, out: &mut d
     let attention = flags.variant.attention(gallery, &device_for_text()?, &shape)?;
     let schedule = attention.schedule_for(Target::Ptx, &model, &shape)?;
     let text = attention.kernel_text(Target::Ptx, &model, &shape)?;
-    let kernel = Kernel::of(&text, flags.sm)?;
+    let kernel = AssembledKernel::of(&text, flags.sm)?;
     let moved = Moved::of(gallery, flags, &model, &shape)?;
     if json {
         let mut value = json!({
@@ -90,7 +90,7 @@ impl Moved {
         };
         let device = device_for_text()?;
         let attention = flags.variant.attention(gallery, &device, &shape)?;
-        let inputs = Inputs::new(&attention, &device, &shape)?;
+        let inputs = RandomInputs::new(&attention, &device, &shape)?;
         let counts = ptx::run(&attention.ptx_launch_operands(model, &inputs.operands())?)?.counts;
         Ok(Moved { shape, counts })
     }
@@ -112,15 +112,15 @@ impl Moved {
     }
 }
 
-impl Kernel {
-    fn of(text: &KernelText, sm: u32) -> Result<Kernel, Failure> {
+impl AssembledKernel {
+    fn of(text: &KernelText, sm: u32) -> Result<AssembledKernel, Failure> {
         let toolchain = Toolchain::from_environment();
         let assembled = toolchain.assemble(&text.text)?;
         let disassembly = toolchain.disassemble(&assembled.cubin)?;
         let lines = disassembly.lines().count();
         let code = parse(&disassembly)?.into_iter().find(|function| function.name == assembled.kernel);
         let code = code.ok_or(SassError::Empty { lines })?;
-        let loops: Vec<(Loop, InstructionCounts)> = code
+        let loops: Vec<(MachineLoop, InstructionCounts)> = code
             .loops()?
             .into_iter()
             .map(|one| {
@@ -129,13 +129,13 @@ impl Kernel {
             })
             .collect();
         let shared_bytes = text.shared_bytes + assembled.static_shared as usize;
-        let block = Block {
+        let block = BlockResources {
             threads: text.block.iter().product(),
             registers: assembled.registers,
             shared_bytes: u32::try_from(shared_bytes).unwrap_or(u32::MAX),
         };
         let hot = hot_loop(&loops).and_then(|hot| loops.iter().position(|one| one == hot));
-        Ok(Kernel { occupancy: occupancy(sm, &block)?, assembled, shared_bytes, code, hot, loops, sm })
+        Ok(AssembledKernel { occupancy: occupancy(sm, &block)?, assembled, shared_bytes, code, hot, loops, sm })
     }
 
     fn spills(&self) -> u32 {
@@ -210,7 +210,7 @@ impl Kernel {
         let Some(roofline) = self.hot.and_then(|hot| self.roofline(&self.loops[hot].1)) else {
             return writeln!(out, "  no loop has an HMMA");
         };
-        let cycles = Unit::ALL.map(|unit| format!("{unit} {:.0}", roofline.cycles(unit)));
+        let cycles = FunctionalUnit::ALL.map(|unit| format!("{unit} {:.0}", roofline.cycles(unit)));
         writeln!(out, "  the hot loop's cycles of a quarter multiprocessor: {}", cycles.join(", "))?;
         let share = 100.0 * roofline.tensor_fraction();
         writeln!(out, "  bound by {}: at most {share:.0} % of the tensor cores' peak", roofline.bound())
@@ -247,7 +247,7 @@ impl Kernel {
 }
 
 fn roofline_json(roofline: &Roofline) -> Value {
-    let cycles = Unit::ALL.map(|unit| (unit.name().to_string(), json!(roofline.cycles(unit))));
+    let cycles = FunctionalUnit::ALL.map(|unit| (unit.name().to_string(), json!(roofline.cycles(unit))));
     json!({
         "cycles": Map::from_iter(cycles),
         "bound": roofline.bound().name(),

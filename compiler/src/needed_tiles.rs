@@ -152,14 +152,14 @@ enum Wanted {
 
 /// The first visible and the first hidden pair of a tile, of those that were looked at.
 #[derive(Default)]
-struct Found {
+struct FirstPairs {
     visible: Option<(i64, i64)>,
     hidden: Option<(i64, i64)>,
 }
 
 /// Looks at the pairs of a tile until what is wanted is found.
-fn look(visible: &Expr, at: &mut Environment, wanted: Wanted) -> Result<Found, EvalError> {
-    let mut found = Found::default();
+fn look(visible: &Expr, at: &mut Environment, wanted: Wanted) -> Result<FirstPairs, EvalError> {
+    let mut found = FirstPairs::default();
     for query in at.query_first..=at.query_last {
         for key in at.key_first..=at.key_last {
             (at.query, at.key) = (query, key);

@@ -87,17 +87,17 @@ impl Picture {
 }
 
 /// Numbers of tiles in each cell, while they are found.
-pub(crate) struct Counts {
+pub(crate) struct CellCounts {
     query_tiles: usize,
     key_tiles: usize,
     /// Visited and full tiles of each cell, row by row.
     cells: Vec<Vec<(u64, u64)>>,
 }
 
-impl Counts {
-    pub fn new(query_tiles: usize, key_tiles: usize) -> Counts {
+impl CellCounts {
+    pub fn new(query_tiles: usize, key_tiles: usize) -> CellCounts {
         let (rows, columns) = (query_tiles.min(MAX_CELLS), key_tiles.min(MAX_CELLS));
-        Counts { query_tiles, key_tiles, cells: vec![vec![(0, 0); columns]; rows] }
+        CellCounts { query_tiles, key_tiles, cells: vec![vec![(0, 0); columns]; rows] }
     }
 
     /// Adds what a tile of queries visits.
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn cells_of_several_kinds_are_partial() {
-        let mut counts = Counts::new(4, 8);
+        let mut counts = CellCounts::new(4, 8);
         for tile in 0..4 {
             counts.add(
                 tile,
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(legend(64), "█ full  ▒ partial  · skipped; batch 0, head 0; a cell is a tile");
         assert_eq!(legend(4), "█ full  ▒ partial or mixed  · skipped; batch 0, head 0; a cell is 2×2 tiles");
         assert!(legend(6).ends_with("; a cell is about 1.3×1.3 tiles"), "{}", legend(6));
-        let none = Counts::new(0, 0).picture();
+        let none = CellCounts::new(0, 0).picture();
         assert_eq!((none.lines(64), none.legend(64)), (Vec::<String>::new(), None));
     }
 }

@@ -13,7 +13,7 @@ use crate::launch::Launch;
 use crate::lower::runtime_scalars;
 use crate::needed_tiles::{LookedAt, TileError, needed_tiles};
 use crate::notes::{self, Note};
-use crate::picture::{Counts, Picture};
+use crate::picture::{CellCounts, Picture};
 use crate::schedule::Schedule;
 use crate::scheduled::Scheduled;
 use crate::shortened::shortened;
@@ -299,7 +299,7 @@ impl Looked<'_> {
         let failed = |error| ReportError::Eval { key: key.clone(), error };
         let mut tiles = Tiles::default();
         let mut visited_keys = 0;
-        let mut counts = Counts::new(query_tiles, key_tiles);
+        let mut counts = CellCounts::new(query_tiles, key_tiles);
         for (place, &(batch, head)) in heads.iter().enumerate() {
             for query_tile in 0..query_tiles {
                 let runs = self.tiling.runs(key_loop, batch, head, query_tile).map_err(failed)?;

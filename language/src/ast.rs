@@ -2,7 +2,7 @@
 
 use crate::names::Builtin;
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 use std::fmt;
 
@@ -18,15 +18,15 @@ pub struct Block {
 #[derive(Clone)]
 pub enum Statement {
     Let(Let),
-    Accumulator(Accumulator),
+    Accumulator(AccumulatorLet),
     Loop(Loop),
-    Push(Push),
+    Push(PushStatement),
     /// An assignment, which the language has not.
     Assignment(Assignment),
     /// A constant, which the language has not.
     Constant(Constant),
     /// An expression, and its semicolon if it has one.
-    Value(Expr, Option<Span>),
+    Value(Expression, Option<Span>),
 }
 
 /// `let name: ty = value;`.
@@ -35,18 +35,18 @@ pub struct Let {
     pub name: Ident,
     /// The word `mut`, which the language has not, where it is written.
     pub mutable: Option<Span>,
-    pub ty: Option<(Type, Span)>,
-    pub value: Expr,
+    pub ty: Option<(ValueType, Span)>,
+    pub value: Expression,
 }
 
 /// `name = value;`, or `name += value;` and the like.
 #[derive(Clone)]
 pub struct Assignment {
-    pub target: Expr,
+    pub target: Expression,
     pub operator: Source,
     /// The operation of `+=` and the like.
     pub compound: Option<Binary>,
-    pub value: Expr,
+    pub value: Expression,
 }
 
 /// `const name: ty = value;`, or with `static`.
@@ -54,12 +54,12 @@ pub struct Assignment {
 pub struct Constant {
     pub keyword: Span,
     pub name: Ident,
-    pub value: Expr,
+    pub value: Expression,
 }
 
 /// `let mut name = Softmax::new();`.
 #[derive(Clone)]
-pub struct Accumulator {
+pub struct AccumulatorLet {
     pub name: Ident,
     /// Whether `mut` is there.
     pub mutable: bool,
@@ -73,7 +73,7 @@ pub struct Accumulator {
 #[derive(Clone)]
 pub enum AccumulatorKind {
     /// `Softmax::new()`, or `Softmax::with_sink(…)`.
-    Softmax(Option<Expr>),
+    Softmax(Option<Expression>),
     Sum,
     Mean,
 }
@@ -104,15 +104,15 @@ pub enum Over {
 
 /// `accumulator.push(score, value);`, or `accumulator.push_weighted(score, weight, value);`.
 #[derive(Clone)]
-pub struct Push {
+pub struct PushStatement {
     pub accumulator: Ident,
     /// The word `push` or `push_weighted`.
     pub method: Span,
     pub weighted: bool,
-    pub arguments: Vec<Expr>,
+    pub arguments: Vec<Expression>,
 }
 
-impl Push {
+impl PushStatement {
     /// How many arguments it takes.
     pub fn count(&self) -> usize {
         if self.weighted { 3 } else { 2 }
@@ -132,7 +132,7 @@ impl Push {
 
 /// An expression.
 #[derive(Clone)]
-pub struct Expr {
+pub struct Expression {
     pub kind: ExprKind,
     pub source: Source,
 }
@@ -146,27 +146,27 @@ pub enum ExprKind {
     Bool(bool),
     Name(Ident),
     /// `name[a][b]`.
-    Index(Ident, Vec<Expr>),
+    Index(Ident, Vec<Expression>),
     /// `tile[..end]`: the first elements of each row.
-    Leading(Box<Expr>, Box<Expr>),
+    Leading(Box<Expression>, Box<Expression>),
     /// `-a`, `!a`.
-    Unary(Unary, Box<Expr>),
+    Unary(Unary, Box<Expression>),
     /// `a op b`, and the operator's place.
-    Binary(Binary, Span, Box<Expr>, Box<Expr>),
+    Binary(Binary, Span, Box<Expression>, Box<Expression>),
     /// `a as f32`.
-    Cast(Box<Expr>, Type),
+    Cast(Box<Expression>, ValueType),
     /// `if a { … } else …`; a value has an `else`.
-    If(Box<Expr>, Block, Option<Box<Expr>>),
+    If(Box<Expression>, Block, Option<Box<Expression>>),
     Block(Block),
-    Paren(Box<Expr>),
+    Paren(Box<Expression>),
     /// A function of the language, called as `f(a, b)` or `a.f(b)`; and the place of its name.
-    Builtin(Builtin, Span, Vec<Expr>),
+    Builtin(Builtin, Span, Vec<Expression>),
     /// A `#[mask]` or `#[score]` function of the user.
-    Call(syn::Path, Vec<Expr>),
+    Call(syn::Path, Vec<Expression>),
     /// `continue` or `break`, which the language has not.
     Jump(&'static str),
     /// `return value`, which the language has not, and the word.
-    Return(Span, Option<Box<Expr>>),
+    Return(Span, Option<Box<Expression>>),
     /// Something that was reported.
     Reported,
 }
@@ -264,15 +264,20 @@ impl Binary {
 }
 
 impl Binary {
+    /// Whether it gives a number from two of one type.
+    pub fn is_arithmetic(self) -> bool {
+        matches!(self, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Rem)
+    }
+
     /// Whether it gives a bool from two values of one type.
     pub fn is_comparison(self) -> bool {
         matches!(self, Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::Ne)
     }
 }
 
-impl Expr {
+impl Expression {
     /// The expression without the parentheses around it.
-    pub fn inner(&self) -> &Expr {
+    pub fn inner(&self) -> &Expression {
         match &self.kind {
             ExprKind::Paren(inner) => inner.inner(),
             _ => self,
@@ -299,13 +304,22 @@ impl Expr {
         }
     }
 
+    /// Whether it is a bool, as far as that is seen without what names stand for.
+    pub fn is_condition(&self) -> bool {
+        match &self.inner().kind {
+            ExprKind::Bool(_) | ExprKind::Unary(Unary::Not, _) => true,
+            ExprKind::Binary(op, ..) => op.is_comparison() || matches!(op, Binary::And | Binary::Or),
+            _ => false,
+        }
+    }
+
     /// Whether it is the name of one of `accumulators`.
-    pub fn names(&self, accumulators: &[&Accumulator]) -> bool {
+    pub fn names(&self, accumulators: &[&AccumulatorLet]) -> bool {
         matches!(&self.kind, ExprKind::Name(name) if accumulators.iter().any(|accumulator| *name == accumulator.name))
     }
 
     /// Whether the name of one of `accumulators` is in it.
-    pub fn mentions(&self, accumulators: &[&Accumulator]) -> bool {
+    pub fn mentions(&self, accumulators: &[&AccumulatorLet]) -> bool {
         let mut found = false;
         self.visit(&mut |expr| found |= expr.names(accumulators));
         found
@@ -317,18 +331,18 @@ impl Expr {
     }
 
     /// The expression that `kind` makes of others, at their place.
-    pub fn made(kind: ExprKind, source: Source) -> Expr {
-        Expr { kind, source }
+    pub fn made(kind: ExprKind, source: Source) -> Expression {
+        Expression { kind, source }
     }
 
     /// `self op other`, for what is to be written instead of `self`.
-    pub fn with(self, op: Binary, other: Expr) -> Expr {
+    pub fn with(self, op: Binary, other: Expression) -> Expression {
         let source = self.source;
-        Expr::made(ExprKind::Binary(op, source.start, Box::new(self), Box::new(other)), source)
+        Expression::made(ExprKind::Binary(op, source.start, Box::new(self), Box::new(other)), source)
     }
 
     /// What is true where the expression, a bool, is false.
-    pub fn negated(&self) -> Expr {
+    pub fn negated(&self) -> Expression {
         let inner = self.inner();
         let kind = match &inner.kind {
             ExprKind::Unary(Unary::Not, operand) => operand.inner().kind.clone(),
@@ -352,11 +366,11 @@ impl Expr {
             }
             _ => ExprKind::Unary(Unary::Not, Box::new(inner.clone())),
         };
-        Expr { kind, source: self.source }
+        Expression { kind, source: self.source }
     }
 
     /// Calls `see` with the expression and with every one in it, from the outside in.
-    pub fn visit(&self, see: &mut dyn FnMut(&Expr)) {
+    pub fn visit(&self, see: &mut dyn FnMut(&Expression)) {
         see(self);
         match &self.kind {
             ExprKind::Index(_, parts) | ExprKind::Builtin(_, _, parts) | ExprKind::Call(_, parts) => {
@@ -383,7 +397,7 @@ impl Expr {
     }
 
     /// The expression that gives its value: the last line of a block, through every `else`.
-    pub fn tail(&self) -> Option<&Expr> {
+    pub fn tail(&self) -> Option<&Expression> {
         match &self.kind {
             ExprKind::Block(block) => tail(block),
             _ => Some(self),
@@ -403,13 +417,32 @@ impl Expr {
     }
 }
 
+impl Expression {
+    /// Its text as a factor of a product.
+    pub fn factor(&self) -> String {
+        match &self.kind {
+            ExprKind::Binary(op, ..) if op.precedence() < Binary::Mul.precedence() => format!("({self})"),
+            ExprKind::If(..) | ExprKind::Block(..) => format!("({self})"),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Its text where a float is needed: an integer with `.0`.
+    pub fn as_float(&self) -> String {
+        match self.inner().kind {
+            ExprKind::Int(value) => format!("{value}.0"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl Block {
     /// Calls `see` with every expression in the block.
-    pub fn visit(&self, see: &mut dyn FnMut(&Expr)) {
+    pub fn visit(&self, see: &mut dyn FnMut(&Expression)) {
         for statement in &self.statements {
             match statement {
                 Statement::Let(Let { value, .. }) | Statement::Constant(Constant { value, .. }) => value.visit(see),
-                Statement::Accumulator(Accumulator { kind: Some(AccumulatorKind::Softmax(Some(sink))), .. }) => {
+                Statement::Accumulator(AccumulatorLet { kind: Some(AccumulatorKind::Softmax(Some(sink))), .. }) => {
                     sink.visit(see);
                 }
                 Statement::Accumulator(_) => {}
@@ -426,7 +459,7 @@ impl Block {
 
     /// Calls `see` with every statement of the block, and with those of the loops and `if`s among them.
     pub fn visit_statements(&self, see: &mut dyn FnMut(&Statement)) {
-        fn through(expr: &Expr, see: &mut dyn FnMut(&Statement)) {
+        fn through(expr: &Expression, see: &mut dyn FnMut(&Statement)) {
             match &expr.kind {
                 ExprKind::If(_, then, otherwise) => {
                     then.visit_statements(see);
@@ -449,7 +482,7 @@ impl Block {
 }
 
 /// The expression that gives the value of `block`.
-pub fn tail(block: &Block) -> Option<&Expr> {
+pub fn tail(block: &Block) -> Option<&Expression> {
     match block.statements.last() {
         Some(Statement::Value(value, _)) => value.tail(),
         _ => None,
@@ -457,7 +490,7 @@ pub fn tail(block: &Block) -> Option<&Expr> {
 }
 
 /// As it would be written on one line, for the `help:` of a message.
-impl fmt::Display for Expr {
+impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Int(value) => write!(f, "{value}"),
@@ -474,7 +507,7 @@ impl fmt::Display for Expr {
             ExprKind::Unary(Unary::Neg, a) => write!(f, "-{}", a.operand()),
             ExprKind::Unary(Unary::Not, a) => write!(f, "!{}", a.operand()),
             ExprKind::Binary(op, _, a, b) => {
-                let side = |side: &Expr, is_right: bool| match side.kind {
+                let side = |side: &Expression, is_right: bool| match side.kind {
                     ExprKind::Binary(inner, ..) => {
                         let (inner_precedence, precedence) = (inner.precedence(), op.precedence());
                         // Comparisons have no order among each other.
@@ -489,7 +522,9 @@ impl fmt::Display for Expr {
                 };
                 write!(f, "{} {} {}", side(a, false), op.symbol(), side(b, true))
             }
-            ExprKind::Cast(a, ty) => write!(f, "{} as {}", a.operand(), if *ty == Type::Float { "f32" } else { "i32" }),
+            ExprKind::Cast(a, ty) => {
+                write!(f, "{} as {}", a.operand(), if *ty == ValueType::Float { "f32" } else { "i32" })
+            }
             ExprKind::If(condition, then, None) => write!(f, "if {condition} {then}"),
             ExprKind::If(condition, then, Some(otherwise)) => write!(f, "if {condition} {then} else {otherwise}"),
             ExprKind::Block(block) => write!(f, "{block}"),
@@ -510,12 +545,19 @@ impl fmt::Display for Expr {
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.statements[..] {
-            [Statement::Value(value, None)] => write!(f, "{{ {value} }}"),
+            [lets @ .., Statement::Value(value, None)] if lets.iter().all(|line| matches!(line, Statement::Let(_))) => {
+                f.write_str("{ ")?;
+                for line in lets {
+                    let Statement::Let(Let { name, value, .. }) = line else { unreachable!("all are") };
+                    write!(f, "let {name} = {value}; ")?;
+                }
+                write!(f, "{value} }}")
+            }
             _ => f.write_str("{ … }"),
         }
     }
 }
 
-fn list(arguments: &[Expr]) -> String {
-    arguments.iter().map(Expr::to_string).collect::<Vec<_>>().join(", ")
+fn list(arguments: &[Expression]) -> String {
+    arguments.iter().map(Expression::to_string).collect::<Vec<_>>().join(", ")
 }

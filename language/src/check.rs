@@ -1,7 +1,7 @@
 //! Checks what a function says, and gives it with names resolved and types known.
 //!
 //! One mistake gives one error, because what was reported is `Reported` and nothing more is said of it. An expression can be
-//! so ([`crate::ast::ExprKind`]), the type of a value ([`crate::types::Type`]), what a name stands for
+//! so ([`crate::ast::ExprKind`]), the type of a value ([`crate::types::ValueType`]), what a name stands for
 //! ([`scopes::Binding`]), and something that a function must have ([`presence::Presence`]).
 
 mod assignments;
@@ -11,6 +11,7 @@ mod checker;
 mod conditionals;
 mod expected_types;
 mod key_loops;
+mod misread;
 mod presence;
 mod query_loop;
 mod scopes;
@@ -21,13 +22,13 @@ mod values;
 
 use crate::ast;
 use crate::check::checker::Checker;
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::parse::Parsed;
 use crate::signature::Kind;
 use crate::tree::Body;
 
 /// What `function` says; meaningful only if `errors` stays empty.
-pub fn function(function: &Parsed, errors: &Errors) -> Body {
+pub fn function(function: &Parsed, errors: &Diagnostics) -> Body {
     let mut checker = Checker::new(function, errors);
     match function.signature.kind {
         Kind::Attention => Body::Attention(checker.attention(&function.body)),

@@ -1,11 +1,11 @@
 //! Which bools are the same for every query and key, as far as the text of a function shows it.
 
-use crate::tree::{Node, Value};
-use crate::types::Type;
+use crate::tree::{Node, TypedValue};
+use crate::types::ValueType;
 use std::cmp::Ordering;
 
 /// Whether `value` is always true, or always false; nothing if that depends on more than its text.
-pub fn truth(value: &Value) -> Option<bool> {
+pub fn truth(value: &TypedValue) -> Option<bool> {
     match &value.node {
         Node::Bool(truth) => Some(*truth),
         Node::Block(_, tail) => truth(tail),
@@ -37,7 +37,7 @@ pub fn truth(value: &Value) -> Option<bool> {
 }
 
 /// `a && b`, where `zero` is false, or `a || b`, where it is true.
-fn absorbing(a: &Value, b: &Value, zero: bool) -> Option<bool> {
+fn absorbing(a: &TypedValue, b: &TypedValue, zero: bool) -> Option<bool> {
     match (truth(a), truth(b)) {
         (Some(truth), _) | (_, Some(truth)) if truth == zero => Some(zero),
         (Some(_), Some(_)) => Some(!zero),
@@ -46,8 +46,8 @@ fn absorbing(a: &Value, b: &Value, zero: bool) -> Option<bool> {
 }
 
 /// How two bools, or two integers, compare. Not of floats: NaN is not equal to itself.
-fn order(a: &Value, b: &Value) -> Option<Ordering> {
-    if matches!(a.ty, Type::Int | Type::Bool) && is_same(a, b) {
+fn order(a: &TypedValue, b: &TypedValue) -> Option<Ordering> {
+    if matches!(a.ty, ValueType::Int | ValueType::Bool) && is_same(a, b) {
         return Some(Ordering::Equal);
     }
     match (truth(a), truth(b)) {
@@ -57,8 +57,8 @@ fn order(a: &Value, b: &Value) -> Option<Ordering> {
 }
 
 /// Whether `a` and `b` are written the same way, and so have the same value: no function of the language has an effect.
-fn is_same(a: &Value, b: &Value) -> bool {
-    let all = |a: &[Value], b: &[Value]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b));
+fn is_same(a: &TypedValue, b: &TypedValue) -> bool {
+    let all = |a: &[TypedValue], b: &[TypedValue]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b));
     match (&a.node, &b.node) {
         (Node::Int(a), Node::Int(b)) => a == b,
         (Node::Float(a), Node::Float(b)) => a == b,
@@ -76,7 +76,7 @@ fn is_same(a: &Value, b: &Value) -> bool {
 }
 
 /// The integer that `value` is, if it is made of literals and every step fits in 32 bits.
-fn integer(value: &Value) -> Option<i32> {
+fn integer(value: &TypedValue) -> Option<i32> {
     let result = match &value.node {
         Node::Int(number) => i64::from(*number),
         Node::Lang { function, operands, .. } => {

@@ -26,15 +26,15 @@ impl fmt::Display for Diagnostic {
 /// Collects the mistakes in one function, so that several are reported at once.
 ///
 /// # Panics
-/// When it is dropped before [`Errors::finish`] was asked.
-pub struct Errors {
+/// When it is dropped before [`Diagnostics::finish`] was asked.
+pub struct Diagnostics {
     /// `None` once `finish` was asked.
     errors: RefCell<Option<Vec<Diagnostic>>>,
 }
 
-impl Errors {
+impl Diagnostics {
     pub fn new() -> Self {
-        Errors { errors: RefCell::new(Some(Vec::new())) }
+        Diagnostics { errors: RefCell::new(Some(Vec::new())) }
     }
 
     /// Adds an error on the tokens of `source`. `help` says what to write instead.
@@ -68,7 +68,7 @@ impl Errors {
     }
 }
 
-impl Drop for Errors {
+impl Drop for Diagnostics {
     fn drop(&mut self) {
         if self.errors.borrow().is_some() && !std::thread::panicking() {
             panic!("errors were collected and never looked at");
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "never looked at")]
     fn unchecked_errors_panic() {
-        drop(Errors::new());
+        drop(Diagnostics::new());
     }
 
     #[test]
     fn errors_are_all_kept() {
-        let errors = Errors::new();
+        let errors = Diagnostics::new();
         errors.push(Span::call_site(), "first", "this");
         errors.push(Span::call_site(), "second", "that");
         let texts: Vec<String> = errors.finish().iter().map(Diagnostic::to_string).collect();

@@ -3,13 +3,13 @@
 //! A function of the user's may have any name. One with a name of this table is called by a path, such as `self::floor(x)`,
 //! since a bare `floor(x)` is nearly always meant for what the user knows from PyTorch, Triton or Rust.
 
-use crate::ast::{Binary, Expr, ExprKind};
+use crate::ast::{Binary, ExprKind, Expression};
 use crate::names::BUILTINS;
 
-/// What to write for `name(arguments)`, if `name` is a function of another language.
-pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
+/// What to write for `name(arguments)`, if `name` is a function of another language. `is_predicate` tells which arguments are bools.
+pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Expression) -> bool) -> Option<String> {
     let text = |place: usize| arguments.get(place).map_or("x".to_string(), |argument| argument.inner().to_string());
-    let operand = |place: usize| arguments.get(place).map_or("x".to_string(), Expr::operand);
+    let operand = |place: usize| arguments.get(place).map_or("x".to_string(), Expression::operand);
     let factor = |place: usize| match arguments.get(place) {
         Some(argument) => argument.operand(),
         None => ["a", "b"][place.min(1)].to_string(),
@@ -34,7 +34,22 @@ pub fn help(name: &str, arguments: &[Expr]) -> Option<String> {
         ),
         "matmul" | "mm" | "bmm" | "einsum" => "a product of queries and keys is `dot(q[i], k[j])`".to_string(),
         "where" | "select" | "where_" | "ifelse" | "if_else" if arguments.len() == 3 => {
-            format!("write `if {} {{ {} }} else {{ {} }}`", text(0), text(1), text(2))
+            let [condition, then, otherwise] = match arguments.iter().position(is_predicate) {
+                // WGSL has the condition last, after the value for false and the one for true.
+                Some(2) => [2, 1, 0],
+                // PyTorch's method: `x.where(condition, y)`.
+                Some(1) => [1, 0, 2],
+                _ => [0, 1, 2],
+            };
+            let visible = |when: bool| match when {
+                true => arguments[condition].inner().to_string(),
+                false => arguments[condition].negated().to_string(),
+            };
+            match (arguments[then].is_infinite(), arguments[otherwise].is_infinite()) {
+                (false, true) => format!("to hide keys, write `mask({}, {})`", text(then), visible(true)),
+                (true, false) => format!("to hide keys, write `mask({}, {})`", text(otherwise), visible(false)),
+                _ => format!("write `if {} {{ {} }} else {{ {} }}`", text(condition), text(then), text(otherwise)),
+            }
         }
         "masked_fill" if arguments.len() >= 2 => format!("write `mask({}, {})`", text(0), arguments[1].negated()),
         "causal_mask" | "tril" => "write `j <= i`".to_string(),

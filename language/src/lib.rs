@@ -34,11 +34,11 @@ mod uses;
 mod warn;
 
 pub use diagnostic::Diagnostic;
-pub use signature::{Element, Kind, Parameter, ParameterKind, Scalar, Signature, Sorted};
+pub use signature::{DeclaredElement, DeclaredParameter, Kind, ParameterKind, Scalar, Signature, Sorted};
 pub use source::Source;
-pub use types::Type;
+pub use types::ValueType;
 
-use diagnostic::Errors;
+use diagnostic::Diagnostics;
 use proc_macro2::TokenStream;
 
 /// A function without a mistake.
@@ -64,7 +64,7 @@ pub struct Rejected {
 /// # Errors
 /// All mistakes, if there is any. One mistake gives one error: what depends on something wrong is not reported again.
 pub fn check(kind: Kind, arguments: TokenStream, item: TokenStream) -> Result<Checked, Box<Rejected>> {
-    let errors = Errors::new();
+    let errors = Diagnostics::new();
     let function = parse::function(kind, arguments, item, &errors);
     let body = function.as_ref().map(|function| check::function(function, &errors));
     let errors = errors.finish();

@@ -1,21 +1,21 @@
 //! The names of the language, and which of them a misspelt one is near to.
 
-use crate::types::Type;
+use crate::types::ValueType;
 
 /// A function of the language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Builtin {
     pub name: &'static str,
-    pub operands: Operands,
+    pub operands: BuiltinOperands,
     /// A call of it, for the `help:` of a message.
     pub usage: &'static str,
 }
 
 /// What a function takes, and with it what it gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operands {
+pub enum BuiltinOperands {
     /// Nothing; it gives a value of this type.
-    None(Type),
+    None(ValueType),
     /// Floats; it gives a float.
     Floats(usize),
     /// Numbers of one type; it gives one.
@@ -26,44 +26,44 @@ pub enum Operands {
     Tiles,
 }
 
-impl Operands {
+impl BuiltinOperands {
     /// How many operands there are.
     pub fn count(self) -> usize {
         match self {
-            Operands::None(_) => 0,
-            Operands::Floats(count) | Operands::Numbers(count) => count,
-            Operands::Mask | Operands::Tiles => 2,
+            BuiltinOperands::None(_) => 0,
+            BuiltinOperands::Floats(count) | BuiltinOperands::Numbers(count) => count,
+            BuiltinOperands::Mask | BuiltinOperands::Tiles => 2,
         }
     }
 }
 
-const fn builtin(name: &'static str, operands: Operands, usage: &'static str) -> Builtin {
+const fn builtin(name: &'static str, operands: BuiltinOperands, usage: &'static str) -> Builtin {
     Builtin { name, operands, usage }
 }
 
 /// Every function of the language. Each has the name of its function in `purview::lang`, but for `clamp`.
 pub const BUILTINS: &[Builtin] = &[
-    builtin("dot", Operands::Tiles, "dot(q[i], k[j])"),
-    builtin("mask", Operands::Mask, "mask(score, visible)"),
-    builtin("scale", Operands::None(Type::Float), "scale()"),
-    builtin("batch", Operands::None(Type::Int), "batch()"),
-    builtin("head", Operands::None(Type::Int), "head()"),
-    builtin("kv_head", Operands::None(Type::Int), "kv_head()"),
-    builtin("min", Operands::Numbers(2), "min(a, b)"),
-    builtin("max", Operands::Numbers(2), "max(a, b)"),
-    builtin("clamp", Operands::Numbers(3), "clamp(x, low, high)"),
-    builtin("abs", Operands::Numbers(1), "abs(x)"),
-    builtin("exp", Operands::Floats(1), "exp(x)"),
-    builtin("exp2", Operands::Floats(1), "exp2(x)"),
-    builtin("log", Operands::Floats(1), "log(x)"),
-    builtin("log2", Operands::Floats(1), "log2(x)"),
-    builtin("sqrt", Operands::Floats(1), "sqrt(x)"),
-    builtin("tanh", Operands::Floats(1), "tanh(x)"),
-    builtin("sigmoid", Operands::Floats(1), "sigmoid(x)"),
-    builtin("relu", Operands::Floats(1), "relu(x)"),
-    builtin("sin", Operands::Floats(1), "sin(x)"),
-    builtin("cos", Operands::Floats(1), "cos(x)"),
-    builtin("pow", Operands::Floats(2), "pow(x, y)"),
+    builtin("dot", BuiltinOperands::Tiles, "dot(q[i], k[j])"),
+    builtin("mask", BuiltinOperands::Mask, "mask(score, visible)"),
+    builtin("scale", BuiltinOperands::None(ValueType::Float), "scale()"),
+    builtin("batch", BuiltinOperands::None(ValueType::Int), "batch()"),
+    builtin("head", BuiltinOperands::None(ValueType::Int), "head()"),
+    builtin("kv_head", BuiltinOperands::None(ValueType::Int), "kv_head()"),
+    builtin("min", BuiltinOperands::Numbers(2), "min(a, b)"),
+    builtin("max", BuiltinOperands::Numbers(2), "max(a, b)"),
+    builtin("clamp", BuiltinOperands::Numbers(3), "clamp(x, low, high)"),
+    builtin("abs", BuiltinOperands::Numbers(1), "abs(x)"),
+    builtin("exp", BuiltinOperands::Floats(1), "exp(x)"),
+    builtin("exp2", BuiltinOperands::Floats(1), "exp2(x)"),
+    builtin("log", BuiltinOperands::Floats(1), "log(x)"),
+    builtin("log2", BuiltinOperands::Floats(1), "log2(x)"),
+    builtin("sqrt", BuiltinOperands::Floats(1), "sqrt(x)"),
+    builtin("tanh", BuiltinOperands::Floats(1), "tanh(x)"),
+    builtin("sigmoid", BuiltinOperands::Floats(1), "sigmoid(x)"),
+    builtin("relu", BuiltinOperands::Floats(1), "relu(x)"),
+    builtin("sin", BuiltinOperands::Floats(1), "sin(x)"),
+    builtin("cos", BuiltinOperands::Floats(1), "cos(x)"),
+    builtin("pow", BuiltinOperands::Floats(2), "pow(x, y)"),
 ];
 
 /// The accumulators.

@@ -12,13 +12,13 @@ mod statements;
 mod values;
 
 use crate::ast::Block;
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::parse::indices::join_indices;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::parse::signature::Declared;
 use crate::signature::{Kind, Signature};
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::{Ident, TokenStream};
 use syn::ItemFn;
@@ -27,7 +27,7 @@ use syn::ItemFn;
 pub struct Parsed {
     pub signature: Signature,
     /// The type of its value, if it is a `#[mask]` or `#[score]`.
-    pub output: Type,
+    pub output: ValueType,
     /// Names that stand for something that was reported with the signature.
     pub reported: Vec<Ident>,
     pub body: Block,
@@ -35,7 +35,7 @@ pub struct Parsed {
 }
 
 /// The function that `item` is; nothing if it is no function, which is reported.
-pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &Errors) -> Option<Parsed> {
+pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &Diagnostics) -> Option<Parsed> {
     let attribute = kind.attribute();
     if !arguments.is_empty() {
         errors.push(
@@ -58,7 +58,7 @@ pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &
             return None;
         }
     };
-    let body = Parser { errors, kind }.block(&item.block);
+    let body = BodyParser { errors, kind }.block(&item.block);
     let uses = Uses::of(&body);
     let Declared { signature, output, reported } = signature::read(kind, &item, &uses, errors);
     Some(Parsed { signature, output, reported, body, uses })

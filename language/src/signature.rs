@@ -1,6 +1,6 @@
 //! What a function takes and gives: all of it but its body.
 
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 /// Which macro a function is written with.
@@ -36,18 +36,18 @@ pub struct Signature {
     /// The name of the function.
     pub name: Ident,
     /// The parameters, in order.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Vec<DeclaredParameter>,
 }
 
 impl Signature {
     /// The parameters of a kind, in order.
-    pub fn of_kind(&self, kind: ParameterKind) -> impl Iterator<Item = &Parameter> {
+    pub fn of_kind(&self, kind: ParameterKind) -> impl Iterator<Item = &DeclaredParameter> {
         self.parameters.iter().filter(move |parameter| parameter.kind == kind)
     }
 }
 
 /// A parameter of a function.
-pub struct Parameter {
+pub struct DeclaredParameter {
     /// Its name.
     pub name: Ident,
     /// What it is declared as.
@@ -74,12 +74,12 @@ pub enum ParameterKind {
     Query,
     /// `Key`: the tiles of keys of one loop.
     Key,
-    /// `Value`: the tiles of values that go with the keys of one loop.
+    /// `TypedValue`: the tiles of values that go with the keys of one loop.
     Value,
     /// `u32`, `i32`, `f32` or `bool`.
     Scalar(Scalar),
     /// `Tensor<T, R>`: a captured tensor of so many dimensions.
-    Tensor(Element, usize),
+    Tensor(DeclaredElement, usize),
     /// `Pos`, of a `#[mask]` or `#[score]`.
     Position,
     /// `Score`, of a `#[mask]` or `#[score]`.
@@ -124,18 +124,18 @@ impl Scalar {
     }
 
     /// The type of its value in expressions.
-    pub fn ty(self) -> Type {
+    pub fn ty(self) -> ValueType {
         match self {
-            Scalar::I32 | Scalar::U32 => Type::Int,
-            Scalar::F32 => Type::Float,
-            Scalar::Bool => Type::Bool,
+            Scalar::I32 | Scalar::U32 => ValueType::Int,
+            Scalar::F32 => ValueType::Float,
+            Scalar::Bool => ValueType::Bool,
         }
     }
 }
 
 /// The element type of a captured tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
+pub enum DeclaredElement {
     /// `f32`.
     F32,
     /// `i32`.
@@ -144,13 +144,13 @@ pub enum Element {
     Bool,
 }
 
-impl Element {
+impl DeclaredElement {
     /// The type of an element in expressions.
-    pub fn ty(self) -> Type {
+    pub fn ty(self) -> ValueType {
         match self {
-            Element::F32 => Type::Float,
-            Element::I32 => Type::Int,
-            Element::Bool => Type::Bool,
+            DeclaredElement::F32 => ValueType::Float,
+            DeclaredElement::I32 => ValueType::Int,
+            DeclaredElement::Bool => ValueType::Bool,
         }
     }
 }

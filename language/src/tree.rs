@@ -2,25 +2,25 @@
 
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 
 /// What a function says.
 pub enum Body {
     /// The loops of an `#[attention]`.
-    Attention(Attention),
+    Attention(CheckedAttention),
     /// The value of a `#[mask]` or `#[score]` function.
-    Value(Kind, Value),
+    Value(Kind, TypedValue),
 }
 
 /// What an attention says.
-pub struct Attention {
+pub struct CheckedAttention {
     /// What lies along queries and keys, in the order of the signature. Places of operands count in these.
     pub operands: Vec<Operand>,
     /// The statements of the loop over the queries, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<QueryStep>,
     /// What that loop gives, if not its only accumulator as it is.
-    pub output: Option<Value>,
+    pub output: Option<TypedValue>,
 }
 
 /// A parameter that lies along queries or keys.
@@ -43,19 +43,19 @@ pub enum Role {
 }
 
 /// A statement of the loop over the queries.
-pub enum Step {
+pub enum QueryStep {
     /// A variable.
-    Let(Let),
-    /// An accumulator and its name. [`Push::accumulator`] counts these.
-    Accumulator(Ident, Accumulator),
+    Let(TypedLet),
+    /// An accumulator and its name. [`CheckedPush::accumulator`] counts these.
+    Accumulator(Ident, CheckedAccumulator),
     /// A loop over keys.
     Loop(KeyLoop),
 }
 
 /// What key loops push into.
-pub enum Accumulator {
+pub enum CheckedAccumulator {
     /// `Softmax::new()`, or `Softmax::with_sink(…)` of this logit.
-    Softmax(Option<Value>),
+    Softmax(Option<TypedValue>),
     /// `Sum::new()`.
     Sum,
     /// `Mean::new()`.
@@ -69,25 +69,25 @@ pub struct KeyLoop {
     /// The places of the queries and keys of each product, which [`Node::Dot`] counts.
     pub dots: Vec<(usize, usize)>,
     /// Its statements, in order.
-    pub steps: Vec<LoopStep>,
+    pub steps: Vec<KeyStep>,
 }
 
 /// A statement of a loop over keys.
-pub enum LoopStep {
+pub enum KeyStep {
     /// A variable.
-    Let(Let),
+    Let(TypedLet),
     /// A push.
-    Push(Push),
+    Push(CheckedPush),
 }
 
 /// What is pushed into an accumulator.
-pub struct Push {
+pub struct CheckedPush {
     /// The number of the accumulator.
     pub accumulator: usize,
     /// The score.
-    pub score: Value,
+    pub score: TypedValue,
     /// What its weight is multiplied by in the output.
-    pub weight: Option<Value>,
+    pub weight: Option<TypedValue>,
     /// The place of the operand that has the values.
     pub values: usize,
     /// How many elements of a row of it are the value, if not all.
@@ -103,40 +103,46 @@ pub enum Leading {
 }
 
 /// A variable and its value.
-pub struct Let {
+pub struct TypedLet {
     /// The name of the variable.
     pub name: Ident,
     /// The type it is declared with, and where.
-    pub ty: Option<(Type, Span)>,
+    pub ty: Option<(ValueType, Span)>,
     /// What it is.
-    pub value: Value,
+    pub value: TypedValue,
 }
 
 /// A value and its type.
-pub struct Value {
+pub struct TypedValue {
     /// What it is computed from.
     pub node: Node,
     /// Its type.
-    pub ty: Type,
+    pub ty: ValueType,
     /// Whether it is computed from a product of queries and keys.
     pub score: bool,
     /// Where it is written.
     pub source: Source,
 }
 
-impl Value {
+impl TypedValue {
     /// A call of `function` of `purview::lang`; `token` is the operator or the name.
-    pub(crate) fn lang(function: &'static str, token: Span, operands: Vec<Value>, ty: Type, source: Source) -> Self {
+    pub(crate) fn lang(
+        function: &'static str,
+        token: Span,
+        operands: Vec<TypedValue>,
+        ty: ValueType,
+        source: Source,
+    ) -> Self {
         let score = operands.iter().any(|operand| operand.score);
         let generic = match function {
             "add" | "sub" | "mul" | "div" | "min" | "max" | "neg" | "abs" | "select" => Some(ty),
             "lt" | "le" | "gt" | "ge" | "eq" | "ne" => {
-                operands.iter().map(|operand| operand.ty).find(|ty| ty.is_known()).or(Some(Type::Unknown))
+                operands.iter().map(|operand| operand.ty).find(|ty| ty.is_known()).or(Some(ValueType::Unknown))
             }
             _ => None,
         };
         let generic = generic.filter(|ty| ty.is_known());
-        Value { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
+        TypedValue { node: Node::Lang { function, token, operands, generic, located: false }, ty, score, source }
     }
 
     /// Whether `test` finds something in the nodes that it is computed from.
@@ -162,14 +168,14 @@ impl Value {
 
     /// The same of an integer, which a launch may find to leave 32 bits.
     pub(crate) fn locate_integer(&mut self) {
-        if matches!(self.ty, Type::Int | Type::Unknown) {
+        if matches!(self.ty, ValueType::Int | ValueType::Unknown) {
             self.locate();
         }
     }
 
     /// What the value is, for messages.
     pub(crate) fn description(&self) -> String {
-        if self.ty == Type::Float && self.score { "score".to_string() } else { self.ty.to_string() }
+        if self.ty == ValueType::Float && self.score { "score".to_string() } else { self.ty.to_string() }
     }
 }
 
@@ -186,7 +192,7 @@ pub enum Node {
     /// A captured tensor, as the argument of a function.
     Tensor(Ident),
     /// An element of a captured tensor.
-    Load(Ident, Vec<Value>),
+    Load(Ident, Vec<TypedValue>),
     /// A product of queries and keys, by its place among those of its loop, and the word `dot`.
     Dot(usize, Span),
     /// An element of what the output is made of, and its name: an accumulator by its number, or, after all accumulators, an operand along
@@ -199,17 +205,17 @@ pub enum Node {
         /// The operator or the name of the function, as it is written.
         token: Span,
         /// What it is of.
-        operands: Vec<Value>,
+        operands: Vec<TypedValue>,
         /// The type parameter of the function, where it has one that is known. It makes rustc's own errors those of the
         /// argument at fault.
-        generic: Option<Type>,
+        generic: Option<ValueType>,
         /// Whether messages of the compiler may want the place of `token`.
         located: bool,
     },
     /// A function of the user, and the function of the language with nearly the same name.
-    Call(syn::Path, Vec<Value>, Option<&'static str>),
+    Call(syn::Path, Vec<TypedValue>, Option<&'static str>),
     /// Variables, and a value made of them.
-    Block(Vec<Let>, Box<Value>),
+    Block(Vec<TypedLet>, Box<TypedValue>),
     /// Something that was reported.
     Reported,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The type of an expression, as far as the text of a function shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
+pub enum ValueType {
     /// A position, an `i32`, a `u32`.
     Int,
     /// A score, an `f32`.
@@ -17,20 +17,20 @@ pub enum Type {
     Reported,
 }
 
-impl Type {
+impl ValueType {
     /// Whether the type is known.
     pub fn is_known(self) -> bool {
-        !matches!(self, Type::Unknown | Type::Reported)
+        !matches!(self, ValueType::Unknown | ValueType::Reported)
     }
 }
 
-impl fmt::Display for Type {
+impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Type::Int => "integer",
-            Type::Float => "float",
-            Type::Bool => "bool",
-            Type::Unknown | Type::Reported => "value",
+            ValueType::Int => "integer",
+            ValueType::Float => "float",
+            ValueType::Bool => "bool",
+            ValueType::Unknown | ValueType::Reported => "value",
         })
     }
 }

@@ -4,8 +4,8 @@ use crate::constant::truth;
 use crate::diagnostic::Diagnostic;
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Body, Let, LoopStep, Node, Step, Value};
-use crate::types::Type;
+use crate::tree::{Body, KeyStep, Node, QueryStep, TypedLet, TypedValue};
+use crate::types::ValueType;
 
 /// The warnings of `body`, in the order in which they were found.
 pub fn warnings(body: &Body) -> Vec<Diagnostic> {
@@ -14,25 +14,27 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
         Body::Value(Kind::Mask, value) => warnings.predicate(value, Effect::OnKeys),
         Body::Value(_, value) => warnings.masks(value, Effect::OnKeys),
         Body::Attention(attention) => {
-            let pushes = |step: &Step| match step {
-                Step::Loop(key_loop) => key_loop.steps.iter().filter(|step| matches!(step, LoopStep::Push(_))).count(),
+            let pushes = |step: &QueryStep| match step {
+                QueryStep::Loop(key_loop) => {
+                    key_loop.steps.iter().filter(|step| matches!(step, KeyStep::Push(_))).count()
+                }
                 _ => 0,
             };
             let pushes: usize = attention.steps.iter().map(pushes).sum();
             let effect = if pushes == 1 { Effect::OnOutput } else { Effect::OnLoop };
             for step in &attention.steps {
                 match step {
-                    Step::Let(binding) => warnings.binding(binding),
-                    Step::Loop(key_loop) => {
+                    QueryStep::Let(binding) => warnings.binding(binding),
+                    QueryStep::Loop(key_loop) => {
                         for step in &key_loop.steps {
                             match step {
-                                LoopStep::Let(binding) => warnings.binding(binding),
-                                LoopStep::Push(push) => warnings.masks(&push.score, effect),
+                                KeyStep::Let(binding) => warnings.binding(binding),
+                                KeyStep::Push(push) => warnings.masks(&push.score, effect),
                             }
                         }
                     }
                     // Nothing is hidden by these.
-                    Step::Accumulator(..) => {}
+                    QueryStep::Accumulator(..) => {}
                 }
             }
         }
@@ -62,7 +64,7 @@ impl Warnings {
     }
 
     /// Looks for predicates of `mask(…)` in `value`, which is a score or a part of one.
-    fn masks(&mut self, value: &Value, effect: Effect) {
+    fn masks(&mut self, value: &TypedValue, effect: Effect) {
         match &value.node {
             Node::Lang { function: "mask", operands, .. } => {
                 let [score, visible] = &operands[..] else { unreachable!("`mask` has two operands") };
@@ -84,7 +86,7 @@ impl Warnings {
     }
 
     /// Looks at a whole predicate.
-    fn predicate(&mut self, value: &Value, effect: Effect) {
+    fn predicate(&mut self, value: &TypedValue, effect: Effect) {
         let text = match (truth(value), effect) {
             (None, _) => return self.parts(value),
             (Some(_), Effect::Sometimes) => return,
@@ -99,17 +101,17 @@ impl Warnings {
     }
 
     /// Looks at the value of a `let`, of which a predicate or a score may be made.
-    fn binding(&mut self, Let { value, .. }: &Let) {
+    fn binding(&mut self, TypedLet { value, .. }: &TypedLet) {
         match (value.ty, &value.node) {
             // A constant that is given a name is meant.
-            (Type::Bool, Node::Bool(_)) => {}
-            (Type::Bool, _) => self.condition(value, ["", ""]),
+            (ValueType::Bool, Node::Bool(_)) => {}
+            (ValueType::Bool, _) => self.condition(value, ["", ""]),
             _ => self.masks(value, Effect::OnKeys),
         }
     }
 
     /// Looks at a part of a predicate; `means` says what comes of it if it is always false, or always true.
-    fn condition(&mut self, value: &Value, means: [&str; 2]) {
+    fn condition(&mut self, value: &TypedValue, means: [&str; 2]) {
         match truth(value) {
             Some(truth) => {
                 let means = means[usize::from(truth)];
@@ -120,7 +122,7 @@ impl Warnings {
     }
 
     /// Looks at the operands of `&&` and `||`, and at the conditions of `if`, in a value that is not constant.
-    fn parts(&mut self, value: &Value) {
+    fn parts(&mut self, value: &TypedValue) {
         match &value.node {
             Node::Lang { function: "and" | "or", operands, .. } => {
                 for operand in operands {

@@ -6,9 +6,12 @@
 use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use purview_language::tree::{
-    Accumulator, Attention, Body, KeyLoop, Leading, Let, LoopStep, Node, Operand, Push, Role, Step, Value,
+    Body, CheckedAccumulator, CheckedAttention, CheckedPush, KeyLoop, KeyStep, Leading, Node, Operand, QueryStep, Role,
+    TypedLet, TypedValue,
 };
-use purview_language::{Checked, Element, Kind, Parameter, ParameterKind, Scalar, Signature, Sorted, Source, Type};
+use purview_language::{
+    Checked, DeclaredElement, DeclaredParameter, Kind, ParameterKind, Scalar, Signature, Sorted, Source, ValueType,
+};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 
 /// The function that `checked` is.
@@ -70,18 +73,18 @@ pub fn stub(signature: &Signature) -> TokenStream {
     }
 }
 
-fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> TokenStream {
+fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
     let form = Form::of(body);
     let (parameters, output, constructor) = (attention_parameters(signature), form.ty(), form.constructor());
-    let scalars = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let scalars = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(scalar) => {
             let variant = variant(*scalar);
             Some(quote!(::purview::spec::ScalarValue::#variant(#name)))
         }
         _ => None,
     });
-    let tensors = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let tensors = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Tensor(..) => Some(quote!(::core::clone::Clone::clone(#name))),
         _ => None,
     });
@@ -91,7 +94,7 @@ fn attention(signature: &Signature, body: &Attention, warnings: TokenStream) -> 
     let (line, column) = Source::from(name.span()).place();
     let declarations = declarations(signature, body, &builder);
     let quiet = quiet();
-    let is_scalar = |parameter: &&Parameter| matches!(parameter.kind, ParameterKind::Scalar(_));
+    let is_scalar = |parameter: &&DeclaredParameter| matches!(parameter.kind, ParameterKind::Scalar(_));
     let scalar_names: Vec<String> =
         signature.parameters.iter().filter(is_scalar).map(|parameter| unraw(&parameter.name)).collect();
     let steps = body.steps.iter().map(|step| self::step(step, &scalar_names, &builder));
@@ -137,7 +140,7 @@ enum Form {
 }
 
 impl Form {
-    fn of(body: &Attention) -> Form {
+    fn of(body: &CheckedAttention) -> Form {
         let count = |role| body.operands.iter().filter(|operand| operand.role == role).count();
         let sets = (0..).take_while(|set| count(Role::Key(*set)) > 0).count();
         let has_pairs =
@@ -183,7 +186,7 @@ fn how_to_run(signature: &Signature, form: Form) -> TokenStream {
         return TokenStream::new();
     }
     let names = |kind| signature.of_kind(kind).map(|parameter| format!("&{}", parameter.name)).collect::<Vec<_>>();
-    let arguments = signature.parameters.iter().filter_map(|Parameter { name, kind, .. }| match kind {
+    let arguments = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(_) => Some(name.to_string()),
         ParameterKind::Tensor(..) => Some(format!("&{name}")),
         _ => None,
@@ -211,7 +214,7 @@ fn how_to_run(signature: &Signature, form: Form) -> TokenStream {
 }
 
 /// Declares the parameters to the builder.
-fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> TokenStream {
+fn declarations(signature: &Signature, body: &CheckedAttention, builder: &Ident) -> TokenStream {
     let mut tokens = TokenStream::new();
     for Operand { name, role } in &body.operands {
         let text = unraw(name);
@@ -221,7 +224,7 @@ fn declarations(signature: &Signature, body: &Attention, builder: &Ident) -> Tok
             Role::Value(set) => quote!(#builder.value(#text, #set);),
         });
     }
-    for Parameter { name, kind, comptime, sorted } in &signature.parameters {
+    for DeclaredParameter { name, kind, comptime, sorted } in &signature.parameters {
         let text = unraw(name);
         match kind {
             ParameterKind::Scalar(scalar) => {
@@ -267,10 +270,10 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
         let span = name.span();
         let ty = match kind {
             ParameterKind::Scalar(scalar) => lang_type(scalar.ty(), span),
-            ParameterKind::Position => lang_type(Type::Int, span),
-            ParameterKind::Score => lang_type(Type::Float, span),
+            ParameterKind::Position => lang_type(ValueType::Int, span),
+            ParameterKind::Score => lang_type(ValueType::Float, span),
             ParameterKind::Tensor(element, rank) => {
-                let element = lang_type(Element::ty(element), span);
+                let element = lang_type(DeclaredElement::ty(element), span);
                 quote_spanned!(span=> ::purview::lang::Captured<#element, #rank>)
             }
             ParameterKind::Query | ParameterKind::Key | ParameterKind::Value | ParameterKind::Reported => {
@@ -283,13 +286,13 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
 }
 
 fn value_output(kind: Kind) -> TokenStream {
-    lang_type(if kind == Kind::Mask { Type::Bool } else { Type::Float }, Span::call_site())
+    lang_type(if kind == Kind::Mask { ValueType::Bool } else { ValueType::Float }, Span::call_site())
 }
 
 /// The parameters, each with a name of its own: a second one of the same name was reported.
 fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     let mut parameters: Vec<(Ident, ParameterKind)> = Vec::new();
-    for Parameter { name, kind, .. } in &signature.parameters {
+    for DeclaredParameter { name, kind, .. } in &signature.parameters {
         let taken = parameters.iter().any(|(earlier, _)| earlier == name);
         let name = if taken { format_ident!("{}_{}", name, parameters.len()) } else { name.clone() };
         parameters.push((name, *kind));
@@ -297,34 +300,34 @@ fn distinct(signature: &Signature) -> Vec<(Ident, ParameterKind)> {
     parameters
 }
 
-fn step(step: &Step, scalars: &[String], builder: &Ident) -> TokenStream {
+fn step(step: &QueryStep, scalars: &[String], builder: &Ident) -> TokenStream {
     match step {
-        Step::Let(binding) => self::binding(binding),
-        Step::Accumulator(name, accumulator) => {
+        QueryStep::Let(binding) => self::binding(binding),
+        QueryStep::Accumulator(name, accumulator) => {
             let name = unraw(name);
             match accumulator {
-                Accumulator::Softmax(None) => quote!(#builder.softmax(#name, ::core::option::Option::None);),
-                Accumulator::Softmax(Some(sink)) => {
+                CheckedAccumulator::Softmax(None) => quote!(#builder.softmax(#name, ::core::option::Option::None);),
+                CheckedAccumulator::Softmax(Some(sink)) => {
                     let sink = value(sink);
                     quote!(#builder.softmax(#name, ::core::option::Option::Some(#sink));)
                 }
-                Accumulator::Sum => quote!(#builder.sum(#name);),
-                Accumulator::Mean => quote!(#builder.mean(#name);),
+                CheckedAccumulator::Sum => quote!(#builder.sum(#name);),
+                CheckedAccumulator::Mean => quote!(#builder.mean(#name);),
             }
         }
-        Step::Loop(KeyLoop { set, dots, steps }) => {
+        QueryStep::Loop(KeyLoop { set, dots, steps }) => {
             let dots = dots.iter().map(|(query, key)| quote!((#query, #key)));
             let steps = steps.iter().map(|step| match step {
-                LoopStep::Let(binding) => self::binding(binding),
-                LoopStep::Push(push) => self::push(push, scalars, builder),
+                KeyStep::Let(binding) => self::binding(binding),
+                KeyStep::Push(push) => self::push(push, scalars, builder),
             });
             quote!({ #builder.key_loop(#set, &[#(#dots),*]); #(#steps)* })
         }
     }
 }
 
-fn push(push: &Push, scalars: &[String], builder: &Ident) -> TokenStream {
-    let Push { accumulator, score, weight, values, leading } = push;
+fn push(push: &CheckedPush, scalars: &[String], builder: &Ident) -> TokenStream {
+    let CheckedPush { accumulator, score, weight, values, leading } = push;
     let values = match leading {
         None => quote!(#values),
         Some(Leading::Literal(dim)) => quote!(::purview::lang::Values::leading(#values, #dim)),
@@ -344,7 +347,7 @@ fn push(push: &Push, scalars: &[String], builder: &Ident) -> TokenStream {
     }
 }
 
-fn binding(binding: &Let) -> TokenStream {
+fn binding(binding: &TypedLet) -> TokenStream {
     let (name, value) = (&binding.name, value(&binding.value));
     match binding.ty {
         Some((ty, span)) => {
@@ -355,7 +358,7 @@ fn binding(binding: &Let) -> TokenStream {
     }
 }
 
-fn value(value: &Value) -> TokenStream {
+fn value(value: &TypedValue) -> TokenStream {
     let Source { start, end } = value.source;
     match &value.node {
         Node::Int(number) => {
@@ -406,7 +409,7 @@ fn value(value: &Value) -> TokenStream {
 
 /// An argument of a user's function. Where arguments are missing, rustc writes the call anew from the first token to the last
 /// of each that is there, and the first of `a * b` has the span of the operator.
-fn argument(value: &Value) -> TokenStream {
+fn argument(value: &TypedValue) -> TokenStream {
     let tokens = self::value(value);
     if !matches!(value.node, Node::Lang { located: false, .. }) {
         return tokens;
@@ -428,13 +431,13 @@ fn float(number: f32, span: Span) -> TokenStream {
 }
 
 /// `call`, with the place of `token`.
-fn at(call: TokenStream, ty: Type, token: Span, source: Source) -> TokenStream {
+fn at(call: TokenStream, ty: ValueType, token: Span, source: Source) -> TokenStream {
     let (line, column) = Source::from(token).place();
     lang("at", Some(ty), (source.start, source.end), quote!(#call, ::core::file!(), #line, #column))
 }
 
 /// A call of `function` of `purview::lang` with the type parameter `generic`, from `start` to `end`.
-fn lang(function: &str, generic: Option<Type>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
+fn lang(function: &str, generic: Option<ValueType>, (start, end): (Span, Span), arguments: TokenStream) -> TokenStream {
     let function = Ident::new(function, start);
     let generic = generic.and_then(type_name).map(|ty| {
         let ty = Ident::new(ty, start);
@@ -451,18 +454,18 @@ fn call(function: TokenStream, end: Span, arguments: TokenStream) -> TokenStream
     tokens
 }
 
-fn lang_type(ty: Type, span: Span) -> TokenStream {
+fn lang_type(ty: ValueType, span: Span) -> TokenStream {
     let name = Ident::new(type_name(ty).expect("a type that is declared"), span);
     quote_spanned!(span=> ::purview::lang::#name)
 }
 
 /// The type of `purview::lang` that `ty` is; none where it is not known.
-fn type_name(ty: Type) -> Option<&'static str> {
+fn type_name(ty: ValueType) -> Option<&'static str> {
     match ty {
-        Type::Int => Some("Int"),
-        Type::Float => Some("Float"),
-        Type::Bool => Some("Bool"),
-        Type::Unknown | Type::Reported => None,
+        ValueType::Int => Some("Int"),
+        ValueType::Float => Some("Float"),
+        ValueType::Bool => Some("Bool"),
+        ValueType::Unknown | ValueType::Reported => None,
     }
 }
 

@@ -32,7 +32,7 @@ use purview_language::{Diagnostic, Kind, check};
 /// queries, keys and values later, when the attention is run.
 ///
 /// # Parameters
-/// One `Query`; one or more `Key`, and as many `Value`; scalars `u32`, `i32`, `f32`, `bool`, which `#[comptime]` makes a part
+/// One `Query`; one or more `Key`, and as many `TypedValue`; scalars `u32`, `i32`, `f32`, `bool`, which `#[comptime]` makes a part
 /// of the kernel; captured tensors `Tensor<T, R>` of `f32`, `i32`, `bool` or `u8` (any value but zero is true), with 1 to 4
 /// dimensions.
 ///

@@ -7,40 +7,40 @@
 //! - `BRA.DIV` goes to code for warps whose threads are apart, one thread after the other. It is in the loop, but no warp of a kernel
 //!   without divergence executes it; such instructions are kept apart.
 
-use crate::sass::{Function, Instruction, SassError};
+use crate::sass::{MachineFunction, MachineInstruction, SassError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 /// A loop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loop {
+pub struct MachineLoop {
     /// The address of the block that it begins with, in bytes from the function's beginning.
     pub header: u64,
     /// How many loops it is in, itself included.
     pub depth: usize,
     /// Whether there is no loop in it.
     pub innermost: bool,
-    /// The places of its instructions in [`Function::instructions`], those of loops in it included, ascending.
+    /// The places of its instructions in [`MachineFunction::instructions`], those of loops in it included, ascending.
     pub instructions: Vec<usize>,
     /// Likewise, what is executed only where the threads of a warp are apart.
     pub divergent: Vec<usize>,
 }
 
-impl Loop {
+impl MachineLoop {
     /// Whether `other`, of the same function, is in it.
-    pub fn contains(&self, other: &Loop) -> bool {
+    pub fn contains(&self, other: &MachineLoop) -> bool {
         // Loops are apart, or one is in the other as a whole.
         let first = other.instructions.first();
         first.is_some_and(|first| *self != *other && self.instructions.binary_search(first).is_ok())
     }
 }
 
-impl Function {
+impl MachineFunction {
     /// Its loops, by the addresses where they begin.
     ///
     /// # Errors
     /// [`SassError::Computed`], where a branch takes its address from a register.
-    pub fn loops(&self) -> Result<Vec<Loop>, SassError> {
+    pub fn loops(&self) -> Result<Vec<MachineLoop>, SassError> {
         let graph = Graph::of(self)?;
         let bodies = graph.natural_loops();
         let found = bodies.iter().map(|(header, body)| {
@@ -48,7 +48,7 @@ impl Function {
             let instructions = |blocks: &mut dyn Iterator<Item = &usize>| -> Vec<usize> {
                 blocks.flat_map(|block| graph.blocks[*block].clone()).collect()
             };
-            Loop {
+            MachineLoop {
                 header: self.instructions[graph.blocks[*header].start].address,
                 depth: bodies.values().filter(|other| other.contains(header)).count(),
                 innermost: !bodies.keys().any(|other| other != header && body.contains(other)),
@@ -78,7 +78,7 @@ struct Graph {
 }
 
 impl Graph {
-    fn of(function: &Function) -> Result<Graph, SassError> {
+    fn of(function: &MachineFunction) -> Result<Graph, SassError> {
         let blocks = blocks(&function.instructions);
         let of_address: HashMap<u64, usize> = blocks
             .iter()
@@ -133,7 +133,7 @@ impl Graph {
     }
 
     /// Adds the edges of BSYNC: to where the BSSYs that it may follow say, or else to what follows it.
-    fn join_threads(&mut self, function: &Function, of_address: &HashMap<u64, usize>) {
+    fn join_threads(&mut self, function: &MachineFunction, of_address: &HashMap<u64, usize>) {
         type Joins<'a> = BTreeMap<&'a str, BTreeSet<u64>>;
         let mut at_entry: Vec<Joins> = vec![Joins::new(); self.blocks.len()];
         let mut seen: BTreeSet<usize> = self.entries.clone();
@@ -235,12 +235,12 @@ impl Graph {
 }
 
 /// Whether it may not be executed, or not go where it says.
-fn is_conditional(instruction: &Instruction) -> bool {
+fn is_conditional(instruction: &MachineInstruction) -> bool {
     let branch = ["BRA", "JMP"].contains(&instruction.operation());
     instruction.guard.is_some() || (branch && instruction.operands.contains(','))
 }
 
-fn blocks(instructions: &[Instruction]) -> Vec<Range<usize>> {
+fn blocks(instructions: &[MachineInstruction]) -> Vec<Range<usize>> {
     const ENDS: [&str; 12] =
         ["BRA", "JMP", "BRX", "JMX", "BRXU", "JMXU", "EXIT", "KILL", "RET", "CALL", "BSYNC", "BPT"];
     let targets: BTreeSet<u64> = instructions.iter().filter_map(|instruction| instruction.target).collect();

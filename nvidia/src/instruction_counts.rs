@@ -3,8 +3,8 @@
 //! The names of operations are those of "Instruction Set Reference" in NVIDIA's CUDA Binary Utilities,
 //! <https://docs.nvidia.com/cuda/cuda-binary-utilities/>. `NOP` is not counted.
 
-use crate::control_flow::Loop;
-use crate::sass::{Function, Instruction};
+use crate::control_flow::MachineLoop;
+use crate::sass::{MachineFunction, MachineInstruction};
 use std::collections::BTreeMap;
 
 /// What an instruction does.
@@ -97,7 +97,7 @@ impl Class {
 
     /// The class of an instruction; `None` for NOP. One that is never executed, as the loads of nothing that `ptxas` writes before LDGSTS,
     /// takes a turn to issue and does nothing else.
-    pub fn of(instruction: &Instruction) -> Option<Class> {
+    pub fn of(instruction: &MachineInstruction) -> Option<Class> {
         if never(instruction) && instruction.operation() != "NOP" {
             return Some(Class::Other);
         }
@@ -137,7 +137,7 @@ impl Class {
 }
 
 /// Whether an instruction is under a predicate that is never true.
-fn never(instruction: &Instruction) -> bool {
+fn never(instruction: &MachineInstruction) -> bool {
     instruction.guard.as_deref().is_some_and(|guard| ["!PT", "!UPT"].contains(&guard))
 }
 
@@ -152,17 +152,17 @@ fn is_uniform(operation: &str) -> bool {
 
 /// How many instructions of each kind there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct InstructionCounts {
     /// By class.
     classes: BTreeMap<Class, u32>,
     /// By operation and modifiers: `HMMA.16816.F32`. Guards are left out, but for one that is never true: `@!PT LDS`.
     pub opcodes: BTreeMap<String, u32>,
 }
 
-impl Counts {
+impl InstructionCounts {
     /// Of `instructions`.
-    pub fn of<'a>(instructions: impl IntoIterator<Item = &'a Instruction>) -> Counts {
-        let mut counts = Counts::default();
+    pub fn of<'a>(instructions: impl IntoIterator<Item = &'a MachineInstruction>) -> InstructionCounts {
+        let mut counts = InstructionCounts::default();
         for instruction in instructions {
             if let Some(class) = Class::of(instruction) {
                 *counts.classes.entry(class).or_default() += 1;
@@ -175,8 +175,8 @@ impl Counts {
     }
 
     /// Of a loop of `function`, without what only divergent warps execute.
-    pub fn of_loop(function: &Function, one: &Loop) -> Counts {
-        Counts::of(one.instructions.iter().filter_map(|place| function.instructions.get(*place)))
+    pub fn of_loop(function: &MachineFunction, one: &MachineLoop) -> InstructionCounts {
+        InstructionCounts::of(one.instructions.iter().filter_map(|place| function.instructions.get(*place)))
     }
 
     /// All of them.
@@ -211,14 +211,14 @@ impl Counts {
 /// head dim has none. Where no loop has both, the products are enough. Of such loops it has none in it; and of those the fewest instructions
 /// for each product, because a kernel has one loop over tiles that are whole and others over those with a mask or a tail, which do the same
 /// and more besides. `None` where no loop multiplies matrices.
-pub fn hot_loop(loops: &[(Loop, Counts)]) -> Option<&(Loop, Counts)> {
-    let multiplies = |counts: &Counts| counts.class(Class::Matrix) > 0;
-    let weighs = |counts: &Counts| multiplies(counts) && counts.class(Class::Mufu) > 0;
+pub fn hot_loop(loops: &[(MachineLoop, InstructionCounts)]) -> Option<&(MachineLoop, InstructionCounts)> {
+    let multiplies = |counts: &InstructionCounts| counts.class(Class::Matrix) > 0;
+    let weighs = |counts: &InstructionCounts| multiplies(counts) && counts.class(Class::Mufu) > 0;
     let any_weighs = loops.iter().any(|(_, counts)| weighs(counts));
-    let candidates: Vec<&(Loop, Counts)> =
+    let candidates: Vec<&(MachineLoop, InstructionCounts)> =
         loops.iter().filter(|(_, counts)| if any_weighs { weighs(counts) } else { multiplies(counts) }).collect();
-    let holds_another = |one: &Loop| candidates.iter().any(|(other, _)| one.contains(other));
-    let cost = |counts: &Counts| counts.per_matrix().unwrap_or(f64::INFINITY);
+    let holds_another = |one: &MachineLoop| candidates.iter().any(|(other, _)| one.contains(other));
+    let cost = |counts: &InstructionCounts| counts.per_matrix().unwrap_or(f64::INFINITY);
     let least = candidates.iter().filter(|(one, _)| !holds_another(one));
     least.min_by(|a, b| cost(&a.1).total_cmp(&cost(&b.1))).copied()
 }
@@ -228,10 +228,10 @@ mod tests {
     use super::*;
     use crate::sass::parse;
 
-    fn counts(operations: &str) -> Counts {
+    fn counts(operations: &str) -> InstructionCounts {
         let text: String =
             operations.split(' ').enumerate().map(|(at, one)| format!("/*{:04x}*/ {one} R1 ;\n", at * 16)).collect();
-        Counts::of(&parse(&format!("Function : k\n{text}")).unwrap()[0].instructions)
+        InstructionCounts::of(&parse(&format!("Function : k\n{text}")).unwrap()[0].instructions)
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
     fn the_hot_loop_weighs_and_multiplies_with_the_least_besides() {
         let one = |instructions: std::ops::Range<usize>, operations: &str| {
             let (header, instructions) = (instructions.start as u64 * 16, instructions.collect());
-            (Loop { header, depth: 1, innermost: true, instructions, divergent: vec![] }, counts(operations))
+            (MachineLoop { header, depth: 1, innermost: true, instructions, divergent: vec![] }, counts(operations))
         };
         let loops = [
             one(0..9, "HMMA.16816.F32 MUFU.EX2"),

@@ -41,7 +41,7 @@ const DRIVER_SHARED: u32 = 1 << 10;
 
 /// What a block uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Block {
+pub struct BlockResources {
     /// Its threads.
     pub threads: u32,
     /// The registers of each, of 32 bits.
@@ -52,7 +52,7 @@ pub struct Block {
 
 /// What keeps a multiprocessor from holding more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
+pub enum OccupancyLimit {
     /// The number of warps.
     Warps,
     /// The number of blocks.
@@ -63,13 +63,13 @@ pub enum Limit {
     SharedMemory,
 }
 
-impl Display for Limit {
+impl Display for OccupancyLimit {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str(match self {
-            Limit::Warps => "warps",
-            Limit::Blocks => "blocks",
-            Limit::Registers => "registers",
-            Limit::SharedMemory => "shared memory",
+            OccupancyLimit::Warps => "warps",
+            OccupancyLimit::Blocks => "blocks",
+            OccupancyLimit::Registers => "registers",
+            OccupancyLimit::SharedMemory => "shared memory",
         })
     }
 }
@@ -84,7 +84,7 @@ pub struct Occupancy {
     /// The most warps that it could hold.
     pub max_warps: u32,
     /// Why not more.
-    pub limit: Limit,
+    pub limit: OccupancyLimit,
 }
 
 /// Why a multiprocessor holds none.
@@ -123,7 +123,7 @@ pub enum OccupancyError {
 ///
 /// # Errors
 /// [`OccupancyError`], where it is not 8.0 or 9.0, or the block could not be launched.
-pub fn occupancy(sm: u32, block: &Block) -> Result<Occupancy, OccupancyError> {
+pub fn occupancy(sm: u32, block: &BlockResources) -> Result<Occupancy, OccupancyError> {
     let shared = match sm {
         80 => 164 << 10,
         90 => 228 << 10,
@@ -146,12 +146,12 @@ pub fn occupancy(sm: u32, block: &Block) -> Result<Occupancy, OccupancyError> {
     }
     let by_shared = shared / (block.shared_bytes.next_multiple_of(SHARED_UNIT) + DRIVER_SHARED);
     let limits = [
-        (WARPS / warps, Limit::Warps),
-        (by_registers, Limit::Registers),
-        (by_shared, Limit::SharedMemory),
-        (BLOCKS, Limit::Blocks),
+        (WARPS / warps, OccupancyLimit::Warps),
+        (by_registers, OccupancyLimit::Registers),
+        (by_shared, OccupancyLimit::SharedMemory),
+        (BLOCKS, OccupancyLimit::Blocks),
     ];
-    let least = |a: (u32, Limit), b: (u32, Limit)| if b.0 < a.0 { b } else { a };
+    let least = |a: (u32, OccupancyLimit), b: (u32, OccupancyLimit)| if b.0 < a.0 { b } else { a };
     let (blocks, limit) = limits.into_iter().fold(limits[0], least);
     Ok(Occupancy { blocks, warps: blocks * warps, max_warps: WARPS, limit })
 }
@@ -161,8 +161,8 @@ mod tests {
     use super::*;
 
     /// The blocks that a multiprocessor holds, and why not more.
-    fn holds(sm: u32, threads: u32, registers: u32, shared_bytes: u32) -> (u32, Limit) {
-        let occupancy = occupancy(sm, &Block { threads, registers, shared_bytes }).unwrap();
+    fn holds(sm: u32, threads: u32, registers: u32, shared_bytes: u32) -> (u32, OccupancyLimit) {
+        let occupancy = occupancy(sm, &BlockResources { threads, registers, shared_bytes }).unwrap();
         assert_eq!(occupancy.warps, occupancy.blocks * threads.div_ceil(32));
         (occupancy.blocks, occupancy.limit)
     }
@@ -170,39 +170,39 @@ mod tests {
     #[test]
     fn registers() {
         // 128 × 32 = 4096 of 16384 registers in a quarter: 4 warps, 16 in all, 4 blocks of 4.
-        assert_eq!(holds(80, 128, 128, 0), (4, Limit::Registers));
+        assert_eq!(holds(80, 128, 128, 0), (4, OccupancyLimit::Registers));
         // One more is 129 × 32 = 4128, rounded up to 4352: 3 warps in a quarter.
-        assert_eq!(holds(80, 128, 129, 0), (3, Limit::Registers));
-        assert_eq!(holds(90, 128, 136, 0), (3, Limit::Registers));
+        assert_eq!(holds(80, 128, 129, 0), (3, OccupancyLimit::Registers));
+        assert_eq!(holds(90, 128, 136, 0), (3, OccupancyLimit::Registers));
         // 255 × 32 rounded up to 8192: 2 warps in a quarter.
-        assert_eq!(holds(80, 128, 255, 0), (2, Limit::Registers));
+        assert_eq!(holds(80, 128, 255, 0), (2, OccupancyLimit::Registers));
         // 12 warps for blocks of 8.
-        assert_eq!(holds(80, 256, 168, 0), (1, Limit::Registers));
+        assert_eq!(holds(80, 256, 168, 0), (1, OccupancyLimit::Registers));
     }
 
     #[test]
     fn shared_memory() {
         // 48 + 1 KiB: three in 164, four in 228.
-        assert_eq!(holds(80, 128, 32, 48 << 10), (3, Limit::SharedMemory));
-        assert_eq!(holds(90, 128, 32, 48 << 10), (4, Limit::SharedMemory));
+        assert_eq!(holds(80, 128, 32, 48 << 10), (3, OccupancyLimit::SharedMemory));
+        assert_eq!(holds(90, 128, 32, 48 << 10), (4, OccupancyLimit::SharedMemory));
         // 2 × (81 + 1) KiB fill 8.0, a byte more and its 128 do not fit.
-        assert_eq!(holds(80, 128, 32, 81 << 10), (2, Limit::SharedMemory));
-        assert_eq!(holds(80, 128, 32, (81 << 10) + 1), (1, Limit::SharedMemory));
-        assert_eq!(holds(80, 128, 32, 163 << 10), (1, Limit::SharedMemory));
-        assert_eq!(holds(90, 128, 32, 227 << 10), (1, Limit::SharedMemory));
+        assert_eq!(holds(80, 128, 32, 81 << 10), (2, OccupancyLimit::SharedMemory));
+        assert_eq!(holds(80, 128, 32, (81 << 10) + 1), (1, OccupancyLimit::SharedMemory));
+        assert_eq!(holds(80, 128, 32, 163 << 10), (1, OccupancyLimit::SharedMemory));
+        assert_eq!(holds(90, 128, 32, 227 << 10), (1, OccupancyLimit::SharedMemory));
     }
 
     #[test]
     fn warps_and_blocks() {
-        assert_eq!(holds(80, 128, 32, 0), (16, Limit::Warps));
-        assert_eq!(holds(80, 1024, 64, 0), (1, Limit::Registers));
-        assert_eq!(holds(80, 32, 32, 0), (32, Limit::Blocks));
-        assert_eq!(holds(80, 33, 32, 0), (32, Limit::Warps));
+        assert_eq!(holds(80, 128, 32, 0), (16, OccupancyLimit::Warps));
+        assert_eq!(holds(80, 1024, 64, 0), (1, OccupancyLimit::Registers));
+        assert_eq!(holds(80, 32, 32, 0), (32, OccupancyLimit::Blocks));
+        assert_eq!(holds(80, 33, 32, 0), (32, OccupancyLimit::Warps));
     }
 
     #[track_caller]
     fn fails(sm: u32, threads: u32, registers: u32, shared_bytes: u32, message: &str) {
-        let error = occupancy(sm, &Block { threads, registers, shared_bytes }).unwrap_err();
+        let error = occupancy(sm, &BlockResources { threads, registers, shared_bytes }).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
 

@@ -24,12 +24,12 @@
 //!   numbers here: on 9.0 the limit is farther from what can be had.
 //! - C: NVIDIA, Nsight Compute, Kernel Profiling Guide, "Pipelines", <https://docs.nvidia.com/nsight-compute/ProfilingGuide/index.html>
 
-use crate::instruction_counts::Counts;
+use crate::instruction_counts::InstructionCounts;
 use std::fmt::{self, Display, Formatter};
 
 /// What instructions keep busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unit {
+pub enum FunctionalUnit {
     /// The tensor core.
     Tensor,
     /// The scheduler, which issues one instruction per cycle.
@@ -44,24 +44,31 @@ pub enum Unit {
     Memory,
 }
 
-impl Unit {
+impl FunctionalUnit {
     /// All of them.
-    pub const ALL: [Unit; 6] = [Unit::Tensor, Unit::Issue, Unit::Mufu, Unit::Fp32, Unit::Integer, Unit::Memory];
+    pub const ALL: [FunctionalUnit; 6] = [
+        FunctionalUnit::Tensor,
+        FunctionalUnit::Issue,
+        FunctionalUnit::Mufu,
+        FunctionalUnit::Fp32,
+        FunctionalUnit::Integer,
+        FunctionalUnit::Memory,
+    ];
 
     /// Its name: `tensor`, `issue`, `mufu`, `fp32`, `integer`, `memory`.
     pub fn name(self) -> &'static str {
         match self {
-            Unit::Tensor => "tensor",
-            Unit::Issue => "issue",
-            Unit::Mufu => "mufu",
-            Unit::Fp32 => "fp32",
-            Unit::Integer => "integer",
-            Unit::Memory => "memory",
+            FunctionalUnit::Tensor => "tensor",
+            FunctionalUnit::Issue => "issue",
+            FunctionalUnit::Mufu => "mufu",
+            FunctionalUnit::Fp32 => "fp32",
+            FunctionalUnit::Integer => "integer",
+            FunctionalUnit::Memory => "memory",
         }
     }
 }
 
-impl Display for Unit {
+impl Display for FunctionalUnit {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -70,20 +77,20 @@ impl Display for Unit {
 /// How long a pass of a loop keeps each unit busy, in cycles of a quarter multiprocessor for a warp.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Roofline {
-    cycles: [f64; Unit::ALL.len()],
+    cycles: [f64; FunctionalUnit::ALL.len()],
 }
 
 impl Roofline {
     /// Of a loop on compute capability `sm` / 10; `None` for one that is not in the table of this module, which has 80 and 90.
-    pub fn of(counts: &Counts, sm: u32) -> Option<Roofline> {
+    pub fn of(counts: &InstructionCounts, sm: u32) -> Option<Roofline> {
         let hopper = match sm {
             80 => false,
             90 => true,
             _ => return None,
         };
-        let mut roofline = Roofline { cycles: [0.0; Unit::ALL.len()] };
+        let mut roofline = Roofline { cycles: [0.0; FunctionalUnit::ALL.len()] };
         for (opcode, count) in &counts.opcodes {
-            roofline.add(Unit::Issue, f64::from(*count));
+            roofline.add(FunctionalUnit::Issue, f64::from(*count));
             if let Some((unit, cycles)) = unit(opcode, hopper) {
                 roofline.add(unit, cycles * f64::from(*count));
             }
@@ -91,51 +98,51 @@ impl Roofline {
         Some(roofline)
     }
 
-    fn add(&mut self, unit: Unit, cycles: f64) {
+    fn add(&mut self, unit: FunctionalUnit, cycles: f64) {
         self.cycles[unit as usize] += cycles;
     }
 
     /// How long `unit` is busy, in cycles of a quarter multiprocessor.
-    pub fn cycles(&self, unit: Unit) -> f64 {
+    pub fn cycles(&self, unit: FunctionalUnit) -> f64 {
         self.cycles[unit as usize]
     }
 
     /// The unit that is busy for longest; the tensor core where others are busy as long.
-    pub fn bound(&self) -> Unit {
-        let longest = |a: Unit, b: Unit| if self.cycles(b) > self.cycles(a) { b } else { a };
-        Unit::ALL.into_iter().fold(Unit::Tensor, longest)
+    pub fn bound(&self) -> FunctionalUnit {
+        let longest = |a: FunctionalUnit, b: FunctionalUnit| if self.cycles(b) > self.cycles(a) { b } else { a };
+        FunctionalUnit::ALL.into_iter().fold(FunctionalUnit::Tensor, longest)
     }
 
     /// The share of the time, at most 1, for which the tensor core can be busy: of its peak, the most that the loop can reach.
     pub fn tensor_fraction(&self) -> f64 {
         let longest = self.cycles(self.bound());
-        if longest > 0.0 { self.cycles(Unit::Tensor) / longest } else { 0.0 }
+        if longest > 0.0 { self.cycles(FunctionalUnit::Tensor) / longest } else { 0.0 }
     }
 }
 
 /// What an instruction keeps busy besides the scheduler, and for how long.
-fn unit(opcode: &str, hopper: bool) -> Option<(Unit, f64)> {
+fn unit(opcode: &str, hopper: bool) -> Option<(FunctionalUnit, f64)> {
     let mut parts = opcode.split('.');
     let operation = parts.next().unwrap_or_default();
     let modifiers: Vec<&str> = parts.collect();
     let fp32 = if hopper { 1.0 } else { 2.0 };
-    let memory = |bytes: f64| Some((Unit::Memory, 4.0 * (bytes * 32.0 / 128.0).max(1.0)));
+    let memory = |bytes: f64| Some((FunctionalUnit::Memory, 4.0 * (bytes * 32.0 / 128.0).max(1.0)));
     match operation {
         "HMMA" => {
             let rate = if hopper { 512.0 } else { 256.0 };
             let slower = if modifiers.contains(&"TF32") { 2.0 } else { 1.0 };
             let products = modifiers.iter().find_map(|modifier| products(modifier))?;
-            Some((Unit::Tensor, slower * products / rate))
+            Some((FunctionalUnit::Tensor, slower * products / rate))
         }
-        "MUFU" => Some((Unit::Mufu, 8.0)),
-        "FFMA" | "FMUL" | "FADD" | "IMAD" => Some((Unit::Fp32, fp32)),
+        "MUFU" => Some((FunctionalUnit::Mufu, 8.0)),
+        "FFMA" | "FMUL" | "FADD" | "IMAD" => Some((FunctionalUnit::Fp32, fp32)),
         "FMNMX" | "FSEL" | "FSET" | "FSETP" | "F2FP" | "I2FP" | "IADD3" | "VIADD" | "IABS" | "IMNMX" | "VIMNMX"
         | "VIADDMNMX" | "ISETP" | "LEA" | "LOP3" | "SHF" | "SEL" | "PRMT" | "PLOP3" | "BMSK" | "SGXT" | "MOV"
-        | "P2R" | "R2P" | "VOTE" => Some((Unit::Integer, 2.0)),
+        | "P2R" | "R2P" | "VOTE" => Some((FunctionalUnit::Integer, 2.0)),
         // Four matrices of 8 × 8 numbers of 16 bits: 4 bytes of a thread each.
         "LDSM" => memory(4.0 * modifiers.last().and_then(|count| count.parse::<f64>().ok()).unwrap_or(1.0)),
         "LDS" | "STS" | "LDG" | "STG" | "LDGSTS" => memory(bytes(&modifiers)),
-        "SHFL" => Some((Unit::Memory, 4.0)),
+        "SHFL" => Some((FunctionalUnit::Memory, 4.0)),
         _ => None,
     }
 }
@@ -172,43 +179,43 @@ mod tests {
         let all = instructions.iter().flat_map(|(opcode, count)| std::iter::repeat_n(*opcode, *count));
         let text: String = all.enumerate().map(|(at, one)| format!("/*{:04x}*/ {one} R1 ;\n", at * 16)).collect();
         let functions = parse(&format!("Function : k\n{text}")).unwrap();
-        Roofline::of(&Counts::of(&functions[0].instructions), sm).unwrap()
+        Roofline::of(&InstructionCounts::of(&functions[0].instructions), sm).unwrap()
     }
 
     #[test]
     fn the_longest_unit_is_the_bound() {
         // 128 products keep a tensor core of 8.0 busy for 1024 cycles, in which 659 instructions can be issued.
         let flash = [("HMMA.16816.F32", 128), ("FADD", 531)];
-        assert_eq!(roofline(80, &flash[..1]).cycles(Unit::Tensor), 1024.0);
+        assert_eq!(roofline(80, &flash[..1]).cycles(FunctionalUnit::Tensor), 1024.0);
         let bound = roofline(80, &flash);
-        assert_eq!((bound.cycles(Unit::Issue), bound.cycles(Unit::Fp32)), (659.0, 1062.0));
-        assert_eq!((bound.bound(), bound.tensor_fraction()), (Unit::Fp32, 1024.0 / 1062.0));
+        assert_eq!((bound.cycles(FunctionalUnit::Issue), bound.cycles(FunctionalUnit::Fp32)), (659.0, 1062.0));
+        assert_eq!((bound.bound(), bound.tensor_fraction()), (FunctionalUnit::Fp32, 1024.0 / 1062.0));
         // On 9.0 products and additions take half as long, and issuing is what takes longest.
         let bound = roofline(90, &flash);
-        assert_eq!((bound.cycles(Unit::Tensor), bound.cycles(Unit::Fp32)), (512.0, 531.0));
-        assert_eq!((bound.bound(), bound.tensor_fraction()), (Unit::Issue, 512.0 / 659.0));
+        assert_eq!((bound.cycles(FunctionalUnit::Tensor), bound.cycles(FunctionalUnit::Fp32)), (512.0, 531.0));
+        assert_eq!((bound.bound(), bound.tensor_fraction()), (FunctionalUnit::Issue, 512.0 / 659.0));
     }
 
     #[test]
     fn each_unit_has_its_own_instructions() {
         let cycles = |opcode, unit| roofline(80, &[(opcode, 1)]).cycles(unit);
-        assert_eq!(cycles("MUFU.EX2", Unit::Mufu), 8.0);
-        assert_eq!(cycles("HMMA.1688.F32.BF16", Unit::Tensor), 4.0);
-        assert_eq!(cycles("HMMA.1688.F32.TF32", Unit::Tensor), 8.0);
-        assert_eq!((cycles("FSEL", Unit::Integer), cycles("FSEL", Unit::Fp32)), (2.0, 0.0));
-        assert_eq!(cycles("UIADD3", Unit::Integer), 0.0);
+        assert_eq!(cycles("MUFU.EX2", FunctionalUnit::Mufu), 8.0);
+        assert_eq!(cycles("HMMA.1688.F32.BF16", FunctionalUnit::Tensor), 4.0);
+        assert_eq!(cycles("HMMA.1688.F32.TF32", FunctionalUnit::Tensor), 8.0);
+        assert_eq!((cycles("FSEL", FunctionalUnit::Integer), cycles("FSEL", FunctionalUnit::Fp32)), (2.0, 0.0));
+        assert_eq!(cycles("UIADD3", FunctionalUnit::Integer), 0.0);
         // A warp's four matrices are 512 bytes.
-        assert_eq!(cycles("LDSM.16.MT88.4", Unit::Memory), 16.0);
-        assert_eq!(cycles("LDGSTS.E.BYPASS.LTC128B.128", Unit::Memory), 16.0);
-        assert_eq!(cycles("STS.U16", Unit::Memory), 4.0);
-        assert_eq!(cycles("SHFL.BFLY", Unit::Memory), 4.0);
+        assert_eq!(cycles("LDSM.16.MT88.4", FunctionalUnit::Memory), 16.0);
+        assert_eq!(cycles("LDGSTS.E.BYPASS.LTC128B.128", FunctionalUnit::Memory), 16.0);
+        assert_eq!(cycles("STS.U16", FunctionalUnit::Memory), 4.0);
+        assert_eq!(cycles("SHFL.BFLY", FunctionalUnit::Memory), 4.0);
     }
 
     #[test]
     fn nothing_is_no_share_of_the_peak() {
         let bound = roofline(80, &[("FADD", 1)]);
-        assert_eq!((bound.bound(), bound.tensor_fraction()), (Unit::Fp32, 0.0));
-        assert_eq!(Roofline::of(&Counts::default(), 75), None);
-        assert_eq!(Roofline::of(&Counts::default(), 80).unwrap().tensor_fraction(), 0.0);
+        assert_eq!((bound.bound(), bound.tensor_fraction()), (FunctionalUnit::Fp32, 0.0));
+        assert_eq!(Roofline::of(&InstructionCounts::default(), 75), None);
+        assert_eq!(Roofline::of(&InstructionCounts::default(), 80).unwrap().tensor_fraction(), 0.0);
     }
 }

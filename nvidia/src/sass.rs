@@ -6,7 +6,7 @@
 //!         /*0270*/               @P0 BRA `(.L_x_1) ;              /*0270*/    @P0 BRA 0x590 ;    /* 0x0000031000000947 */
 //! ```
 //!
-//! [`Function::loops`] finds the loops, [`crate::instruction_counts`] says what is in them. `nvdisasm` is what [`crate::toolchain`]
+//! [`MachineFunction::loops`] finds the loops, [`crate::instruction_counts`] says what is in them. `nvdisasm` is what [`crate::toolchain`]
 //! runs: it has labels, so that a reader sees where a branch goes, and `cuobjdump` needs it too.
 
 use std::collections::HashMap;
@@ -49,7 +49,7 @@ pub enum SassError {
 
 /// An instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instruction {
+pub struct MachineInstruction {
     /// Where it is, in bytes from the function's beginning.
     pub address: u64,
     /// The predicate under which it is executed, `P0` or `!UP1`; `None` where it always is.
@@ -62,7 +62,7 @@ pub struct Instruction {
     pub target: Option<u64>,
 }
 
-impl Instruction {
+impl MachineInstruction {
     /// The operation without modifiers: `HMMA`.
     pub fn operation(&self) -> &str {
         self.opcode.split('.').next().unwrap_or_default()
@@ -82,28 +82,28 @@ impl Instruction {
 
 /// A kernel, and the functions that are placed behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Function {
+pub struct MachineFunction {
     /// Its name.
     pub name: String,
     /// Its instructions, by address.
-    pub instructions: Vec<Instruction>,
+    pub instructions: Vec<MachineInstruction>,
 }
 
 /// The functions of a disassembly.
 ///
 /// # Errors
 /// [`SassError`], where there is no instruction, or a branch goes nowhere.
-pub fn parse(text: &str) -> Result<Vec<Function>, SassError> {
-    let mut functions: Vec<Function> = Vec::new();
+pub fn parse(text: &str) -> Result<Vec<MachineFunction>, SassError> {
+    let mut functions: Vec<MachineFunction> = Vec::new();
     // Labels are unique in a file; those of an instruction come before it.
     let mut labels: HashMap<&str, (usize, u64)> = HashMap::new();
     let mut waiting: Vec<&str> = Vec::new();
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("Function :") {
-            functions.push(Function { name: name.trim().into(), instructions: Vec::new() });
+            functions.push(MachineFunction { name: name.trim().into(), instructions: Vec::new() });
         } else if let Some(label) = line.strip_suffix(':').filter(|label| !label.contains([' ', '/'])) {
             if let Some(name) = label.strip_prefix(".text.") {
-                functions.push(Function { name: name.into(), instructions: Vec::new() });
+                functions.push(MachineFunction { name: name.into(), instructions: Vec::new() });
             }
             waiting.push(label);
         } else if let (count, Some(function), Some(instruction)) =
@@ -114,18 +114,18 @@ pub fn parse(text: &str) -> Result<Vec<Function>, SassError> {
         }
     }
     for (before, function) in functions.iter_mut().enumerate() {
-        let Function { name, instructions } = function;
+        let MachineFunction { name, instructions } = function;
         let end = instructions.last().map_or(0, |last| last.address);
         for instruction in instructions {
             let Some(place) = place(instruction) else { continue };
             let address = match place {
-                Place::Label(label) => match labels.get(label) {
+                TextPlace::Label(label) => match labels.get(label) {
                     Some((count, address)) if *count == before + 1 => Some(*address),
                     // A function that is not placed behind this one: the call comes back.
                     Some(_) if instruction.operation() == "CALL" => continue,
                     _ => None,
                 },
-                Place::Address(address) => Some(address).filter(|address| *address <= end),
+                TextPlace::Address(address) => Some(address).filter(|address| *address <= end),
             };
             let missing =
                 || SassError::Target { function: name.clone(), address: instruction.address, text: instruction.text() };
@@ -140,7 +140,7 @@ pub fn parse(text: &str) -> Result<Vec<Function>, SassError> {
 }
 
 /// The instruction of a line `/*0270*/  @P0 BRA 0x590 ;  /* 0x… */`, without where it goes.
-fn instruction(line: &str) -> Option<Instruction> {
+fn instruction(line: &str) -> Option<MachineInstruction> {
     // A line with only the second half of an instruction's bits has `0x` there, and one of data a directive behind.
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
     let address = u64::from_str_radix(address, 16).ok()?;
@@ -155,7 +155,7 @@ fn instruction(line: &str) -> Option<Instruction> {
     }
     // Predicates that are always true.
     let guard = Some(guard).filter(|guard| !["", "PT", "UPT"].contains(guard));
-    Some(Instruction {
+    Some(MachineInstruction {
         address,
         guard: guard.map(Into::into),
         opcode: opcode.into(),
@@ -164,21 +164,21 @@ fn instruction(line: &str) -> Option<Instruction> {
     })
 }
 
-enum Place<'a> {
+enum TextPlace<'a> {
     Label(&'a str),
     Address(u64),
 }
 
 /// The place that a branch, a call or the beginning of a region with a barrier names.
-fn place(instruction: &Instruction) -> Option<Place<'_>> {
+fn place(instruction: &MachineInstruction) -> Option<TextPlace<'_>> {
     if !["BRA", "JMP", "CALL", "BSSY"].contains(&instruction.operation()) {
         return None;
     }
     let last = instruction.operands.split(',').next_back()?.split_whitespace().next_back()?;
     if let Some(label) = last.strip_prefix("`(") {
-        return Some(Place::Label(label.trim_end_matches(')')));
+        return Some(TextPlace::Label(label.trim_end_matches(')')));
     }
-    u64::from_str_radix(last.strip_prefix("0x")?, 16).ok().map(Place::Address)
+    u64::from_str_radix(last.strip_prefix("0x")?, 16).ok().map(TextPlace::Address)
 }
 
 #[cfg(test)]
@@ -206,9 +206,9 @@ k:
         /*0020*/              @UPT EXIT ;                         /* 0x0000000000087919 */
 ";
         let functions = parse(labels).unwrap();
-        let texts: Vec<String> = functions[0].instructions.iter().map(Instruction::text).collect();
+        let texts: Vec<String> = functions[0].instructions.iter().map(MachineInstruction::text).collect();
         assert_eq!(texts, ["MOV R1, c[0x0][0x28]", "@!P0 BRA P1, `(.L_x_0)", "EXIT"]);
-        let strip = |mut functions: Vec<Function>| {
+        let strip = |mut functions: Vec<MachineFunction>| {
             functions[0].instructions[1].operands.clear();
             functions
         };

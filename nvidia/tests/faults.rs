@@ -3,7 +3,7 @@
 mod kernel;
 
 use kernel::{run_blocks, run_source, source};
-use purview_nvidia::ptx::{Fault, Launch, Memory, Module, Space, run};
+use purview_nvidia::ptx::{DeviceMemory, Fault, GridLaunch, Module, Space, run};
 
 /// The fault of a body in a block of so many threads, with 64 words of input and output.
 fn fault(threads: u32, body: &str) -> Fault {
@@ -406,8 +406,8 @@ fn launches_that_do_not_suit() {
     assert_eq!((module.entry(), module.target(), module.threads()), ("kernel", "sm_80", Some([64, 1, 1])));
     assert_eq!(module.parameters().len(), 2);
     let launch = |block: [u32; 3], parameters: Vec<Vec<u8>>| {
-        let launch = Launch { grid: [1; 3], block, dynamic_shared: 0, parameters };
-        run(&module, &launch, &mut Memory::new()).map(|_| ()).map_err(|fault| fault.to_string())
+        let launch = GridLaunch { grid: [1; 3], block, dynamic_shared: 0, parameters };
+        run(&module, &launch, &mut DeviceMemory::new()).map(|_| ()).map_err(|fault| fault.to_string())
     };
     let address = vec![0; 8];
     assert_eq!(launch([64, 1, 1], vec![address.clone(), address.clone()]), Ok(()));

@@ -1,6 +1,6 @@
 //! Instruction by instruction: what one thread computes.
 
-use purview_nvidia::ptx::{Launch, Memory, Module, run};
+use purview_nvidia::ptx::{DeviceMemory, GridLaunch, Module, run};
 
 /// A body that gives `%r` (32 bits), `%l` (64), `%h` (16) or `%p` from its inputs, which are there as `%a`, `%b`, `%c`, `%d` of 32
 /// bits, `%la`, `%lb`, `%lc` of 64 and `%ha`, `%hb`, `%hc` of 16.
@@ -55,10 +55,11 @@ fn source(body: &str) -> String {
 fn result(case: &Case) -> u64 {
     let source = source(case.body);
     let module = Module::parse(&source).unwrap_or_else(|error| panic!("{}: {error}", case.name));
-    let mut memory = Memory::new();
+    let mut memory = DeviceMemory::new();
     let inputs = (0..5).map(|index| case.inputs.get(index).copied().unwrap_or_default());
     let at = memory.add(inputs.flat_map(u64::to_le_bytes).collect());
-    let launch = Launch { grid: [1; 3], block: [1; 3], dynamic_shared: 0, parameters: vec![at.to_le_bytes().to_vec()] };
+    let launch =
+        GridLaunch { grid: [1; 3], block: [1; 3], dynamic_shared: 0, parameters: vec![at.to_le_bytes().to_vec()] };
     run(&module, &launch, &mut memory).unwrap_or_else(|fault| panic!("{}: {fault}", case.name));
     let bytes = memory.bytes(at).expect("the values are there");
     u64::from_le_bytes(bytes[32..40].try_into().expect("eight bytes"))

@@ -2,7 +2,7 @@
 //! waits.
 
 use half::f16;
-use purview_nvidia::ptx::{Counts, Fault, Launch, Memory, Module, run};
+use purview_nvidia::ptx::{Counts, DeviceMemory, Fault, GridLaunch, Module, run};
 
 const SOURCE: &str = include_str!("matrix_product.ptx");
 /// Rows, columns and depth of the product.
@@ -21,12 +21,12 @@ fn bytes(values: &[f16]) -> Vec<u8> {
 fn product(source: &str) -> Result<(Vec<f32>, Counts), Fault> {
     let (rows, columns, depth) = SIZE;
     let module = Module::parse(source).expect("it is PTX");
-    let mut memory = Memory::new();
+    let mut memory = DeviceMemory::new();
     let a = memory.add(bytes(&numbers(rows * depth, 7)));
     let b = memory.add(bytes(&numbers(depth * columns, 11)));
     let c = memory.add_uninitialised(4 * rows * columns);
     let sizes = [columns as u32, depth as u32].iter().flat_map(|size| size.to_le_bytes()).collect();
-    let launch = Launch {
+    let launch = GridLaunch {
         grid: [columns as u32 / 32, rows as u32 / 32, 1],
         block: [64, 1, 1],
         dynamic_shared: 0,

@@ -88,12 +88,12 @@ pub struct Tensor {
     shape: Vec<usize>,
     strides: Vec<usize>,
     /// What has been found of its elements.
-    found: Arc<Found>,
+    found: Arc<KnownFacts>,
 }
 
 /// What kernels have found of a captured tensor's elements, each once.
 #[derive(Default)]
-struct Found {
+struct KnownFacts {
     /// The least and greatest element.
     values: OnceLock<(i64, i64)>,
     /// Whether they never decrease along the last dimension.

@@ -6,7 +6,7 @@
 use purview::ir::Element;
 use purview::{AnyAttention, Arguments, DeviceModel, Shape, Target, Variant};
 use purview_examples::GALLERY;
-use purview_nvidia::occupancy::{Block, occupancy};
+use purview_nvidia::occupancy::{BlockResources, occupancy};
 use purview_nvidia::toolchain::{ASSEMBLER_OPTIONS, Toolchain};
 use purview_tests::compare::Failures;
 use purview_tests::kept_outputs::KeptOutputs;
@@ -116,7 +116,7 @@ fn used(tools: &Toolchain, kept: &KeptOutputs, case: &Case, sm: u32) -> Result<U
     })?;
     let numbers: Vec<u32> = said.split(' ').map_while(|number| number.parse().ok()).collect();
     let [registers, spilled, static_shared] = numbers[..] else { return Err(format!("`{said}` was kept")) };
-    let block = Block {
+    let block = BlockResources {
         threads: kernel.block.iter().product(),
         registers,
         shared_bytes: kernel.shared_bytes as u32 + static_shared,

@@ -34,7 +34,7 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
     if launch.is_empty() {
         return Ok(());
     }
-    let asked = Checker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
+    let asked = RangeChecker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
     asked.check_positions()?;
     let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {
         Accumulator::Softmax { sink } => sink.as_ref(),
@@ -81,7 +81,7 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
         }
     }
     let compiled =
-        Checker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
+        RangeChecker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
     for key_loop in &program.loops {
         let pair = key_loop.key_set();
         // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
@@ -145,7 +145,7 @@ impl Checks {
     }
 }
 
-struct Checker<'a> {
+struct RangeChecker<'a> {
     spec: &'a Spec,
     launch: &'a Launch<'a>,
     parameters: Parameters<'a>,
@@ -161,7 +161,7 @@ struct Checker<'a> {
 /// How often alternatives are looked at one by one before a launch is refused.
 const MAX_SPLITS: u32 = 64;
 
-impl<'a> Checker<'a> {
+impl<'a> RangeChecker<'a> {
     fn new(
         spec: &'a Spec,
         launch: &'a Launch<'a>,
@@ -169,13 +169,13 @@ impl<'a> Checker<'a> {
         scalars: Vec<ScalarValue>,
         padding: (i64, i64),
     ) -> Self {
-        Checker { spec, launch, parameters, scalars, padding, padded: false, splits: Cell::new(MAX_SPLITS) }
+        RangeChecker { spec, launch, parameters, scalars, padding, padded: false, splits: Cell::new(MAX_SPLITS) }
     }
 
     /// The same with the positions that only fill a tile.
-    fn padded(&self, scalars: Vec<ScalarValue>) -> Checker<'a> {
-        let Checker { spec, launch, parameters, padding, .. } = *self;
-        Checker { padded: true, ..Checker::new(spec, launch, parameters, scalars, padding) }
+    fn padded(&self, scalars: Vec<ScalarValue>) -> RangeChecker<'a> {
+        let RangeChecker { spec, launch, parameters, padding, .. } = *self;
+        RangeChecker { padded: true, ..RangeChecker::new(spec, launch, parameters, scalars, padding) }
     }
 
     fn queries(&self) -> Interval {

@@ -76,7 +76,7 @@ impl Truth {
 }
 
 /// The integers from a least to a greatest.
-type Interval = (Expr, Expr);
+type Ends = (Expr, Expr);
 
 struct Tile<'a> {
     parameters: Parameters<'a>,
@@ -200,7 +200,7 @@ impl Tile<'_> {
         })
     }
 
-    fn interval(&self, expr: &Expr) -> Option<Interval> {
+    fn interval(&self, expr: &Expr) -> Option<Ends> {
         let (low, high) = self.operand(expr, None)?;
         Some((low.to_expr()?, high.to_expr()?))
     }
@@ -240,11 +240,11 @@ impl Tile<'_> {
     }
 
     /// The interval of an integer that is no sum; `None` also where it would be too large an expression.
-    fn atom(&self, expr: &Expr) -> Option<Interval> {
+    fn atom(&self, expr: &Expr) -> Option<Ends> {
         self.atom_of_any_size(expr).filter(|(low, high)| low.size().max(high.size()) <= MAX_SIZE)
     }
 
-    fn atom_of_any_size(&self, expr: &Expr) -> Option<Interval> {
+    fn atom_of_any_size(&self, expr: &Expr) -> Option<Ends> {
         if expr.is_uniform() {
             return Some((expr.clone(), expr.clone()));
         }
@@ -276,7 +276,7 @@ impl Tile<'_> {
         }
     }
 
-    fn operation(&self, op: BinaryOp, a: &Expr, b: &Expr) -> Option<Interval> {
+    fn operation(&self, op: BinaryOp, a: &Expr, b: &Expr) -> Option<Ends> {
         let (x, y) = (self.interval(a)?, self.interval(b)?);
         match op {
             BinaryOp::Min => Some((min(x.0, y.0), min(x.1, y.1))),
@@ -318,7 +318,7 @@ impl Tile<'_> {
     }
 
     /// The least and the greatest element that a tile reads; truth values are 0 and 1.
-    fn load(&self, tensor: usize, index: &[Expr]) -> Option<Interval> {
+    fn load(&self, tensor: usize, index: &[Expr]) -> Option<Ends> {
         let param = &self.parameters.tensors[tensor];
         if param.ty == TensorType::F32 {
             return None;
@@ -334,7 +334,7 @@ impl Tile<'_> {
         let varying: Vec<usize> = (0..index.len()).filter(|&at| index[at].0 != index[at].1).collect();
         if param.order.is_sorted() && varying == [index.len() - 1] {
             let element =
-                |end: fn(&Interval) -> &Expr| Expr::Load { tensor, index: index.iter().map(end).cloned().collect() };
+                |end: fn(&Ends) -> &Expr| Expr::Load { tensor, index: index.iter().map(end).cloned().collect() };
             return Some((element(|index| &index.0), element(|index| &index.1)));
         }
         if varying.len() > MAX_VARYING {
@@ -378,7 +378,7 @@ fn max(a: Expr, b: Expr) -> Expr {
 }
 
 /// The least and the greatest of an operation that is monotone in each operand, in a direction that is not known.
-fn corners(x: &Interval, y: &Interval, op: impl Fn(&Expr, &Expr) -> Expr) -> Interval {
+fn corners(x: &Ends, y: &Ends, op: impl Fn(&Expr, &Expr) -> Expr) -> Ends {
     let mut corners: Vec<Expr> = Vec::new();
     for (x, y) in [(&x.0, &y.0), (&x.0, &y.1), (&x.1, &y.0), (&x.1, &y.1)] {
         let corner = op(x, y);

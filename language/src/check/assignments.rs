@@ -1,23 +1,24 @@
 //! Checks assignments and constants, which the language has not. Each is reported with what says the same, if anything does,
 //! and checked on as if that were written.
 
-use crate::ast::{Assignment, Binary, Constant, Expr, ExprKind, Let, Push, Statement};
+use crate::ast::{Assignment, Binary, Constant, ExprKind, Expression, Let, PushStatement, Statement};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
-use crate::check::tiles::Tile;
+use crate::check::tiles::OperandTile;
 use crate::names;
 use crate::signature::Kind;
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 
 impl Checker<'_> {
     /// Reports `assignment`; the statement that was meant.
     pub fn assignment(&mut self, assignment: &Assignment) -> Statement {
         let Assignment { target, operator, value, .. } = assignment;
-        let nothing = Statement::Value(Expr { kind: ExprKind::Reported, source: target.source }, None);
+        let nothing = Statement::Value(Expression { kind: ExprKind::Reported, source: target.source }, None);
         let ExprKind::Name(name) = &target.inner().kind else {
             if !target.is_reported() {
-                let help = format!("the output is what is pushed: `o.push(score, {})`", self.tile_text(Tile::Values));
+                let help =
+                    format!("the output is what is pushed: `o.push(score, {})`", self.tile_text(OperandTile::Values));
                 self.errors.push(*operator, "assignments are not in the language", help);
             }
             return nothing;
@@ -31,7 +32,7 @@ impl Checker<'_> {
             }
             Some(Binding::Accumulator(_)) => return self.assigned_accumulator(name, assignment),
             None => {
-                self.unknown_value(name, Type::Reported);
+                self.unknown_value(name, ValueType::Reported);
                 return nothing;
             }
             _ => {}
@@ -57,13 +58,13 @@ impl Checker<'_> {
             }
             _ => None,
         };
-        let value = Expr { kind: meant.unwrap_or(value.kind), source: value.source };
+        let value = Expression { kind: meant.unwrap_or(value.kind), source: value.source };
         self.errors.push(*operator, message, format!("write `let {name} = {value};`"));
         Statement::Let(Let { name: name.clone(), mutable: None, ty: None, value })
     }
 
     /// Whether `name` is of outside the loop over keys, so that an assignment carries it from key to key; which is reported.
-    pub fn report_carried(&mut self, name: &Ident, operator: Span, value: &Expr) -> bool {
+    pub fn report_carried(&mut self, name: &Ident, operator: Span, value: &Expression) -> bool {
         let Some(current) = &self.current else { return false };
         if self.scopes.depth_of(name).is_none_or(|depth| depth >= current.depth) {
             return false;
@@ -73,8 +74,8 @@ impl Checker<'_> {
         let value = self.value(value);
         let message = format!("`{name}` would be carried from key to key, and only the accumulator is");
         let help = match (value.score, value.ty) {
-            (true, Type::Float) => {
-                let values = self.tile_text(Tile::Values);
+            (true, ValueType::Float) => {
+                let values = self.tile_text(OperandTile::Values);
                 format!("the accumulator keeps the maximum and the sum itself: push the score, `o.push(s, {values});`")
             }
             (true, _) => "a score can't depend on the scores of other keys: leave it out".to_string(),
@@ -90,7 +91,7 @@ impl Checker<'_> {
     fn assigned_accumulator(&mut self, name: &Ident, assignment: &Assignment) -> Statement {
         let message = format!("the accumulator `{name}` is not assigned to");
         let token = assignment.operator;
-        let tile = self.tile_text(Tile::Values);
+        let tile = self.tile_text(OperandTile::Values);
         if let Some(push) = self.pushed(name, assignment) {
             let [score, tile] = &push.arguments[..] else { unreachable!("a push of a score and values") };
             let exponent = match &score.kind {
@@ -126,11 +127,11 @@ impl Checker<'_> {
             _ => format!("push to it, in the loop over the keys: `{name}.push(score, {tile});`"),
         };
         self.errors.push(token, message, help);
-        Statement::Value(Expr { kind: ExprKind::Reported, source: assignment.target.source }, None)
+        Statement::Value(Expression { kind: ExprKind::Reported, source: assignment.target.source }, None)
     }
 
     /// The push that `accumulator += score * values[j]` is, if it is one.
-    pub fn pushed(&self, accumulator: &Ident, assignment: &Assignment) -> Option<Push> {
+    pub fn pushed(&self, accumulator: &Ident, assignment: &Assignment) -> Option<PushStatement> {
         let value = &assignment.value;
         let (score, tile) = match assignment.compound {
             Some(Binary::Add) => self.weighted(value)?,
@@ -151,18 +152,18 @@ impl Checker<'_> {
         };
         let arguments = vec![score, tile.inner().clone()];
         let (accumulator, method) = (accumulator.clone(), assignment.operator.start);
-        Some(Push { accumulator, method, weighted: false, arguments })
+        Some(PushStatement { accumulator, method, weighted: false, arguments })
     }
 
     /// The score and the tile of values of a product of both, which may stand in a sum.
-    fn weighted<'e>(&self, value: &'e Expr) -> Option<(&'e Expr, &'e Expr)> {
-        let is_values = |expr: &Expr| match &expr.inner().kind {
+    fn weighted<'e>(&self, value: &'e Expression) -> Option<(&'e Expression, &'e Expression)> {
+        let is_values = |expr: &Expression| match &expr.inner().kind {
             ExprKind::Name(name) | ExprKind::Index(name, _) => {
                 matches!(self.scopes.find(name), Some(Binding::Value(_)))
             }
             _ => false,
         };
-        let product = |a: &'e Expr, b: &'e Expr| {
+        let product = |a: &'e Expression, b: &'e Expression| {
             if is_values(b) { Some((a, b)) } else { is_values(a).then_some((b, a)) }
         };
         match &value.inner().kind {
@@ -192,18 +193,18 @@ impl Checker<'_> {
 }
 
 /// The value that `assignment` gives to its target.
-pub fn assigned_value(assignment: &Assignment) -> Expr {
+pub fn assigned_value(assignment: &Assignment) -> Expression {
     let value = assignment.value.clone();
     match assignment.compound {
         Some(op) => {
             let source = value.source;
             let target = Box::new(assignment.target.clone());
-            Expr { kind: ExprKind::Binary(op, assignment.operator.start, target, Box::new(value)), source }
+            Expression { kind: ExprKind::Binary(op, assignment.operator.start, target, Box::new(value)), source }
         }
         None => value,
     }
 }
 
-fn is_name(expr: &Expr, name: &Ident) -> bool {
+fn is_name(expr: &Expression, name: &Ident) -> bool {
     matches!(&expr.inner().kind, ExprKind::Name(found) if found == name)
 }

@@ -1,18 +1,18 @@
 //! Checks operations on bits, which the language has not: of bools, `&` and the rest mean `&&` and the like. As `&` binds
 //! tighter than a comparison, `m & i - j < 8` is `(m & (i - j)) < 8` to Rust; what was meant is put together anew.
 
-use crate::ast::{self, Binary, Expr, ExprKind, Unary};
+use crate::ast::{self, Binary, ExprKind, Expression, Unary};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
-use crate::names::Operands;
+use crate::names::BuiltinOperands;
 use crate::source::Source;
-use crate::tree::Value;
-use crate::types::Type;
+use crate::tree::TypedValue;
+use crate::types::ValueType;
 use proc_macro2::Span;
 
 impl Checker<'_> {
     /// The value of `expr` as it was likely meant, if there are operations on bits in it; they are reported.
-    pub fn bits(&mut self, expr: &Expr) -> Option<Value> {
+    pub fn bits(&mut self, expr: &Expression) -> Option<TypedValue> {
         let ExprKind::Binary(op, token, a, b) = &expr.kind else { return None };
         let mut operators = Vec::new();
         let meant = self.logical(expr, &mut operators);
@@ -48,15 +48,28 @@ impl Checker<'_> {
             },
             _ => "integers have no operations on bits: take what is computed by them as a captured tensor".to_string(),
         };
+        let left = self.value(a);
+        // A power in other languages, where it takes what is next to it.
+        let is_power = *op == Binary::BitXor && left.ty == ValueType::Float;
+        let base = nearest_operand(a, false);
+        let help = match nearest_operand(b, true) {
+            exponent if is_power => format!("write `pow({}, {})`", base.inner(), exponent.as_float()),
+            Expression { kind: ExprKind::Int(2), .. } if *op == Binary::BitXor => {
+                format!("if it is a square, write `{0} * {0}`; {help}", base.operand())
+            }
+            _ => help,
+        };
         self.errors.push(*token, format!("`{}` is not in the language", op.symbol()), help);
-        self.value(a);
+        if is_power {
+            return Some(left);
+        }
         self.value(b);
         Some(self.reported(expr.source))
     }
 
     /// `expr` with operations on bools instead of those on bits, which are added to `operators`.
-    fn logical(&self, expr: &Expr, operators: &mut Vec<(Binary, Span)>) -> Expr {
-        let made = |kind, source: Source| Expr { kind, source };
+    fn logical(&self, expr: &Expression, operators: &mut Vec<(Binary, Span)>) -> Expression {
+        let made = |kind, source: Source| Expression { kind, source };
         match &expr.kind {
             ExprKind::Paren(inner) => made(ExprKind::Paren(Box::new(self.logical(inner, operators))), expr.source),
             ExprKind::Unary(Unary::Not, a) => {
@@ -75,7 +88,7 @@ impl Checker<'_> {
                 made(ExprKind::Binary(meant, *token, Box::new(a), Box::new(b)), expr.source)
             }
             ExprKind::Binary(op, token, a, b) if op.is_comparison() => {
-                let comparison = |a: &Expr, b: &Expr| {
+                let comparison = |a: &Expression, b: &Expression| {
                     let source = Source { start: a.source.start, end: b.source.end };
                     made(ExprKind::Binary(*op, *token, Box::new(a.clone()), Box::new(b.clone())), source)
                 };
@@ -106,7 +119,7 @@ impl Checker<'_> {
     }
 
     /// Whether `expr` gives a bool, as far as its form shows it.
-    fn is_predicate(&self, expr: &Expr) -> bool {
+    pub fn is_predicate(&self, expr: &Expression) -> bool {
         match &expr.inner().kind {
             ExprKind::Bool(_) | ExprKind::Unary(Unary::Not, _) => true,
             ExprKind::Binary(op @ (Binary::BitAnd | Binary::BitOr | Binary::BitXor), _, a, b) => {
@@ -114,14 +127,23 @@ impl Checker<'_> {
                 self.is_predicate(a) || self.is_predicate(b)
             }
             ExprKind::Binary(op, ..) => op.is_comparison() || matches!(op, Binary::And | Binary::Or),
-            ExprKind::Name(name) => matches!(self.scopes.find(name), Some(Binding::Local(Type::Bool, _))),
+            ExprKind::Name(name) => matches!(self.scopes.find(name), Some(Binding::Local(ValueType::Bool, _))),
             ExprKind::Index(name, _) => {
-                matches!(self.scopes.find(name), Some(Binding::Tensor(element, _)) if element.ty() == Type::Bool)
+                matches!(self.scopes.find(name), Some(Binding::Tensor(element, _)) if element.ty() == ValueType::Bool)
             }
             ExprKind::Call(..) => true,
             ExprKind::If(_, then, _) => ast::tail(then).is_some_and(|tail| self.is_predicate(tail)),
-            ExprKind::Builtin(builtin, ..) => builtin.operands == Operands::None(Type::Bool),
+            ExprKind::Builtin(builtin, ..) => builtin.operands == BuiltinOperands::None(ValueType::Bool),
             _ => false,
         }
+    }
+}
+
+/// The first or the last operand of the arithmetic that `expr` is.
+fn nearest_operand(expr: &Expression, first: bool) -> &Expression {
+    match &expr.kind {
+        ExprKind::Binary(op, _, a, b) if op.is_arithmetic() => nearest_operand(if first { a } else { b }, first),
+        ExprKind::Unary(Unary::Neg, operand) if !first => nearest_operand(operand, first),
+        _ => expr,
     }
 }

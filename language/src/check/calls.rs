@@ -1,19 +1,19 @@
 //! Checks calls of functions, of the language and of the user.
 
-use crate::ast::{Expr, ExprKind};
+use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
 use crate::foreign;
-use crate::names::{self, Builtin, Operands};
+use crate::names::{self, Builtin, BuiltinOperands};
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Node, Value};
-use crate::types::Type;
+use crate::tree::{Node, TypedValue};
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 
 impl Checker<'_> {
     /// The value of a call of `builtin`, whose name is `token`.
-    pub fn builtin(&mut self, builtin: Builtin, token: Span, arguments: &[Expr], source: Source) -> Value {
+    pub fn builtin(&mut self, builtin: Builtin, token: Span, arguments: &[Expression], source: Source) -> TypedValue {
         let Builtin { name, operands, usage } = builtin;
         let expected = operands.count();
         let counted = arguments.len() == expected;
@@ -23,27 +23,30 @@ impl Checker<'_> {
             let token = arguments.get(expected).map_or(token.into(), |extra| extra.source);
             self.errors.push(token, message, format!("write `{usage}`"));
         }
-        if operands == Operands::Tiles {
+        if operands == BuiltinOperands::Tiles {
             if self.signature.kind != Kind::Attention {
                 let message = "`dot` belongs in a loop of an attention";
                 self.errors.push(token, message, "take the product as a parameter: `s: Score`");
             }
             let is_attention = self.signature.kind == Kind::Attention;
             let place = if is_attention && counted { self.dot(token, arguments) } else { 0 };
-            return Value { node: Node::Dot(place, token), ty: Type::Float, score: true, source };
+            return TypedValue { node: Node::Dot(place, token), ty: ValueType::Float, score: true, source };
         }
-        if operands == Operands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
+        if operands == BuiltinOperands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
             let message = "`mask` hides keys, and belongs in a loop over keys";
             self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
         }
-        let values: Vec<(Value, &Expr)> = match (operands, arguments) {
-            (Operands::Floats(_), _) => {
-                arguments.iter().map(|argument| (self.value_as(argument, Type::Float), argument)).collect()
+        let values: Vec<(TypedValue, &Expression)> = match (operands, arguments) {
+            (BuiltinOperands::Floats(_), _) => {
+                arguments.iter().map(|argument| (self.value_as(argument, ValueType::Float), argument)).collect()
             }
-            (Operands::Mask, [score, visible]) => {
-                vec![(self.value_as(score, Type::Float), score), (self.value_as(visible, Type::Bool), visible)]
+            (BuiltinOperands::Mask, [score, visible]) => {
+                vec![
+                    (self.value_as(score, ValueType::Float), score),
+                    (self.value_as(visible, ValueType::Bool), visible),
+                ]
             }
-            (Operands::Numbers(_), [a, b, rest @ ..]) => {
+            (BuiltinOperands::Numbers(_), [a, b, rest @ ..]) => {
                 let (first, second) = self.value_pair(a, b);
                 let ty = first.ty;
                 let rest: Vec<_> = rest.iter().map(|argument| (self.value_as(argument, ty), argument)).collect();
@@ -53,32 +56,39 @@ impl Checker<'_> {
         };
         if !counted {
             let ty = match operands {
-                Operands::None(ty) => ty,
-                Operands::Numbers(_) => Type::Reported,
-                _ => Type::Float,
+                BuiltinOperands::None(ty) => ty,
+                BuiltinOperands::Numbers(_) => ValueType::Reported,
+                _ => ValueType::Float,
             };
-            return Value { ty, ..self.reported(source) };
+            return TypedValue { ty, ..self.reported(source) };
         }
         match operands {
-            Operands::None(ty) => Value::lang(name, token, Vec::new(), ty, source),
-            Operands::Floats(_) => {
-                let values = values.into_iter().map(|(value, expr)| self.expect(value, Type::Float, expr)).collect();
-                Value::lang(name, token, values, Type::Float, source)
+            BuiltinOperands::None(ty) => TypedValue::lang(name, token, Vec::new(), ty, source),
+            BuiltinOperands::Floats(_) => {
+                let values =
+                    values.into_iter().map(|(value, expr)| self.expect(value, ValueType::Float, expr)).collect();
+                TypedValue::lang(name, token, values, ValueType::Float, source)
             }
-            Operands::Numbers(_) => {
+            BuiltinOperands::Numbers(_) => {
                 let (mut values, ty) = self.same_number(values, "");
                 if name != "clamp" {
-                    let mut value = Value::lang(name, token, values, ty, source);
+                    let mut value = TypedValue::lang(name, token, values, ty, source);
                     value.locate_integer();
                     return value;
                 }
                 let high = values.pop().expect("three operands");
-                Value::lang("min", token, vec![Value::lang("max", token, values, ty, source), high], ty, source)
+                TypedValue::lang(
+                    "min",
+                    token,
+                    vec![TypedValue::lang("max", token, values, ty, source), high],
+                    ty,
+                    source,
+                )
             }
-            Operands::Mask => {
+            BuiltinOperands::Mask => {
                 let [(score, score_expr), (visible, visible_expr)] =
                     <[_; 2]>::try_from(values).ok().expect("two operands");
-                if score.ty == Type::Bool && visible.ty == Type::Float {
+                if score.ty == ValueType::Bool && visible.ty == ValueType::Float {
                     let message = "`mask` takes the score first, then what is visible";
                     let help = format!("write `mask({visible_expr}, {score_expr})`");
                     self.errors.push(
@@ -86,25 +96,27 @@ impl Checker<'_> {
                         message,
                         help,
                     );
-                    return Value { ty: Type::Float, ..self.reported(source) };
+                    return TypedValue { ty: ValueType::Float, ..self.reported(source) };
                 }
-                let operands =
-                    vec![self.expect(score, Type::Float, score_expr), self.expect(visible, Type::Bool, visible_expr)];
-                let mut value = Value::lang("mask", token, operands, Type::Float, source);
+                let operands = vec![
+                    self.expect(score, ValueType::Float, score_expr),
+                    self.expect(visible, ValueType::Bool, visible_expr),
+                ];
+                let mut value = TypedValue::lang("mask", token, operands, ValueType::Float, source);
                 value.score = true;
                 value.locate();
                 value
             }
-            Operands::Tiles => unreachable!("returned above"),
+            BuiltinOperands::Tiles => unreachable!("returned above"),
         }
     }
 
     /// The value of a call of the user's function `path`.
-    pub fn call(&mut self, path: &syn::Path, arguments: &[Expr], source: Source) -> Value {
+    pub fn call(&mut self, path: &syn::Path, arguments: &[Expression], source: Source) -> TypedValue {
         let mut similar = None;
         if let Some(name) = path.get_ident() {
             if let Some(binding) = self.scopes.find(name) {
-                if matches!(binding, Binding::Reported | Binding::Local(Type::Reported, _)) {
+                if matches!(binding, Binding::Reported | Binding::Local(ValueType::Reported, _)) {
                     return self.reported(source);
                 }
                 let message = format!("`{name}` is {}, not a function", binding.description());
@@ -116,30 +128,35 @@ impl Checker<'_> {
                 self.errors.push(name.span(), message, "write the value without the call");
                 return self.reported(source);
             }
-            if let Some(help) = foreign::help(&name.to_string(), arguments) {
-                let values: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, name)).collect();
+            if let Some(help) = foreign::help(&name.to_string(), arguments, |argument| self.is_predicate(argument)) {
+                // What the help leaves out needs no error of its own.
+                let arguments = arguments.iter().filter(|argument| !argument.is_infinite());
+                let values: Vec<TypedValue> = arguments.map(|argument| self.argument(argument, name)).collect();
                 self.errors.push(name.span(), format!("the language has no function `{name}`"), help);
                 let score = values.iter().any(|value| value.score);
-                return Value { score, ..self.reported(source) };
+                return TypedValue { score, ..self.reported(source) };
             }
             similar = names::nearest_builtin(&name.to_string()).map(|builtin| builtin.name);
         }
         let function = &path.segments.last().expect("a path has a segment").ident;
-        let arguments: Vec<Value> = arguments.iter().map(|argument| self.argument(argument, function)).collect();
+        let arguments: Vec<TypedValue> = arguments.iter().map(|argument| self.argument(argument, function)).collect();
         let score = arguments.iter().any(|argument| argument.score);
-        Value { node: Node::Call(path.clone(), arguments, similar), ty: Type::Unknown, score, source }
+        TypedValue { node: Node::Call(path.clone(), arguments, similar), ty: ValueType::Unknown, score, source }
     }
 
     /// An argument of the user's `function`: a value, or a captured tensor.
-    fn argument(&mut self, expr: &Expr, function: &Ident) -> Value {
+    fn argument(&mut self, expr: &Expression, function: &Ident) -> TypedValue {
         match &expr.kind {
             ExprKind::Name(name) if self.is_unknown(expr) => {
                 self.unknown_argument(name, &function.to_string());
                 self.reported(expr.source)
             }
-            ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => {
-                Value { node: Node::Tensor(name.clone()), ty: Type::Unknown, score: false, source: expr.source }
-            }
+            ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Tensor(..))) => TypedValue {
+                node: Node::Tensor(name.clone()),
+                ty: ValueType::Unknown,
+                score: false,
+                source: expr.source,
+            },
             _ => self.value(expr),
         }
     }

@@ -1,15 +1,15 @@
 //! What checks a function: where it is, and what it knows there. Loops and blocks hold statements, statements values, and
 //! values blocks, so its methods, which the other files of this folder add, call each other.
 
-use crate::ast::{self, Block, Expr, Over, Statement};
+use crate::ast::{self, Block, Expression, Over, Statement};
 use crate::check::presence::Needs;
 use crate::check::scopes::{Binding, Scopes};
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::parse::Parsed;
-use crate::signature::{Parameter, ParameterKind, Signature};
+use crate::signature::{DeclaredParameter, ParameterKind, Signature};
 use crate::source::Source;
-use crate::tree::{Node, Operand, Role, Value};
-use crate::types::Type;
+use crate::tree::{Node, Operand, Role, TypedValue};
+use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::Ident;
 
@@ -34,7 +34,7 @@ pub struct Declared {
 }
 
 pub struct Checker<'a> {
-    pub errors: &'a Errors,
+    pub errors: &'a Diagnostics,
     pub signature: &'a Signature,
     pub uses: &'a Uses,
     pub scopes: Scopes,
@@ -47,7 +47,7 @@ pub struct Checker<'a> {
     pub pairs: Vec<Option<usize>>,
     pub needs: Needs,
     /// The variables that are exponentials, and of what.
-    pub exponentials: Vec<(String, Expr)>,
+    pub exponentials: Vec<(String, Expression)>,
     /// The accumulators that were declared so far.
     pub accumulators: Vec<Declared>,
     /// How many are declared in all.
@@ -61,7 +61,7 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub fn new(function: &'a Parsed, errors: &'a Errors) -> Self {
+    pub fn new(function: &'a Parsed, errors: &'a Diagnostics) -> Self {
         let signature = &function.signature;
         let mut loops = Vec::new();
         find_loops(&function.body, &mut loops);
@@ -86,7 +86,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The parameters that lie along queries and keys, in order.
-    fn operands(&self) -> impl Iterator<Item = &'a Parameter> {
+    fn operands(&self) -> impl Iterator<Item = &'a DeclaredParameter> {
         let is_operand = |kind| matches!(kind, ParameterKind::Query | ParameterKind::Key | ParameterKind::Value);
         self.signature.parameters.iter().filter(move |parameter| is_operand(parameter.kind))
     }
@@ -180,8 +180,8 @@ impl<'a> Checker<'a> {
     }
 
     /// A value that was reported.
-    pub fn reported(&self, source: Source) -> Value {
-        Value { node: Node::Reported, ty: Type::Reported, score: false, source }
+    pub fn reported(&self, source: Source) -> TypedValue {
+        TypedValue { node: Node::Reported, ty: ValueType::Reported, score: false, source }
     }
 
     /// Makes the variable of a loop known.

@@ -1,18 +1,19 @@
 //! Checks an `if` that is a statement, as in Rust: it pushes, assigns, or goes on with the next key. The language has it only
 //! as a value, so each is reported with the statement that says the same, and checked on as if that were written.
 
-use crate::ast::{self, Assignment, Binary, Block, Expr, ExprKind, Let, Push, Statement};
+use crate::ast::{self, Assignment, Binary, Block, ExprKind, Expression, Let, PushStatement, Statement};
 use crate::check::assignments::assigned_value;
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
 use crate::names;
 use crate::signature::Kind;
 use crate::source::Source;
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 impl Checker<'_> {
     /// The statement that is meant by `branch`, an `if`, where its branches do something; which is reported.
-    pub fn conditional(&mut self, branch: &Expr) -> Option<Statement> {
+    pub fn conditional(&mut self, branch: &Expression) -> Option<Statement> {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { return None };
         if let Some((push, moved)) = self.conditional_push(branch) {
             let text = format!("`{};`", push.with_score(&last_line(&push.arguments[0]).to_string()));
@@ -23,19 +24,22 @@ impl Checker<'_> {
             self.errors.push(push.method, "`push` can't be in an `if`: keys are hidden by `mask`", help);
             return Some(Statement::Push(push));
         }
+        if let Some(assigned) = several_assigned(branch) {
+            return Some(self.conditional_assignments(branch, &assigned));
+        }
         if let Some((name, operator)) = assigned(branch) {
             return Some(self.conditional_assignment(branch, &name, operator));
         }
-        if let ([Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _)], None) =
+        if let ([Statement::Value(Expression { kind: ExprKind::Return(keyword, Some(value)), .. }, _)], None) =
             (&then.statements[..], otherwise)
         {
             let help = format!("write `if {condition} {{ {value} }} else {{ … }}`, with what follows in the `else`");
             self.errors.push(*keyword, "`return` is not in the language", help);
             self.value(condition);
             self.value(value);
-            return Some(Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None));
+            return Some(Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None));
         }
-        let is_jump = |expr: &Expr| matches!(expr.kind, ExprKind::Jump(_));
+        let is_jump = |expr: &Expression| matches!(expr.kind, ExprKind::Jump(_));
         let is_jump = |block: &Block| matches!(&block.statements[..], [Statement::Value(value, _)] if is_jump(value));
         if is_jump(then) && otherwise.is_none() {
             let ExprKind::Jump(keyword) = &ast::tail(then)?.kind else { return None };
@@ -44,20 +48,20 @@ impl Checker<'_> {
             let help = format!("hide the keys, and tiles of hidden ones are skipped: push `mask(s, {visible})`");
             self.errors.push(ast::tail(then)?.source, message, help);
             self.value(condition);
-            return Some(Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None));
+            return Some(Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None));
         }
         None
     }
 
     /// The push of all keys that pushes in the branches of `branch` mean, and whether there are lines before one of them.
-    fn conditional_push(&self, branch: &Expr) -> Option<(Push, bool)> {
+    fn conditional_push(&self, branch: &Expression) -> Option<(PushStatement, bool)> {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { return None };
         let first = self.push_of(then);
         let second = otherwise.as_ref().and_then(|otherwise| match &otherwise.kind {
             ExprKind::Block(block) => self.push_of(block),
             _ => self.conditional_push(otherwise),
         });
-        let masked = |(mut push, moved): (Push, bool), visible: Expr| {
+        let masked = |(mut push, moved): (PushStatement, bool), visible: Expression| {
             push.arguments[0] = masked(push.arguments[0].clone(), visible);
             (push, moved)
         };
@@ -66,12 +70,14 @@ impl Checker<'_> {
             (None, Some(second)) => Some(masked(second, condition.negated())),
             (Some((mut first, first_moved)), Some((second, second_moved))) => {
                 let source = branch.source;
-                let block =
-                    |score: &Expr| Block { statements: vec![Statement::Value(score.clone(), None)], close: source.end };
-                let second = Expr { kind: ExprKind::Block(block(&second.arguments[0])), source };
+                let block = |score: &Expression| Block {
+                    statements: vec![Statement::Value(score.clone(), None)],
+                    close: source.end,
+                };
+                let second = Expression { kind: ExprKind::Block(block(&second.arguments[0])), source };
                 let score = block(&first.arguments[0]);
                 first.arguments[0] =
-                    Expr { kind: ExprKind::If(condition.clone(), score, Some(Box::new(second))), source };
+                    Expression { kind: ExprKind::If(condition.clone(), score, Some(Box::new(second))), source };
                 Some((first, first_moved || second_moved))
             }
             (None, None) => None,
@@ -79,7 +85,7 @@ impl Checker<'_> {
     }
 
     /// The push that ends `block`, and whether there are lines before it.
-    fn push_of(&self, block: &Block) -> Option<(Push, bool)> {
+    fn push_of(&self, block: &Block) -> Option<(PushStatement, bool)> {
         let (last, before) = block.statements.split_last()?;
         let (mut push, moved) = match last {
             Statement::Push(push) if push.arguments.len() == push.count() => (push.clone(), false),
@@ -99,14 +105,84 @@ impl Checker<'_> {
         let source = score.source;
         let mut statements = before.to_vec();
         statements.push(Statement::Value(score, None));
-        push.arguments[0] = Expr { kind: ExprKind::Block(Block { statements, close: source.end }), source };
+        push.arguments[0] = Expression { kind: ExprKind::Block(Block { statements, close: source.end }), source };
         Some((push, true))
     }
 
     /// Reports an assignment in an `if`; the `let` that was meant.
-    fn conditional_assignment(&mut self, branch: &Expr, name: &Ident, operator: Source) -> Statement {
+    fn conditional_assignment(&mut self, branch: &Expression, name: &Ident, operator: Source) -> Statement {
+        let ExprKind::If(condition, _, otherwise) = &branch.kind else { unreachable!("an `if`") };
+        let (value, is_hidden) = self.value_after(branch, name);
+        if self.report_carried(name, operator.start, &value) {
+            return Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None);
+        }
+        let text = format!("write `let {name} = {value};`");
+        let is_score = self.scopes.find(name) == Some(Binding::Local(ValueType::Float, true));
+        let help = if is_hidden {
+            format!("to hide keys, {text}")
+        } else if self.in_key_loop() && is_score && otherwise.is_none() {
+            format!("{text}, or to hide keys `let {name} = mask({name}, {});`", condition.negated())
+        } else {
+            text
+        };
+        self.errors.push(operator, "assignments are not in the language", help);
+        Statement::Let(Let { name: name.clone(), mutable: None, ty: None, value })
+    }
+
+    /// Reports the assignments to several names in an `if`, each once and in one order; nothing that is left to be checked.
+    fn conditional_assignments(&mut self, branch: &Expression, assigned: &[&Assignment]) -> Statement {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { unreachable!("an `if`") };
-        let target = Expr { kind: ExprKind::Name(name.clone()), source: branch.source };
+        let names: Vec<&Ident> = assigned.iter().filter_map(|assignment| target(assignment)).collect();
+        let mut lets = Vec::new();
+        // A condition that the first `let` would change has a name of its own.
+        let mut changed = false;
+        condition.visit(&mut |expr| {
+            changed |= matches!(&expr.kind, ExprKind::Name(name) if names.contains(&name));
+        });
+        let test = if changed {
+            lets.push(format!("`let changes = {condition};`"));
+            Expression { kind: ExprKind::Name(Ident::new("changes", condition.source.start)), source: condition.source }
+        } else {
+            (**condition).clone()
+        };
+        // Only what belongs to `name`.
+        let only = |block: &Block, name: &Ident| Block {
+            statements: block.statements.iter().filter(|line| assigns(line, name)).cloned().collect(),
+            close: block.close,
+        };
+        let mut values = Vec::new();
+        for name in names {
+            let otherwise = otherwise.as_deref().map(|otherwise| match &otherwise.kind {
+                ExprKind::Block(block) => {
+                    Box::new(Expression { kind: ExprKind::Block(only(block, name)), source: otherwise.source })
+                }
+                _ => unreachable!("an `else` that is a block"),
+            });
+            let kind = ExprKind::If(Box::new(test.clone()), only(then, name), otherwise);
+            let (value, _) = self.value_after(&Expression { kind, source: branch.source }, name);
+            lets.push(format!("`let {name} = {value};`"));
+            values.push((name, value));
+        }
+        let help = format!("write {} instead of the `if`", lets.join(" and "));
+        self.errors.push(assigned[0].operator, "assignments are not in the language", help);
+        if changed {
+            self.value_as(condition, ValueType::Bool);
+            self.scopes.enter();
+            self.scopes.bind(&Ident::new("changes", condition.source.start), Binding::Local(ValueType::Bool, false));
+        }
+        for (_, value) in values {
+            self.value(&value);
+        }
+        if changed {
+            self.scopes.leave();
+        }
+        Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None)
+    }
+
+    /// The value that `name` has after `branch`, and whether that is a mask which hides keys.
+    fn value_after(&self, branch: &Expression, name: &Ident) -> (Expression, bool) {
+        let ExprKind::If(condition, then, otherwise) = &branch.kind else { unreachable!("an `if`") };
+        let target = Expression { kind: ExprKind::Name(name.clone()), source: branch.source };
         let hides = |block: &Block| match &block.statements[..] {
             // A finite number beside another value may be meant as it is.
             [Statement::Assignment(only)] if only.compound.is_none() && only.value.hides() => {
@@ -118,38 +194,64 @@ impl Checker<'_> {
         let hidden = match otherwise.as_deref() {
             _ if !may_mask => None,
             None if hides(then) => Some(masked(target.clone(), condition.negated())),
-            Some(Expr { kind: ExprKind::Block(block), .. }) if hides(then) => {
+            Some(Expression { kind: ExprKind::Block(block), .. }) if hides(then) => {
                 let block = assigned_block(block, &target);
-                let score = Expr { kind: ExprKind::Block(block), source: branch.source };
+                let score = Expression { kind: ExprKind::Block(block), source: branch.source };
                 Some(masked(last_line(&score), condition.negated()))
             }
-            Some(Expr { kind: ExprKind::Block(block), .. }) if hides(block) => {
+            Some(Expression { kind: ExprKind::Block(block), .. }) if hides(block) => {
                 let block = assigned_block(then, &target);
-                let score = Expr { kind: ExprKind::Block(block), source: branch.source };
+                let score = Expression { kind: ExprKind::Block(block), source: branch.source };
                 Some(masked(last_line(&score), (**condition).clone()))
             }
             _ => None,
         };
         let is_hidden = hidden.is_some();
-        let value = hidden.unwrap_or_else(|| assigned_if(branch, &target));
-        if self.report_carried(name, operator.start, &value) {
-            return Statement::Value(Expr { kind: ExprKind::Reported, source: branch.source }, None);
-        }
-        let text = format!("write `let {name} = {value};`");
-        let help = if is_hidden {
-            format!("to hide keys, {text}")
-        } else if self.in_key_loop() {
-            format!("{text}, or `mask({name}, …)` to hide keys")
-        } else {
-            text
-        };
-        self.errors.push(operator, "assignments are not in the language", help);
-        Statement::Let(Let { name: name.clone(), mutable: None, ty: None, value })
+        (hidden.unwrap_or_else(|| assigned_if(branch, &target)), is_hidden)
     }
 }
 
+/// The name that is assigned to, if it is one.
+fn target(assignment: &Assignment) -> Option<&Ident> {
+    match &assignment.target.inner().kind {
+        ExprKind::Name(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether `line` assigns to `name`.
+fn assigns(line: &Statement, name: &Ident) -> bool {
+    matches!(line, Statement::Assignment(assignment) if target(assignment) == Some(name))
+}
+
+/// The first assignment to each name in the branches of `branch`, if there is nothing else in them, no name has two in one branch, and
+/// those that both branches assign to have one order.
+fn several_assigned(branch: &Expression) -> Option<Vec<&Assignment>> {
+    let ExprKind::If(_, then, otherwise) = &branch.kind else { return None };
+    let second = match otherwise.as_deref() {
+        None => None,
+        Some(Expression { kind: ExprKind::Block(block), .. }) => Some(block),
+        Some(_) => return None,
+    };
+    let mut all: Vec<&Assignment> = Vec::new();
+    for block in [Some(then), second].into_iter().flatten() {
+        let mut place = 0;
+        let known = all.len();
+        for line in &block.statements {
+            let Statement::Assignment(assignment) = line else { return None };
+            let name = target(assignment)?;
+            match all.iter().position(|other| target(other) == Some(name)) {
+                Some(at) if at < known && at >= place => place = at + 1,
+                Some(_) => return None,
+                None => all.push(assignment),
+            }
+        }
+    }
+    (all.len() > 1).then_some(all)
+}
+
 /// `mask(score, visible)`; one mask of both where the score is masked already.
-fn masked(score: Expr, visible: Expr) -> Expr {
+fn masked(score: Expression, visible: Expression) -> Expression {
     let source = score.source;
     let mask = names::find("mask").expect("a function of the language");
     let (score, visible) = match score.kind {
@@ -157,13 +259,13 @@ fn masked(score: Expr, visible: Expr) -> Expr {
             let inner = arguments.pop().expect("two arguments");
             (arguments.pop().expect("two arguments"), visible.with(Binary::And, inner))
         }
-        kind => (Expr { kind, source }, visible),
+        kind => (Expression { kind, source }, visible),
     };
-    Expr { kind: ExprKind::Builtin(mask, source.start, vec![score, visible]), source }
+    Expression { kind: ExprKind::Builtin(mask, source.start, vec![score, visible]), source }
 }
 
 /// `score` without the lines before it.
-fn last_line(score: &Expr) -> Expr {
+fn last_line(score: &Expression) -> Expression {
     let kind = match &score.kind {
         ExprKind::Builtin(builtin, token, arguments) => {
             ExprKind::Builtin(*builtin, *token, arguments.iter().map(last_line).collect())
@@ -176,17 +278,17 @@ fn last_line(score: &Expr) -> Expr {
                 let line = last_line(otherwise);
                 let source = line.source;
                 let block = Block { statements: vec![Statement::Value(line, None)], close: source.end };
-                Box::new(Expr { kind: ExprKind::Block(block), source })
+                Box::new(Expression { kind: ExprKind::Block(block), source })
             });
             ExprKind::If(condition.clone(), Block { statements, close: then.close }, otherwise)
         }
         kind => kind.clone(),
     };
-    Expr { kind, source: score.source }
+    Expression { kind, source: score.source }
 }
 
 /// The name that is assigned at the end of a branch of `branch`, and the first operator that does.
-fn assigned(branch: &Expr) -> Option<(Ident, Source)> {
+fn assigned(branch: &Expression) -> Option<(Ident, Source)> {
     let ExprKind::If(_, then, otherwise) = &branch.kind else { return None };
     let of_block = |block: &Block| match block.statements.last()? {
         Statement::Assignment(Assignment { target, operator, .. }) => match &target.inner().kind {
@@ -203,23 +305,23 @@ fn assigned(branch: &Expr) -> Option<(Ident, Source)> {
 }
 
 /// The value that `target` has after `branch`.
-fn assigned_if(branch: &Expr, target: &Expr) -> Expr {
+fn assigned_if(branch: &Expression, target: &Expression) -> Expression {
     let ExprKind::If(condition, then, otherwise) = &branch.kind else { return branch.clone() };
     let source = branch.source;
     let unchanged = || Block { statements: vec![Statement::Value(target.clone(), None)], close: source.end };
     let otherwise = match otherwise.as_deref() {
-        None => Expr { kind: ExprKind::Block(unchanged()), source },
-        Some(Expr { kind: ExprKind::Block(block), source }) => {
-            Expr { kind: ExprKind::Block(assigned_block(block, target)), source: *source }
+        None => Expression { kind: ExprKind::Block(unchanged()), source },
+        Some(Expression { kind: ExprKind::Block(block), source }) => {
+            Expression { kind: ExprKind::Block(assigned_block(block, target)), source: *source }
         }
         Some(inner) => assigned_if(inner, target),
     };
     let kind = ExprKind::If(condition.clone(), assigned_block(then, target), Some(Box::new(otherwise)));
-    Expr { kind, source }
+    Expression { kind, source }
 }
 
 /// `block` with the value that it gives to `target` as its last line.
-fn assigned_block(block: &Block, target: &Expr) -> Block {
+fn assigned_block(block: &Block, target: &Expression) -> Block {
     let mut statements = block.statements.clone();
     let value = match statements.last() {
         Some(Statement::Assignment(assignment)) if assignment.target.to_string() == target.to_string() => {
@@ -227,7 +329,7 @@ fn assigned_block(block: &Block, target: &Expr) -> Block {
             statements.pop();
             value
         }
-        Some(Statement::Value(inner @ Expr { kind: ExprKind::If(..), .. }, _)) if assigned(inner).is_some() => {
+        Some(Statement::Value(inner @ Expression { kind: ExprKind::If(..), .. }, _)) if assigned(inner).is_some() => {
             let value = assigned_if(inner, target);
             statements.pop();
             value

@@ -1,20 +1,20 @@
 //! Checks that a value has the type that is expected of it, and says by which conversion it would.
 
-use crate::ast::{Expr, ExprKind};
+use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::signature::{ParameterKind, Scalar};
-use crate::tree::Value;
-use crate::types::Type;
+use crate::tree::TypedValue;
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 impl Checker<'_> {
     /// `value`, which `expr` is, if its type can be `expected`; or an error on `expr`.
-    pub fn expect(&self, value: Value, expected: Type, expr: &Expr) -> Value {
+    pub fn expect(&self, value: TypedValue, expected: ValueType, expr: &Expression) -> TypedValue {
         self.expect_operand(value, expected, expr, false)
     }
 
     /// As [`Checker::expect`]; a cast that is suggested is `enclosed` in parentheses.
-    fn expect_operand(&self, value: Value, expected: Type, expr: &Expr, enclosed: bool) -> Value {
+    fn expect_operand(&self, value: TypedValue, expected: ValueType, expr: &Expression, enclosed: bool) -> TypedValue {
         if value.ty == expected || !value.ty.is_known() || !expected.is_known() {
             return value;
         }
@@ -24,7 +24,7 @@ impl Checker<'_> {
     }
 
     /// The scalar parameter that `expr` is, if it is an `f32`.
-    fn float_parameter<'e>(&self, expr: &'e Expr) -> Option<&'e Ident> {
+    fn float_parameter<'e>(&self, expr: &'e Expression) -> Option<&'e Ident> {
         match &expr.inner().kind {
             ExprKind::Name(name) if self.scopes.is_parameter(name) => {
                 let mut floats = self.signature.of_kind(ParameterKind::Scalar(Scalar::F32));
@@ -35,8 +35,8 @@ impl Checker<'_> {
     }
 
     /// `value`, which `expr` is, if it can be a number.
-    pub fn expect_number(&self, value: Value, expr: &Expr) -> Value {
-        if value.ty != Type::Bool {
+    pub fn expect_number(&self, value: TypedValue, expr: &Expression) -> TypedValue {
+        if value.ty != ValueType::Bool {
             return value;
         }
         let help = format!("write `{} as i32`", expr.operand());
@@ -46,24 +46,25 @@ impl Checker<'_> {
 
     /// `values` as numbers of one type, and the type. An integer beside a float is the one at fault. The first operand of
     /// `operator` gets a cast in parentheses if it needs one there.
-    pub fn same_number(&self, values: Vec<(Value, &Expr)>, operator: &str) -> (Vec<Value>, Type) {
-        let has_score = values.iter().find(|(value, _)| value.score && value.ty == Type::Float).map(|(_, expr)| *expr);
+    pub fn same_number(&self, values: Vec<(TypedValue, &Expression)>, operator: &str) -> (Vec<TypedValue>, ValueType) {
+        let has_score =
+            values.iter().find(|(value, _)| value.score && value.ty == ValueType::Float).map(|(_, expr)| *expr);
         let has = |ty| values.iter().any(|(value, _)| value.ty == ty);
         let ty = match () {
-            _ if has(Type::Float) => Type::Float,
-            _ if has(Type::Int) => Type::Int,
-            _ if has(Type::Unknown) => Type::Unknown,
-            _ => Type::Reported,
+            _ if has(ValueType::Float) => ValueType::Float,
+            _ if has(ValueType::Int) => ValueType::Int,
+            _ if has(ValueType::Unknown) => ValueType::Unknown,
+            _ => ValueType::Reported,
         };
-        let exprs: Vec<&Expr> = values.iter().map(|(_, expr)| *expr).collect();
+        let exprs: Vec<&Expression> = values.iter().map(|(_, expr)| *expr).collect();
         let mut checked = Vec::new();
         for (place, (value, expr)) in values.into_iter().enumerate() {
             // `x as f32 < y` is not Rust.
             let enclosed = place == 0 && operator == "<";
             checked.push(match (value.ty, has_score) {
-                (Type::Int, _) if ty == Type::Float && exprs.len() == 2 => {
+                (ValueType::Int, _) if ty == ValueType::Float && exprs.len() == 2 => {
                     let other = exprs[1 - place];
-                    let mut help = conversion(expr, Type::Int, Type::Float, false);
+                    let mut help = conversion(expr, ValueType::Int, ValueType::Float, false);
                     if !matches!(expr.inner().kind, ExprKind::Int(_)) {
                         if enclosed {
                             help = format!("write `({} as f32) < {other}`", expr.operand());
@@ -75,14 +76,14 @@ impl Checker<'_> {
                     self.errors.push(expr.source, "expected float, found integer", help);
                     self.reported(value.source)
                 }
-                (Type::Bool, Some(score)) if operator.is_empty() => {
+                (ValueType::Bool, Some(score)) if operator.is_empty() => {
                     let message = "expected float, found bool";
                     let help = format!("to hide the keys where it is false, write `mask({score}, {})`", expr.inner());
                     self.errors.push(expr.source, message, help);
                     self.reported(value.source)
                 }
-                (Type::Bool, _) if ty.is_known() => self.expect_operand(value, ty, expr, enclosed),
-                (Type::Bool, _) => self.expect_number(value, expr),
+                (ValueType::Bool, _) if ty.is_known() => self.expect_operand(value, ty, expr, enclosed),
+                (ValueType::Bool, _) => self.expect_number(value, expr),
                 _ => self.expect_operand(value, ty, expr, enclosed),
             });
         }
@@ -91,7 +92,7 @@ impl Checker<'_> {
 }
 
 /// What to write for `expr`, of type `found`, where `expected` is.
-fn conversion(expr: &Expr, found: Type, expected: Type, enclosed: bool) -> String {
+fn conversion(expr: &Expression, found: ValueType, expected: ValueType, enclosed: bool) -> String {
     let cast = |ty: &str| {
         if enclosed {
             format!("write `({} as {ty})`", expr.operand())
@@ -100,14 +101,14 @@ fn conversion(expr: &Expr, found: Type, expected: Type, enclosed: bool) -> Strin
         }
     };
     match (&expr.inner().kind, found, expected) {
-        (ExprKind::Int(value), _, Type::Float) => format!("write `{:?}`", *value as f32),
-        (ExprKind::Float(value), _, Type::Int) => format!("write `{}`", *value as i32),
-        (ExprKind::Int(value @ (0 | 1)), _, Type::Bool) => format!("write `{}`", *value == 1),
-        (ExprKind::Bool(value), _, Type::Float) => format!("write `{}`", if *value { "1.0" } else { "0.0" }),
-        (ExprKind::Bool(value), _, Type::Int) => format!("write `{}`", *value as i32),
-        (_, _, Type::Float) => cast("f32"),
-        (_, _, Type::Int) => cast("i32"),
-        (_, Type::Float, Type::Bool) => format!("write a comparison, such as `{} > 0.0`", expr.operand()),
+        (ExprKind::Int(value), _, ValueType::Float) => format!("write `{:?}`", *value as f32),
+        (ExprKind::Float(value), _, ValueType::Int) => format!("write `{}`", *value as i32),
+        (ExprKind::Int(value @ (0 | 1)), _, ValueType::Bool) => format!("write `{}`", *value == 1),
+        (ExprKind::Bool(value), _, ValueType::Float) => format!("write `{}`", if *value { "1.0" } else { "0.0" }),
+        (ExprKind::Bool(value), _, ValueType::Int) => format!("write `{}`", *value as i32),
+        (_, _, ValueType::Float) => cast("f32"),
+        (_, _, ValueType::Int) => cast("i32"),
+        (_, ValueType::Float, ValueType::Bool) => format!("write a comparison, such as `{} > 0.0`", expr.operand()),
         _ => format!("write a comparison, such as `{} != 0`", expr.operand()),
     }
 }

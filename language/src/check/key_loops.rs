@@ -1,17 +1,17 @@
 //! Checks a loop over keys: what it goes over, what it pushes, and which values go with its keys.
 
-use crate::ast::{self, Expr, ExprKind, Over, Statement};
+use crate::ast::{self, ExprKind, Expression, Over, Statement};
 use crate::check::checker::{Checker, Current};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
-use crate::check::tiles::Tile;
+use crate::check::tiles::OperandTile;
 use crate::signature::ParameterKind;
-use crate::tree::{KeyLoop, LoopStep, Node, Push, Value};
-use crate::types::Type;
+use crate::tree::{CheckedPush, KeyLoop, KeyStep, Node, TypedValue};
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 impl Checker<'_> {
-    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulators: &[&ast::Accumulator]) -> Option<KeyLoop> {
+    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulators: &[&ast::AccumulatorLet]) -> Option<KeyLoop> {
         self.loops_left = self.loops_left.saturating_sub(1);
         let key = self.key_of(key_loop);
         if let Some(key) = key {
@@ -44,7 +44,7 @@ impl Checker<'_> {
             match &*self.meant_statement(statement) {
                 Statement::Push(push) => {
                     (self.needs.push_of_loop, has_push) = (Presence::Found, true);
-                    steps.extend(self.push(push, key).map(LoopStep::Push));
+                    steps.extend(self.push(push, key).map(KeyStep::Push));
                 }
                 Statement::Let(binding) if has_push && last_push.is_none_or(|last| last < nth) => {
                     let message = "nothing comes after the `push` of a loop";
@@ -55,7 +55,7 @@ impl Checker<'_> {
                     if binding.value.is_reported() {
                         self.needs.doubt();
                     }
-                    steps.push(LoopStep::Let(self.binding(binding)));
+                    steps.push(KeyStep::Let(self.binding(binding)));
                 }
                 Statement::Accumulator(accumulator) => {
                     self.needs.doubt();
@@ -147,7 +147,7 @@ impl Checker<'_> {
     }
 
     /// Checks a push.
-    fn push(&mut self, push: &ast::Push, key: Option<usize>) -> Option<Push> {
+    fn push(&mut self, push: &ast::PushStatement, key: Option<usize>) -> Option<CheckedPush> {
         let name = &push.accumulator;
         let accumulator = match self.scopes.find(name) {
             Some(Binding::Accumulator(number)) => {
@@ -165,7 +165,7 @@ impl Checker<'_> {
             Some(binding) => {
                 let accumulator = self.accumulator_name();
                 let message = format!("expected the accumulator, found {}", binding.description());
-                let arguments: Vec<String> = push.arguments.iter().map(Expr::to_string).collect();
+                let arguments: Vec<String> = push.arguments.iter().map(Expression::to_string).collect();
                 let help = format!("write `{accumulator}.{}({})`", push.name(), arguments.join(", "));
                 self.errors.push(name.span(), message, help);
                 None
@@ -188,9 +188,9 @@ impl Checker<'_> {
             Some((_, place, _)) => self.join_pair(value, key, place),
             None => self.needs.doubt(),
         }
-        let pushed = self.value_as(score, Type::Float);
-        if pushed.ty == Type::Bool {
-            let text = match self.scopes.all().find(|(_, binding)| *binding == Binding::Local(Type::Float, true)) {
+        let pushed = self.value_as(score, ValueType::Float);
+        if pushed.ty == ValueType::Bool {
+            let text = match self.scopes.all().find(|(_, binding)| *binding == Binding::Local(ValueType::Float, true)) {
                 Some((score, _)) => score.to_string(),
                 None => format!("{} * scale()", self.dot_text()),
             };
@@ -199,14 +199,14 @@ impl Checker<'_> {
             self.errors.push(score.source, message, help);
             return None;
         }
-        let score = self.expect(pushed, Type::Float, score);
+        let score = self.expect(pushed, ValueType::Float, score);
         let weight = weight.map(|weight| self.weight(weight, name, value));
         let (kind, place, leading) = values?;
-        Some(Push { accumulator: accumulator?, score, weight, values: self.operand(kind, place), leading })
+        Some(CheckedPush { accumulator: accumulator?, score, weight, values: self.operand(kind, place), leading })
     }
 
     /// Reports a push of too few or too many arguments.
-    fn wrong_count(&mut self, push: &ast::Push, key: Option<usize>) {
+    fn wrong_count(&mut self, push: &ast::PushStatement, key: Option<usize>) {
         self.needs.doubt();
         let name = &push.accumulator;
         let variable = self.current.as_ref().map_or("j".to_string(), |current| current.variable.to_string());
@@ -215,8 +215,8 @@ impl Checker<'_> {
             if push.weighted { "a score, a weight and a tile of values" } else { "a score and a tile of values" };
         let message = format!("`{}` takes {takes}, found {} arguments", push.name(), push.arguments.len());
         let message = message.replace("1 arguments", "1 argument");
-        let score = push.arguments.first().map_or("score".to_string(), Expr::to_string);
-        let is_values = |expr: &Expr| match &expr.inner().kind {
+        let score = push.arguments.first().map_or("score".to_string(), Expression::to_string);
+        let is_values = |expr: &Expression| match &expr.inner().kind {
             ExprKind::Index(name, _) => matches!(self.scopes.find(name), Some(Binding::Value(_))),
             ExprKind::Leading(..) => true,
             _ => false,
@@ -241,9 +241,9 @@ impl Checker<'_> {
     }
 
     /// Checks what a weight is multiplied by.
-    fn weight(&mut self, expr: &Expr, accumulator: &Ident, values: &Expr) -> Value {
-        let value = self.value_as(expr, Type::Float);
-        if value.ty == Type::Bool {
+    fn weight(&mut self, expr: &Expression, accumulator: &Ident, values: &Expression) -> TypedValue {
+        let value = self.value_as(expr, ValueType::Float);
+        if value.ty == ValueType::Bool {
             let help = format!("write `{}`: 1.0 where it is true, and 0.0 elsewhere", as_number(expr));
             self.errors.push(expr.source, "expected a weight, found bool", help);
             return self.reported(expr.source);
@@ -261,11 +261,11 @@ impl Checker<'_> {
             let help = format!("mask the score: `{accumulator}.push_weighted(mask(s, visible), w, {values})`");
             self.errors.push(at, message, help);
         }
-        self.expect(value, Type::Float, expr)
+        self.expect(value, ValueType::Float, expr)
     }
 
     /// Whether a mask is in `value`, or in a variable that it is made of.
-    pub fn is_masked(&self, value: &Value) -> bool {
+    pub fn is_masked(&self, value: &TypedValue) -> bool {
         value.any(&mut |node| match node {
             Node::Lang { function, .. } => *function == "mask",
             Node::Local(name) => self.masked.iter().any(|masked| *name == *masked),
@@ -274,7 +274,7 @@ impl Checker<'_> {
     }
 
     /// Remembers that the values at `place` go with the keys of the loop.
-    fn join_pair(&mut self, value: &Expr, key: Option<usize>, place: usize) {
+    fn join_pair(&mut self, value: &Expression, key: Option<usize>, place: usize) {
         let Some(key) = key else { return };
         let is_free = |kind: ParameterKind, looped: bool| {
             let mut parameters = self.signature.of_kind(kind);
@@ -293,7 +293,7 @@ impl Checker<'_> {
                         self.key_name(key),
                         self.value_name(other)
                     ),
-                    format!("write `{}`", self.tile_text(Tile::Values)),
+                    format!("write `{}`", self.tile_text(OperandTile::Values)),
                 );
                 self.needs.doubt();
             }
@@ -320,6 +320,6 @@ impl Checker<'_> {
 }
 
 /// The bool `expr` as a number.
-fn as_number(expr: &Expr) -> String {
+fn as_number(expr: &Expression) -> String {
     format!("{} as f32", expr.operand())
 }

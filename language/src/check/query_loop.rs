@@ -1,18 +1,18 @@
 //! Checks the body of an attention: its loop over the queries, and the accumulator in it.
 
-use crate::ast::{self, AccumulatorKind, Block, Expr, ExprKind, LoopHead, Over, Statement};
+use crate::ast::{self, AccumulatorKind, Block, ExprKind, Expression, LoopHead, Over, Statement};
 use crate::check::checker::{Checker, Declared, find_loop};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::ParameterKind;
-use crate::tree::{Accumulator, Attention, Step, Value};
-use crate::types::Type;
+use crate::tree::{CheckedAccumulator, CheckedAttention, QueryStep, TypedValue};
+use crate::types::ValueType;
 use proc_macro2::Ident;
 use std::borrow::Cow;
 
 impl Checker<'_> {
     /// What the `body` of an attention says.
-    pub fn attention(&mut self, body: &Block) -> Attention {
+    pub fn attention(&mut self, body: &Block) -> CheckedAttention {
         let mut found = None;
         let query = self.query_name();
         // An accumulator that is made outside of the loop is reported there, and no other is missed.
@@ -65,11 +65,11 @@ impl Checker<'_> {
         }
         let (mut steps, output) = found.unwrap_or_default();
         for step in &mut steps {
-            if let Step::Loop(key_loop) = step {
+            if let QueryStep::Loop(key_loop) = step {
                 key_loop.set = self.set_of_key(key_loop.set);
             }
         }
-        Attention { operands: self.roles(), steps, output }
+        CheckedAttention { operands: self.roles(), steps, output }
     }
 
     fn report_outside(&self, name: &Ident, query: &str) {
@@ -131,14 +131,18 @@ impl Checker<'_> {
                 let message = "an attention is computed for every batch and head, and has no loop over them";
                 let help = "remove this loop; `batch()` and `head()` say which are computed";
                 self.errors.push(outer.head.keyword, message, help);
-                self.scopes.bind(&outer.head.variable, Binding::Local(Type::Int, false));
+                self.scopes.bind(&outer.head.variable, Binding::Local(ValueType::Int, false));
                 self.outer_loop(inner)
             }
             _ => Cow::Borrowed(outer),
         }
     }
 
-    fn query_loop(&mut self, query_loop: &ast::Loop, outside: Option<&ast::Accumulator>) -> (Vec<Step>, Option<Value>) {
+    fn query_loop(
+        &mut self,
+        query_loop: &ast::Loop,
+        outside: Option<&ast::AccumulatorLet>,
+    ) -> (Vec<QueryStep>, Option<TypedValue>) {
         match &query_loop.head.over {
             Over::Tiles(name) => match self.scopes.find(name) {
                 Some(Binding::Query(_)) => {}
@@ -158,7 +162,7 @@ impl Checker<'_> {
             Statement::Accumulator(accumulator) => Some(accumulator),
             _ => None,
         });
-        let mut accumulators: Vec<&ast::Accumulator> = of_body.collect();
+        let mut accumulators: Vec<&ast::AccumulatorLet> = of_body.collect();
         self.accumulator_count = accumulators.len();
         self.loops_left = body.statements.iter().filter(|statement| matches!(statement, Statement::Loop(_))).count();
         if accumulators.is_empty() {
@@ -171,7 +175,7 @@ impl Checker<'_> {
                 let message = format!("`{name}` is summed over the keys, and is no accumulator");
                 self.errors.push(name.span(), message, format!("write `let mut {name} = Softmax::new();`"));
                 let kind = Some(AccumulatorKind::Softmax(None));
-                let accumulator = ast::Accumulator { name, mutable: true, of_tuple: false, kind };
+                let accumulator = ast::AccumulatorLet { name, mutable: true, of_tuple: false, kind };
                 meant.body.statements[place] = Statement::Accumulator(accumulator);
             }
             return self.query_loop(&meant, None);
@@ -207,14 +211,14 @@ impl Checker<'_> {
                 self.needs.output = Presence::Found;
             }
             match &*statement {
-                Statement::Let(binding) => steps.push(Step::Let(self.binding(binding))),
+                Statement::Let(binding) => steps.push(QueryStep::Let(self.binding(binding))),
                 Statement::Accumulator(found) => {
                     let kind = self.accumulator(found);
-                    steps.extend(kind.map(|kind| Step::Accumulator(found.name.clone(), kind)));
+                    steps.extend(kind.map(|kind| QueryStep::Accumulator(found.name.clone(), kind)));
                 }
                 Statement::Loop(key_loop) => {
                     key_loops += 1;
-                    steps.extend(self.key_loop(key_loop, &accumulators).map(Step::Loop));
+                    steps.extend(self.key_loop(key_loop, &accumulators).map(QueryStep::Loop));
                 }
                 Statement::Push(push) => {
                     self.needs.push = Presence::Reported;
@@ -315,7 +319,7 @@ impl Checker<'_> {
         format!("write `for {} in {}.tiles()`", query_loop.head.variable, self.query_name())
     }
 
-    fn accumulator(&mut self, found: &ast::Accumulator) -> Option<Accumulator> {
+    fn accumulator(&mut self, found: &ast::AccumulatorLet) -> Option<CheckedAccumulator> {
         let name = &found.name;
         if !found.mutable {
             let message = format!("`{name}` is pushed to, and is not `mut`");
@@ -323,17 +327,17 @@ impl Checker<'_> {
             self.errors.push(name.span(), message, help);
         }
         let kind = match found.kind.as_ref() {
-            Some(AccumulatorKind::Softmax(None)) => Some(Accumulator::Softmax(None)),
+            Some(AccumulatorKind::Softmax(None)) => Some(CheckedAccumulator::Softmax(None)),
             Some(AccumulatorKind::Softmax(Some(sink))) => {
-                let value = self.value_as(sink, Type::Float);
+                let value = self.value_as(sink, ValueType::Float);
                 if self.is_of_output(&value) {
                     let message = "a sink is one score for each query, and this has one for each element of its row";
                     self.errors.push(sink.source, message, "take it as a captured tensor: `sink[head()]`");
                 }
-                Some(Accumulator::Softmax(Some(self.expect(value, Type::Float, sink))))
+                Some(CheckedAccumulator::Softmax(Some(self.expect(value, ValueType::Float, sink))))
             }
-            Some(AccumulatorKind::Sum) => Some(Accumulator::Sum),
-            Some(AccumulatorKind::Mean) => Some(Accumulator::Mean),
+            Some(AccumulatorKind::Sum) => Some(CheckedAccumulator::Sum),
+            Some(AccumulatorKind::Mean) => Some(CheckedAccumulator::Mean),
             None => None,
         };
         let is_softmax = matches!(found.kind, Some(AccumulatorKind::Softmax(_)));
@@ -343,7 +347,7 @@ impl Checker<'_> {
     }
 
     /// The value of the loop over the queries, unless that is its only accumulator as it is.
-    fn output(&mut self, expr: &Expr, accumulators: &[&ast::Accumulator]) -> Option<Value> {
+    fn output(&mut self, expr: &Expression, accumulators: &[&ast::AccumulatorLet]) -> Option<TypedValue> {
         let (Some(first), false) = (accumulators.first(), expr.is_reported()) else {
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
             return None;
@@ -352,8 +356,8 @@ impl Checker<'_> {
             return None;
         }
         let before = self.errors.count();
-        let value = self.value_as(expr, Type::Float);
-        if self.errors.count() > before || value.ty == Type::Reported {
+        let value = self.value_as(expr, ValueType::Float);
+        if self.errors.count() > before || value.ty == ValueType::Reported {
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
             return None;
         }
@@ -375,7 +379,7 @@ impl Checker<'_> {
             self.errors.push(expr.source, message, help);
             return None;
         }
-        Some(self.expect(value, Type::Float, expr))
+        Some(self.expect(value, ValueType::Float, expr))
     }
 
     fn report_unused(&self) {

@@ -1,7 +1,7 @@
 //! Which names are known where, and what each stands for.
 
-use crate::signature::{Element, ParameterKind, Signature};
-use crate::types::Type;
+use crate::signature::{DeclaredElement, ParameterKind, Signature};
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 /// What a name stands for.
@@ -13,9 +13,9 @@ pub enum Binding {
     Key(usize),
     /// A value parameter, by its place among the values.
     Value(usize),
-    Tensor(Element, usize),
+    Tensor(DeclaredElement, usize),
     /// A scalar or a `let`: its type, and whether it is computed from a product of queries and keys.
-    Local(Type, bool),
+    Local(ValueType, bool),
     /// The variable of the loop over the queries.
     QueryTile,
     /// The variable of a loop over the key parameter at this place among the keys.
@@ -23,7 +23,7 @@ pub enum Binding {
     /// An accumulator, by its number.
     Accumulator(usize),
     /// A `let` that is made of what the output is made of: it has a value for each element. Its type.
-    OfOutput(Type),
+    OfOutput(ValueType),
     /// Something that was reported.
     Reported,
 }
@@ -37,10 +37,10 @@ impl Binding {
             Binding::Key(_) => "a `Key`",
             Binding::Value(_) => "a `Value`",
             Binding::Tensor(..) => "a captured tensor",
-            Binding::Local(Type::Int, _) => "an integer",
-            Binding::Local(Type::Float, true) => "a score",
-            Binding::Local(Type::Float, false) => "a float",
-            Binding::Local(Type::Bool, _) => "a bool",
+            Binding::Local(ValueType::Int, _) => "an integer",
+            Binding::Local(ValueType::Float, true) => "a score",
+            Binding::Local(ValueType::Float, false) => "a float",
+            Binding::Local(ValueType::Bool, _) => "a bool",
             Binding::Local(..) | Binding::Reported => "a value",
             Binding::QueryTile => "the variable of the loop over the queries",
             Binding::KeyTile(_) => "the variable of a loop over keys",
@@ -65,8 +65,8 @@ impl Scopes {
             ParameterKind::Value => Binding::Value(next(&mut values)),
             ParameterKind::Scalar(scalar) => Binding::Local(scalar.ty(), false),
             ParameterKind::Tensor(element, rank) => Binding::Tensor(element, rank),
-            ParameterKind::Position => Binding::Local(Type::Int, false),
-            ParameterKind::Score => Binding::Local(Type::Float, true),
+            ParameterKind::Position => Binding::Local(ValueType::Int, false),
+            ParameterKind::Score => Binding::Local(ValueType::Float, true),
             ParameterKind::Reported => Binding::Reported,
         };
         let names = signature.parameters.iter().map(|parameter| parameter.name.to_string());

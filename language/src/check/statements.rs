@@ -1,10 +1,10 @@
 //! Checks statements wherever they stand: what is meant by those that the language has not, and `let`s.
 
-use crate::ast::{self, Expr, ExprKind, Statement};
+use crate::ast::{self, ExprKind, Expression, Statement};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
-use crate::tree::{Let, Value};
-use crate::types::Type;
+use crate::tree::{TypedLet, TypedValue};
+use crate::types::ValueType;
 use std::borrow::Cow;
 
 impl Checker<'_> {
@@ -13,7 +13,7 @@ impl Checker<'_> {
         match statement {
             Statement::Assignment(assignment) => Cow::Owned(self.assignment(assignment)),
             Statement::Constant(constant) => Cow::Owned(Statement::Let(self.constant(constant))),
-            Statement::Value(Expr { kind: ExprKind::Return(keyword, Some(value)), .. }, _) if matches!(&value.inner().kind, ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_)))) =>
+            Statement::Value(Expression { kind: ExprKind::Return(keyword, Some(value)), .. }, _) if matches!(&value.inner().kind, ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_)))) =>
             {
                 let help = format!("write `{value}` as the last line of the loop over the queries, without `;`");
                 self.errors.push(*keyword, "`return` is not in the language", help);
@@ -25,7 +25,7 @@ impl Checker<'_> {
     }
 
     /// Checks a `let`, and makes its name known.
-    pub fn binding(&mut self, binding: &ast::Let) -> Let {
+    pub fn binding(&mut self, binding: &ast::Let) -> TypedLet {
         // Where it is assigned to, each assignment is reported.
         if let Some(token) = binding.mutable.filter(|_| !self.uses.is_assigned(&binding.name)) {
             self.errors.push(token, "only an accumulator is `mut`", format!("write `let {} = …;`", binding.name));
@@ -38,7 +38,7 @@ impl Checker<'_> {
         let starts_at_infinity = binding.value.is_infinite() && self.uses.is_assigned(&binding.name);
         let mut value = match binding.ty {
             // What is wrong is the assignment, which is reported.
-            _ if starts_at_infinity => Value { ty: Type::Float, ..self.reported(binding.value.source) },
+            _ if starts_at_infinity => TypedValue { ty: ValueType::Float, ..self.reported(binding.value.source) },
             Some((ty, _)) => self.value_as(&binding.value, ty),
             None => self.value(&binding.value),
         };
@@ -53,11 +53,11 @@ impl Checker<'_> {
         let of_output = self.is_of_output(&value);
         let bound = if of_output { Binding::OfOutput(value.ty) } else { Binding::Local(value.ty, value.score) };
         self.scopes.bind(&binding.name, bound);
-        Let { name: binding.name.clone(), ty: binding.ty, value }
+        TypedLet { name: binding.name.clone(), ty: binding.ty, value }
     }
 
     /// Checks a value that is nothing but a statement.
-    pub fn unused_value(&mut self, value: &Expr) {
+    pub fn unused_value(&mut self, value: &Expression) {
         if value.is_reported() {
             return;
         }

@@ -1,6 +1,6 @@
 //! Checks tiles: that each is taken by the variable of the loop over its parameter.
 
-use crate::ast::{Expr, ExprKind};
+use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
@@ -13,35 +13,35 @@ const MAX_DOTS: usize = 16;
 
 /// The kinds of tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Tile {
+pub enum OperandTile {
     Queries,
     Keys,
     Values,
 }
 
-impl Tile {
-    pub fn of(binding: Binding) -> Option<Tile> {
+impl OperandTile {
+    pub fn of(binding: Binding) -> Option<OperandTile> {
         match binding {
-            Binding::Query(_) => Some(Tile::Queries),
-            Binding::Key(_) => Some(Tile::Keys),
-            Binding::Value(_) => Some(Tile::Values),
+            Binding::Query(_) => Some(OperandTile::Queries),
+            Binding::Key(_) => Some(OperandTile::Keys),
+            Binding::Value(_) => Some(OperandTile::Values),
             _ => None,
         }
     }
 
     pub fn description(self) -> &'static str {
         match self {
-            Tile::Queries => "a tile of queries",
-            Tile::Keys => "a tile of keys",
-            Tile::Values => "a tile of values",
+            OperandTile::Queries => "a tile of queries",
+            OperandTile::Keys => "a tile of keys",
+            OperandTile::Values => "a tile of values",
         }
     }
 }
 
 impl Checker<'_> {
     /// Checks `dot(a, b)`; its place among the products of the loop.
-    pub fn dot(&mut self, token: Span, arguments: &[Expr]) -> usize {
-        let is_query = |expr: &Expr| match &expr.inner().kind {
+    pub fn dot(&mut self, token: Span, arguments: &[Expression]) -> usize {
+        let is_query = |expr: &Expression| match &expr.inner().kind {
             ExprKind::Index(name, _) | ExprKind::Name(name) => {
                 matches!(self.scopes.find(name), Some(Binding::Query(_)))
             }
@@ -50,7 +50,7 @@ impl Checker<'_> {
         let [a, b] = arguments else { return 0 };
         let swapped = !is_query(a) && is_query(b);
         let (query, key) = if swapped { (b, a) } else { (a, b) };
-        let (query, key) = (self.tile(query, Tile::Queries), self.tile(key, Tile::Keys));
+        let (query, key) = (self.tile(query, OperandTile::Queries), self.tile(key, OperandTile::Keys));
         if query.is_none() || key.is_none() {
             self.needs.doubt();
         }
@@ -76,23 +76,23 @@ impl Checker<'_> {
     }
 
     /// Checks the values of a push; the parameter's kind and place, and how much of its rows.
-    pub fn values(&mut self, expr: &Expr) -> Option<(ParameterKind, usize, Option<Leading>)> {
+    pub fn values(&mut self, expr: &Expression) -> Option<(ParameterKind, usize, Option<Leading>)> {
         let ExprKind::Leading(tile, end) = &expr.inner().kind else {
-            return self.tile(expr, Tile::Values).map(|place| (ParameterKind::Value, place, None));
+            return self.tile(expr, OperandTile::Values).map(|place| (ParameterKind::Value, place, None));
         };
         let is_key = match &tile.inner().kind {
             ExprKind::Index(name, _) => matches!(self.scopes.find(name), Some(Binding::Key(_))),
             _ => false,
         };
         let (wanted, kind) =
-            if is_key { (Tile::Keys, ParameterKind::Key) } else { (Tile::Values, ParameterKind::Value) };
+            if is_key { (OperandTile::Keys, ParameterKind::Key) } else { (OperandTile::Values, ParameterKind::Value) };
         let place = self.tile(tile, wanted);
         let leading = self.leading(end);
         Some((kind, place?, Some(leading?)))
     }
 
     /// How many elements `end` says are taken of a row.
-    fn leading(&self, end: &Expr) -> Option<Leading> {
+    fn leading(&self, end: &Expression) -> Option<Leading> {
         let (message, help) = match &end.inner().kind {
             ExprKind::Int(number) if *number > 0 => return usize::try_from(*number).ok().map(Leading::Literal),
             ExprKind::Reported => return None,
@@ -118,7 +118,7 @@ impl Checker<'_> {
     }
 
     /// Checks that `expr` is a tile of the kind `wanted` in the current loops; the place of its parameter.
-    pub fn tile(&self, expr: &Expr, wanted: Tile) -> Option<usize> {
+    pub fn tile(&self, expr: &Expression, wanted: OperandTile) -> Option<usize> {
         let text = self.tile_text(wanted);
         let help = format!("write `{text}`");
         let (name, index) = match &expr.inner().kind {
@@ -132,12 +132,12 @@ impl Checker<'_> {
             }
             _ => {
                 let tiles = match &expr.inner().kind {
-                    ExprKind::Name(name) => self.scopes.find(name).and_then(Tile::of).map(|_| name),
+                    ExprKind::Name(name) => self.scopes.find(name).and_then(OperandTile::of).map(|_| name),
                     _ => None,
                 };
                 let found = tiles.map_or("a value".to_string(), |name| format!("all of `{name}`"));
                 let help = match (wanted, &expr.inner().kind) {
-                    (Tile::Values, ExprKind::Binary(..)) => {
+                    (OperandTile::Values, ExprKind::Binary(..)) => {
                         format!("{help}: values are pushed as they are, and a factor of all is one of the output")
                     }
                     _ => help,
@@ -151,21 +151,23 @@ impl Checker<'_> {
             Some(binding) => binding,
             None => {
                 let kind = match wanted {
-                    Tile::Queries => ParameterKind::Query,
-                    Tile::Keys => ParameterKind::Key,
-                    Tile::Values => ParameterKind::Value,
+                    OperandTile::Queries => ParameterKind::Query,
+                    OperandTile::Keys => ParameterKind::Key,
+                    OperandTile::Values => ParameterKind::Value,
                 };
                 self.unknown_tiles(name, kind);
                 return None;
             }
         };
         let help = match (binding, &self.query_variable) {
-            (Binding::Query(_), Some(variable)) if wanted == Tile::Queries => format!("write `{name}[{variable}]`"),
+            (Binding::Query(_), Some(variable)) if wanted == OperandTile::Queries => {
+                format!("write `{name}[{variable}]`")
+            }
             _ => help,
         };
-        let found = Tile::of(binding);
+        let found = OperandTile::of(binding);
         if found != Some(wanted) {
-            let found = found.map_or("an element of another tensor", Tile::description);
+            let found = found.map_or("an element of another tensor", OperandTile::description);
             self.errors.push(name.span(), format!("expected {}, found {found}", wanted.description()), help);
             return None;
         }
@@ -206,8 +208,8 @@ impl Checker<'_> {
         let message = format!("expected a tile of `{name}`, and `{variable}` is {tiles_of}");
         // The variables of the two loops, one for the other: a mask then means them so, too.
         let crossed = match wanted {
-            Tile::Queries => matches!(tiled, Binding::KeyTile(_)),
-            Tile::Keys | Tile::Values => tiled == Binding::QueryTile,
+            OperandTile::Queries => matches!(tiled, Binding::KeyTile(_)),
+            OperandTile::Keys | OperandTile::Values => tiled == Binding::QueryTile,
         };
         let help = match (&self.query_variable, &self.current) {
             (Some(query), Some(current)) if crossed => {
@@ -224,20 +226,20 @@ impl Checker<'_> {
 
     /// `dot(q[i], k[j])` with the names of this loop.
     pub fn dot_text(&self) -> String {
-        format!("dot({}, {})", self.tile_text(Tile::Queries), self.tile_text(Tile::Keys))
+        format!("dot({}, {})", self.tile_text(OperandTile::Queries), self.tile_text(OperandTile::Keys))
     }
 
     /// A tile of the current loops, as it is written.
-    pub fn tile_text(&self, tile: Tile) -> String {
+    pub fn tile_text(&self, tile: OperandTile) -> String {
         let query = self.query_variable.as_ref().map_or("i".to_string(), Ident::to_string);
         let (key, variable) = match &self.current {
             Some(current) => (current.key, current.variable.to_string()),
             None => (0, "j".to_string()),
         };
         match tile {
-            Tile::Queries => format!("{}[{query}]", self.query_name()),
-            Tile::Keys => format!("{}[{variable}]", self.key_name(key)),
-            Tile::Values => {
+            OperandTile::Queries => format!("{}[{query}]", self.query_name()),
+            OperandTile::Keys => format!("{}[{variable}]", self.key_name(key)),
+            OperandTile::Values => {
                 let place = self.pairs.get(key).copied().flatten().unwrap_or(key);
                 format!("{}[{variable}]", self.value_name(place))
             }
@@ -247,7 +249,7 @@ impl Checker<'_> {
     /// What to write for a value of `name`, which stands for tiles.
     pub fn tile_help(&self, binding: Binding) -> String {
         match binding {
-            Binding::Value(_) => format!("push them: `o.push(score, {})`", self.tile_text(Tile::Values)),
+            Binding::Value(_) => format!("push them: `o.push(score, {})`", self.tile_text(OperandTile::Values)),
             _ => format!("take the product of queries and keys: `{}`", self.dot_text()),
         }
     }

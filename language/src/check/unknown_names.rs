@@ -1,39 +1,39 @@
 //! Names that nothing is known by: what each is likely meant for.
 
-use crate::ast::{Expr, ExprKind};
+use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
-use crate::check::tiles::Tile;
+use crate::check::tiles::OperandTile;
 use crate::names::{self, Position};
 use crate::signature::{Kind, ParameterKind};
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::Ident;
 
 /// What stands where an unknown name does.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+enum WantedName<'a> {
     /// One value, of this type where that is known.
-    Value(Type),
+    Value(ValueType),
     /// An argument of this function of the user's.
     Argument(&'a str),
     /// A captured tensor with so many indices, and elements of this type where that is known.
-    Tensor(usize, Type),
+    Tensor(usize, ValueType),
 }
 
 impl Checker<'_> {
     /// Reports that nothing is known by `name`, which stands for a value of type `ty`.
-    pub fn unknown_value(&self, name: &Ident, ty: Type) {
-        self.unknown(name, Wanted::Value(ty));
+    pub fn unknown_value(&self, name: &Ident, ty: ValueType) {
+        self.unknown(name, WantedName::Value(ty));
     }
 
     /// As [`Checker::unknown_value`], of an argument of the user's `function`.
     pub fn unknown_argument(&self, name: &Ident, function: &str) {
-        self.unknown(name, Wanted::Argument(function));
+        self.unknown(name, WantedName::Argument(function));
     }
 
     /// As [`Checker::unknown_value`], of a tensor with so many indices and elements of type `ty`.
-    pub fn unknown_tensor(&self, name: &Ident, rank: usize, ty: Type) {
-        self.unknown(name, Wanted::Tensor(rank, ty));
+    pub fn unknown_tensor(&self, name: &Ident, rank: usize, ty: ValueType) {
+        self.unknown(name, WantedName::Tensor(rank, ty));
     }
 
     /// Reports that nothing is known by `name`, which stands for all the tiles of `kind`.
@@ -55,7 +55,7 @@ impl Checker<'_> {
     }
 
     /// Reports that nothing is known by `name`, which stands for the variable of the loop of `tile`.
-    pub fn unknown_variable(&self, name: &Ident, tile: Tile) {
+    pub fn unknown_variable(&self, name: &Ident, tile: OperandTile) {
         if !self.report_misplaced(name) {
             self.errors.push(name.span(), cannot_find(name), format!("write `{}`", self.tile_text(tile)));
         }
@@ -70,7 +70,7 @@ impl Checker<'_> {
         true
     }
 
-    fn unknown(&self, name: &Ident, wanted: Wanted) {
+    fn unknown(&self, name: &Ident, wanted: WantedName) {
         if self.report_misplaced(name) {
             return;
         }
@@ -85,7 +85,7 @@ impl Checker<'_> {
     }
 
     /// What `name` is meant for, if something that there is.
-    fn meant(&self, name: &str, wanted: Wanted) -> Option<String> {
+    fn meant(&self, name: &str, wanted: WantedName) -> Option<String> {
         if matches!(name, "True" | "False") {
             return Some(format!("write `{}`", name.to_lowercase()));
         }
@@ -94,7 +94,7 @@ impl Checker<'_> {
         }
         let is_constant = !name.chars().any(char::is_lowercase);
         let fits = |binding: Binding| match (wanted, binding) {
-            (Wanted::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
+            (WantedName::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
             (_, Binding::Query(_) | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator(_)) => false,
             // A constant is no variable of a loop, and no score.
             (_, Binding::Local(_, true) | Binding::OfOutput(_) | Binding::QueryTile | Binding::KeyTile(_)) => {
@@ -106,7 +106,7 @@ impl Checker<'_> {
         if let Some(nearest) = names::nearest(name, known) {
             return Some(format!("write `{nearest}`"));
         }
-        if matches!(wanted, Wanted::Tensor(..)) {
+        if matches!(wanted, WantedName::Tensor(..)) {
             return None;
         }
         if let Some(place) = names::place(name) {
@@ -120,9 +120,9 @@ impl Checker<'_> {
     }
 
     /// That `name` may be added as a parameter.
-    fn parameter_help(&self, name: &str, wanted: Wanted) -> String {
+    fn parameter_help(&self, name: &str, wanted: WantedName) -> String {
         let is_attention = self.signature.kind == Kind::Attention;
-        if let (false, Wanted::Value(_) | Wanted::Argument(_)) = (is_attention, wanted) {
+        if let (false, WantedName::Value(_) | WantedName::Argument(_)) = (is_attention, wanted) {
             if names::position(name).is_some() {
                 return format!("add a parameter `{name}: Pos`");
             }
@@ -137,18 +137,18 @@ impl Checker<'_> {
         }
         let comptime = if is_constant && is_attention { "#[comptime] " } else { "" };
         let add = match wanted {
-            Wanted::Value(Type::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),
-            Wanted::Value(Type::Bool) => format!("add a parameter, such as `{comptime}{parameter}: bool`"),
-            Wanted::Value(_) => format!("add a parameter, such as `{comptime}{parameter}: u32`"),
-            Wanted::Tensor(rank, ty) => {
+            WantedName::Value(ValueType::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),
+            WantedName::Value(ValueType::Bool) => format!("add a parameter, such as `{comptime}{parameter}: bool`"),
+            WantedName::Value(_) => format!("add a parameter, such as `{comptime}{parameter}: u32`"),
+            WantedName::Tensor(rank, ty) => {
                 let element = match ty {
-                    Type::Int => "i32",
-                    Type::Bool => "bool",
+                    ValueType::Int => "i32",
+                    ValueType::Bool => "bool",
                     _ => "f32",
                 };
                 format!("add a parameter, such as `{parameter}: Tensor<{element}, {rank}>`")
             }
-            Wanted::Argument(function) => {
+            WantedName::Argument(function) => {
                 format!("add a parameter `{comptime}{parameter}`, of the type that `{function}` takes here")
             }
         };
@@ -164,7 +164,7 @@ impl Checker<'_> {
     }
 
     /// Whether `expr` is a name that is not known, or an element of a tensor that is not.
-    pub fn is_unknown(&self, expr: &Expr) -> bool {
+    pub fn is_unknown(&self, expr: &Expression) -> bool {
         matches!(&expr.inner().kind, ExprKind::Name(name) | ExprKind::Index(name, _) if self.scopes.find(name).is_none())
     }
 }

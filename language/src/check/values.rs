@@ -1,30 +1,30 @@
 //! Checks expressions: what each name stands for, and that every operator gets values of the types it takes.
 
-use crate::ast::{self, Binary, Block, Expr, ExprKind, Statement, Unary};
+use crate::ast::{self, Binary, Block, ExprKind, Expression, Statement, Unary};
 use crate::check::checker::Checker;
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
-use crate::check::tiles::Tile;
+use crate::check::tiles::OperandTile;
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Node, Value};
-use crate::types::Type;
+use crate::tree::{Node, TypedValue};
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 
 impl Checker<'_> {
     /// The value of `expr`.
-    pub fn value(&mut self, expr: &Expr) -> Value {
+    pub fn value(&mut self, expr: &Expression) -> TypedValue {
         let source = expr.source;
-        let constant = |node, ty| Value { node, ty, score: false, source };
+        let constant = |node, ty| TypedValue { node, ty, score: false, source };
         match &expr.kind {
-            ExprKind::Int(value) => constant(Node::Int(*value), Type::Int),
+            ExprKind::Int(value) => constant(Node::Int(*value), ValueType::Int),
             ExprKind::Float(value) if value.is_infinite() => {
                 let help = "to hide a key, push `mask(s, visible)`";
                 self.errors.push(source, format!("`{expr}` is not in the language"), help);
                 self.reported(source)
             }
-            ExprKind::Float(value) => constant(Node::Float(*value), Type::Float),
-            ExprKind::Bool(value) => constant(Node::Bool(*value), Type::Bool),
+            ExprKind::Float(value) => constant(Node::Float(*value), ValueType::Float),
+            ExprKind::Bool(value) => constant(Node::Bool(*value), ValueType::Bool),
             ExprKind::Name(name) => self.name(name, source),
             ExprKind::Index(name, index) => match self.scopes.find(name) {
                 Some(Binding::Query(query)) if self.is_of_rows() => self.row(name, query, expr),
@@ -36,19 +36,19 @@ impl Checker<'_> {
                 self.reported(source)
             }
             ExprKind::Unary(op, operand) => self.unary(*op, operand, source),
-            ExprKind::Binary(op, token, a, b) => match self.bits(expr) {
-                Some(meant) => meant,
-                None => self.binary(*op, *token, (a, b), source),
-            },
+            ExprKind::Binary(op, token, a, b) => {
+                let meant = self.misread(expr).or_else(|| self.bits(expr));
+                meant.unwrap_or_else(|| self.binary(*op, *token, (a, b), source))
+            }
             ExprKind::Cast(operand, ty) => {
                 let operand = self.value(operand);
-                let function = if *ty == Type::Float { "to_float" } else { "to_int" };
-                Value::lang(function, source.start, vec![operand], *ty, source)
+                let function = if *ty == ValueType::Float { "to_float" } else { "to_int" };
+                TypedValue::lang(function, source.start, vec![operand], *ty, source)
             }
             ExprKind::If(condition, then, Some(otherwise)) => self.branch(condition, then, otherwise, source),
             ExprKind::If(condition, then, None) => self.branch_without_else(condition, then, source),
             ExprKind::Block(block) => self.block(block),
-            ExprKind::Paren(inner) => Value { source, ..self.value(inner) },
+            ExprKind::Paren(inner) => TypedValue { source, ..self.value(inner) },
             ExprKind::Builtin(builtin, token, arguments) => self.builtin(*builtin, *token, arguments, source),
             ExprKind::Call(path, arguments) => self.call(path, arguments, source),
             ExprKind::Return(keyword, value) => {
@@ -69,7 +69,7 @@ impl Checker<'_> {
     }
 
     /// The value of `expr`, which is wanted of type `ty`: so is a parameter that is missing.
-    pub fn value_as(&mut self, expr: &Expr, ty: Type) -> Value {
+    pub fn value_as(&mut self, expr: &Expression, ty: ValueType) -> TypedValue {
         match &expr.inner().kind {
             ExprKind::Name(name) if self.is_unknown(expr) => {
                 self.unknown_value(name, ty);
@@ -84,7 +84,7 @@ impl Checker<'_> {
     }
 
     /// The values of both, where an unknown name is taken to be of the other's type.
-    pub fn value_pair(&mut self, a: &Expr, b: &Expr) -> (Value, Value) {
+    pub fn value_pair(&mut self, a: &Expression, b: &Expression) -> (TypedValue, TypedValue) {
         if self.is_unknown(a) && !self.is_unknown(b) {
             let b = self.value(b);
             return (self.value_as(a, b.ty), b);
@@ -95,7 +95,7 @@ impl Checker<'_> {
     }
 
     /// The value of a block, which is its last line.
-    pub fn block(&mut self, block: &Block) -> Value {
+    pub fn block(&mut self, block: &Block) -> TypedValue {
         self.scopes.enter();
         let mut lets = Vec::new();
         let mut tail = None;
@@ -143,7 +143,7 @@ impl Checker<'_> {
         if lets.is_empty() {
             return tail;
         }
-        Value { node: Node::Block(lets, Box::new(tail)), ty, score, source }
+        TypedValue { node: Node::Block(lets, Box::new(tail)), ty, score, source }
     }
 
     fn misplaced(&self, token: Span, what: &str, place: &str) {
@@ -156,18 +156,22 @@ impl Checker<'_> {
         self.errors.push(token, message, help);
     }
 
-    fn name(&mut self, name: &Ident, source: Source) -> Value {
+    fn name(&mut self, name: &Ident, source: Source) -> TypedValue {
         let Some(binding) = self.scopes.find(name) else {
-            self.unknown_value(name, Type::Reported);
+            self.unknown_value(name, ValueType::Reported);
             return self.reported(source);
         };
         match binding {
-            Binding::Local(ty, score) => return Value { node: Node::Local(name.clone()), ty, score, source },
-            Binding::QueryTile => return Value::lang("query_position", name.span(), Vec::new(), Type::Int, source),
-            Binding::KeyTile(_) => return Value::lang("key_position", name.span(), Vec::new(), Type::Int, source),
+            Binding::Local(ty, score) => return TypedValue { node: Node::Local(name.clone()), ty, score, source },
+            Binding::QueryTile => {
+                return TypedValue::lang("query_position", name.span(), Vec::new(), ValueType::Int, source);
+            }
+            Binding::KeyTile(_) => {
+                return TypedValue::lang("key_position", name.span(), Vec::new(), ValueType::Int, source);
+            }
             Binding::Reported => {}
             Binding::OfOutput(ty) if !self.in_key_loop() => {
-                return Value { node: Node::Local(name.clone()), ty, score: false, source };
+                return TypedValue { node: Node::Local(name.clone()), ty, score: false, source };
             }
             Binding::OfOutput(_) => {
                 let message = format!("`{name}` has a value for each element of the output, and a score has none");
@@ -185,7 +189,12 @@ impl Checker<'_> {
                 if let Some(accumulator) = self.accumulators.get_mut(number) {
                     accumulator.is_used = true;
                 }
-                return Value { node: Node::Result(number, name.span()), ty: Type::Float, score: false, source };
+                return TypedValue {
+                    node: Node::Result(number, name.span()),
+                    ty: ValueType::Float,
+                    score: false,
+                    source,
+                };
             }
             Binding::Accumulator(_) if self.is_of_rows() => {
                 let message = format!("the accumulator `{name}` has its value after the loops over keys");
@@ -209,7 +218,7 @@ impl Checker<'_> {
     }
 
     /// Whether `value` is made of what the output is made of, and so has a value for each element.
-    pub fn is_of_output(&self, value: &Value) -> bool {
+    pub fn is_of_output(&self, value: &TypedValue) -> bool {
         value.any(&mut |node| match node {
             Node::Result(..) => true,
             Node::Local(name) => matches!(self.scopes.find(name), Some(Binding::OfOutput(_))),
@@ -218,19 +227,19 @@ impl Checker<'_> {
     }
 
     /// The row of the queries `name`, of which the output is made: `expr`.
-    fn row(&mut self, name: &Ident, query: usize, expr: &Expr) -> Value {
+    fn row(&mut self, name: &Ident, query: usize, expr: &Expression) -> TypedValue {
         self.needs.queries[query] = Presence::Found;
-        if self.tile(expr, Tile::Queries).is_none() {
+        if self.tile(expr, OperandTile::Queries).is_none() {
             return self.reported(expr.source);
         }
         let place = self.accumulator_count + query;
-        Value { node: Node::Result(place, name.span()), ty: Type::Float, score: false, source: expr.source }
+        TypedValue { node: Node::Result(place, name.span()), ty: ValueType::Float, score: false, source: expr.source }
     }
 
-    fn load(&mut self, name: &Ident, index: &[Expr], source: Source) -> Value {
+    fn load(&mut self, name: &Ident, index: &[Expression], source: Source) -> TypedValue {
         let (element, rank) = match self.scopes.find(name) {
             None => {
-                self.unknown_tensor(name, index.len(), Type::Reported);
+                self.unknown_tensor(name, index.len(), ValueType::Reported);
                 return self.reported(source);
             }
             Some(Binding::Reported) => return self.reported(source),
@@ -254,7 +263,7 @@ impl Checker<'_> {
                 let message = format!("the index of a tensor can't depend on {what}");
                 self.errors.push(expr.source, message, "compute it from positions, `batch()`, `head()` and scalars");
             }
-            values.push(self.expect(value, Type::Int, expr));
+            values.push(self.expect(value, ValueType::Int, expr));
         }
         if index.len() != rank {
             let mut written: Vec<String> = index.iter().map(|index| format!("[{index}]")).collect();
@@ -275,48 +284,50 @@ impl Checker<'_> {
             let token = index.get(rank).map_or(name.span().into(), |extra| extra.source);
             self.errors.push(token, message, format!("write `{name}{}`", written.concat()));
         }
-        Value { node: Node::Load(name.clone(), values), ty: element.ty(), score: false, source }
+        TypedValue { node: Node::Load(name.clone(), values), ty: element.ty(), score: false, source }
     }
 
-    fn unary(&mut self, op: Unary, operand: &Expr, source: Source) -> Value {
+    fn unary(&mut self, op: Unary, operand: &Expression, source: Source) -> TypedValue {
         let value = self.value(operand);
         match op {
             Unary::Not => {
-                let value = self.expect(value, Type::Bool, operand);
-                Value::lang("not", source.start, vec![value], Type::Bool, source)
+                let value = self.expect(value, ValueType::Bool, operand);
+                TypedValue::lang("not", source.start, vec![value], ValueType::Bool, source)
             }
             Unary::Neg => {
                 let value = self.expect_number(value, operand);
                 let ty = value.ty;
-                let mut value = Value::lang("neg", source.start, vec![value], ty, source);
+                let mut value = TypedValue::lang("neg", source.start, vec![value], ty, source);
                 value.locate_integer();
                 value
             }
         }
     }
 
-    fn binary(&mut self, op: Binary, token: Span, (a, b): (&Expr, &Expr), source: Source) -> Value {
+    fn binary(&mut self, op: Binary, token: Span, (a, b): (&Expression, &Expression), source: Source) -> TypedValue {
         let (left, right) = if matches!(op, Binary::And | Binary::Or) {
-            (self.value_as(a, Type::Bool), self.value_as(b, Type::Bool))
+            (self.value_as(a, ValueType::Bool), self.value_as(b, ValueType::Bool))
         } else {
             self.value_pair(a, b)
         };
         if let Some(help) = self.truth_as_number(op, (&left, a), (&right, b)) {
-            let at = if left.ty == Type::Bool { a } else { b };
+            let at = if left.ty == ValueType::Bool { a } else { b };
             self.errors.push(at.source, "expected integer, found bool", help);
-            return Value { ty: Type::Bool, ..self.reported(source) };
+            return TypedValue { ty: ValueType::Bool, ..self.reported(source) };
         }
         let (operands, ty) = match op {
             Binary::And | Binary::Or => {
-                (vec![self.expect(left, Type::Bool, a), self.expect(right, Type::Bool, b)], Type::Bool)
+                (vec![self.expect(left, ValueType::Bool, a), self.expect(right, ValueType::Bool, b)], ValueType::Bool)
             }
-            Binary::Rem if left.ty == Type::Float && right.ty == Type::Float => {
+            Binary::Rem if left.ty == ValueType::Float && right.ty == ValueType::Float => {
                 let help = format!("write `{} % {}`", as_integer(a), as_integer(b));
                 self.errors.push(token, "`%` takes integers, found floats", help);
                 return self.reported(source);
             }
-            Binary::Rem => (vec![self.expect(left, Type::Int, a), self.expect(right, Type::Int, b)], Type::Int),
-            Binary::Add | Binary::Mul | Binary::Sub if left.ty == Type::Bool && right.ty == Type::Bool => {
+            Binary::Rem => {
+                (vec![self.expect(left, ValueType::Int, a), self.expect(right, ValueType::Int, b)], ValueType::Int)
+            }
+            Binary::Add | Binary::Mul | Binary::Sub if left.ty == ValueType::Bool && right.ty == ValueType::Bool => {
                 let meant = match op {
                     Binary::Add => a.clone().with(Binary::Or, b.clone()),
                     Binary::Mul => a.clone().with(Binary::And, b.clone()),
@@ -324,28 +335,30 @@ impl Checker<'_> {
                 };
                 let message = format!("`{}` takes numbers, found bools", op.symbol());
                 self.errors.push(token, message, format!("write `{meant}`"));
-                return Value { ty: Type::Bool, ..self.reported(source) };
+                return TypedValue { ty: ValueType::Bool, ..self.reported(source) };
             }
             Binary::Add | Binary::Sub | Binary::Mul | Binary::Div => self.same_number(vec![(left, a), (right, b)], ""),
-            Binary::Eq | Binary::Ne if left.ty == Type::Bool && right.ty == Type::Bool => {
-                (vec![left, right], Type::Bool)
+            Binary::Eq | Binary::Ne if left.ty == ValueType::Bool && right.ty == ValueType::Bool => {
+                (vec![left, right], ValueType::Bool)
             }
-            Binary::Eq | Binary::Ne if !left.ty.is_known() || !right.ty.is_known() => (vec![left, right], Type::Bool),
+            Binary::Eq | Binary::Ne if !left.ty.is_known() || !right.ty.is_known() => {
+                (vec![left, right], ValueType::Bool)
+            }
             Binary::Eq | Binary::Ne | Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge => {
-                (self.same_number(vec![(left, a), (right, b)], op.symbol()).0, Type::Bool)
+                (self.same_number(vec![(left, a), (right, b)], op.symbol()).0, ValueType::Bool)
             }
             Binary::BitAnd | Binary::BitOr | Binary::BitXor | Binary::Shl | Binary::Shr => {
                 unreachable!("operations on bits were reported")
             }
         };
         // What an operand that was reported would give is not known, but for bools.
-        let ty = if ty != Type::Bool && operands.iter().any(|operand| operand.ty == Type::Reported) {
-            Type::Reported
+        let ty = if ty != ValueType::Bool && operands.iter().any(|operand| operand.ty == ValueType::Reported) {
+            ValueType::Reported
         } else {
             ty
         };
         let function = op.function().expect("operations on bits were reported");
-        let mut value = Value::lang(function, token, operands, ty, source);
+        let mut value = TypedValue::lang(function, token, operands, ty, source);
         if op.is_comparison() {
             value.locate();
         }
@@ -354,10 +367,15 @@ impl Checker<'_> {
     }
 
     /// What to write for a bool that is compared with 0 or 1, as one does with a `u8`.
-    fn truth_as_number(&self, op: Binary, left: (&Value, &Expr), right: (&Value, &Expr)) -> Option<String> {
+    fn truth_as_number(
+        &self,
+        op: Binary,
+        left: (&TypedValue, &Expression),
+        right: (&TypedValue, &Expression),
+    ) -> Option<String> {
         let (truth, number, op) = match (left.0.ty, right.0.ty) {
-            (Type::Bool, Type::Int) => (left.1, right.1, op),
-            (Type::Int, Type::Bool) => match op {
+            (ValueType::Bool, ValueType::Int) => (left.1, right.1, op),
+            (ValueType::Int, ValueType::Bool) => match op {
                 Binary::Lt => (right.1, left.1, Binary::Gt),
                 Binary::Eq | Binary::Ne => (right.1, left.1, op),
                 _ => return None,
@@ -378,16 +396,16 @@ impl Checker<'_> {
         })
     }
 
-    fn branch_without_else(&mut self, condition: &Expr, then: &Block, source: Source) -> Value {
-        let test = self.value_as(condition, Type::Bool);
-        self.expect(test, Type::Bool, condition);
+    fn branch_without_else(&mut self, condition: &Expression, then: &Block, source: Source) -> TypedValue {
+        let test = self.value_as(condition, ValueType::Bool);
+        self.expect(test, ValueType::Bool, condition);
         let value = self.block(then);
         if let Some(tail) = ast::tail(then) {
             let help = match value.ty {
-                Type::Float if value.score && self.in_key_loop() => {
+                ValueType::Float if value.score && self.in_key_loop() => {
                     format!("to hide the keys where it is false, write `mask({tail}, {condition})`")
                 }
-                Type::Bool => format!("write `{}`", condition.clone().with(Binary::And, tail.clone())),
+                ValueType::Bool => format!("write `{}`", condition.clone().with(Binary::And, tail.clone())),
                 _ => format!("write `if {condition} {then} else {{ … }}`"),
             };
             self.errors.push(source.start, "an `if` is a value, and needs an `else`", help);
@@ -396,8 +414,8 @@ impl Checker<'_> {
     }
 
     /// Reports a branch that hides keys by `continue`, or by an infinite score; the value of the other.
-    fn hiding_branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr) -> Option<Value> {
-        let hides = |tail: &Expr| matches!(tail.kind, ExprKind::Jump(_)) || tail.is_infinite();
+    fn hiding_branch(&mut self, condition: &Expression, then: &Block, otherwise: &Expression) -> Option<TypedValue> {
+        let hides = |tail: &Expression| matches!(tail.kind, ExprKind::Jump(_)) || tail.is_infinite();
         let (first, second) = (ast::tail(then)?, otherwise.tail()?);
         let (hidden, score, visible) = match (hides(first), hides(second)) {
             (false, true) => (second, first, condition.clone()),
@@ -411,9 +429,9 @@ impl Checker<'_> {
         Some(value)
     }
 
-    fn branch(&mut self, condition: &Expr, then: &Block, otherwise: &Expr, source: Source) -> Value {
-        let test = self.value_as(condition, Type::Bool);
-        let test = self.expect(test, Type::Bool, condition);
+    fn branch(&mut self, condition: &Expression, then: &Block, otherwise: &Expression, source: Source) -> TypedValue {
+        let test = self.value_as(condition, ValueType::Bool);
+        let test = self.expect(test, ValueType::Bool, condition);
         if let Some(value) = self.hiding_branch(condition, then, otherwise) {
             return value;
         }
@@ -421,18 +439,20 @@ impl Checker<'_> {
         let (first_tail, second_tail) = (ast::tail(then), otherwise.tail());
         let (first, second, ty) = match (first_tail, second_tail) {
             (Some(first_tail), Some(second_tail)) => match (first.ty, second.ty) {
-                (Type::Int, Type::Float) => (self.expect(first, Type::Float, first_tail), second, Type::Float),
+                (ValueType::Int, ValueType::Float) => {
+                    (self.expect(first, ValueType::Float, first_tail), second, ValueType::Float)
+                }
                 (known, _) if known.is_known() => (first, self.expect(second, known, second_tail), known),
                 (_, other) => (first, second, other),
             },
-            _ => (first, second, Type::Reported),
+            _ => (first, second, ValueType::Reported),
         };
-        Value::lang("select", source.start, vec![test, first, second], ty, source)
+        TypedValue::lang("select", source.start, vec![test, first, second], ty, source)
     }
 }
 
 /// The float `expr` as an integer.
-fn as_integer(expr: &Expr) -> String {
+fn as_integer(expr: &Expression) -> String {
     match expr.inner().kind {
         ExprKind::Float(value) => format!("{}", value as i32),
         _ => format!("{} as i32", expr.operand()),

@@ -1,11 +1,11 @@
 //! Reads how an accumulator is made.
 
-use crate::ast::{Accumulator, AccumulatorKind};
+use crate::ast::{AccumulatorKind, AccumulatorLet};
 use crate::names;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::source::Source;
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// Whether `value` looks like what makes an accumulator.
     pub fn makes_accumulator(value: &syn::Expr) -> bool {
         let syn::Expr::Call(call) = value else { return false };
@@ -15,7 +15,7 @@ impl Parser<'_> {
     }
 
     /// The accumulator that `value` makes, if it does: `Softmax::new()`, or a path that looks like it.
-    pub fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<Accumulator> {
+    pub fn accumulator(&self, name: &syn::PatIdent, value: &syn::Expr) -> Option<AccumulatorLet> {
         let syn::Expr::Call(call) = value else { return None };
         let syn::Expr::Path(path) = &*call.func else { return None };
         let [ty, constructor] = path.path.segments.iter().collect::<Vec<_>>()[..] else { return None };
@@ -65,6 +65,6 @@ impl Parser<'_> {
                 None
             }
         };
-        Some(Accumulator { name: name.ident.clone(), mutable: name.mutability.is_some(), of_tuple: false, kind })
+        Some(AccumulatorLet { name: name.ident.clone(), mutable: name.mutability.is_some(), of_tuple: false, kind })
     }
 }

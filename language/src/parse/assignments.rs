@@ -2,11 +2,11 @@
 //! [`crate::check::assignments`] says it.
 
 use crate::ast::{Assignment, Binary};
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::source::Source;
 use syn::BinOp;
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// The assignment that `expr` is, if it is one.
     pub fn assignment(&self, expr: &syn::Expr) -> Option<Assignment> {
         let (target, operator, compound, value) = match expr {

@@ -1,8 +1,8 @@
 //! Reads the attributes of a parameter: `#[comptime]` of a scalar, `#[sorted]` of a captured tensor.
 
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::names;
-use crate::signature::{Element, Kind, ParameterKind, Sorted};
+use crate::signature::{DeclaredElement, Kind, ParameterKind, Sorted};
 use crate::source::Source;
 use proc_macro2::Ident;
 use quote::ToTokens;
@@ -27,7 +27,7 @@ pub struct Owner<'a> {
 
 impl Owner<'_> {
     /// What `attributes` say of the parameter.
-    pub fn read(&self, attributes: &[Attribute], errors: &Errors) -> Attributes {
+    pub fn read(&self, attributes: &[Attribute], errors: &Diagnostics) -> Attributes {
         let mut read = Attributes::default();
         for (place, attribute) in attributes.iter().enumerate() {
             let (meta, path) = (&attribute.meta, attribute.path());
@@ -47,7 +47,7 @@ impl Owner<'_> {
         read
     }
 
-    fn comptime(&self, meta: &Meta, errors: &Errors) -> bool {
+    fn comptime(&self, meta: &Meta, errors: &Diagnostics) -> bool {
         let Owner { name, ty, .. } = self;
         if self.kind != Kind::Attention {
             errors.push(
@@ -68,13 +68,13 @@ impl Owner<'_> {
         true
     }
 
-    fn sorted(&self, meta: &Meta, errors: &Errors) -> Option<Sorted> {
+    fn sorted(&self, meta: &Meta, errors: &Diagnostics) -> Option<Sorted> {
         let Owner { name, ty, .. } = self;
         let (message, help) = match self.parameter {
-            ParameterKind::Tensor(Element::I32, _) if self.kind == Kind::Attention => {
+            ParameterKind::Tensor(DeclaredElement::I32, _) if self.kind == Kind::Attention => {
                 return sorted_argument(meta, errors);
             }
-            ParameterKind::Tensor(Element::I32, _) => (
+            ParameterKind::Tensor(DeclaredElement::I32, _) => (
                 "`#[sorted]` belongs to the parameters of an attention".to_string(),
                 format!("remove it here, and write `#[sorted] {name}: {ty}` in the attention that calls this function"),
             ),
@@ -95,7 +95,7 @@ impl Owner<'_> {
 }
 
 /// What `#[sorted]` says by its argument.
-fn sorted_argument(meta: &Meta, errors: &Errors) -> Option<Sorted> {
+fn sorted_argument(meta: &Meta, errors: &Diagnostics) -> Option<Sorted> {
     let fault = match meta {
         Meta::Path(_) => return Some(Sorted::Checked),
         Meta::List(list) => {
@@ -115,7 +115,7 @@ fn sorted_argument(meta: &Meta, errors: &Errors) -> Option<Sorted> {
     None
 }
 
-fn report_unknown(meta: &Meta, errors: &Errors) {
+fn report_unknown(meta: &Meta, errors: &Diagnostics) {
     let name = meta.path().to_token_stream().to_string();
     let help = match names::nearest(&name, ["comptime", "sorted"]) {
         Some(nearest) => format!("write `#[{nearest}]`"),

@@ -1,12 +1,12 @@
 //! Reads items in a body, which the language has not.
 
 use crate::ast::{Constant, Statement};
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::source::Source;
 use quote::ToTokens;
 use syn::Item;
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// Reports `item`, unless it is a constant: what is to be written for that depends on where it is used.
     pub fn item(&self, item: &Item) -> Option<Statement> {
         let (name, value) = match item {

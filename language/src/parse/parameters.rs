@@ -1,9 +1,9 @@
 //! Reads the parameters of a function: their types, and what a type that the language has not is meant for.
 
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::parse::attributes::{Attributes, Owner};
-use crate::signature::{Element, Kind, Parameter, ParameterKind, Scalar};
+use crate::signature::{DeclaredElement, DeclaredParameter, Kind, ParameterKind, Scalar};
 use crate::source::Source;
 use crate::uses::Uses;
 use proc_macro2::Ident;
@@ -20,12 +20,12 @@ pub struct Reader<'a> {
     pub generics: &'a [Ident],
     /// The kinds of tiles that the function declares no parameter of.
     pub undeclared: Vec<ParameterKind>,
-    pub errors: &'a Errors,
+    pub errors: &'a Diagnostics,
 }
 
 impl Reader<'_> {
     /// The parameter that `argument` is; one that stands for tiles and is declared as something else is added to `misdeclared`.
-    pub fn parameter(&self, argument: &FnArg, misdeclared: &mut Vec<Misdeclared>) -> Option<Parameter> {
+    pub fn parameter(&self, argument: &FnArg, misdeclared: &mut Vec<Misdeclared>) -> Option<DeclaredParameter> {
         let Reader { kind, errors, .. } = *self;
         let attribute = kind.attribute();
         let typed = match argument {
@@ -68,12 +68,12 @@ impl Reader<'_> {
                 tiles,
                 ty: (Source::of(&typed.ty), type_text(&typed.ty)),
             });
-            return Some(Parameter { name, kind: tiles, comptime: false, sorted: None });
+            return Some(DeclaredParameter { name, kind: tiles, comptime: false, sorted: None });
         }
         let parameter = self.read_type(&name, &typed.ty);
         let owner = Owner { kind, name: &name, parameter, ty: type_text(&typed.ty) };
         let Attributes { comptime, sorted } = owner.read(&typed.attrs, errors);
-        Some(Parameter { name, kind: parameter, comptime, sorted })
+        Some(DeclaredParameter { name, kind: parameter, comptime, sorted })
     }
 
     fn read_type(&self, name: &Ident, ty: &syn::Type) -> ParameterKind {
@@ -195,9 +195,9 @@ impl Reader<'_> {
             return ParameterKind::Reported;
         };
         let known = match element {
-            GenericArgument::Type(ty) if is_name(ty, "f32") => Some(Element::F32),
-            GenericArgument::Type(ty) if is_name(ty, "i32") => Some(Element::I32),
-            GenericArgument::Type(ty) if is_name(ty, "bool") || is_name(ty, "u8") => Some(Element::Bool),
+            GenericArgument::Type(ty) if is_name(ty, "f32") => Some(DeclaredElement::F32),
+            GenericArgument::Type(ty) if is_name(ty, "i32") => Some(DeclaredElement::I32),
+            GenericArgument::Type(ty) if is_name(ty, "bool") || is_name(ty, "u8") => Some(DeclaredElement::Bool),
             _ => None,
         };
         if known.is_none() {
@@ -247,7 +247,7 @@ pub struct Misdeclared {
 }
 
 /// Reports all of `misdeclared`, at once: it is one mistake.
-pub fn report_misdeclared(misdeclared: &[Misdeclared], errors: &Errors) {
+pub fn report_misdeclared(misdeclared: &[Misdeclared], errors: &Diagnostics) {
     let [first, rest @ ..] = misdeclared else { return };
     let names: Vec<String> = misdeclared.iter().map(|parameter| format!("`{}`", parameter.name)).collect();
     let written: Vec<String> = misdeclared

@@ -2,19 +2,19 @@
 //! [`crate::parse::statements`] has those of statements, and [`crate::parse::values`] those of expressions.
 
 use crate::ast::ExprKind;
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::signature::Kind;
 use crate::source::Source;
 use std::fmt::Display;
 
 /// Reads the body of one function.
-pub struct Parser<'a> {
-    pub errors: &'a Errors,
+pub struct BodyParser<'a> {
+    pub errors: &'a Diagnostics,
     /// The macro of the function.
     pub kind: Kind,
 }
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// Reports that `what` is of Rust alone.
     pub fn unsupported(&self, source: Source, what: &str, help: impl Display) -> ExprKind {
         let is_one = what.ends_with('`') || what.starts_with("this ");

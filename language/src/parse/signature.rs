@@ -1,11 +1,11 @@
 //! Reads the signature of a function: its parameters, and that there is nothing in it that the language has not.
 
-use crate::diagnostic::Errors;
+use crate::diagnostic::Diagnostics;
 use crate::names;
 use crate::parse::parameters::{Reader, is_name, report_misdeclared, scalar_like, type_text, undeclared_tiles};
-use crate::signature::{Kind, Parameter, ParameterKind, Signature};
+use crate::signature::{DeclaredParameter, Kind, ParameterKind, Signature};
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::Ident;
 use syn::spanned::Spanned;
@@ -15,18 +15,18 @@ use syn::{GenericParam, ItemFn, ReturnType};
 pub struct Declared {
     pub signature: Signature,
     /// The type of its value, if it is a `#[mask]` or `#[score]`.
-    pub output: Type,
+    pub output: ValueType,
     /// The names of its generic parameters, which were reported.
     pub reported: Vec<Ident>,
 }
 
 /// The declaration of `item`.
-pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Errors) -> Declared {
+pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Declared {
     reject_qualifiers(kind, item, errors);
     let output = read_output(kind, item, errors);
     let generics: Vec<Ident> = item.sig.generics.params.iter().filter_map(generic_name).collect();
     let reader = Reader { kind, uses, generics: &generics, undeclared: undeclared_tiles(kind, item), errors };
-    let mut parameters: Vec<Parameter> = Vec::new();
+    let mut parameters: Vec<DeclaredParameter> = Vec::new();
     let mut misdeclared = Vec::new();
     for argument in &item.sig.inputs {
         let Some(parameter) = reader.parameter(argument, &mut misdeclared) else { continue };
@@ -66,7 +66,7 @@ fn generic_name(parameter: &GenericParam) -> Option<Ident> {
 }
 
 /// Reports that `name` can't be the name of a `what`, if so.
-pub fn reject_reserved(name: &Ident, what: &str, errors: &Errors) {
+pub fn reject_reserved(name: &Ident, what: &str, errors: &Diagnostics) {
     let text = name.to_string();
     if names::is_reserved(&text) {
         let meaning = if names::ACCUMULATORS.contains(&text.as_str()) { "an accumulator" } else { "a function" };
@@ -78,7 +78,7 @@ pub fn reject_reserved(name: &Ident, what: &str, errors: &Errors) {
     }
 }
 
-fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Errors) {
+fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Diagnostics) {
     let signature = &item.sig;
     let attribute = kind.attribute();
     let reject = |source: Source, what: &str| {
@@ -125,11 +125,11 @@ fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Errors) {
 }
 
 /// The type of the function's value, where it is declared with the output of its kind.
-fn read_output(kind: Kind, item: &ItemFn, errors: &Errors) -> Type {
-    let (accepted, ty): (&[&str], Type) = match kind {
-        Kind::Attention => (&["Output"], Type::Unknown),
-        Kind::Mask => (&["bool"], Type::Bool),
-        Kind::Score => (&["Score", "f32"], Type::Float),
+fn read_output(kind: Kind, item: &ItemFn, errors: &Diagnostics) -> ValueType {
+    let (accepted, ty): (&[&str], ValueType) = match kind {
+        Kind::Attention => (&["Output"], ValueType::Unknown),
+        Kind::Mask => (&["bool"], ValueType::Bool),
+        Kind::Score => (&["Score", "f32"], ValueType::Float),
     };
     let (attribute, expected) = (kind.attribute(), accepted[0]);
     match &item.sig.output {
@@ -137,20 +137,20 @@ fn read_output(kind: Kind, item: &ItemFn, errors: &Errors) -> Type {
             let message = format!("a function with `{attribute}` returns `{expected}`");
             let help = format!("write `-> {expected}` after its parameters");
             errors.push(item.sig.ident.span(), message, help);
-            Type::Reported
+            ValueType::Reported
         }
         ReturnType::Type(_, declared) if !accepted.iter().any(|name| is_name(declared, name)) => {
             let found = type_text(declared);
             let message = format!("a function with `{attribute}` returns `{expected}`, found `{found}`");
             errors.push(Source::of(declared), message, format!("write `-> {expected}`"));
-            Type::Reported
+            ValueType::Reported
         }
         ReturnType::Type(..) => ty,
     }
 }
 
 /// Reports missing queries, keys and values. Keys serve as values where the body takes part of their rows.
-fn check_tiles(function: &Ident, parameters: &[Parameter], uses: &Uses, errors: &Errors) {
+fn check_tiles(function: &Ident, parameters: &[DeclaredParameter], uses: &Uses, errors: &Diagnostics) {
     let is_missing = |kind| parameters.iter().all(|parameter| parameter.kind != kind);
     if is_missing(ParameterKind::Query) {
         errors.push(function.span(), "an attention has a `Query`, and this one has none", "add a parameter `q: Query`");

@@ -1,17 +1,17 @@
 //! Reads blocks and statements, and reports those of Rust that the language has not.
 
-use crate::ast::{Accumulator, Block, Expr, ExprKind, Let, Loop, LoopHead, Over, Push, Statement};
+use crate::ast::{AccumulatorLet, Block, ExprKind, Expression, Let, Loop, LoopHead, Over, PushStatement, Statement};
 use crate::parse::parameters::scalar_like;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::parse::signature;
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use proc_macro2::{Ident, Span, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{Pat, Stmt};
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     pub fn block(&self, block: &syn::Block) -> Block {
         Block { statements: self.statements(&block.stmts), close: block.brace_token.span.close() }
     }
@@ -34,7 +34,7 @@ impl Parser<'_> {
             _ => None,
         });
         let names_of_accumulators = names_of_accumulators.collect::<Option<Vec<_>>>()?;
-        if !values.elems.iter().any(Parser::makes_accumulator) {
+        if !values.elems.iter().any(BodyParser::makes_accumulator) {
             return None;
         }
         self.attributes(&local.attrs);
@@ -47,7 +47,7 @@ impl Parser<'_> {
         let made = names_of_accumulators.into_iter().zip(&values.elems).map(|(name, value)| {
             signature::reject_reserved(&name.ident, "variable", self.errors);
             if let Some(accumulator) = self.accumulator(name, value) {
-                return Statement::Accumulator(Accumulator { of_tuple: true, ..accumulator });
+                return Statement::Accumulator(AccumulatorLet { of_tuple: true, ..accumulator });
             }
             let help = format!("write `let {} = {};` on a line of its own", name.ident, self.expr(value));
             self.unsupported(Source::of(name), "patterns, but of accumulators,", help);
@@ -71,7 +71,7 @@ impl Parser<'_> {
                 let message = format!("a function gives one value, and here are {}", values.len());
                 let help = format!("write one expression, such as `{}`", values[..2].join(" - "));
                 self.errors.push(Source::of(tuple), message, help);
-                Some(Statement::Value(Expr { kind: ExprKind::Reported, source: Source::of(tuple) }, None))
+                Some(Statement::Value(Expression { kind: ExprKind::Reported, source: Source::of(tuple) }, None))
             }
             Stmt::Expr(expr, semicolon) => {
                 if let Some(push) = self.push(expr) {
@@ -86,13 +86,13 @@ impl Parser<'_> {
     }
 
     /// The push that `expr` is, if it is one.
-    fn push(&self, expr: &syn::Expr) -> Option<Push> {
+    fn push(&self, expr: &syn::Expr) -> Option<PushStatement> {
         let syn::Expr::MethodCall(call) = expr else { return None };
         let syn::Expr::Path(path) = &*call.receiver else { return None };
         let weighted = call.method == "push_weighted";
         let accumulator = path.path.get_ident().filter(|_| weighted || call.method == "push")?.clone();
         let arguments = call.args.iter().map(|argument| self.expr(argument)).collect();
-        Some(Push { accumulator, method: call.method.span(), weighted, arguments })
+        Some(PushStatement { accumulator, method: call.method.span(), weighted, arguments })
     }
 
     fn local(&self, local: &syn::Local) -> Option<Statement> {
@@ -126,12 +126,12 @@ impl Parser<'_> {
         Some(Statement::Let(Let { name: name.ident.clone(), mutable, ty, value: self.expr(&init.expr) }))
     }
 
-    fn annotation(&self, ty: &syn::Type) -> Option<(Type, Span)> {
+    fn annotation(&self, ty: &syn::Type) -> Option<(ValueType, Span)> {
         let text = ty.to_token_stream().to_string();
         let known = match text.as_str() {
-            "i32" | "u32" | "Pos" => Type::Int,
-            "f32" | "Score" => Type::Float,
-            "bool" => Type::Bool,
+            "i32" | "u32" | "Pos" => ValueType::Int,
+            "f32" | "Score" => ValueType::Float,
+            "bool" => ValueType::Bool,
             _ => {
                 self.errors.push(
                     Source::of(ty),

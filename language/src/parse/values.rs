@@ -1,19 +1,19 @@
 //! Reads expressions, and reports those of Rust that the language has not.
 
-use crate::ast::{Binary, Expr, ExprKind, Unary};
+use crate::ast::{Binary, ExprKind, Expression, Unary};
 use crate::foreign;
 use crate::names;
 use crate::parse::parameters::scalar_like;
-use crate::parse::parser::Parser;
+use crate::parse::parser::BodyParser;
 use crate::source::Source;
-use crate::types::Type;
+use crate::types::ValueType;
 use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::{BinOp, Lit, UnOp};
 
-impl Parser<'_> {
+impl BodyParser<'_> {
     /// The expression that `expr` is.
-    pub fn expr(&self, expr: &syn::Expr) -> Expr {
+    pub fn expr(&self, expr: &syn::Expr) -> Expression {
         let kind = match expr {
             syn::Expr::Lit(literal) => self.literal(literal, false),
             syn::Expr::Path(path) => match path.path.get_ident() {
@@ -32,7 +32,7 @@ impl Parser<'_> {
             syn::Expr::MethodCall(call) => return self.method(call),
             other => self.unsupported_expr(other),
         };
-        Expr { kind, source: Source::of(expr) }
+        Expression { kind, source: Source::of(expr) }
     }
 
     /// A path of more than one name: a number of Rust's standard library, or a constant.
@@ -128,7 +128,7 @@ impl Parser<'_> {
             (&binary.op, &*binary.right)
         {
             let (base, exponent) = (self.expr(&binary.left), self.expr(expr));
-            let help = format!("write `pow({base}, {})`", as_float(&exponent));
+            let help = format!("write `pow({base}, {})`", exponent.as_float());
             return self.report(Source::of(&binary.op), "the language has no operator `**`", help);
         }
         let (a, b) = (Box::new(self.expr(&binary.left)), Box::new(self.expr(&binary.right)));
@@ -166,8 +166,8 @@ impl Parser<'_> {
         let operand = self.expr(&cast.expr);
         let text = cast.ty.to_token_stream().to_string();
         match text.as_str() {
-            "f32" => ExprKind::Cast(Box::new(operand), Type::Float),
-            "i32" => ExprKind::Cast(Box::new(operand), Type::Int),
+            "f32" => ExprKind::Cast(Box::new(operand), ValueType::Float),
+            "i32" => ExprKind::Cast(Box::new(operand), ValueType::Int),
             "bool" => self.report(
                 Source::of(&cast.ty),
                 "a cast gives an `f32` or an `i32`",
@@ -200,7 +200,7 @@ impl Parser<'_> {
         };
         let (source, message) = (Source::of(range), "of each row only the first elements can be taken");
         let kind = self.report(source, message, format!("write `{tile}[..{text}]`"));
-        ExprKind::Leading(Box::new(tile), Box::new(Expr { kind, source }))
+        ExprKind::Leading(Box::new(tile), Box::new(Expression { kind, source }))
     }
 
     fn index(&self, index: &syn::ExprIndex) -> ExprKind {
@@ -216,7 +216,7 @@ impl Parser<'_> {
             };
             match several {
                 Some(elements) => {
-                    let mut elements: Vec<Expr> = elements.iter().map(|element| self.expr(element)).collect();
+                    let mut elements: Vec<Expression> = elements.iter().map(|element| self.expr(element)).collect();
                     let text: String = elements.iter().map(|element| format!("[{element}]")).collect();
                     self.errors.push(
                         Source::of(&base.index),
@@ -262,7 +262,7 @@ impl Parser<'_> {
         ExprKind::If(condition, then, otherwise)
     }
 
-    fn arguments(&self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) -> Vec<Expr> {
+    fn arguments(&self, arguments: &syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>) -> Vec<Expression> {
         arguments.iter().map(|argument| self.expr(argument)).collect()
     }
 
@@ -287,7 +287,7 @@ impl Parser<'_> {
             return self.report(Source::of(path), format!("the accumulator `{first}` is not a value"), help);
         }
         if path.segments.len() > 1 && is_elsewhere(&first) {
-            let texts: Vec<String> = arguments.iter().map(Expr::to_string).collect();
+            let texts: Vec<String> = arguments.iter().map(Expression::to_string).collect();
             let help = match names::find(&last).or_else(|| names::nearest_builtin(&last)) {
                 Some(found) => format!("write `{}({})`", found.name, texts.join(", ")),
                 None if last == "from" || last == "try_from" => match (&arguments[..], first.as_str()) {
@@ -295,14 +295,14 @@ impl Parser<'_> {
                     ([argument], _) => format!("write `{} as i32`", argument.operand()),
                     _ => foreign::functions(),
                 },
-                None => foreign::help(&last, &arguments).unwrap_or_else(foreign::functions),
+                None => foreign::help(&last, &arguments, Expression::is_condition).unwrap_or_else(foreign::functions),
             };
             return self.report(Source::of(path), format!("the language has no `{}`", path_text(path)), help);
         }
         ExprKind::Call(path.clone(), arguments)
     }
 
-    fn method(&self, call: &syn::ExprMethodCall) -> Expr {
+    fn method(&self, call: &syn::ExprMethodCall) -> Expression {
         let source = Source::of(call);
         let name = call.method.to_string();
         if let ("contains", Some((from, to, operator))) = (name.as_str(), range(&call.receiver)) {
@@ -312,21 +312,22 @@ impl Parser<'_> {
             });
             let (from, to) = (self.expr(from), self.expr(to));
             let help = format!("write `{from} <= {value} && {value} {operator} {to}`");
-            return Expr { kind: self.unsupported(Source::of(&call.receiver), "ranges", help), source };
+            return Expression { kind: self.unsupported(Source::of(&call.receiver), "ranges", help), source };
         }
         let mut arguments = vec![self.expr(&call.receiver)];
         arguments.extend(self.arguments(&call.args));
-        let is_method =
-            |found: &names::Builtin| matches!(found.operands, names::Operands::Floats(_) | names::Operands::Numbers(_));
+        let is_method = |found: &names::Builtin| {
+            matches!(found.operands, names::BuiltinOperands::Floats(_) | names::BuiltinOperands::Numbers(_))
+        };
         if let Some(found) = names::find(&name).filter(is_method) {
-            return Expr { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
+            return Expression { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
         }
         // What is called on something that was reported needs no error of its own.
         if arguments[0].is_reported() {
-            return Expr { kind: ExprKind::Reported, source };
+            return Expression { kind: ExprKind::Reported, source };
         }
         let receiver = arguments[0].operand();
-        let rest: Vec<String> = arguments[1..].iter().map(Expr::to_string).collect();
+        let rest: Vec<String> = arguments[1..].iter().map(Expression::to_string).collect();
         let rest = rest.join(", ");
         let (message, help) = match name.as_str() {
             "push" => {
@@ -339,19 +340,19 @@ impl Parser<'_> {
                 (unknown_method(&name), format!("write `{receiver} % {rest}`: the remainder of floor division"))
             }
             "powi" => {
-                let exponent = arguments.get(1).map_or("n".to_string(), as_float);
+                let exponent = arguments.get(1).map_or("n".to_string(), Expression::as_float);
                 (unknown_method(&name), format!("write `{receiver}.pow({exponent})`"))
             }
             _ => match names::nearest_builtin(&name).filter(is_method) {
                 Some(found) => (unknown_method(&name), format!("write `{receiver}.{}({rest})`", found.name)),
                 None => {
-                    let help = foreign::help(&name, &arguments);
+                    let help = foreign::help(&name, &arguments, Expression::is_condition);
                     (unknown_method(&name), help.unwrap_or_else(|| format!("the methods are {}", names_of_methods())))
                 }
             },
         };
         let kind = self.report(call.method.span(), message, help);
-        Expr { kind, source }
+        Expression { kind, source }
     }
 
     /// Reports a call of a macro of Rust.
@@ -434,19 +435,13 @@ fn range(expr: &syn::Expr) -> Option<(&syn::Expr, &syn::Expr, &'static str)> {
     }
 }
 
-/// `expr` as it is written where a float is needed: an integer with `.0`.
-fn as_float(expr: &Expr) -> String {
-    let text = expr.to_string();
-    if text.parse::<i64>().is_ok() { format!("{text}.0") } else { text }
-}
-
 fn unknown_method(name: &str) -> String {
     format!("the language has no method `{name}`")
 }
 
 fn names_of_methods() -> String {
     let is_method = |builtin: &&names::Builtin| {
-        matches!(builtin.operands, names::Operands::Floats(_) | names::Operands::Numbers(_))
+        matches!(builtin.operands, names::BuiltinOperands::Floats(_) | names::BuiltinOperands::Numbers(_))
     };
     let names: Vec<String> =
         names::BUILTINS.iter().filter(is_method).map(|builtin| format!("`{}`", builtin.name)).collect();

@@ -1,18 +1,18 @@
 //! Reads, writes and copies by the lanes of a warp.
 
-use super::block::Block;
+use super::block::RunningBlock;
 use super::clocks::lanes_of;
 use super::fault::{Problem, Trouble};
 use super::instruction::{Address, Atomic, CopyAsync, Transfer, Update};
 use super::lanes::{LANES, Wide};
-use super::shared::{Access, Kind};
-use super::types::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, Space, Type};
+use super::shared::{Access, AccessKind};
+use super::types::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, PtxType, Space};
 use super::warp::Warp;
 
 /// The most bytes that a lane moves at once.
 const LONGEST: usize = 16;
 
-impl Block<'_> {
+impl RunningBlock<'_> {
     /// Where each lane's address points; those of 32 bits wrap around.
     pub(super) fn addresses(&self, warp: &Warp, address: Address, lanes: u32) -> Result<Wide, Box<Trouble>> {
         warp.check(address.base, lanes)?;
@@ -106,7 +106,7 @@ impl Block<'_> {
         match warp.copies.reading(lane, address, length) {
             None => Ok(()),
             Some(copy) => {
-                let copy = self.access(warp, lane, copy.instruction, Kind::Read).earlier();
+                let copy = self.access(warp, lane, copy.instruction, AccessKind::Read).earlier();
                 Err(Problem::CopyUnderWay { space: Space::Global, address, length, copy }.of(lane))
             }
         }
@@ -133,7 +133,7 @@ impl Block<'_> {
         let addresses = self.addresses(warp, transfer.address, lanes)?;
         let each = transfer.each.bits() as usize / 8;
         let length = each * transfer.registers.len();
-        let kind = if transfer.strong { Kind::StrongRead } else { Kind::Read };
+        let kind = if transfer.strong { AccessKind::StrongRead } else { AccessKind::Read };
         let mut counted = None;
         for lane in lanes_of(lanes) {
             let space = self.space_of(transfer.address.space, addresses[lane], length, lane)?;
@@ -165,7 +165,7 @@ impl Block<'_> {
         let addresses = self.addresses(warp, transfer.address, lanes)?;
         let each = transfer.each.bits() as usize / 8;
         let length = each * transfer.registers.len();
-        let kind = if transfer.strong { Kind::Strong } else { Kind::Write };
+        let kind = if transfer.strong { AccessKind::Strong } else { AccessKind::Write };
         let mut counted = None;
         for lane in lanes_of(lanes) {
             let space = self.space_of(transfer.address.space, addresses[lane], length, lane)?;
@@ -194,7 +194,7 @@ impl Block<'_> {
         for lane in lanes_of(lanes) {
             let address = addresses[lane];
             let space = self.space_of(atomic.address.space, address, length, lane)?;
-            let access = self.access(warp, lane, at, Kind::Strong);
+            let access = self.access(warp, lane, at, AccessKind::Strong);
             let bytes = match space {
                 Space::Shared => self.shared.update(address, length, access, &self.clocks)?,
                 Space::Global => {
@@ -252,11 +252,11 @@ impl Block<'_> {
             let mut data = [0; LONGEST];
             if count > 0 {
                 self.space_of(Space::Global, from[lane], count, lane)?;
-                let access = self.access(warp, lane, at, Kind::Read);
+                let access = self.access(warp, lane, at, AccessKind::Read);
                 data[..count].copy_from_slice(self.memory.read(from[lane], count, length, access, &self.clocks)?);
             }
             self.space_of(Space::Shared, to[lane], length, lane)?;
-            let access = self.access(warp, lane, at, Kind::Write);
+            let access = self.access(warp, lane, at, AccessKind::Write);
             self.shared.begin_copy(to[lane], length, access, &self.clocks)?.copy_from_slice(&data[..length]);
             warp.copies.begin(lane, to[lane], length, (from[lane], count), at);
         }
@@ -270,7 +270,7 @@ impl Block<'_> {
     /// Makes the copies that are over writes of this moment.
     pub(super) fn finish_copies(&mut self, warp: &mut Warp, lanes: u32, newest: u32) {
         for copy in warp.copies.finish(lanes, newest) {
-            let access = self.access(warp, copy.lane, copy.instruction, Kind::Write);
+            let access = self.access(warp, copy.lane, copy.instruction, AccessKind::Write);
             self.shared.finish_copy(copy.to, copy.length, access);
         }
     }
@@ -301,7 +301,7 @@ fn zero_extended(bytes: &[u8]) -> u64 {
 }
 
 /// What a load puts in a register that may be wider.
-fn extended(bytes: &[u8], each: Type) -> u64 {
+fn extended(bytes: &[u8], each: PtxType) -> u64 {
     let value = zero_extended(bytes);
     if !each.is_signed() {
         return value;
@@ -311,15 +311,15 @@ fn extended(bytes: &[u8], each: Type) -> u64 {
 }
 
 /// What an atomic operation leaves in memory.
-fn updated(update: Update, each: Type, old: u64, operand: u64, replacement: u64) -> u64 {
+fn updated(update: Update, each: PtxType, old: u64, operand: u64, replacement: u64) -> u64 {
     let single = |bits: u64| f32::from_bits(bits as u32);
     let signed = |bits: u64| if each.bits() == 32 { bits as i32 as i64 } else { bits as i64 };
     match (update, each) {
-        (Update::Add, Type::F32) => (single(old) + single(operand)).to_bits() as u64,
-        (Update::Add, Type::F64) => (f64::from_bits(old) + f64::from_bits(operand)).to_bits(),
+        (Update::Add, PtxType::F32) => (single(old) + single(operand)).to_bits() as u64,
+        (Update::Add, PtxType::F64) => (f64::from_bits(old) + f64::from_bits(operand)).to_bits(),
         (Update::Add, _) => old.wrapping_add(operand),
-        (Update::Min, Type::S32 | Type::S64) => signed(old).min(signed(operand)) as u64,
-        (Update::Max, Type::S32 | Type::S64) => signed(old).max(signed(operand)) as u64,
+        (Update::Min, PtxType::S32 | PtxType::S64) => signed(old).min(signed(operand)) as u64,
+        (Update::Max, PtxType::S32 | PtxType::S64) => signed(old).max(signed(operand)) as u64,
         (Update::Min, _) => old.min(operand),
         (Update::Max, _) => old.max(operand),
         (Update::And, _) => old & operand,

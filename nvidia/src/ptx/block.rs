@@ -3,12 +3,12 @@
 use super::clocks::Clocks;
 use super::counts::Traffic;
 use super::fault::{Problem, Trouble};
-use super::instruction::{Guard, Logic, Operation, Register};
-use super::lanes::{Function, LANES, Test};
-use super::memory::Memory;
+use super::instruction::{Guard, Logic, PtxOperation, Register};
+use super::lanes::{LANES, LaneFunction, Test};
+use super::memory::DeviceMemory;
 use super::module::Module;
-use super::shared::{Access, Kind, Shared};
-use super::warp::{Position, Warp};
+use super::shared::{Access, AccessKind, Shared};
+use super::warp::{BlockPosition, Warp};
 
 /// What is counted during a launch, for each instruction of the module.
 pub(super) struct Tally {
@@ -17,15 +17,15 @@ pub(super) struct Tally {
 }
 
 /// What a block's warps have in common.
-pub(super) struct Block<'a> {
+pub(super) struct RunningBlock<'a> {
     pub module: &'a Module,
-    pub position: Position,
+    pub position: BlockPosition,
     /// This block's index in the grid, x fastest.
     pub index: u32,
     pub parameters: &'a [u8],
     pub shared: &'a mut Shared,
     pub clocks: Clocks,
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut DeviceMemory,
     pub tally: &'a mut Tally,
 }
 
@@ -51,7 +51,7 @@ enum Next {
     },
 }
 
-impl Block<'_> {
+impl RunningBlock<'_> {
     /// Runs a warp until it waits for others or has returned.
     pub fn run(&mut self, warp: &mut Warp, limit: u64) -> Result<Stop, (u32, Box<Trouble>)> {
         let module = self.module;
@@ -80,28 +80,34 @@ impl Block<'_> {
         Ok(Stop::Returned)
     }
 
-    fn execute(&mut self, warp: &mut Warp, at: u32, operation: &Operation, lanes: u32) -> Result<Next, Box<Trouble>> {
+    fn execute(
+        &mut self,
+        warp: &mut Warp,
+        at: u32,
+        operation: &PtxOperation,
+        lanes: u32,
+    ) -> Result<Next, Box<Trouble>> {
         match operation {
-            Operation::Compute { function, from, to } => compute(warp, *function, from, *to, lanes)?,
-            Operation::Convert { conversion, from, to } => {
+            PtxOperation::Compute { function, from, to } => compute(warp, *function, from, *to, lanes)?,
+            PtxOperation::Convert { conversion, from, to } => {
                 warp.check(*from, lanes)?;
                 let value = warp.wide(*from).map(|bits| conversion.apply(bits));
                 warp.set_wide(*to, &value, lanes);
             }
-            Operation::Test { test, from, combine, to, complement } => {
+            PtxOperation::Test { test, from, combine, to, complement } => {
                 let holds = compare(warp, *test, from, lanes)?;
                 let with = |holds: u32, warp: &Warp| combined(warp, holds, *combine, lanes);
                 let (holds, fails) = (with(holds, warp)?, with(!holds, warp)?);
                 to.iter().for_each(|&to| warp.set_predicate(to, holds, lanes));
                 complement.iter().for_each(|&to| warp.set_predicate(to, fails, lanes));
             }
-            Operation::SetValue { test, from, combine, one, to } => {
+            PtxOperation::SetValue { test, from, combine, one, to } => {
                 let holds = compare(warp, *test, from, lanes)?;
                 let holds = combined(warp, holds, *combine, lanes)?;
                 let value = std::array::from_fn(|lane| if holds >> lane & 1 == 1 { *one } else { 0 });
                 warp.set_narrow(*to, &value, lanes);
             }
-            Operation::Select { from, by, to } => {
+            PtxOperation::Select { from, by, to } => {
                 let first = warp.predicate(*by, lanes)?;
                 warp.check(from[0], lanes & first)?;
                 warp.check(from[1], lanes & !first)?;
@@ -115,13 +121,13 @@ impl Block<'_> {
                     warp.set_narrow(*to, &value, lanes);
                 }
             }
-            Operation::Combine { logic, from, negated, to } => {
+            PtxOperation::Combine { logic, from, negated, to } => {
                 let [a, b] = [warp.predicate(from[0], lanes)?, warp.predicate(from[1], lanes)?];
                 let value = apply(*logic, a, b);
                 warp.set_predicate(*to, if *negated { !value } else { value }, lanes);
             }
-            Operation::Move { from, to } => warp.copy(*from, *to, lanes),
-            Operation::Pack { from, bits, to } => {
+            PtxOperation::Move { from, to } => warp.copy(*from, *to, lanes),
+            PtxOperation::Pack { from, bits, to } => {
                 let mut value = [0u64; LANES];
                 let (mut whole, mut pieces) = (!0, [0; 4]);
                 for (index, &part) in from.iter().enumerate() {
@@ -144,7 +150,7 @@ impl Block<'_> {
                 warp.set_wide(*to, &value, lanes);
                 warp.set_pieces(*to, whole, pieces, lanes);
             }
-            Operation::Unpack { from, bits, to } => {
+            PtxOperation::Unpack { from, bits, to } => {
                 if *bits < 16 {
                     warp.check(*from, lanes)?;
                 }
@@ -159,47 +165,47 @@ impl Block<'_> {
                     }
                 }
             }
-            Operation::Load(transfer) => self.load(warp, at, transfer, lanes)?,
-            Operation::Store(transfer) => self.store(warp, at, transfer, lanes)?,
-            Operation::Atomic(atomic) => self.atomic(warp, at, atomic, lanes)?,
-            Operation::CopyAsync(copy) => self.begin_copies(warp, at, copy, lanes)?,
-            Operation::CommitCopies => warp.copies.commit(lanes),
-            Operation::WaitCopies(newest) => self.finish_copies(warp, lanes, *newest),
-            Operation::WaitAllCopies => {
+            PtxOperation::Load(transfer) => self.load(warp, at, transfer, lanes)?,
+            PtxOperation::Store(transfer) => self.store(warp, at, transfer, lanes)?,
+            PtxOperation::Atomic(atomic) => self.atomic(warp, at, atomic, lanes)?,
+            PtxOperation::CopyAsync(copy) => self.begin_copies(warp, at, copy, lanes)?,
+            PtxOperation::CommitCopies => warp.copies.commit(lanes),
+            PtxOperation::WaitCopies(newest) => self.finish_copies(warp, lanes, *newest),
+            PtxOperation::WaitAllCopies => {
                 warp.copies.commit(lanes);
                 self.finish_copies(warp, lanes, 0);
             }
-            Operation::LoadMatrices { address, transposed, registers } => {
+            PtxOperation::LoadMatrices { address, transposed, registers } => {
                 whole_warp(lanes)?;
                 self.load_matrices(warp, at, *address, *transposed, registers)?;
             }
-            Operation::StoreMatrices { address, transposed, registers } => {
+            PtxOperation::StoreMatrices { address, transposed, registers } => {
                 whole_warp(lanes)?;
                 self.store_matrices(warp, at, *address, *transposed, registers)?;
             }
-            Operation::LoadFragment(fragment) => {
+            PtxOperation::LoadFragment(fragment) => {
                 whole_warp(lanes)?;
                 self.load_fragment(warp, at, fragment)?;
             }
-            Operation::StoreFragment(fragment) => {
+            PtxOperation::StoreFragment(fragment) => {
                 whole_warp(lanes)?;
                 self.store_fragment(warp, at, fragment)?;
             }
-            Operation::Product(product) => {
+            PtxOperation::Product(product) => {
                 whole_warp(lanes)?;
                 super::product::multiply(warp, product)?;
             }
-            Operation::Shuffle { how, from, lane, clamp, members, to, valid } => {
+            PtxOperation::Shuffle { how, from, lane, clamp, members, to, valid } => {
                 super::exchange::shuffle(warp, *how, [*from, *lane, *clamp, *members], *to, *valid, lanes)?;
             }
-            Operation::Vote { how, from, members, to } => {
+            PtxOperation::Vote { how, from, members, to } => {
                 super::exchange::vote(warp, *how, *from, *members, *to, lanes)?
             }
-            Operation::Reduce { update, signed, from, members, to } => {
+            PtxOperation::Reduce { update, signed, from, members, to } => {
                 super::exchange::reduce(warp, *update, *signed, *from, *members, *to, lanes)?;
             }
-            Operation::ActiveMask { to } => warp.set_narrow(*to, &[lanes; LANES], lanes),
-            Operation::Barrier { id, threads } => {
+            PtxOperation::ActiveMask { to } => warp.set_narrow(*to, &[lanes; LANES], lanes),
+            PtxOperation::Barrier { id, threads } => {
                 let missing = warp.threads & !lanes;
                 if missing != 0 {
                     return Err(Problem::DivergentBarrier { missing }.of(lanes.trailing_zeros() as usize));
@@ -211,16 +217,16 @@ impl Block<'_> {
                 };
                 return Ok(Next::Barrier { id, threads });
             }
-            Operation::WarpBarrier { members } => {
+            PtxOperation::WarpBarrier { members } => {
                 super::exchange::members(warp, *members, lanes)?;
                 self.clocks.join_lanes(warp.index, lanes);
             }
-            Operation::Fence => {}
-            Operation::Branch { target } => {
+            PtxOperation::Fence => {}
+            PtxOperation::Branch { target } => {
                 warp.branch(lanes, *target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
-            Operation::BranchIndexed { index, targets } => {
+            PtxOperation::BranchIndexed { index, targets } => {
                 warp.check(*index, lanes)?;
                 let index = super::exchange::uniform(warp, *index, lanes)? as usize;
                 let Some(&target) = targets.get(index) else {
@@ -230,24 +236,24 @@ impl Block<'_> {
                 warp.branch(lanes, target, self.module.meets[at as usize]);
                 return Ok(Next::Stay);
             }
-            Operation::Return => {
+            PtxOperation::Return => {
                 warp.end(lanes);
                 return Ok(Next::Stay);
             }
-            Operation::Trap => return Err(Problem::Trap.of(lanes.trailing_zeros() as usize)),
+            PtxOperation::Trap => return Err(Problem::Trap.of(lanes.trailing_zeros() as usize)),
         }
         Ok(Next::Advance)
     }
 
     /// An access by one lane now.
-    pub(super) fn access(&self, warp: &Warp, lane: usize, instruction: u32, kind: Kind) -> Access {
+    pub(super) fn access(&self, warp: &Warp, lane: usize, instruction: u32, kind: AccessKind) -> Access {
         Access { stamp: self.clocks.now(warp.index, lane), instruction, block: self.index, kind }
     }
 }
 
 fn compute(
     warp: &mut Warp,
-    function: Function,
+    function: LaneFunction,
     from: &[Register; 4],
     to: Register,
     lanes: u32,
@@ -256,11 +262,11 @@ fn compute(
         warp.check(source, lanes)?;
     }
     match function {
-        Function::Narrow(function) => {
+        LaneFunction::Narrow(function) => {
             let result = function(from.map(|source| warp.narrow(source)));
             warp.set_narrow(to, &result, lanes);
         }
-        Function::Wide(function) => {
+        LaneFunction::Wide(function) => {
             let values = from.map(|source| warp.wide(source));
             let result = function([&values[0], &values[1], &values[2], &values[3]]);
             warp.set_wide(to, &result, lanes);

@@ -2,9 +2,9 @@
 
 use half::{bf16, f16};
 
-use super::lanes::{LANES, Lane, Narrow, Test, Wide};
+use super::lanes::{LANES, LaneType, Narrow, Test, Wide};
 use super::rounding::flush;
-use super::types::Type;
+use super::types::PtxType;
 
 /// The lanes where a comparison of values of a type holds.
 macro_rules! lanes_where {
@@ -12,8 +12,8 @@ macro_rules! lanes_where {
         Test::$variant(|sources: [&$lanes; 2]| {
             let mut result = 0;
             for lane in 0..LANES {
-                let $a = <$type as Lane>::of(sources[0][lane] as u64);
-                let $b = <$type as Lane>::of(sources[1][lane] as u64);
+                let $a = <$type as LaneType>::of(sources[0][lane] as u64);
+                let $b = <$type as LaneType>::of(sources[1][lane] as u64);
                 result |= ($holds as u32) << lane;
             }
             result
@@ -64,35 +64,37 @@ macro_rules! float {
 
 /// A comparison of two values of a type; `None` where there is no such comparison.
 #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "the unordered comparisons are defined as negations")]
-pub(super) fn test(operator: &str, each: Type, ftz: bool) -> Option<Test> {
+pub(super) fn test(operator: &str, each: PtxType, ftz: bool) -> Option<Test> {
     let unsigned_only = matches!(operator, "lo" | "ls" | "hi" | "hs");
     let bits_only = !matches!(operator, "eq" | "ne");
     match each {
-        Type::S16 | Type::S32 | Type::S64 | Type::B16 | Type::B32 | Type::B64 if unsigned_only => return None,
-        Type::B16 | Type::B32 | Type::B64 if bits_only => return None,
+        PtxType::S16 | PtxType::S32 | PtxType::S64 | PtxType::B16 | PtxType::B32 | PtxType::B64 if unsigned_only => {
+            return None;
+        }
+        PtxType::B16 | PtxType::B32 | PtxType::B64 if bits_only => return None,
         _ => {}
     }
-    if ftz && each != Type::F32 {
+    if ftz && each != PtxType::F32 {
         return None;
     }
     Some(match each {
-        Type::B16 | Type::U16 => ordered!(operator, Narrow, Narrow, u16),
-        Type::S16 => ordered!(operator, Narrow, Narrow, i16),
-        Type::B32 | Type::U32 => ordered!(operator, Narrow, Narrow, u32),
-        Type::S32 => ordered!(operator, Narrow, Narrow, i32),
-        Type::B64 | Type::U64 => ordered!(operator, Wide, Wide, u64),
-        Type::S64 => ordered!(operator, Wide, Wide, i64),
-        Type::F32 if ftz => float!(operator, Narrow, Narrow, f32, flush),
-        Type::F32 => float!(operator, Narrow, Narrow, f32, core::convert::identity),
-        Type::F64 => float!(operator, Wide, Wide, f64, core::convert::identity),
-        Type::F16 => float!(operator, Narrow, Narrow, f16, core::convert::identity),
-        Type::Bf16 => float!(operator, Narrow, Narrow, bf16, core::convert::identity),
+        PtxType::B16 | PtxType::U16 => ordered!(operator, Narrow, Narrow, u16),
+        PtxType::S16 => ordered!(operator, Narrow, Narrow, i16),
+        PtxType::B32 | PtxType::U32 => ordered!(operator, Narrow, Narrow, u32),
+        PtxType::S32 => ordered!(operator, Narrow, Narrow, i32),
+        PtxType::B64 | PtxType::U64 => ordered!(operator, Wide, Wide, u64),
+        PtxType::S64 => ordered!(operator, Wide, Wide, i64),
+        PtxType::F32 if ftz => float!(operator, Narrow, Narrow, f32, flush),
+        PtxType::F32 => float!(operator, Narrow, Narrow, f32, core::convert::identity),
+        PtxType::F64 => float!(operator, Wide, Wide, f64, core::convert::identity),
+        PtxType::F16 => float!(operator, Narrow, Narrow, f16, core::convert::identity),
+        PtxType::Bf16 => float!(operator, Narrow, Narrow, bf16, core::convert::identity),
         _ => return None,
     })
 }
 
 /// `testp`: what kind of number a float is.
-pub(super) fn kind(property: &str, each: Type) -> Option<Test> {
+pub(super) fn kind(property: &str, each: PtxType) -> Option<Test> {
     macro_rules! of {
         ($variant:ident, $lanes:ty, $type:ty) => {
             match property {
@@ -107,8 +109,8 @@ pub(super) fn kind(property: &str, each: Type) -> Option<Test> {
         };
     }
     Some(match each {
-        Type::F32 => of!(Narrow, Narrow, f32),
-        Type::F64 => of!(Wide, Wide, f64),
+        PtxType::F32 => of!(Narrow, Narrow, f32),
+        PtxType::F64 => of!(Wide, Wide, f64),
         _ => return None,
     })
 }

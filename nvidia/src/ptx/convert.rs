@@ -2,15 +2,15 @@
 
 use half::{bf16, f16};
 
-use super::lanes::{Function, Lane, narrow, wide};
+use super::lanes::{LaneFunction, LaneType, narrow, wide};
 use super::rounding::{self, Rounding, flush, sticky};
-use super::types::Type;
+use super::types::PtxType;
 
 /// A conversion of one value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conversion {
-    pub from: Type,
-    pub to: Type,
+    pub from: PtxType,
+    pub to: PtxType,
     pub rounding: Rounding,
     /// The result is a whole number: `.rni` and its like, or an integer.
     pub integral: bool,
@@ -21,28 +21,28 @@ pub(super) struct Conversion {
 
 /// What is converted, exactly but for integers beyond 53 bits as floats.
 #[derive(Clone, Copy)]
-enum Value {
+enum Converted {
     Integer(i128),
     Float(f64),
 }
 
 impl Conversion {
     /// The conversions that kernels do most, as functions of all lanes.
-    pub fn function(&self) -> Option<Function> {
+    pub fn function(&self) -> Option<LaneFunction> {
         if self.flush || self.saturate || self.relu || self.from.is_float() && self.integral {
             return None;
         }
         let nearest = self.rounding == Rounding::Nearest;
         Some(match (self.from, self.to) {
-            (Type::F32, Type::F16) if nearest => narrow!(|a: f32| f16::from_f32(a)),
-            (Type::F32, Type::Bf16) if nearest => narrow!(|a: f32| bf16::from_f32(a)),
-            (Type::F16, Type::F32) => narrow!(|a: f16| a.to_f32()),
-            (Type::Bf16, Type::F32) => narrow!(|a: bf16| a.to_f32()),
-            (Type::S32, Type::F32) if nearest => narrow!(|a: i32| a as f32),
-            (Type::U32, Type::F32) if nearest => narrow!(|a: u32| a as f32),
-            (Type::U32, Type::U64 | Type::S64) => wide!(|a: u32| a as u64),
-            (Type::S32, Type::U64 | Type::S64) => wide!(|a: i32| a as i64),
-            (Type::U64 | Type::S64, Type::U32 | Type::S32) => wide!(|a: u32| a),
+            (PtxType::F32, PtxType::F16) if nearest => narrow!(|a: f32| f16::from_f32(a)),
+            (PtxType::F32, PtxType::Bf16) if nearest => narrow!(|a: f32| bf16::from_f32(a)),
+            (PtxType::F16, PtxType::F32) => narrow!(|a: f16| a.to_f32()),
+            (PtxType::Bf16, PtxType::F32) => narrow!(|a: bf16| a.to_f32()),
+            (PtxType::S32, PtxType::F32) if nearest => narrow!(|a: i32| a as f32),
+            (PtxType::U32, PtxType::F32) if nearest => narrow!(|a: u32| a as f32),
+            (PtxType::U32, PtxType::U64 | PtxType::S64) => wide!(|a: u32| a as u64),
+            (PtxType::S32, PtxType::U64 | PtxType::S64) => wide!(|a: i32| a as i64),
+            (PtxType::U64 | PtxType::S64, PtxType::U32 | PtxType::S32) => wide!(|a: u32| a),
             _ => return None,
         })
     }
@@ -50,12 +50,12 @@ impl Conversion {
     /// The bits of a value converted; a narrow signed result is extended by its sign, as its register may be wider.
     pub fn apply(&self, bits: u64) -> u64 {
         match (self.read(bits), self.to.is_float()) {
-            (Value::Integer(value), false) => self.integer(value),
-            (Value::Integer(value), true) => {
+            (Converted::Integer(value), false) => self.integer(value),
+            (Converted::Integer(value), true) => {
                 let near = value as f64;
                 self.float(sticky_unless_double(self.to, near, (value - near as i128) as f64, self.rounding))
             }
-            (Value::Float(value), false) => {
+            (Converted::Float(value), false) => {
                 if value.is_nan() {
                     return 0;
                 }
@@ -63,25 +63,27 @@ impl Conversion {
                 // A float is clamped whether or not it is said.
                 self.integer((whole(value, self.rounding) as i128).clamp(least, most))
             }
-            (Value::Float(value), true) => self.float(if self.integral { whole(value, self.rounding) } else { value }),
+            (Converted::Float(value), true) => {
+                self.float(if self.integral { whole(value, self.rounding) } else { value })
+            }
         }
     }
 
-    fn read(&self, bits: u64) -> Value {
+    fn read(&self, bits: u64) -> Converted {
         match self.from {
-            Type::U8 | Type::B8 => Value::Integer(bits as u8 as i128),
-            Type::U16 | Type::B16 => Value::Integer(bits as u16 as i128),
-            Type::U32 | Type::B32 => Value::Integer(bits as u32 as i128),
-            Type::S8 => Value::Integer(bits as i8 as i128),
-            Type::S16 => Value::Integer(bits as i16 as i128),
-            Type::S32 => Value::Integer(bits as i32 as i128),
-            Type::S64 => Value::Integer(bits as i64 as i128),
-            Type::F16 => Value::Float(f16::of(bits).to_f64()),
-            Type::Bf16 => Value::Float(bf16::of(bits).to_f64()),
-            Type::F32 if self.flush => Value::Float(flush(f32::of(bits)) as f64),
-            Type::F32 => Value::Float(f32::of(bits) as f64),
-            Type::F64 => Value::Float(f64::of(bits)),
-            _ => Value::Integer(bits as i128),
+            PtxType::U8 | PtxType::B8 => Converted::Integer(bits as u8 as i128),
+            PtxType::U16 | PtxType::B16 => Converted::Integer(bits as u16 as i128),
+            PtxType::U32 | PtxType::B32 => Converted::Integer(bits as u32 as i128),
+            PtxType::S8 => Converted::Integer(bits as i8 as i128),
+            PtxType::S16 => Converted::Integer(bits as i16 as i128),
+            PtxType::S32 => Converted::Integer(bits as i32 as i128),
+            PtxType::S64 => Converted::Integer(bits as i64 as i128),
+            PtxType::F16 => Converted::Float(f16::of(bits).to_f64()),
+            PtxType::Bf16 => Converted::Float(bf16::of(bits).to_f64()),
+            PtxType::F32 if self.flush => Converted::Float(flush(f32::of(bits)) as f64),
+            PtxType::F32 => Converted::Float(f32::of(bits) as f64),
+            PtxType::F64 => Converted::Float(f64::of(bits)),
+            _ => Converted::Integer(bits as i128),
         }
     }
 
@@ -89,12 +91,12 @@ impl Conversion {
         let (least, most) = range(self.to);
         let value = if self.saturate { value.clamp(least, most) } else { value };
         match self.to {
-            Type::U8 | Type::B8 => value as u8 as u64,
-            Type::S8 => value as i8 as u64,
-            Type::U16 | Type::B16 => value as u16 as u64,
-            Type::S16 => value as i16 as u64,
-            Type::U32 | Type::B32 => value as u32 as u64,
-            Type::S32 => value as i32 as u64,
+            PtxType::U8 | PtxType::B8 => value as u8 as u64,
+            PtxType::S8 => value as i8 as u64,
+            PtxType::U16 | PtxType::B16 => value as u16 as u64,
+            PtxType::S16 => value as i16 as u64,
+            PtxType::U32 | PtxType::B32 => value as u32 as u64,
+            PtxType::S32 => value as i32 as u64,
             _ => value as u64,
         }
     }
@@ -108,9 +110,9 @@ impl Conversion {
             _ => value,
         };
         match self.to {
-            Type::F16 => rounding::to_half(value, self.rounding_to()).bits(),
-            Type::Bf16 => rounding::to_brain(value, self.rounding_to()).bits(),
-            Type::F32 => {
+            PtxType::F16 => rounding::to_half(value, self.rounding_to()).bits(),
+            PtxType::Bf16 => rounding::to_brain(value, self.rounding_to()).bits(),
+            PtxType::F32 => {
                 let value = rounding::to_single(value, self.rounding_to());
                 (if self.flush { flush(value) } else { value }).bits()
             }
@@ -125,8 +127,8 @@ impl Conversion {
 }
 
 /// `near + error` to be rounded once more, or, where the result is an f64, rounded at last.
-fn sticky_unless_double(to: Type, near: f64, error: f64, mode: Rounding) -> f64 {
-    if to != Type::F64 {
+fn sticky_unless_double(to: PtxType, near: f64, error: f64, mode: Rounding) -> f64 {
+    if to != PtxType::F64 {
         return sticky(near, error);
     }
     match mode {
@@ -149,7 +151,7 @@ fn whole(value: f64, mode: Rounding) -> f64 {
 }
 
 /// The least and the greatest value of an integer type.
-fn range(of: Type) -> (i128, i128) {
+fn range(of: PtxType) -> (i128, i128) {
     let bits = of.bits();
     if of.is_signed() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
 }

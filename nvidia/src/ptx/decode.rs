@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::instruction::{ALWAYS, Address, Guard, Instruction, Operation, Register};
+use super::instruction::{ALWAYS, Address, Guard, PtxInstruction, PtxOperation, Register};
 use super::opcode::Opcode;
-use super::operand::{Operand, number};
+use super::operand::{ParsedOperand, number};
 use super::registers::{DYNAMIC_SHARED, Named, Registers};
-use super::types::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Space, Type};
+use super::types::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAM_WINDOW, PtxType, SHARED_WINDOW, Space};
 
 /// A statement of the kernel, before anything in it is looked up.
-pub(super) struct Statement<'a> {
+pub(super) struct PtxStatement<'a> {
     pub line: usize,
     /// The predicate, and whether it is negated.
     pub guard: Option<(&'a str, bool)>,
     pub opcode: &'a str,
-    pub operands: Vec<Operand<'a>>,
+    pub operands: Vec<ParsedOperand<'a>>,
 }
 
 /// What the module has said so far.
@@ -28,7 +28,7 @@ pub(super) struct Decoder<'a> {
     /// Bytes of a thread's frame.
     pub local: usize,
     pub constant: Vec<u8>,
-    pub instructions: Vec<Instruction>,
+    pub instructions: Vec<PtxInstruction>,
     pub opcodes: Vec<String>,
     opcode_indices: HashMap<&'a str, u32>,
     scopes: Vec<Scope<'a>>,
@@ -50,7 +50,7 @@ struct Pending<'a> {
 }
 
 /// What a decoded instruction is, or why there is none.
-pub(super) type Decoded = Result<Operation, String>;
+pub(super) type Decoded = Result<PtxOperation, String>;
 
 impl<'a> Decoder<'a> {
     pub fn open_scope(&mut self) {
@@ -63,7 +63,7 @@ impl<'a> Decoder<'a> {
         self.registers.close_scope();
         let Some(scope) = self.scopes.pop() else { return Ok(()) };
         for pending in scope.branches {
-            if let Operation::BranchIndexed { targets, .. } = &mut self.instructions[pending.instruction].operation {
+            if let PtxOperation::BranchIndexed { targets, .. } = &mut self.instructions[pending.instruction].operation {
                 let labels = self.tables.get(pending.label).cloned().unwrap_or_default();
                 if labels.is_empty() {
                     return Err((pending.line, format!("no `.branchtargets` named `{}`", pending.label)));
@@ -76,7 +76,7 @@ impl<'a> Decoder<'a> {
             }
             let found = scope.labels.get(pending.label);
             match (found, self.scopes.last_mut(), &mut self.instructions[pending.instruction].operation) {
-                (Some(&found), _, Operation::Branch { target }) => *target = found,
+                (Some(&found), _, PtxOperation::Branch { target }) => *target = found,
                 (None, Some(outer), _) => outer.branches.push(pending),
                 _ => return Err((pending.line, format!("no label `{}` here", pending.label))),
             }
@@ -88,7 +88,7 @@ impl<'a> Decoder<'a> {
     pub fn finish(&mut self) -> Result<(), (usize, String)> {
         let line = self.instructions.last().map_or(1, |last| last.line);
         let opcode = self.opcode("ret");
-        self.instructions.push(Instruction { line, opcode, guard: None, operation: Operation::Return });
+        self.instructions.push(PtxInstruction { line, opcode, guard: None, operation: PtxOperation::Return });
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl<'a> Decoder<'a> {
         self.tables.insert(name, labels);
     }
 
-    pub fn instruction(&mut self, statement: Statement<'a>) -> Result<(), String> {
+    pub fn instruction(&mut self, statement: PtxStatement<'a>) -> Result<(), String> {
         let guard = match statement.guard {
             Some((name, negated)) => Some(Guard { predicate: self.predicate_named(name)?, negated }),
             None => None,
@@ -150,7 +150,7 @@ impl<'a> Decoder<'a> {
         }?;
         opcode.finish()?;
         let opcode = self.opcode(statement.opcode);
-        self.instructions.push(Instruction { line: statement.line, opcode, guard, operation });
+        self.instructions.push(PtxInstruction { line: statement.line, opcode, guard, operation });
         Ok(())
     }
 
@@ -161,7 +161,7 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn control(&mut self, opcode: &mut Opcode, operands: &[Operand<'a>], line: usize) -> Decoded {
+    fn control(&mut self, opcode: &mut Opcode, operands: &[ParsedOperand<'a>], line: usize) -> Decoded {
         opcode.take("uni");
         let instruction = self.instructions.len();
         let mut pending = |label| {
@@ -170,26 +170,26 @@ impl<'a> Decoder<'a> {
             }
         };
         match (opcode.name(), operands) {
-            ("bra", [Operand::Word(label)]) => {
+            ("bra", [ParsedOperand::Word(label)]) => {
                 pending(label);
-                Ok(Operation::Branch { target: 0 })
+                Ok(PtxOperation::Branch { target: 0 })
             }
-            ("brx", [index, Operand::Word(table)]) if opcode.take("idx") => {
+            ("brx", [index, ParsedOperand::Word(table)]) if opcode.take("idx") => {
                 pending(table);
-                Ok(Operation::BranchIndexed { index: self.source(index, Type::U32)?, targets: Vec::new() })
+                Ok(PtxOperation::BranchIndexed { index: self.source(index, PtxType::U32)?, targets: Vec::new() })
             }
-            ("ret" | "exit", []) => Ok(Operation::Return),
-            ("trap", []) => Ok(Operation::Trap),
+            ("ret" | "exit", []) => Ok(PtxOperation::Return),
+            ("trap", []) => Ok(PtxOperation::Trap),
             (name, _) => Err(format!("`{name}` does not take these operands")),
         }
     }
 
     /// A value to read: a register, a number, or the address of a variable.
-    pub fn source(&mut self, operand: &Operand<'a>, each: Type) -> Result<Register, String> {
+    pub fn source(&mut self, operand: &ParsedOperand<'a>, each: PtxType) -> Result<Register, String> {
         let wide = each.bits() == 64;
         match operand {
-            Operand::Word("WARP_SZ") => Ok(self.registers.constant(32, wide)),
-            Operand::Word(name) if name.starts_with('%') => match self.registers.find(name) {
+            ParsedOperand::Word("WARP_SZ") => Ok(self.registers.constant(32, wide)),
+            ParsedOperand::Word(name) if name.starts_with('%') => match self.registers.find(name) {
                 Some(Named::Register(register)) if wide && !register.wide => {
                     Err(format!("`{name}` has 32 bits at most where 64 are expected"))
                 }
@@ -197,13 +197,13 @@ impl<'a> Decoder<'a> {
                 Some(Named::Predicate(_)) => Err(format!("`{name}` is a predicate where a value is expected")),
                 None => self.registers.special(name, wide).ok_or_else(|| format!("`{name}` is not known")),
             },
-            Operand::Word(name) => match (number(name), self.registers.find(name)) {
+            ParsedOperand::Word(name) => match (number(name), self.registers.find(name)) {
                 (Some(value), _) => Ok(self.literal(name, value, each)),
                 (None, Some(Named::Register(register))) => Ok(register),
                 _ => self.symbol(name, 0, wide),
             },
-            Operand::Sum(name, offset) => self.symbol(name, *offset, wide),
-            Operand::Negative(name) => {
+            ParsedOperand::Sum(name, offset) => self.symbol(name, *offset, wide),
+            ParsedOperand::Negative(name) => {
                 let value = number(name).ok_or_else(|| format!("expected a number after `-`, found `{name}`"))?;
                 Ok(self.literal("", value.wrapping_neg(), each))
             }
@@ -212,12 +212,12 @@ impl<'a> Decoder<'a> {
     }
 
     /// A literal as its type has it: a float's may be given as the bits of the other size.
-    fn literal(&mut self, text: &str, value: u64, each: Type) -> Register {
+    fn literal(&mut self, text: &str, value: u64, each: PtxType) -> Register {
         let single = text.len() == 10 && matches!(text.get(..2), Some("0f" | "0F"));
         let double = text.len() == 18 && matches!(text.get(..2), Some("0d" | "0D"));
         let value = match each {
-            Type::F64 if single => (f32::from_bits(value as u32) as f64).to_bits(),
-            Type::F32 if double => (f64::from_bits(value) as f32).to_bits() as u64,
+            PtxType::F64 if single => (f32::from_bits(value as u32) as f64).to_bits(),
+            PtxType::F32 if double => (f64::from_bits(value) as f32).to_bits() as u64,
             _ if each.bits() >= 64 => value,
             _ => value & ((1 << each.bits()) - 1),
         };
@@ -235,14 +235,14 @@ impl<'a> Decoder<'a> {
     }
 
     /// `[base + offset]`.
-    pub fn address(&mut self, operand: &Operand<'a>, space: Space) -> Result<Address, String> {
-        let Operand::Address { base, offset } = operand else {
+    pub fn address(&mut self, operand: &ParsedOperand<'a>, space: Space) -> Result<Address, String> {
+        let ParsedOperand::Address { base, offset } = operand else {
             return Err("expected an address in brackets".to_owned());
         };
         let base = match self.registers.find(base) {
             Some(Named::Register(register)) => register,
             Some(Named::Predicate(_)) => return Err(format!("`{base}` is a predicate where an address is expected")),
-            None if number(base).is_some() => self.source(&Operand::Word(base), Type::B64)?,
+            None if number(base).is_some() => self.source(&ParsedOperand::Word(base), PtxType::B64)?,
             None => self.symbol(base, 0, true)?,
         };
         if !base.wide && space == Space::Global {
@@ -252,8 +252,8 @@ impl<'a> Decoder<'a> {
     }
 
     /// A register to write, wide enough for a type.
-    pub fn target(&mut self, operand: &Operand<'a>, each: Type) -> Result<Register, String> {
-        let Operand::Word(name) = operand else { return Err("expected a register to write".to_owned()) };
+    pub fn target(&mut self, operand: &ParsedOperand<'a>, each: PtxType) -> Result<Register, String> {
+        let ParsedOperand::Word(name) = operand else { return Err("expected a register to write".to_owned()) };
         match self.registers.find(name) {
             Some(Named::Register(register)) if each.bits() == 64 && !register.wide => {
                 Err(format!("`{name}` has 32 bits at most where 64 are written"))
@@ -264,27 +264,27 @@ impl<'a> Decoder<'a> {
     }
 
     /// The registers of a vector, or a single one. `_` is nothing.
-    pub fn targets_of(&mut self, operand: &Operand<'a>, each: Type) -> Result<Vec<Option<Register>>, String> {
-        let mut one = |part: &Operand<'a>| match part {
-            Operand::Word("_") => Ok(None),
+    pub fn targets_of(&mut self, operand: &ParsedOperand<'a>, each: PtxType) -> Result<Vec<Option<Register>>, String> {
+        let mut one = |part: &ParsedOperand<'a>| match part {
+            ParsedOperand::Word("_") => Ok(None),
             part => self.target(part, each).map(Some),
         };
         match operand {
-            Operand::Vector(parts) => parts.iter().map(one).collect(),
+            ParsedOperand::Vector(parts) => parts.iter().map(one).collect(),
             part => Ok(vec![one(part)?]),
         }
     }
 
     /// The registers of a vector that are all written.
-    pub fn fragment_to(&mut self, operand: &Operand<'a>) -> Result<Vec<Register>, String> {
-        let registers = self.targets_of(operand, Type::B32)?;
+    pub fn fragment_to(&mut self, operand: &ParsedOperand<'a>) -> Result<Vec<Register>, String> {
+        let registers = self.targets_of(operand, PtxType::B32)?;
         registers.into_iter().map(|register| register.ok_or_else(|| "`_` cannot stand here".to_owned())).collect()
     }
 
     /// The values of a vector, or a single one.
-    pub fn sources_of(&mut self, operand: &Operand<'a>, each: Type) -> Result<Vec<Register>, String> {
+    pub fn sources_of(&mut self, operand: &ParsedOperand<'a>, each: PtxType) -> Result<Vec<Register>, String> {
         match operand {
-            Operand::Vector(parts) => parts.iter().map(|part| self.source(part, each)).collect(),
+            ParsedOperand::Vector(parts) => parts.iter().map(|part| self.source(part, each)).collect(),
             part => Ok(vec![self.source(part, each)?]),
         }
     }
@@ -297,14 +297,14 @@ impl<'a> Decoder<'a> {
     }
 
     /// A predicate to read, perhaps negated, or a constant.
-    pub fn guard(&mut self, operand: &Operand<'a>) -> Result<Guard, String> {
+    pub fn guard(&mut self, operand: &ParsedOperand<'a>) -> Result<Guard, String> {
         match operand {
-            Operand::Not(name) => Ok(Guard { predicate: self.predicate_named(name)?, negated: true }),
-            Operand::Word(text) => match number(text) {
+            ParsedOperand::Not(name) => Ok(Guard { predicate: self.predicate_named(name)?, negated: true }),
+            ParsedOperand::Word(text) => match number(text) {
                 Some(value) => Ok(Guard { negated: value == 0, ..ALWAYS }),
                 None => Ok(Guard { predicate: self.predicate_named(text)?, negated: false }),
             },
-            Operand::Negative(_) => Ok(ALWAYS),
+            ParsedOperand::Negative(_) => Ok(ALWAYS),
             _ => Err("expected a predicate".to_owned()),
         }
     }

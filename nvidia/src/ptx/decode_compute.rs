@@ -3,12 +3,12 @@
 use half::{bf16, f16};
 
 use super::decode::{Decoded, Decoder};
-use super::instruction::{Guard, Logic, Operation, Register};
-use super::lanes::{Function, Test, narrow};
+use super::instruction::{Guard, Logic, PtxOperation, Register};
+use super::lanes::{LaneFunction, Test, narrow};
 use super::opcode::Opcode;
-use super::operand::Operand;
+use super::operand::ParsedOperand;
 use super::rounding::Rounding;
-use super::types::{Space, Type};
+use super::types::{PtxType, Space};
 use super::{compare, convert, float, integer};
 
 /// What `set` and `setp` have in common: the comparison, and what its result is combined with.
@@ -20,15 +20,15 @@ struct Comparison {
 
 impl<'a> Decoder<'a> {
     /// Arithmetic and logic.
-    pub(super) fn compute(&mut self, opcode: &mut Opcode, operands: &[Operand<'a>]) -> Decoded {
+    pub(super) fn compute(&mut self, opcode: &mut Opcode, operands: &[ParsedOperand<'a>]) -> Decoded {
         let name = opcode.name();
         let each = opcode.take_type().map_err(|_| format!("`{name}` is not known"))?;
-        if each == Type::Pred {
+        if each == PtxType::Pred {
             return self.logic(opcode, operands);
         }
         // The operand types of a `mad.wide` and of what counts bits are not the result's.
         let twice = opcode.take_map(|word| (word == "wide").then_some("wide")).is_some();
-        let function = if name == "lop3" && each == Type::B32 {
+        let function = if name == "lop3" && each == PtxType::B32 {
             Some(integer::any_logic())
         } else if each.is_float() {
             float::function(opcode, each)
@@ -49,7 +49,7 @@ impl<'a> Decoder<'a> {
             return Err(format!("`{name}` takes a register to write and {arity} operands"));
         };
         let result = match (name, each) {
-            ("clz" | "popc" | "bfind", _) => Type::U32,
+            ("clz" | "popc" | "bfind", _) => PtxType::U32,
             _ if twice => widened(each),
             _ => each,
         };
@@ -57,17 +57,17 @@ impl<'a> Decoder<'a> {
         let mut from = [unused; 4];
         for (index, source) in sources.iter().enumerate() {
             let of = match (name, index) {
-                ("shl" | "shr", 1) | ("bfe", 1 | 2) | ("bfi", 2 | 3) => Type::B32,
+                ("shl" | "shr", 1) | ("bfe", 1 | 2) | ("bfi", 2 | 3) => PtxType::B32,
                 ("mad", 2) => result,
                 _ => each,
             };
             from[index] = self.source(source, of)?;
         }
-        Ok(Operation::Compute { function, from, to: self.target(to, result)? })
+        Ok(PtxOperation::Compute { function, from, to: self.target(to, result)? })
     }
 
     /// Logic on predicates.
-    fn logic(&mut self, opcode: &Opcode, operands: &[Operand<'a>]) -> Decoded {
+    fn logic(&mut self, opcode: &Opcode, operands: &[ParsedOperand<'a>]) -> Decoded {
         let (logic, negated) = match opcode.name() {
             "and" => (Logic::And, false),
             "or" => (Logic::Or, false),
@@ -83,11 +83,11 @@ impl<'a> Decoder<'a> {
         };
         let from = [self.guard(a)?, self.guard(b)?];
         let to = self.guard(to)?.predicate;
-        Ok(Operation::Combine { logic, from, negated, to })
+        Ok(PtxOperation::Combine { logic, from, negated, to })
     }
 
     /// Moves, conversions, comparisons and selections.
-    pub(super) fn value(&mut self, opcode: &mut Opcode, operands: &[Operand<'a>]) -> Decoded {
+    pub(super) fn value(&mut self, opcode: &mut Opcode, operands: &[ParsedOperand<'a>]) -> Decoded {
         match (opcode.name(), operands) {
             ("mov", [to, from]) => self.move_value(opcode, to, from),
             ("cvta", [to, from]) => {
@@ -96,95 +96,96 @@ impl<'a> Decoder<'a> {
                 let each = opcode.take_type()?;
                 // Addresses of a space are their generic addresses here.
                 space.ok_or("a space is expected")?;
-                Ok(Operation::Move { from: self.source(from, each)?, to: self.target(to, each)? })
+                Ok(PtxOperation::Move { from: self.source(from, each)?, to: self.target(to, each)? })
             }
             ("cvt", [to, from @ ..]) => self.convert(opcode, to, from),
             ("setp", [to, sources @ ..]) => {
                 let Comparison { test, from, combine } = self.comparison(opcode, sources)?;
                 let (to, complement) = match to {
-                    Operand::Pair(to, complement) => (self.predicate_to(to)?, self.predicate_to(complement)?),
-                    Operand::Word(to) => (self.predicate_to(to)?, None),
+                    ParsedOperand::Pair(to, complement) => (self.predicate_to(to)?, self.predicate_to(complement)?),
+                    ParsedOperand::Word(to) => (self.predicate_to(to)?, None),
                     _ => return Err("expected a predicate to write".to_owned()),
                 };
-                Ok(Operation::Test { test, from, combine, to, complement })
+                Ok(PtxOperation::Test { test, from, combine, to, complement })
             }
             ("set", [to, sources @ ..]) => {
                 let result = opcode.take_type()?;
                 let one = match result {
-                    Type::F32 => 1.0f32.to_bits(),
-                    Type::U32 | Type::S32 => !0,
+                    PtxType::F32 => 1.0f32.to_bits(),
+                    PtxType::U32 | PtxType::S32 => !0,
                     _ => return Err("`set` gives an `.f32`, `.u32` or `.s32`".to_owned()),
                 };
                 let Comparison { test, from, combine } = self.comparison(opcode, sources)?;
-                Ok(Operation::SetValue { test, from, combine, one, to: self.target(to, result)? })
+                Ok(PtxOperation::SetValue { test, from, combine, one, to: self.target(to, result)? })
             }
             ("testp", [to, from]) => {
                 let each = opcode.take_type()?;
                 let test = opcode.take_map(|word| compare::kind(word, each)).ok_or("`testp` of an unknown kind")?;
                 let from = self.source(from, each)?;
                 let to = Some(self.guard(to)?.predicate);
-                Ok(Operation::Test { test, from: [from, from], combine: None, to, complement: None })
+                Ok(PtxOperation::Test { test, from: [from, from], combine: None, to, complement: None })
             }
             ("selp", [to, a, b, by]) => {
                 let each = opcode.take_type()?;
                 let from = [self.source(a, each)?, self.source(b, each)?];
-                Ok(Operation::Select { from, by: self.guard(by)?, to: self.target(to, each)? })
+                Ok(PtxOperation::Select { from, by: self.guard(by)?, to: self.target(to, each)? })
             }
             (name, _) => Err(format!("`{name}` does not take these operands")),
         }
     }
 
-    fn move_value(&mut self, opcode: &mut Opcode, to: &Operand<'a>, from: &Operand<'a>) -> Decoded {
+    fn move_value(&mut self, opcode: &mut Opcode, to: &ParsedOperand<'a>, from: &ParsedOperand<'a>) -> Decoded {
         let each = opcode.take_type()?;
-        if each == Type::Pred {
+        if each == PtxType::Pred {
             return self.logic(opcode, &[to.clone(), from.clone()]);
         }
         for operand in [to, from] {
             // Parts of at least eight bits each.
-            if matches!(operand, Operand::Vector(parts) if parts.is_empty() || each.bits() as usize / parts.len() < 8) {
+            if matches!(operand, ParsedOperand::Vector(parts) if parts.is_empty() || each.bits() as usize / parts.len() < 8)
+            {
                 return Err("a vector of this many parts does not fill a register".to_owned());
             }
         }
         let part = |count: usize| match each.bits() / count as u32 {
-            64 => Type::B64,
-            32 => Type::B32,
-            16 => Type::B16,
-            _ => Type::B8,
+            64 => PtxType::B64,
+            32 => PtxType::B32,
+            16 => PtxType::B16,
+            _ => PtxType::B8,
         };
-        if let Operand::Vector(parts) = from {
+        if let ParsedOperand::Vector(parts) = from {
             let bits = each.bits() / parts.len() as u32;
             let from = self.sources_of(from, part(parts.len()))?;
-            return Ok(Operation::Pack { from, bits, to: self.target(to, each)? });
+            return Ok(PtxOperation::Pack { from, bits, to: self.target(to, each)? });
         }
-        if let Operand::Vector(parts) = to {
+        if let ParsedOperand::Vector(parts) = to {
             let bits = each.bits() / parts.len() as u32;
             let to = self.targets_of(to, part(parts.len()))?;
-            return Ok(Operation::Unpack { from: self.source(from, each)?, bits, to });
+            return Ok(PtxOperation::Unpack { from: self.source(from, each)?, bits, to });
         }
-        Ok(Operation::Move { from: self.source(from, each)?, to: self.target(to, each)? })
+        Ok(PtxOperation::Move { from: self.source(from, each)?, to: self.target(to, each)? })
     }
 
-    fn convert(&mut self, opcode: &mut Opcode, to: &Operand<'a>, from: &[Operand<'a>]) -> Decoded {
+    fn convert(&mut self, opcode: &mut Opcode, to: &ParsedOperand<'a>, from: &[ParsedOperand<'a>]) -> Decoded {
         let integral = opcode.take_map(Rounding::integral);
         let rounding = opcode.take_map(Rounding::named);
         let flush = opcode.take("ftz");
         let saturate = opcode.take("sat");
         let relu = opcode.take("relu");
         let (into, of) = (opcode.take_type()?, opcode.take_type()?);
-        if let Type::F16x2 | Type::Bf16x2 = into {
+        if let PtxType::F16x2 | PtxType::Bf16x2 = into {
             let [high, low] = from else { return Err("a packed `cvt` takes two operands".to_owned()) };
-            if of != Type::F32 || rounding != Some(Rounding::Nearest) || integral.is_some() || flush || saturate {
+            if of != PtxType::F32 || rounding != Some(Rounding::Nearest) || integral.is_some() || flush || saturate {
                 return Err("a packed `cvt` is understood as `.rn` from `.f32`, perhaps with `.relu`".to_owned());
             }
             let unused = self.registers.constant(0, false);
             let from = [self.source(high, of)?, self.source(low, of)?, unused, unused];
-            return Ok(Operation::Compute { function: pack(into, relu), from, to: self.target(to, into)? });
+            return Ok(PtxOperation::Compute { function: pack(into, relu), from, to: self.target(to, into)? });
         }
         let [from] = from else { return Err("`cvt` takes one operand".to_owned()) };
-        if of == Type::F16x2 || of == Type::Bf16x2 {
+        if of == PtxType::F16x2 || of == PtxType::Bf16x2 {
             return Err("`cvt` from a pair is not known".to_owned());
         }
-        if relu && !matches!(into, Type::F16 | Type::Bf16) || rounding.is_some() && !into.is_float() {
+        if relu && !matches!(into, PtxType::F16 | PtxType::Bf16) || rounding.is_some() && !into.is_float() {
             return Err("this modifier is not for this type".to_owned());
         }
         if of.is_float() && !into.is_float() && integral.is_none() {
@@ -201,13 +202,13 @@ impl<'a> Decoder<'a> {
         };
         let (from, to): (Register, Register) = (self.source(from, of)?, self.target(to, into)?);
         Ok(match conversion.function() {
-            Some(function) => Operation::Compute { function, from: [from; 4], to },
-            None => Operation::Convert { conversion, from, to },
+            Some(function) => PtxOperation::Compute { function, from: [from; 4], to },
+            None => PtxOperation::Convert { conversion, from, to },
         })
     }
 
     /// The comparison of `set` and `setp`, and what its result is combined with.
-    fn comparison(&mut self, opcode: &mut Opcode, sources: &[Operand<'a>]) -> Result<Comparison, String> {
+    fn comparison(&mut self, opcode: &mut Opcode, sources: &[ParsedOperand<'a>]) -> Result<Comparison, String> {
         let logic = opcode.take_map(|word| match word {
             "and" => Some(Logic::And),
             "or" => Some(Logic::Or),
@@ -241,28 +242,28 @@ pub(super) fn space(word: &str) -> Option<Space> {
 }
 
 /// The integer type of twice the width.
-fn widened(each: Type) -> Type {
+fn widened(each: PtxType) -> PtxType {
     match each {
-        Type::U16 => Type::U32,
-        Type::S16 => Type::S32,
-        Type::S32 => Type::S64,
-        _ => Type::U64,
+        PtxType::U16 => PtxType::U32,
+        PtxType::S16 => PtxType::S32,
+        PtxType::S32 => PtxType::S64,
+        _ => PtxType::U64,
     }
 }
 
 /// Two f32 as a pair of 16 bits, the first one above.
-fn pack(into: Type, relu: bool) -> Function {
+fn pack(into: PtxType, relu: bool) -> LaneFunction {
     macro_rules! of {
         ($type:ty, $through:expr) => {
             narrow!(|a: f32, b: f32| {
-                let [a, b] = [a, b].map(|value| super::lanes::Lane::bits(<$type>::from_f32($through(value))));
+                let [a, b] = [a, b].map(|value| super::lanes::LaneType::bits(<$type>::from_f32($through(value))));
                 (a << 16 | b) as u32
             })
         };
     }
     match (into, relu) {
-        (Type::F16x2, false) => of!(f16, std::convert::identity),
-        (Type::F16x2, true) => of!(f16, positive),
+        (PtxType::F16x2, false) => of!(f16, std::convert::identity),
+        (PtxType::F16x2, true) => of!(f16, positive),
         (_, false) => of!(bf16, std::convert::identity),
         (_, true) => of!(bf16, positive),
     }

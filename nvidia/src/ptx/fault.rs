@@ -7,7 +7,7 @@ use super::types::Space;
 /// Text that could not be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {reason}\n    {text}")]
-pub struct ParseError {
+pub struct PtxParseError {
     /// Line of the source, from 1.
     pub line: usize,
     /// The line itself.
@@ -18,7 +18,7 @@ pub struct ParseError {
 
 /// An instruction as one thread ran it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FaultPlace {
     /// Line of the source, from 1.
     pub line: usize,
     /// The line itself.
@@ -29,7 +29,7 @@ pub struct Place {
     pub thread: [u32; 3],
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FaultPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ([x, y, z], [a, b, c]) = (self.thread, self.block);
         write!(f, "line {} by thread ({x}, {y}, {z}) of block ({a}, {b}, {c}): {}", self.line, self.text)
@@ -51,7 +51,7 @@ pub enum Fault {
     #[error("{space} access of {length} bytes at {address:#x} is out of bounds ({bounds})\n    {at}")]
     OutOfBounds {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte.
@@ -65,7 +65,7 @@ pub enum Fault {
     #[error("{space} access of {length} bytes at {address:#x} is misaligned\n    {at}")]
     Misaligned {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte.
@@ -77,7 +77,7 @@ pub enum Fault {
     #[error("{space} read of {length} bytes at {address:#x} is of memory that nothing has written\n    {at}")]
     UninitialisedMemory {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte.
@@ -89,7 +89,7 @@ pub enum Fault {
     #[error("register `{register}` is used before it is written\n    {at}")]
     UninitialisedRegister {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// The register's name.
         register: String,
     },
@@ -97,7 +97,7 @@ pub enum Fault {
     #[error("write to {space} memory at {address:#x}, which only may be read\n    {at}")]
     ReadOnly {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte.
@@ -109,9 +109,9 @@ pub enum Fault {
     )]
     Race {
         /// Who came second here; on a GPU either may.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Who came first.
-        earlier: Box<Place>,
+        earlier: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte of the later access.
@@ -125,9 +125,9 @@ pub enum Fault {
     )]
     CopyUnderWay {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// The copy.
-        copy: Box<Place>,
+        copy: Box<FaultPlace>,
         /// Where the address points.
         space: Space,
         /// First byte of the access.
@@ -139,7 +139,7 @@ pub enum Fault {
     #[error("threads {missing:#010x} of the warp are elsewhere, or have returned, at a barrier\n    {at}")]
     DivergentBarrier {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// A bit for each lane that is missing.
         missing: u32,
     },
@@ -147,7 +147,7 @@ pub enum Fault {
     #[error("warps {missing:?} never reach the barrier\n    {at}")]
     BarrierNotReached {
         /// Who waits.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// The warps that have returned or wait at another barrier.
         missing: Vec<usize>,
     },
@@ -155,7 +155,7 @@ pub enum Fault {
     #[error("the instruction is for threads {expected:#010x} and run by threads {active:#010x} of the warp\n    {at}")]
     Members {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// The mask that the instruction gives, or all lanes.
         expected: u32,
         /// The lanes that run it.
@@ -165,7 +165,7 @@ pub enum Fault {
     #[error("lane {lane} is read, which does not take part\n    {at}")]
     ShuffleFromOutside {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// The lane that is read.
         lane: u32,
     },
@@ -173,7 +173,7 @@ pub enum Fault {
     #[error("{reason}\n    {at}")]
     Operand {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// What was given, and what is allowed.
         reason: String,
     },
@@ -181,13 +181,13 @@ pub enum Fault {
     #[error("the kernel traps\n    {at}")]
     Trap {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
     },
     /// A warp ran more instructions than allowed.
     #[error("a warp has run {limit} instructions: a loop without end?\n    {at}")]
     StepLimit {
         /// Who did it.
-        at: Box<Place>,
+        at: Box<FaultPlace>,
         /// Instructions that a warp may run.
         limit: u64,
     },

@@ -4,10 +4,10 @@
 
 use half::{bf16, f16};
 
-use super::lanes::{Function, narrow, wide};
+use super::lanes::{LaneFunction, narrow, wide};
 use super::opcode::Opcode;
 use super::rounding::{self, Rounding, flush, saturate};
-use super::types::Type;
+use super::types::PtxType;
 
 /// A body in f32 with and without `.ftz`, with and without `.sat`.
 macro_rules! single {
@@ -25,25 +25,25 @@ macro_rules! single {
 macro_rules! half {
     ($each:expr, |$a:ident, $b:ident, $c:ident| $result:expr) => {
         match $each {
-            Type::F16 => narrow!(|a: f16, b: f16, c: f16| {
+            PtxType::F16 => narrow!(|a: f16, b: f16, c: f16| {
                 let ($a, $b, $c) = (a.to_f64(), b.to_f64(), c.to_f64());
                 let _ = ($b, $c);
                 rounding::to_half($result, Rounding::Nearest)
             }),
-            Type::Bf16 => narrow!(|a: bf16, b: bf16, c: bf16| {
+            PtxType::Bf16 => narrow!(|a: bf16, b: bf16, c: bf16| {
                 let ($a, $b, $c) = (a.to_f64(), b.to_f64(), c.to_f64());
                 let _ = ($b, $c);
                 rounding::to_brain($result, Rounding::Nearest)
             }),
-            Type::F16x2 => narrow!(|a: u32, b: u32, c: u32| pairwise(a, b, c, |a, b, c| {
+            PtxType::F16x2 => narrow!(|a: u32, b: u32, c: u32| pairwise(a, b, c, |a, b, c| {
                 let [$a, $b, $c] = [a, b, c].map(|bits| f16::from_bits(bits).to_f64());
                 let _ = ($b, $c);
-                crate::ptx::lanes::Lane::bits(rounding::to_half($result, Rounding::Nearest)) as u16
+                crate::ptx::lanes::LaneType::bits(rounding::to_half($result, Rounding::Nearest)) as u16
             })),
-            Type::Bf16x2 => narrow!(|a: u32, b: u32, c: u32| pairwise(a, b, c, |a, b, c| {
+            PtxType::Bf16x2 => narrow!(|a: u32, b: u32, c: u32| pairwise(a, b, c, |a, b, c| {
                 let [$a, $b, $c] = [a, b, c].map(|bits| bf16::from_bits(bits).to_f64());
                 let _ = ($b, $c);
-                crate::ptx::lanes::Lane::bits(rounding::to_brain($result, Rounding::Nearest)) as u16
+                crate::ptx::lanes::LaneType::bits(rounding::to_brain($result, Rounding::Nearest)) as u16
             })),
             _ => return None,
         }
@@ -51,16 +51,16 @@ macro_rules! half {
 }
 
 /// What a floating-point instruction computes; `None` where there is no such instruction.
-pub(super) fn function(opcode: &mut Opcode, each: Type) -> Option<Function> {
+pub(super) fn function(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     match each {
-        Type::F32 => function_f32(opcode),
-        Type::F64 => function_f64(opcode),
-        Type::F16 | Type::Bf16 | Type::F16x2 | Type::Bf16x2 => function_half(opcode, each),
+        PtxType::F32 => function_f32(opcode),
+        PtxType::F64 => function_f64(opcode),
+        PtxType::F16 | PtxType::Bf16 | PtxType::F16x2 | PtxType::Bf16x2 => function_half(opcode, each),
         _ => None,
     }
 }
 
-fn function_f32(opcode: &mut Opcode) -> Option<Function> {
+fn function_f32(opcode: &mut Opcode) -> Option<LaneFunction> {
     let name = opcode.name();
     let mode = opcode.take_map(Rounding::named);
     let approximate = opcode.take("approx") || opcode.take("full");
@@ -114,7 +114,7 @@ fn function_f32(opcode: &mut Opcode) -> Option<Function> {
 }
 
 /// Instructions that round towards one side.
-fn directed(opcode: &mut Opcode, mode: Rounding) -> Option<Function> {
+fn directed(opcode: &mut Opcode, mode: Rounding) -> Option<LaneFunction> {
     macro_rules! in_mode {
         (|$($name:ident),+| $function:path, $($argument:expr),+) => {
             match mode {
@@ -136,7 +136,7 @@ fn directed(opcode: &mut Opcode, mode: Rounding) -> Option<Function> {
     })
 }
 
-fn function_f64(opcode: &mut Opcode) -> Option<Function> {
+fn function_f64(opcode: &mut Opcode) -> Option<LaneFunction> {
     if !matches!(opcode.name(), "min" | "max" | "abs" | "neg" | "copysign") {
         opcode.take("rn");
     }
@@ -157,7 +157,7 @@ fn function_f64(opcode: &mut Opcode) -> Option<Function> {
     })
 }
 
-fn function_half(opcode: &mut Opcode, each: Type) -> Option<Function> {
+fn function_half(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     let name = opcode.name();
     if matches!(name, "add" | "sub" | "mul" | "fma") {
         opcode.take("rn");
@@ -166,7 +166,7 @@ fn function_half(opcode: &mut Opcode, each: Type) -> Option<Function> {
         return None;
     }
     // The results of bf16's instructions are flushed by `ex2` alone, whose modifier says nothing else.
-    if name == "ex2" && matches!(each, Type::Bf16 | Type::Bf16x2) {
+    if name == "ex2" && matches!(each, PtxType::Bf16 | PtxType::Bf16x2) {
         opcode.take("ftz");
     }
     Some(match name {
@@ -194,11 +194,11 @@ fn function_half(opcode: &mut Opcode, each: Type) -> Option<Function> {
         "ex2" => half!(each, |a, b, c| a.exp2()),
         "tanh" => half!(each, |a, b, c| a.tanh()),
         "abs" => match each {
-            Type::F16 | Type::Bf16 => narrow!(|a: u16| a & 0x7fff),
+            PtxType::F16 | PtxType::Bf16 => narrow!(|a: u16| a & 0x7fff),
             _ => narrow!(|a: u32| a & 0x7fff_7fff),
         },
         "neg" => match each {
-            Type::F16 | Type::Bf16 => narrow!(|a: u16| a ^ 0x8000),
+            PtxType::F16 | PtxType::Bf16 => narrow!(|a: u16| a ^ 0x8000),
             _ => narrow!(|a: u32| a ^ 0x8000_8000),
         },
         _ => return None,

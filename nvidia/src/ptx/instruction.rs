@@ -1,8 +1,8 @@
 //! Instructions as they are run: registers are rows of the register file, immediates are rows that hold a constant.
 
 use super::convert::Conversion;
-use super::lanes::{Function, Test};
-use super::types::{Space, Type};
+use super::lanes::{LaneFunction, Test};
+use super::types::{PtxType, Space};
 
 /// A register that is not a predicate. One of 64 bits takes two rows, low words first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub(super) struct Guard {
 pub(super) const ALWAYS: Guard = Guard { predicate: 0, negated: false };
 
 /// An instruction and where it stands.
-pub(super) struct Instruction {
+pub(super) struct PtxInstruction {
     /// Line of the source, from 1.
     pub line: usize,
     /// Its index in the module's list of distinct opcodes.
     pub opcode: u32,
     /// The lanes it is for; all without one.
     pub guard: Option<Guard>,
-    pub operation: Operation,
+    pub operation: PtxOperation,
 }
 
 /// Logic on predicates.
@@ -51,7 +51,7 @@ pub(super) struct Address {
 /// `ld` and `st`: `registers.len()` values of type `each`, one after another.
 pub(super) struct Transfer {
     pub address: Address,
-    pub each: Type,
+    pub each: PtxType,
     /// `None` where `_` stands.
     pub registers: Vec<Option<Register>>,
     /// Ordered with other such accesses: volatile, relaxed, acquire, release.
@@ -89,7 +89,7 @@ pub(super) enum Update {
 pub(super) struct Atomic {
     pub address: Address,
     pub update: Update,
-    pub each: Type,
+    pub each: PtxType,
     pub operand: Register,
     /// What takes the operand's place in `cas`, whose operand is what is compared.
     pub replacement: Option<Register>,
@@ -116,7 +116,7 @@ pub(super) enum Vote {
 
 /// The element type of a matrix fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element {
+pub(super) enum FragmentElement {
     F16,
     Bf16,
     F32,
@@ -125,7 +125,7 @@ pub(super) enum Element {
 /// `wmma.load` and `wmma.store`.
 pub(super) struct Fragment {
     pub address: Address,
-    pub element: Element,
+    pub element: FragmentElement,
     pub rows: u32,
     pub columns: u32,
     /// Elements of a column lie together.
@@ -136,8 +136,8 @@ pub(super) struct Fragment {
 }
 
 /// A product of matrices: `mma` and `wmma.mma`, accumulated in f32.
-pub(super) struct Product {
-    pub element: Element,
+pub(super) struct MatrixProduct {
+    pub element: FragmentElement,
     /// Rows of A, columns of B, columns of A.
     pub shape: (usize, usize, usize),
     /// The opaque layout of `wmma` rather than that of `mma`.
@@ -149,9 +149,9 @@ pub(super) struct Product {
 }
 
 /// What an instruction does.
-pub(super) enum Operation {
+pub(super) enum PtxOperation {
     Compute {
-        function: Function,
+        function: LaneFunction,
         from: [Register; 4],
         to: Register,
     },
@@ -220,7 +220,7 @@ pub(super) enum Operation {
     },
     LoadFragment(Fragment),
     StoreFragment(Fragment),
-    Product(Product),
+    Product(MatrixProduct),
     Shuffle {
         how: Shuffle,
         from: Register,

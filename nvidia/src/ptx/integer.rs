@@ -2,44 +2,44 @@
 //!
 //! What PTX leaves undefined has the value that GPUs give: a division by zero has all bits set.
 
-use super::lanes::{Function, narrow, wide};
+use super::lanes::{LaneFunction, narrow, wide};
 use super::opcode::Opcode;
-use super::types::Type;
+use super::types::PtxType;
 
 /// One body for every integer type; untyped bits count as unsigned.
 macro_rules! for_integers {
     ($type:expr, |$($name:ident),+| $result:expr) => {
         match $type {
-            Type::B16 | Type::U16 => Some(narrow!(|$($name: u16),+| $result)),
-            Type::B32 | Type::U32 => Some(narrow!(|$($name: u32),+| $result)),
-            Type::B64 | Type::U64 => Some(wide!(|$($name: u64),+| $result)),
-            Type::S16 => Some(narrow!(|$($name: i16),+| $result)),
-            Type::S32 => Some(narrow!(|$($name: i32),+| $result)),
-            Type::S64 => Some(wide!(|$($name: i64),+| $result)),
+            PtxType::B16 | PtxType::U16 => Some(narrow!(|$($name: u16),+| $result)),
+            PtxType::B32 | PtxType::U32 => Some(narrow!(|$($name: u32),+| $result)),
+            PtxType::B64 | PtxType::U64 => Some(wide!(|$($name: u64),+| $result)),
+            PtxType::S16 => Some(narrow!(|$($name: i16),+| $result)),
+            PtxType::S32 => Some(narrow!(|$($name: i32),+| $result)),
+            PtxType::S64 => Some(wide!(|$($name: i64),+| $result)),
             _ => None,
         }
     };
 }
 
 /// What an integer or logic instruction computes; `None` where there is no such instruction.
-pub(super) fn function(opcode: &mut Opcode, each: Type) -> Option<Function> {
+pub(super) fn function(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     match opcode.name() {
-        "add" if opcode.take("sat") && each == Type::S32 => Some(narrow!(|a: i32, b: i32| a.saturating_add(b))),
-        "sub" if opcode.take("sat") && each == Type::S32 => Some(narrow!(|a: i32, b: i32| a.saturating_sub(b))),
+        "add" if opcode.take("sat") && each == PtxType::S32 => Some(narrow!(|a: i32, b: i32| a.saturating_add(b))),
+        "sub" if opcode.take("sat") && each == PtxType::S32 => Some(narrow!(|a: i32, b: i32| a.saturating_sub(b))),
         "add" => for_integers!(each, |a, b| a.wrapping_add(b)),
         "sub" => for_integers!(each, |a, b| a.wrapping_sub(b)),
         "mul" | "mad" => product(opcode, each),
         "div" => for_integers!(each, |a, b| if b == 0 { !0 } else { a.wrapping_div(b) }),
         "rem" => for_integers!(each, |a, b| if b == 0 { !0 } else { a.wrapping_rem(b) }),
         // Only for this type, and `.s16x2`, which is not understood.
-        "min" if each == Type::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.min(b).max(0))),
-        "max" if each == Type::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.max(b).max(0))),
+        "min" if each == PtxType::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.min(b).max(0))),
+        "max" if each == PtxType::S32 && opcode.take("relu") => Some(narrow!(|a: i32, b: i32| a.max(b).max(0))),
         "min" => for_integers!(each, |a, b| a.min(b)),
         "max" => for_integers!(each, |a, b| a.max(b)),
         "abs" => match each {
-            Type::S16 => Some(narrow!(|a: i16| a.wrapping_abs())),
-            Type::S32 => Some(narrow!(|a: i32| a.wrapping_abs())),
-            Type::S64 => Some(wide!(|a: i64| a.wrapping_abs())),
+            PtxType::S16 => Some(narrow!(|a: i16| a.wrapping_abs())),
+            PtxType::S32 => Some(narrow!(|a: i32| a.wrapping_abs())),
+            PtxType::S64 => Some(wide!(|a: i64| a.wrapping_abs())),
             _ => None,
         },
         "neg" => for_integers!(each, |a| a.wrapping_neg()),
@@ -50,10 +50,10 @@ pub(super) fn function(opcode: &mut Opcode, each: Type) -> Option<Function> {
         "cnot" => for_integers!(each, |a| if a == 0 { 1 } else { 0 }),
         "shl" | "shr" | "shf" => shift(opcode, each),
         "bfe" | "bfi" | "bfind" | "brev" | "clz" | "popc" => bit_field(opcode, each),
-        "prmt" if each == Type::B32 => Some(narrow!(|a: u32, b: u32, c: u32| permute(a, b, c))),
+        "prmt" if each == PtxType::B32 => Some(narrow!(|a: u32, b: u32, c: u32| permute(a, b, c))),
         "sad" => match each {
-            Type::U32 => Some(narrow!(|a: u32, b: u32, c: u32| a.abs_diff(b).wrapping_add(c))),
-            Type::S32 => Some(narrow!(|a: i32, b: i32, c: u32| a.abs_diff(b).wrapping_add(c))),
+            PtxType::U32 => Some(narrow!(|a: u32, b: u32, c: u32| a.abs_diff(b).wrapping_add(c))),
+            PtxType::S32 => Some(narrow!(|a: i32, b: i32, c: u32| a.abs_diff(b).wrapping_add(c))),
             _ => None,
         },
         _ => None,
@@ -61,7 +61,7 @@ pub(super) fn function(opcode: &mut Opcode, each: Type) -> Option<Function> {
 }
 
 /// `mul` and `mad`: the low half, the high half or all of a product.
-fn product(opcode: &mut Opcode, each: Type) -> Option<Function> {
+fn product(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     let plus = opcode.name() == "mad";
     if opcode.take("lo") {
         return if plus {
@@ -72,29 +72,29 @@ fn product(opcode: &mut Opcode, each: Type) -> Option<Function> {
     }
     if opcode.take("wide") {
         return Some(match (each, plus) {
-            (Type::U16, false) => narrow!(|a: u16, b: u16| a as u32 * b as u32),
-            (Type::S16, false) => narrow!(|a: i16, b: i16| a as i32 * b as i32),
-            (Type::U32, false) => wide!(|a: u32, b: u32| a as u64 * b as u64),
-            (Type::S32, false) => wide!(|a: i32, b: i32| a as i64 * b as i64),
-            (Type::U16, true) => narrow!(|a: u16, b: u16, c: u32| (a as u32 * b as u32).wrapping_add(c)),
-            (Type::S16, true) => narrow!(|a: i16, b: i16, c: i32| (a as i32 * b as i32).wrapping_add(c)),
-            (Type::U32, true) => wide!(|a: u32, b: u32, c: u64| (a as u64 * b as u64).wrapping_add(c)),
-            (Type::S32, true) => wide!(|a: i32, b: i32, c: i64| (a as i64 * b as i64).wrapping_add(c)),
+            (PtxType::U16, false) => narrow!(|a: u16, b: u16| a as u32 * b as u32),
+            (PtxType::S16, false) => narrow!(|a: i16, b: i16| a as i32 * b as i32),
+            (PtxType::U32, false) => wide!(|a: u32, b: u32| a as u64 * b as u64),
+            (PtxType::S32, false) => wide!(|a: i32, b: i32| a as i64 * b as i64),
+            (PtxType::U16, true) => narrow!(|a: u16, b: u16, c: u32| (a as u32 * b as u32).wrapping_add(c)),
+            (PtxType::S16, true) => narrow!(|a: i16, b: i16, c: i32| (a as i32 * b as i32).wrapping_add(c)),
+            (PtxType::U32, true) => wide!(|a: u32, b: u32, c: u64| (a as u64 * b as u64).wrapping_add(c)),
+            (PtxType::S32, true) => wide!(|a: i32, b: i32, c: i64| (a as i64 * b as i64).wrapping_add(c)),
             _ => return None,
         });
     }
     if opcode.take("hi") {
         return Some(match (each, plus) {
-            (Type::U16, false) => narrow!(|a: u16, b: u16| (a as u32 * b as u32) >> 16),
-            (Type::S16, false) => narrow!(|a: i16, b: i16| ((a as i32 * b as i32) >> 16) as i16),
-            (Type::U32, false) => narrow!(|a: u32, b: u32| ((a as u64 * b as u64) >> 32) as u32),
-            (Type::S32, false) => narrow!(|a: i32, b: i32| ((a as i64 * b as i64) >> 32) as i32),
-            (Type::U64, false) => wide!(|a: u64, b: u64| ((a as u128 * b as u128) >> 64) as u64),
-            (Type::S64, false) => wide!(|a: i64, b: i64| ((a as i128 * b as i128) >> 64) as i64),
-            (Type::U32, true) => {
+            (PtxType::U16, false) => narrow!(|a: u16, b: u16| (a as u32 * b as u32) >> 16),
+            (PtxType::S16, false) => narrow!(|a: i16, b: i16| ((a as i32 * b as i32) >> 16) as i16),
+            (PtxType::U32, false) => narrow!(|a: u32, b: u32| ((a as u64 * b as u64) >> 32) as u32),
+            (PtxType::S32, false) => narrow!(|a: i32, b: i32| ((a as i64 * b as i64) >> 32) as i32),
+            (PtxType::U64, false) => wide!(|a: u64, b: u64| ((a as u128 * b as u128) >> 64) as u64),
+            (PtxType::S64, false) => wide!(|a: i64, b: i64| ((a as i128 * b as i128) >> 64) as i64),
+            (PtxType::U32, true) => {
                 narrow!(|a: u32, b: u32, c: u32| (((a as u64 * b as u64) >> 32) as u32).wrapping_add(c))
             }
-            (Type::S32, true) => {
+            (PtxType::S32, true) => {
                 narrow!(|a: i32, b: i32, c: i32| (((a as i64 * b as i64) >> 32) as i32).wrapping_add(c))
             }
             _ => return None,
@@ -104,50 +104,52 @@ fn product(opcode: &mut Opcode, each: Type) -> Option<Function> {
 }
 
 /// Shifts; amounts past the width shift everything out.
-fn shift(opcode: &mut Opcode, each: Type) -> Option<Function> {
+fn shift(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     Some(match (opcode.name(), each) {
-        ("shl", Type::B16) => narrow!(|a: u16, b: u32| a.checked_shl(b).unwrap_or(0)),
-        ("shl", Type::B32) => narrow!(|a: u32, b: u32| a.checked_shl(b).unwrap_or(0)),
-        ("shl", Type::B64) => wide!(|a: u64, b: u32| a.checked_shl(b).unwrap_or(0)),
-        ("shr", Type::B16 | Type::U16) => narrow!(|a: u16, b: u32| a.checked_shr(b).unwrap_or(0)),
-        ("shr", Type::B32 | Type::U32) => narrow!(|a: u32, b: u32| a.checked_shr(b).unwrap_or(0)),
-        ("shr", Type::B64 | Type::U64) => wide!(|a: u64, b: u32| a.checked_shr(b).unwrap_or(0)),
-        ("shr", Type::S16) => narrow!(|a: i16, b: u32| a >> b.min(15)),
-        ("shr", Type::S32) => narrow!(|a: i32, b: u32| a >> b.min(31)),
-        ("shr", Type::S64) => wide!(|a: i64, b: u32| a >> b.min(63)),
-        ("shf", Type::B32) => match (opcode.take("l"), opcode.take("r"), opcode.take("clamp"), opcode.take("wrap")) {
-            (true, false, true, false) => narrow!(|a: u32, b: u32, c: u32| funnel_left(a, b, c.min(32))),
-            (true, false, false, true) => narrow!(|a: u32, b: u32, c: u32| funnel_left(a, b, c & 31)),
-            (false, true, true, false) => narrow!(|a: u32, b: u32, c: u32| funnel_right(a, b, c.min(32))),
-            (false, true, false, true) => narrow!(|a: u32, b: u32, c: u32| funnel_right(a, b, c & 31)),
-            _ => return None,
-        },
+        ("shl", PtxType::B16) => narrow!(|a: u16, b: u32| a.checked_shl(b).unwrap_or(0)),
+        ("shl", PtxType::B32) => narrow!(|a: u32, b: u32| a.checked_shl(b).unwrap_or(0)),
+        ("shl", PtxType::B64) => wide!(|a: u64, b: u32| a.checked_shl(b).unwrap_or(0)),
+        ("shr", PtxType::B16 | PtxType::U16) => narrow!(|a: u16, b: u32| a.checked_shr(b).unwrap_or(0)),
+        ("shr", PtxType::B32 | PtxType::U32) => narrow!(|a: u32, b: u32| a.checked_shr(b).unwrap_or(0)),
+        ("shr", PtxType::B64 | PtxType::U64) => wide!(|a: u64, b: u32| a.checked_shr(b).unwrap_or(0)),
+        ("shr", PtxType::S16) => narrow!(|a: i16, b: u32| a >> b.min(15)),
+        ("shr", PtxType::S32) => narrow!(|a: i32, b: u32| a >> b.min(31)),
+        ("shr", PtxType::S64) => wide!(|a: i64, b: u32| a >> b.min(63)),
+        ("shf", PtxType::B32) => {
+            match (opcode.take("l"), opcode.take("r"), opcode.take("clamp"), opcode.take("wrap")) {
+                (true, false, true, false) => narrow!(|a: u32, b: u32, c: u32| funnel_left(a, b, c.min(32))),
+                (true, false, false, true) => narrow!(|a: u32, b: u32, c: u32| funnel_left(a, b, c & 31)),
+                (false, true, true, false) => narrow!(|a: u32, b: u32, c: u32| funnel_right(a, b, c.min(32))),
+                (false, true, false, true) => narrow!(|a: u32, b: u32, c: u32| funnel_right(a, b, c & 31)),
+                _ => return None,
+            }
+        }
         _ => return None,
     })
 }
 
-fn bit_field(opcode: &mut Opcode, each: Type) -> Option<Function> {
+fn bit_field(opcode: &mut Opcode, each: PtxType) -> Option<LaneFunction> {
     Some(match (opcode.name(), each) {
-        ("bfe", Type::U32) => narrow!(|a: u32, b: u32, c: u32| extract(a as u64, b, c, 32, false) as u32),
-        ("bfe", Type::S32) => narrow!(|a: u32, b: u32, c: u32| extract(a as u64, b, c, 32, true) as u32),
-        ("bfe", Type::U64) => wide!(|a: u64, b: u32, c: u32| extract(a, b, c, 64, false)),
-        ("bfe", Type::S64) => wide!(|a: u64, b: u32, c: u32| extract(a, b, c, 64, true)),
-        ("bfi", Type::B32) => narrow!(|a: u32, b: u32, c: u32, d: u32| insert(a as u64, b as u64, c, d, 32) as u32),
-        ("bfi", Type::B64) => wide!(|a: u64, b: u64, c: u32, d: u32| insert(a, b, c, d, 64)),
+        ("bfe", PtxType::U32) => narrow!(|a: u32, b: u32, c: u32| extract(a as u64, b, c, 32, false) as u32),
+        ("bfe", PtxType::S32) => narrow!(|a: u32, b: u32, c: u32| extract(a as u64, b, c, 32, true) as u32),
+        ("bfe", PtxType::U64) => wide!(|a: u64, b: u32, c: u32| extract(a, b, c, 64, false)),
+        ("bfe", PtxType::S64) => wide!(|a: u64, b: u32, c: u32| extract(a, b, c, 64, true)),
+        ("bfi", PtxType::B32) => narrow!(|a: u32, b: u32, c: u32, d: u32| insert(a as u64, b as u64, c, d, 32) as u32),
+        ("bfi", PtxType::B64) => wide!(|a: u64, b: u64, c: u32, d: u32| insert(a, b, c, d, 64)),
         ("bfind", _) if opcode.take("shiftamt") => match each {
-            Type::U32 => narrow!(|a: u32| if a == 0 { !0 } else { a.leading_zeros() }),
-            Type::U64 => wide!(|a: u64| if a == 0 { !0 } else { a.leading_zeros() }),
+            PtxType::U32 => narrow!(|a: u32| if a == 0 { !0 } else { a.leading_zeros() }),
+            PtxType::U64 => wide!(|a: u64| if a == 0 { !0 } else { a.leading_zeros() }),
             _ => return None,
         },
-        ("bfind", Type::U32) => narrow!(|a: u32| 31u32.wrapping_sub(a.leading_zeros())),
-        ("bfind", Type::U64) => wide!(|a: u64| 63u32.wrapping_sub(a.leading_zeros())),
-        ("bfind", Type::S32) => narrow!(|a: i32| 31u32.wrapping_sub((if a < 0 { !a } else { a }).leading_zeros())),
-        ("brev", Type::B32) => narrow!(|a: u32| a.reverse_bits()),
-        ("brev", Type::B64) => wide!(|a: u64| a.reverse_bits()),
-        ("clz", Type::B32) => narrow!(|a: u32| a.leading_zeros()),
-        ("clz", Type::B64) => wide!(|a: u64| a.leading_zeros()),
-        ("popc", Type::B32) => narrow!(|a: u32| a.count_ones()),
-        ("popc", Type::B64) => wide!(|a: u64| a.count_ones()),
+        ("bfind", PtxType::U32) => narrow!(|a: u32| 31u32.wrapping_sub(a.leading_zeros())),
+        ("bfind", PtxType::U64) => wide!(|a: u64| 63u32.wrapping_sub(a.leading_zeros())),
+        ("bfind", PtxType::S32) => narrow!(|a: i32| 31u32.wrapping_sub((if a < 0 { !a } else { a }).leading_zeros())),
+        ("brev", PtxType::B32) => narrow!(|a: u32| a.reverse_bits()),
+        ("brev", PtxType::B64) => wide!(|a: u64| a.reverse_bits()),
+        ("clz", PtxType::B32) => narrow!(|a: u32| a.leading_zeros()),
+        ("clz", PtxType::B64) => wide!(|a: u64| a.leading_zeros()),
+        ("popc", PtxType::B32) => narrow!(|a: u32| a.count_ones()),
+        ("popc", PtxType::B64) => wide!(|a: u64| a.count_ones()),
         _ => return None,
     })
 }
@@ -203,6 +205,6 @@ pub(super) fn look_up(a: u32, b: u32, c: u32, table: u32) -> u32 {
 }
 
 /// `lop3`, whose table is its fourth source.
-pub(super) fn any_logic() -> Function {
+pub(super) fn any_logic() -> LaneFunction {
     narrow!(|a: u32, b: u32, c: u32, table: u32| look_up(a, b, c, table))
 }

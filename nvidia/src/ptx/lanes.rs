@@ -11,7 +11,7 @@ pub(super) type Wide = [u64; LANES];
 
 /// What an instruction computes, in all lanes at once. Sources it does not have are any register.
 #[derive(Clone, Copy)]
-pub(super) enum Function {
+pub(super) enum LaneFunction {
     /// All sources and the result have at most 32 bits.
     Narrow(fn([&Narrow; 4]) -> Narrow),
     /// Some have more. Sources are extended with zeros; a narrower destination takes the low bits.
@@ -26,7 +26,7 @@ pub(super) enum Test {
 }
 
 /// A type that an instruction computes in, and how it lies in a register.
-pub(super) trait Lane: Copy {
+pub(super) trait LaneType: Copy {
     /// The value of the low bits.
     fn of(bits: u64) -> Self;
     /// The value's bits, zero above. A result that is not a number has PTX's canonical pattern.
@@ -35,7 +35,7 @@ pub(super) trait Lane: Copy {
 
 macro_rules! integer_lane {
     ($($type:ty as $unsigned:ty),*) => {$(
-        impl Lane for $type {
+        impl LaneType for $type {
             fn of(bits: u64) -> Self {
                 bits as Self
             }
@@ -47,7 +47,7 @@ macro_rules! integer_lane {
 }
 integer_lane!(u8 as u8, i8 as u8, u16 as u16, i16 as u16, u32 as u32, i32 as u32, u64 as u64, i64 as u64);
 
-impl Lane for f32 {
+impl LaneType for f32 {
     fn of(bits: u64) -> Self {
         f32::from_bits(bits as u32)
     }
@@ -56,7 +56,7 @@ impl Lane for f32 {
     }
 }
 
-impl Lane for f64 {
+impl LaneType for f64 {
     fn of(bits: u64) -> Self {
         f64::from_bits(bits)
     }
@@ -65,7 +65,7 @@ impl Lane for f64 {
     }
 }
 
-impl Lane for f16 {
+impl LaneType for f16 {
     fn of(bits: u64) -> Self {
         f16::from_bits(bits as u16)
     }
@@ -74,7 +74,7 @@ impl Lane for f16 {
     }
 }
 
-impl Lane for bf16 {
+impl LaneType for bf16 {
     fn of(bits: u64) -> Self {
         bf16::from_bits(bits as u16)
     }
@@ -83,15 +83,15 @@ impl Lane for bf16 {
     }
 }
 
-/// A closure over lanes' values as a [`Function`] of registers of at most 32 bits.
+/// A closure over lanes' values as a [`LaneFunction`] of registers of at most 32 bits.
 macro_rules! narrow {
     (|$($name:ident: $type:ty),+| $result:expr) => {
-        $crate::ptx::lanes::Function::Narrow(|sources: [&$crate::ptx::lanes::Narrow; 4]| {
+        $crate::ptx::lanes::LaneFunction::Narrow(|sources: [&$crate::ptx::lanes::Narrow; 4]| {
             let mut result = [0u32; $crate::ptx::lanes::LANES];
             for lane in 0..$crate::ptx::lanes::LANES {
                 let [a, b, c, d] = [sources[0][lane], sources[1][lane], sources[2][lane], sources[3][lane]];
                 $crate::ptx::lanes::bind_lanes!([a, b, c, d] $($name: $type),+);
-                result[lane] = $crate::ptx::lanes::Lane::bits($result) as u32;
+                result[lane] = $crate::ptx::lanes::LaneType::bits($result) as u32;
             }
             result
         })
@@ -101,12 +101,12 @@ macro_rules! narrow {
 /// The same with registers of up to 64 bits.
 macro_rules! wide {
     (|$($name:ident: $type:ty),+| $result:expr) => {
-        $crate::ptx::lanes::Function::Wide(|sources: [&$crate::ptx::lanes::Wide; 4]| {
+        $crate::ptx::lanes::LaneFunction::Wide(|sources: [&$crate::ptx::lanes::Wide; 4]| {
             let mut result = [0u64; $crate::ptx::lanes::LANES];
             for lane in 0..$crate::ptx::lanes::LANES {
                 let [a, b, c, d] = [sources[0][lane], sources[1][lane], sources[2][lane], sources[3][lane]];
                 $crate::ptx::lanes::bind_lanes!([a, b, c, d] $($name: $type),+);
-                result[lane] = $crate::ptx::lanes::Lane::bits($result);
+                result[lane] = $crate::ptx::lanes::LaneType::bits($result);
             }
             result
         })
@@ -116,25 +116,25 @@ macro_rules! wide {
 /// Gives the sources that a closure names their types.
 macro_rules! bind_lanes {
     ([$a:ident, $b:ident, $c:ident, $d:ident] $n1:ident: $t1:ty) => {
-        let $n1 = <$t1 as $crate::ptx::lanes::Lane>::of($a as u64);
+        let $n1 = <$t1 as $crate::ptx::lanes::LaneType>::of($a as u64);
         let _ = ($b, $c, $d);
     };
     ([$a:ident, $b:ident, $c:ident, $d:ident] $n1:ident: $t1:ty, $n2:ident: $t2:ty) => {
-        let $n1 = <$t1 as $crate::ptx::lanes::Lane>::of($a as u64);
-        let $n2 = <$t2 as $crate::ptx::lanes::Lane>::of($b as u64);
+        let $n1 = <$t1 as $crate::ptx::lanes::LaneType>::of($a as u64);
+        let $n2 = <$t2 as $crate::ptx::lanes::LaneType>::of($b as u64);
         let _ = ($c, $d);
     };
     ([$a:ident, $b:ident, $c:ident, $d:ident] $n1:ident: $t1:ty, $n2:ident: $t2:ty, $n3:ident: $t3:ty) => {
-        let $n1 = <$t1 as $crate::ptx::lanes::Lane>::of($a as u64);
-        let $n2 = <$t2 as $crate::ptx::lanes::Lane>::of($b as u64);
-        let $n3 = <$t3 as $crate::ptx::lanes::Lane>::of($c as u64);
+        let $n1 = <$t1 as $crate::ptx::lanes::LaneType>::of($a as u64);
+        let $n2 = <$t2 as $crate::ptx::lanes::LaneType>::of($b as u64);
+        let $n3 = <$t3 as $crate::ptx::lanes::LaneType>::of($c as u64);
         let _ = $d;
     };
     ([$a:ident, $b:ident, $c:ident, $d:ident] $n1:ident: $t1:ty, $n2:ident: $t2:ty, $n3:ident: $t3:ty, $n4:ident: $t4:ty) => {
-        let $n1 = <$t1 as $crate::ptx::lanes::Lane>::of($a as u64);
-        let $n2 = <$t2 as $crate::ptx::lanes::Lane>::of($b as u64);
-        let $n3 = <$t3 as $crate::ptx::lanes::Lane>::of($c as u64);
-        let $n4 = <$t4 as $crate::ptx::lanes::Lane>::of($d as u64);
+        let $n1 = <$t1 as $crate::ptx::lanes::LaneType>::of($a as u64);
+        let $n2 = <$t2 as $crate::ptx::lanes::LaneType>::of($b as u64);
+        let $n3 = <$t3 as $crate::ptx::lanes::LaneType>::of($c as u64);
+        let $n4 = <$t4 as $crate::ptx::lanes::LaneType>::of($d as u64);
     };
 }
 

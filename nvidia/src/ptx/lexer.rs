@@ -1,23 +1,23 @@
 //! PTX text as words and punctuation (PTX ISA, "Source Format", "Identifiers").
 
-use super::fault::ParseError;
+use super::fault::PtxParseError;
 
 /// A word with all its dots, a string, or a character of punctuation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token<'a> {
+pub(super) struct PtxToken<'a> {
     pub text: &'a str,
     /// Line of the source, from 1.
     pub line: usize,
 }
 
 /// The source by lines, for errors.
-pub(super) fn error(source: &str, line: usize, reason: impl Into<String>) -> ParseError {
+pub(super) fn error(source: &str, line: usize, reason: impl Into<String>) -> PtxParseError {
     let text = source.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim().to_owned();
-    ParseError { line, text, reason: reason.into() }
+    PtxParseError { line, text, reason: reason.into() }
 }
 
 /// Splits the source; comments and `.loc` and `.file` lines are left out.
-pub(super) fn tokens(source: &str) -> Result<Vec<Token<'_>>, ParseError> {
+pub(super) fn tokens(source: &str) -> Result<Vec<PtxToken<'_>>, PtxParseError> {
     let bytes = source.as_bytes();
     let (mut at, mut line) = (0, 1);
     let mut found = Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Token<'_>>, ParseError> {
             at += end + 2;
         } else if byte == b'"' {
             let end = rest[1..].find('"').ok_or_else(|| error(source, line, "this string has no end"))?;
-            found.push(Token { text: &rest[..end + 2], line });
+            found.push(PtxToken { text: &rest[..end + 2], line });
             at += end + 2;
         } else if is_word(byte) {
             let length = word_length(rest.as_bytes());
@@ -46,10 +46,10 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Token<'_>>, ParseError> {
                 at += rest.find('\n').unwrap_or(rest.len());
                 continue;
             }
-            found.push(Token { text, line });
+            found.push(PtxToken { text, line });
             at += length;
         } else if byte.is_ascii_punctuation() {
-            found.push(Token { text: &rest[..1], line });
+            found.push(PtxToken { text: &rest[..1], line });
             at += 1;
         } else {
             return Err(error(source, line, "a character that PTX does not have"));

@@ -1,17 +1,17 @@
 //! Matrices between memory and a warp's registers (PTX ISA, "Warp Level Matrix Instructions", "ldmatrix"). The layout of `wmma`'s
 //! fragments is that of [`product`](super::product).
 
-use super::block::Block;
+use super::block::RunningBlock;
 use super::clocks::lanes_of;
 use super::fault::{Problem, Trouble};
-use super::instruction::{Address, Element, Fragment, Register};
+use super::instruction::{Address, Fragment, FragmentElement, Register};
 use super::lanes::LANES;
 use super::product::{EACH, SIDE};
-use super::shared::{Access, Kind};
+use super::shared::{Access, AccessKind};
 use super::types::Space;
 use super::warp::Warp;
 
-impl Block<'_> {
+impl RunningBlock<'_> {
     /// `ldmatrix`: the rows' addresses are those of eight lanes for each matrix.
     pub(super) fn load_matrices(
         &mut self,
@@ -28,7 +28,7 @@ impl Block<'_> {
             let mut elements = [[0u16; 8]; 8];
             for (row, elements) in elements.iter_mut().enumerate() {
                 let lane = 8 * matrix + row;
-                let access = self.access(warp, lane, at, Kind::Read);
+                let access = self.access(warp, lane, at, AccessKind::Read);
                 self.only_shared(address.space, addresses[lane], lane)?;
                 let bytes = self.shared.read(addresses[lane], 16, access, &self.clocks)?;
                 for (element, bytes) in elements.iter_mut().zip(bytes.chunks(2)) {
@@ -73,7 +73,7 @@ impl Block<'_> {
                     (values[row * 4 + column / 2] >> (16 * (column % 2))) as u16
                 };
                 let lane = 8 * matrix + row;
-                let access = self.access(warp, lane, at, Kind::Write);
+                let access = self.access(warp, lane, at, AccessKind::Write);
                 self.only_shared(address.space, addresses[lane], lane)?;
                 let bytes = self.shared.write(addresses[lane], 16, access, &self.clocks)?;
                 for (column, bytes) in bytes.chunks_mut(2).enumerate() {
@@ -101,7 +101,7 @@ impl Block<'_> {
         let mut elements = [[0u32; SIDE]; SIDE];
         let size = fragment.size();
         for piece in &pieces {
-            let access = self.access_of_warp(warp, at, Kind::Read);
+            let access = self.access_of_warp(warp, at, AccessKind::Read);
             let bytes = self.read(warp, piece.space, piece.address, 16, access)?;
             for (index, bytes) in bytes.chunks(size).enumerate() {
                 let (row, column) = fragment.place(piece, index);
@@ -113,7 +113,7 @@ impl Block<'_> {
         let element = |lane: usize, index: usize| elements[(lane * EACH + index) / SIDE][(lane * EACH + index) % SIDE];
         for (index, &register) in fragment.registers.iter().enumerate() {
             let value = std::array::from_fn(|lane| match fragment.element {
-                Element::F32 => element(lane, index),
+                FragmentElement::F32 => element(lane, index),
                 _ => element(lane, 2 * (index % 4)) | element(lane, 2 * (index % 4) + 1) << 16,
             });
             warp.set_narrow(register, &value, !0);
@@ -129,14 +129,14 @@ impl Block<'_> {
         let pieces = self.pieces(warp, at, fragment)?;
         let size = fragment.size();
         for piece in &pieces {
-            let access = self.access_of_warp(warp, at, Kind::Write);
+            let access = self.access_of_warp(warp, at, AccessKind::Write);
             let mut data = [0; 16];
             for (index, bytes) in data.chunks_mut(size).enumerate() {
                 let (row, column) = fragment.place(piece, index);
                 let element = row * SIDE + column;
                 let (lane, slot) = (element / EACH, element % EACH);
                 let word = match fragment.element {
-                    Element::F32 => warp.narrow(fragment.registers[slot])[lane],
+                    FragmentElement::F32 => warp.narrow(fragment.registers[slot])[lane],
                     _ => warp.narrow(fragment.registers[slot / 2])[lane] >> (16 * (slot % 2)),
                 };
                 bytes.copy_from_slice(&word.to_le_bytes()[..size]);
@@ -146,7 +146,7 @@ impl Block<'_> {
         Ok(())
     }
 
-    fn access_of_warp(&self, warp: &Warp, instruction: u32, kind: Kind) -> Access {
+    fn access_of_warp(&self, warp: &Warp, instruction: u32, kind: AccessKind) -> Access {
         Access { stamp: self.clocks.now_of_warp(warp.index), instruction, block: self.index, kind }
     }
 
@@ -195,7 +195,7 @@ struct Piece {
 impl Fragment {
     /// Bytes of an element.
     fn size(&self) -> usize {
-        if self.element == Element::F32 { 4 } else { 2 }
+        if self.element == FragmentElement::F32 { 4 } else { 2 }
     }
 
     /// Row and column of an element of a piece.

@@ -3,10 +3,10 @@
 //!
 //! The algorithm is that of Cooper, Harvey and Kennedy, "A Simple, Fast Dominance Algorithm" (2001), from the kernel's end backwards.
 
-use super::instruction::{Instruction, Operation};
+use super::instruction::{PtxInstruction, PtxOperation};
 
 /// For each instruction where those that come from it meet; as many as there are instructions for the kernel's end, or nowhere.
-pub(super) fn meets(instructions: &[Instruction]) -> Vec<u32> {
+pub(super) fn meets(instructions: &[PtxInstruction]) -> Vec<u32> {
     let following: Vec<Vec<u32>> = instructions
         .iter()
         .enumerate()
@@ -16,11 +16,11 @@ pub(super) fn meets(instructions: &[Instruction]) -> Vec<u32> {
 }
 
 /// What may come after an instruction.
-fn following(instruction: &Instruction, at: usize, end: usize) -> Vec<u32> {
+fn following(instruction: &PtxInstruction, at: usize, end: usize) -> Vec<u32> {
     let mut following = match &instruction.operation {
-        Operation::Branch { target } => vec![*target],
-        Operation::BranchIndexed { targets, .. } => targets.clone(),
-        Operation::Return | Operation::Trap => vec![end as u32],
+        PtxOperation::Branch { target } => vec![*target],
+        PtxOperation::BranchIndexed { targets, .. } => targets.clone(),
+        PtxOperation::Return | PtxOperation::Trap => vec![end as u32],
         _ => return vec![at as u32 + 1],
     };
     if instruction.guard.is_some() {

@@ -6,7 +6,7 @@
 use super::clocks::{Clocks, Stamp};
 use super::fault::{Earlier, Problem, Trouble};
 use super::lanes::LANES;
-use super::shared::{Access, Kind, all};
+use super::shared::{Access, AccessKind, all};
 use super::types::{GLOBAL_WINDOW, Space};
 
 /// From one buffer's address to the next one's: more than a 32-bit index can stride over.
@@ -14,23 +14,23 @@ const SPACING: u64 = 1 << 40;
 
 /// The global memory of a device: buffers so far apart that leaving one never reaches another.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
-    buffers: Vec<Buffer>,
+pub struct DeviceMemory {
+    buffers: Vec<DeviceBuffer>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Buffer {
+struct DeviceBuffer {
     bytes: Vec<u8>,
     known: Vec<bool>,
     /// Two to this is the size of a granule. They are as small as accesses ask for, like those of shared memory.
     granule: u32,
     /// Empty until the launch accesses the buffer.
-    granules: Vec<Granule>,
+    granules: Vec<GlobalGranule>,
 }
 
 /// Who accessed a granule in this launch.
 #[derive(Clone, Copy, Debug)]
-struct Granule {
+struct GlobalGranule {
     written: Option<Past>,
     /// The last write was atomic or the like.
     strong: bool,
@@ -59,31 +59,32 @@ impl Past {
     }
 }
 
-const UNTOUCHED: Granule = Granule { written: None, strong: false, read: None, many_blocks: false, many_warps: false };
+const UNTOUCHED: GlobalGranule =
+    GlobalGranule { written: None, strong: false, read: None, many_blocks: false, many_warps: false };
 
-impl Memory {
+impl DeviceMemory {
     /// Without any buffer.
     pub fn new() -> Self {
-        Memory::default()
+        DeviceMemory::default()
     }
 
     /// Adds a buffer of initialised bytes; gives its address, a multiple of 256.
     pub fn add(&mut self, bytes: Vec<u8>) -> u64 {
         let known = vec![true; bytes.len()];
-        self.push(Buffer { bytes, known, ..Buffer::default() })
+        self.push(DeviceBuffer { bytes, known, ..DeviceBuffer::default() })
     }
 
     /// Adds a buffer of so many bytes that may not be read before they are written; gives its address, a multiple of 256.
     pub fn add_uninitialised(&mut self, length: usize) -> u64 {
-        self.push(Buffer { bytes: vec![0; length], known: vec![false; length], ..Buffer::default() })
+        self.push(DeviceBuffer { bytes: vec![0; length], known: vec![false; length], ..DeviceBuffer::default() })
     }
 
-    fn push(&mut self, buffer: Buffer) -> u64 {
+    fn push(&mut self, buffer: DeviceBuffer) -> u64 {
         self.buffers.push(buffer);
         GLOBAL_WINDOW + (self.buffers.len() - 1) as u64 * SPACING
     }
 
-    /// The bytes of the buffer at an address that [`Memory::add`] gave.
+    /// The bytes of the buffer at an address that [`DeviceMemory::add`] gave.
     pub fn bytes(&self, address: u64) -> Option<&[u8]> {
         Some(&self.buffers.get(index_of(address)?)?.bytes)
     }
@@ -148,7 +149,7 @@ impl Memory {
         length: usize,
         alignment: usize,
         lane: usize,
-    ) -> Result<(&mut Buffer, usize), Box<Trouble>> {
+    ) -> Result<(&mut DeviceBuffer, usize), Box<Trouble>> {
         let space = Space::Global;
         let index = index_of(address).filter(|&index| index < self.buffers.len());
         let Some(index) = index else {
@@ -178,7 +179,7 @@ fn index_of(address: u64) -> Option<usize> {
     Some((address.checked_sub(GLOBAL_WINDOW)? / SPACING) as usize)
 }
 
-impl Buffer {
+impl DeviceBuffer {
     fn check_known(&self, address: u64, start: usize, length: usize, access: Access) -> Result<(), Box<Trouble>> {
         if !all(&self.known[start..start + length]) {
             return Err(Problem::UninitialisedMemory { space: Space::Global, address, length }.of(access.lane()));
@@ -213,10 +214,10 @@ impl Buffer {
     }
 }
 
-impl Granule {
+impl GlobalGranule {
     fn conflict(&self, access: Access, clocks: &Clocks) -> Option<(&'static str, Earlier)> {
-        let reads = matches!(access.kind, Kind::Read | Kind::StrongRead);
-        let both_strong = self.strong && access.kind != Kind::Read && access.kind != Kind::Write;
+        let reads = matches!(access.kind, AccessKind::Read | AccessKind::StrongRead);
+        let both_strong = self.strong && access.kind != AccessKind::Read && access.kind != AccessKind::Write;
         if let Some(past) = self.written.filter(|past| !both_strong && !past.ordered(access, clocks)) {
             return Some((if reads { "a write and a read" } else { "two writes" }, past.earlier()));
         }
@@ -239,12 +240,12 @@ impl Granule {
     fn remember(&mut self, access: Access, clocks: &Clocks) {
         let now = Past { block: access.block, stamp: access.stamp, by: access.instruction };
         match (access.kind, self.read) {
-            (Kind::StrongRead, _) => {}
+            (AccessKind::StrongRead, _) => {}
             // What is ordered before this read is ordered before all that this read is ordered before.
-            (Kind::Read, Some(past)) if self.reads_ordered(past, access, clocks) => {
-                *self = Granule { read: Some(now), many_warps: false, ..*self };
+            (AccessKind::Read, Some(past)) if self.reads_ordered(past, access, clocks) => {
+                *self = GlobalGranule { read: Some(now), many_warps: false, ..*self };
             }
-            (Kind::Read, Some(past)) => {
+            (AccessKind::Read, Some(past)) => {
                 let same_block = past.block == now.block;
                 let same_warp = same_block && past.stamp.warp == now.stamp.warp;
                 self.many_blocks |= !same_block;
@@ -253,8 +254,8 @@ impl Granule {
                 let epoch = if same_block { past.stamp.epoch.max(now.stamp.epoch) } else { now.stamp.epoch };
                 self.read = Some(Past { stamp: Stamp { lanes, epoch, ..now.stamp }, ..now });
             }
-            (Kind::Read, None) => self.read = Some(now),
-            _ => *self = Granule { written: Some(now), strong: access.kind == Kind::Strong, ..UNTOUCHED },
+            (AccessKind::Read, None) => self.read = Some(now),
+            _ => *self = GlobalGranule { written: Some(now), strong: access.kind == AccessKind::Strong, ..UNTOUCHED },
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use purview_nvidia::ptx::{Launch, Memory, Module, run};
+//! use purview_nvidia::ptx::{GridLaunch, DeviceMemory, Module, run};
 //!
 //! let module = Module::parse(
 //!     ".version 8.0 .target sm_80 .address_size 64
@@ -18,9 +18,9 @@
 //!          ret;
 //!      }",
 //! )?;
-//! let mut memory = Memory::new();
+//! let mut memory = DeviceMemory::new();
 //! let values = memory.add((0..64u32).flat_map(u32::to_le_bytes).collect());
-//! let launch = Launch {
+//! let launch = GridLaunch {
 //!     grid: [1, 1, 1],
 //!     block: [64, 1, 1],
 //!     dynamic_shared: 0,
@@ -77,9 +77,9 @@ mod types;
 mod warp;
 
 pub use counts::{Counts, PlaceCounts, Traffic};
-pub use fault::{Fault, ParseError, Place};
-pub use memory::Memory;
-pub use module::{Module, Parameter};
+pub use fault::{Fault, FaultPlace, PtxParseError};
+pub use memory::DeviceMemory;
+pub use module::{KernelParameter, Module};
 pub use mutant::without_line;
-pub use run::{Launch, STEP_LIMIT, run, run_within};
+pub use run::{GridLaunch, STEP_LIMIT, run, run_within};
 pub use types::Space;

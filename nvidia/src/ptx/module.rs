@@ -1,13 +1,13 @@
 //! A kernel that has been read.
 
-use super::instruction::Instruction;
+use super::instruction::PtxInstruction;
 
 /// A PTX module with one kernel, every instruction of which is understood.
 pub struct Module {
     pub(super) source: String,
     pub(super) target: String,
     pub(super) entry: String,
-    pub(super) parameters: Vec<Parameter>,
+    pub(super) parameters: Vec<KernelParameter>,
     pub(super) threads: Option<[u32; 3]>,
     pub(super) max_threads: Option<[u32; 3]>,
     /// Bytes of shared memory that the module declares; dynamic shared memory starts there.
@@ -16,7 +16,7 @@ pub struct Module {
     pub(super) local: usize,
     /// The initialised arrays of the module.
     pub(super) constant: Vec<u8>,
-    pub(super) instructions: Vec<Instruction>,
+    pub(super) instructions: Vec<PtxInstruction>,
     /// For each instruction, where lanes that it sends two ways meet again.
     pub(super) meets: Vec<u32>,
     pub(super) opcodes: Vec<String>,
@@ -60,7 +60,7 @@ pub(super) enum Special {
 
 /// A parameter of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub struct KernelParameter {
     /// Its name in the source.
     pub name: String,
     /// Its size.
@@ -78,7 +78,7 @@ impl Module {
     }
 
     /// The kernel's parameters.
-    pub fn parameters(&self) -> &[Parameter] {
+    pub fn parameters(&self) -> &[KernelParameter] {
         &self.parameters
     }
 

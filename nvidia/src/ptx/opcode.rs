@@ -1,6 +1,6 @@
 //! An opcode such as `ld.global.nc.v4.b32`, taken apart while it is understood.
 
-use super::types::Type;
+use super::types::PtxType;
 
 /// The parts of an opcode. Whoever knows a modifier takes it; one that nobody took is unknown.
 pub(super) struct Opcode<'a> {
@@ -31,8 +31,8 @@ impl<'a> Opcode<'a> {
     }
 
     /// The first type among the modifiers.
-    pub fn take_type(&mut self) -> Result<Type, String> {
-        self.take_map(Type::named).ok_or_else(|| format!("`{}` has no type here", self.name))
+    pub fn take_type(&mut self) -> Result<PtxType, String> {
+        self.take_map(PtxType::named).ok_or_else(|| format!("`{}` has no type here", self.name))
     }
 
     /// That nothing is left.

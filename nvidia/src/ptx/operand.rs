@@ -2,7 +2,7 @@
 
 /// An operand before its names are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Operand<'a> {
+pub(super) enum ParsedOperand<'a> {
     /// A register, a label, a symbol or a number.
     Word(&'a str),
     /// `-5`
@@ -12,7 +12,7 @@ pub(super) enum Operand<'a> {
     /// `symbol+8`
     Sum(&'a str, i64),
     /// `{%r1, %r2}`
-    Vector(Vec<Operand<'a>>),
+    Vector(Vec<ParsedOperand<'a>>),
     /// `[%rd1+8]`
     Address { base: &'a str, offset: i64 },
     /// `%r1|%p1`

@@ -1,31 +1,31 @@
 //! From text to a [`Module`] (PTX ISA, "Directive Statements", "Kernel and Function Directives").
 
-use super::decode::{Decoder, Statement};
-use super::fault::ParseError;
-use super::lexer::{self, Token};
-use super::module::{Module, Parameter};
-use super::operand::Operand;
-use super::types::{Space, Type};
+use super::decode::{Decoder, PtxStatement};
+use super::fault::PtxParseError;
+use super::lexer::{self, PtxToken};
+use super::module::{KernelParameter, Module};
+use super::operand::ParsedOperand;
+use super::types::{PtxType, Space};
 
 impl Module {
     /// Reads a module.
     ///
     /// # Errors
     /// Names the line of whatever is not understood, be it ever run or not.
-    pub fn parse(text: &str) -> Result<Module, ParseError> {
+    pub fn parse(text: &str) -> Result<Module, PtxParseError> {
         let tokens = lexer::tokens(text)?;
-        let mut parser = Parser { source: text, tokens: &tokens, at: 0 };
+        let mut parser = ModuleParser { source: text, tokens: &tokens, at: 0 };
         parser.module()
     }
 }
 
-struct Parser<'a> {
+struct ModuleParser<'a> {
     source: &'a str,
-    tokens: &'a [Token<'a>],
+    tokens: &'a [PtxToken<'a>],
     at: usize,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> ModuleParser<'a> {
     fn peek(&self) -> &'a str {
         self.tokens.get(self.at).map_or("", |token| token.text)
     }
@@ -46,29 +46,29 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn expect(&mut self, text: &str) -> Result<(), ParseError> {
+    fn expect(&mut self, text: &str) -> Result<(), PtxParseError> {
         if self.accept(text) {
             return Ok(());
         }
         Err(self.error(format!("expected `{text}`, found `{}`", self.peek())))
     }
 
-    fn error(&self, reason: impl Into<String>) -> ParseError {
+    fn error(&self, reason: impl Into<String>) -> PtxParseError {
         lexer::error(self.source, self.line(), reason)
     }
 
-    fn number(&mut self) -> Result<u64, ParseError> {
+    fn number(&mut self) -> Result<u64, PtxParseError> {
         let line = self.line();
         let text = self.next();
         super::operand::number(text)
             .ok_or_else(|| lexer::error(self.source, line, format!("expected a number, found `{text}`")))
     }
 
-    fn size(&mut self) -> Result<usize, ParseError> {
+    fn size(&mut self) -> Result<usize, PtxParseError> {
         Ok(self.number()? as usize)
     }
 
-    fn module(&mut self) -> Result<Module, ParseError> {
+    fn module(&mut self) -> Result<Module, PtxParseError> {
         let mut decoder = Decoder::default();
         let mut target = String::new();
         let mut kernel: Option<Kernel> = None;
@@ -113,7 +113,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `.shared .align 16 .b8 name[4096];` and its like, initialised for the constant space.
-    fn variable(&mut self, space: Space, decoder: &mut Decoder<'a>) -> Result<(), ParseError> {
+    fn variable(&mut self, space: Space, decoder: &mut Decoder<'a>) -> Result<(), PtxParseError> {
         self.at += 1;
         let Declaration { name, each, count, alignment } = self.declaration()?;
         let mut values = Vec::new();
@@ -140,7 +140,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `.align 8 .b8 name[120]`.
-    fn declaration(&mut self) -> Result<Declaration<'a>, ParseError> {
+    fn declaration(&mut self) -> Result<Declaration<'a>, PtxParseError> {
         let mut alignment = None;
         let mut each = None;
         loop {
@@ -157,7 +157,7 @@ impl<'a> Parser<'a> {
                 if self.accept(".align") {
                     self.at += 1;
                 }
-            } else if let Some(found) = word.strip_prefix('.').and_then(Type::named) {
+            } else if let Some(found) = word.strip_prefix('.').and_then(PtxType::named) {
                 self.at += 1;
                 each = Some(found);
             } else {
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
         Ok(Declaration { name, each, count, alignment })
     }
 
-    fn entry(&mut self, decoder: &mut Decoder<'a>) -> Result<Kernel, ParseError> {
+    fn entry(&mut self, decoder: &mut Decoder<'a>) -> Result<Kernel, PtxParseError> {
         self.at += 1;
         let mut kernel = Kernel { name: self.next().to_owned(), ..Kernel::default() };
         let mut end = 0usize;
@@ -195,7 +195,7 @@ impl<'a> Parser<'a> {
                 let offset = end.next_multiple_of(alignment.max(1));
                 end = offset + bytes;
                 decoder.parameter(name, offset);
-                kernel.parameters.push(Parameter { name: name.to_owned(), bytes, alignment, offset });
+                kernel.parameters.push(KernelParameter { name: name.to_owned(), bytes, alignment, offset });
                 self.accept(",");
             }
         }
@@ -216,7 +216,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Up to three numbers; those left out are 1.
-    fn triple(&mut self) -> Result<[u32; 3], ParseError> {
+    fn triple(&mut self) -> Result<[u32; 3], PtxParseError> {
         let mut triple = [1; 3];
         for (index, side) in triple.iter_mut().enumerate() {
             if index > 0 && !self.accept(",") {
@@ -228,7 +228,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Everything until the kernel's closing brace.
-    fn body(&mut self, decoder: &mut Decoder<'a>) -> Result<(), ParseError> {
+    fn body(&mut self, decoder: &mut Decoder<'a>) -> Result<(), PtxParseError> {
         decoder.open_scope();
         let mut depth = 1;
         while depth > 0 {
@@ -279,9 +279,9 @@ impl<'a> Parser<'a> {
     }
 
     /// `.reg .b32 %r<100>;` or a list of names.
-    fn registers(&mut self, decoder: &mut Decoder<'a>) -> Result<(), ParseError> {
+    fn registers(&mut self, decoder: &mut Decoder<'a>) -> Result<(), PtxParseError> {
         self.at += 1;
-        let Some(each) = self.peek().strip_prefix('.').and_then(Type::named) else {
+        let Some(each) = self.peek().strip_prefix('.').and_then(PtxType::named) else {
             return Err(self.error(format!("expected a type such as `.b32`, found `{}`", self.peek())));
         };
         self.at += 1;
@@ -301,7 +301,7 @@ impl<'a> Parser<'a> {
         self.expect(";")
     }
 
-    fn statement(&mut self) -> Result<Statement<'a>, ParseError> {
+    fn statement(&mut self) -> Result<PtxStatement<'a>, PtxParseError> {
         let line = self.line();
         let guard = if self.accept("@") {
             let negated = self.accept("!");
@@ -318,29 +318,29 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
-        Ok(Statement { line, guard, opcode, operands })
+        Ok(PtxStatement { line, guard, opcode, operands })
     }
 
-    fn operand(&mut self) -> Result<Operand<'a>, ParseError> {
+    fn operand(&mut self) -> Result<ParsedOperand<'a>, PtxParseError> {
         if self.accept("{") {
             let mut parts = Vec::new();
             while !self.accept("}") {
                 parts.push(self.operand()?);
                 self.accept(",");
             }
-            return Ok(Operand::Vector(parts));
+            return Ok(ParsedOperand::Vector(parts));
         }
         if self.accept("[") {
             let base = self.next();
             let offset = self.offset()?;
             self.expect("]")?;
-            return Ok(Operand::Address { base, offset });
+            return Ok(ParsedOperand::Address { base, offset });
         }
         if self.accept("!") {
-            return Ok(Operand::Not(self.next()));
+            return Ok(ParsedOperand::Not(self.next()));
         }
         if self.accept("-") {
-            return Ok(Operand::Negative(self.next()));
+            return Ok(ParsedOperand::Negative(self.next()));
         }
         let word = self.next();
         if !word.starts_with(|first: char| first.is_ascii_alphanumeric() || "_$%.".contains(first)) {
@@ -348,16 +348,16 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("expected an operand, found `{word}`")));
         }
         if self.accept("|") {
-            return Ok(Operand::Pair(word, self.next()));
+            return Ok(ParsedOperand::Pair(word, self.next()));
         }
         match self.offset()? {
-            0 => Ok(Operand::Word(word)),
-            offset => Ok(Operand::Sum(word, offset)),
+            0 => Ok(ParsedOperand::Word(word)),
+            offset => Ok(ParsedOperand::Sum(word, offset)),
         }
     }
 
     /// `+4`, `-4` or `+-4`; zero where there is none.
-    fn offset(&mut self) -> Result<i64, ParseError> {
+    fn offset(&mut self) -> Result<i64, PtxParseError> {
         let mut negative = false;
         let mut any = false;
         loop {
@@ -380,7 +380,7 @@ impl<'a> Parser<'a> {
 /// A variable or a parameter.
 struct Declaration<'a> {
     name: &'a str,
-    each: Type,
+    each: PtxType,
     /// How many: one without brackets, unknown with empty ones.
     count: Option<usize>,
     /// What its address is a multiple of, in bytes, where that is said.
@@ -390,7 +390,7 @@ struct Declaration<'a> {
 #[derive(Default)]
 struct Kernel {
     name: String,
-    parameters: Vec<Parameter>,
+    parameters: Vec<KernelParameter>,
     threads: Option<[u32; 3]>,
     max_threads: Option<[u32; 3]>,
 }

@@ -6,7 +6,7 @@
 //! matrix; the fragments of f16, which have room for 16, hold them twice.
 
 use super::fault::Trouble;
-use super::instruction::{Element, Product, Register};
+use super::instruction::{FragmentElement, MatrixProduct, Register};
 use super::warp::Warp;
 
 /// The most rows, columns or depth of a product.
@@ -17,12 +17,12 @@ pub(super) const EACH: usize = 8;
 type Matrix = [[f32; SIDE]; SIDE];
 
 /// `mma` and `wmma.mma`.
-pub(super) fn multiply(warp: &mut Warp, product: &Product) -> Result<(), Box<Trouble>> {
+pub(super) fn multiply(warp: &mut Warp, product: &MatrixProduct) -> Result<(), Box<Trouble>> {
     for &register in [&product.a, &product.b, &product.c].into_iter().flatten() {
         warp.check(register, !0)?;
     }
     let half = match product.element {
-        Element::F16 => single_of_half,
+        FragmentElement::F16 => single_of_half,
         _ => |bits: u32| f32::from_bits(bits << 16),
     };
     let (rows, columns, depth) = product.shape;

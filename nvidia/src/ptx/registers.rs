@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::instruction::Register;
 use super::module::{RegisterFile, Special};
-use super::types::Type;
+use super::types::PtxType;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +16,18 @@ pub(super) enum Named {
 /// The registers declared so far, by scope.
 pub(super) struct Registers {
     pub file: RegisterFile,
-    scopes: Vec<HashMap<String, Declaration>>,
+    scopes: Vec<HashMap<String, DeclaredRegisters>>,
     constants: HashMap<(u64, bool), Register>,
     special: HashMap<(String, bool), Register>,
     rows: u32,
 }
 
 #[derive(Clone, Copy)]
-struct Declaration {
+struct DeclaredRegisters {
     first: u32,
     /// How many were declared with a number at the end of the name.
     count: Option<usize>,
-    each: Type,
+    each: PtxType,
 }
 
 impl Default for Registers {
@@ -47,29 +47,29 @@ impl Registers {
     }
 
     /// A single register.
-    pub fn declare(&mut self, name: String, each: Type) {
+    pub fn declare(&mut self, name: String, each: PtxType) {
         let first = self.allocate(&name, each);
-        self.insert(name, Declaration { first, count: None, each });
+        self.insert(name, DeclaredRegisters { first, count: None, each });
     }
 
     /// Registers whose names end in 0, 1, … `count - 1`.
-    pub fn declare_many(&mut self, prefix: &str, each: Type, count: usize) {
-        let first = if each == Type::Pred { self.file.predicates.len() as u32 } else { self.rows };
+    pub fn declare_many(&mut self, prefix: &str, each: PtxType, count: usize) {
+        let first = if each == PtxType::Pred { self.file.predicates.len() as u32 } else { self.rows };
         for index in 0..count {
             self.allocate(&format!("{prefix}{index}"), each);
         }
-        self.insert(prefix.to_owned(), Declaration { first, count: Some(count), each });
+        self.insert(prefix.to_owned(), DeclaredRegisters { first, count: Some(count), each });
     }
 
-    fn insert(&mut self, name: String, declaration: Declaration) {
+    fn insert(&mut self, name: String, declaration: DeclaredRegisters) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name, declaration);
         }
     }
 
     /// A predicate's index, or the first row of another register.
-    fn allocate(&mut self, name: &str, each: Type) -> u32 {
-        if each == Type::Pred {
+    fn allocate(&mut self, name: &str, each: PtxType) -> u32 {
+        if each == PtxType::Pred {
             self.file.predicates.push(name.to_owned());
             return self.file.predicates.len() as u32 - 1;
         }
@@ -99,7 +99,7 @@ impl Registers {
         if let Some(&register) = self.constants.get(&(value, wide)) {
             return register;
         }
-        let row = self.allocate("", if wide { Type::B64 } else { Type::B32 });
+        let row = self.allocate("", if wide { PtxType::B64 } else { PtxType::B32 });
         self.file.constants.push((row, value as u32));
         if wide {
             self.file.constants.push((row + 1, (value >> 32) as u32));
@@ -115,7 +115,7 @@ impl Registers {
             return Some(register);
         }
         let special = special(name)?;
-        let row = self.allocate("", if wide { Type::B64 } else { Type::B32 });
+        let row = self.allocate("", if wide { PtxType::B64 } else { PtxType::B32 });
         self.file.special.push((row, special));
         if wide {
             self.file.constants.push((row + 1, 0));
@@ -126,12 +126,12 @@ impl Registers {
     }
 }
 
-impl Declaration {
+impl DeclaredRegisters {
     fn at(&self, index: usize) -> Named {
         let wide = self.each.bits() == 64;
         let step = if wide { 2 } else { 1 };
         let at = self.first + step * index as u32;
-        if self.each == Type::Pred { Named::Predicate(at) } else { Named::Register(Register { row: at, wide }) }
+        if self.each == PtxType::Pred { Named::Predicate(at) } else { Named::Register(Register { row: at, wide }) }
     }
 }
 

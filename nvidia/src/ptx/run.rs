@@ -3,19 +3,19 @@
 //! The order is fixed, so that a run always gives the same. It is one of those that a GPU may choose, and what depends on the choice
 //! is a fault.
 
-use super::block::{Block, Stop, Tally};
+use super::block::{RunningBlock, Stop, Tally};
 use super::clocks::Clocks;
 use super::counts::{Counts, PlaceCounts, Traffic};
-use super::fault::{Earlier, Fault, Place, Problem, Trouble};
+use super::fault::{Earlier, Fault, FaultPlace, Problem, Trouble};
 use super::lanes::LANES;
-use super::memory::Memory;
+use super::memory::DeviceMemory;
 use super::module::Module;
 use super::shared::Shared;
-use super::warp::{Position, Warp};
+use super::warp::{BlockPosition, Warp};
 
 /// What a kernel is launched with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Launch {
+pub struct GridLaunch {
     /// Blocks along x, y and z.
     pub grid: [u32; 3],
     /// Threads of a block along x, y and z.
@@ -33,7 +33,7 @@ pub const STEP_LIMIT: u64 = 100_000_000;
 ///
 /// # Errors
 /// The first thing that a GPU would leave undefined, by the order in which blocks and warps are run here.
-pub fn run(module: &Module, launch: &Launch, memory: &mut Memory) -> Result<Counts, Fault> {
+pub fn run(module: &Module, launch: &GridLaunch, memory: &mut DeviceMemory) -> Result<Counts, Fault> {
     run_within(module, launch, memory, STEP_LIMIT)
 }
 
@@ -41,7 +41,12 @@ pub fn run(module: &Module, launch: &Launch, memory: &mut Memory) -> Result<Coun
 ///
 /// # Errors
 /// As [`run`], and once a warp has run more.
-pub fn run_within(module: &Module, launch: &Launch, memory: &mut Memory, step_limit: u64) -> Result<Counts, Fault> {
+pub fn run_within(
+    module: &Module,
+    launch: &GridLaunch,
+    memory: &mut DeviceMemory,
+    step_limit: u64,
+) -> Result<Counts, Fault> {
     let parameters = parameters(module, launch)?;
     let blocks = launch.grid.iter().map(|&side| side as u64).product::<u64>();
     let threads = launch.block.iter().map(|&side| side as u64).product::<u64>();
@@ -64,7 +69,7 @@ pub fn run_within(module: &Module, launch: &Launch, memory: &mut Memory, step_li
         traffic: vec![Traffic::default(); module.instructions.len()],
     };
     for index in 0..blocks as u32 {
-        let position = Position {
+        let position = BlockPosition {
             grid: launch.grid,
             block: launch.block,
             index: unravel(index, launch.grid),
@@ -72,7 +77,7 @@ pub fn run_within(module: &Module, launch: &Launch, memory: &mut Memory, step_li
             before_dynamic,
         };
         shared.clear();
-        let mut block = Block {
+        let mut block = RunningBlock {
             module,
             position,
             index,
@@ -93,7 +98,7 @@ fn unravel(index: u32, [x, y, _]: [u32; 3]) -> [u32; 3] {
 }
 
 /// The parameters as they lie one after another.
-fn parameters(module: &Module, launch: &Launch) -> Result<Vec<u8>, Fault> {
+fn parameters(module: &Module, launch: &GridLaunch) -> Result<Vec<u8>, Fault> {
     let refuse = |reason| Err(Fault::Launch { entry: module.entry.clone(), reason });
     if launch.parameters.len() != module.parameters.len() {
         return refuse(format!("{} parameters; it has {}", launch.parameters.len(), module.parameters.len()));
@@ -133,7 +138,7 @@ enum State {
     Returned,
 }
 
-impl Block<'_> {
+impl RunningBlock<'_> {
     /// Runs all warps of the block to their ends.
     fn run_all(&mut self, warps: usize, limit: u64) -> Result<(), Fault> {
         let mut warps: Vec<(Warp, State)> =
@@ -186,9 +191,9 @@ impl Block<'_> {
     }
 
     /// Where an instruction stands and who runs it.
-    fn place(&self, instruction: u32, block: u32, thread: u32) -> Place {
+    fn place(&self, instruction: u32, block: u32, thread: u32) -> FaultPlace {
         let line = self.module.instructions[instruction as usize].line;
-        Place {
+        FaultPlace {
             line,
             text: self.module.line(line).to_owned(),
             block: unravel(block, self.position.grid),

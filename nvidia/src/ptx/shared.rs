@@ -11,7 +11,7 @@ use super::types::{SHARED_WINDOW, Space};
 
 /// How an access takes part in races.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum AccessKind {
     Read,
     Write,
     /// A volatile or relaxed read, which does not race with strong writes.
@@ -28,7 +28,7 @@ pub(super) struct Access {
     pub instruction: u32,
     /// Index of the block in the grid.
     pub block: u32,
-    pub kind: Kind,
+    pub kind: AccessKind,
 }
 
 impl Access {
@@ -46,7 +46,7 @@ fn earlier(stamp: Stamp, instruction: u32, block: u32) -> Earlier {
 }
 
 #[derive(Clone, Copy)]
-struct Granule {
+struct SharedGranule {
     written: Stamp,
     by: u32,
     /// The last write was atomic or the like.
@@ -58,24 +58,24 @@ struct Granule {
 }
 
 const NEVER: Stamp = Stamp { warp: 0, lanes: 0, epoch: 0 };
-const UNTOUCHED: Granule = Granule { written: NEVER, by: 0, strong: false, copy: None, readers: 0 };
+const UNTOUCHED: SharedGranule = SharedGranule { written: NEVER, by: 0, strong: false, copy: None, readers: 0 };
 
 /// The reads of a granule by a warp since the last write: the lanes, and the latest epoch.
 #[derive(Clone, Copy, Default)]
-struct Reader {
+struct GranuleReader {
     lanes: u32,
     epoch: u32,
     by: u32,
 }
 
-impl Reader {
+impl GranuleReader {
     fn add(&mut self, access: Access, clocks: &Clocks) {
         let Stamp { warp, lanes, epoch } = access.stamp;
         // What is ordered before this read is ordered before all that this read is ordered before.
         if self.epoch != epoch && clocks.ordered(Stamp { warp, lanes: self.lanes, epoch: self.epoch }, access.stamp) {
             self.lanes = 0;
         }
-        *self = Reader { lanes: self.lanes | lanes, epoch: self.epoch.max(epoch), by: access.instruction };
+        *self = GranuleReader { lanes: self.lanes | lanes, epoch: self.epoch.max(epoch), by: access.instruction };
     }
 }
 
@@ -85,9 +85,9 @@ pub(super) struct Shared {
     warps: usize,
     /// The size of a granule is two to this.
     granule: u32,
-    granules: Vec<Granule>,
+    granules: Vec<SharedGranule>,
     /// `[granule * warps + warp]`.
-    readers: Vec<Reader>,
+    readers: Vec<GranuleReader>,
 }
 
 impl Shared {
@@ -100,7 +100,7 @@ impl Shared {
             warps,
             granule,
             granules: vec![UNTOUCHED; count],
-            readers: vec![Reader::default(); count * warps],
+            readers: vec![GranuleReader::default(); count * warps],
         }
     }
 
@@ -108,7 +108,7 @@ impl Shared {
     pub fn clear(&mut self) {
         self.known.fill(false);
         self.granules.fill(UNTOUCHED);
-        self.readers.fill(Reader::default());
+        self.readers.fill(GranuleReader::default());
     }
 
     /// Where an access starts, whose length is a power of two and what it is aligned to.
@@ -213,15 +213,15 @@ impl Shared {
                 let copy = Earlier { instruction, block: access.block, thread };
                 return Err(Problem::CopyUnderWay { space: Space::Shared, address, length, copy }.of(access.lane()));
             }
-            let both_strong = granule.strong && matches!(access.kind, Kind::Strong | Kind::StrongRead);
-            let reads = matches!(access.kind, Kind::Read | Kind::StrongRead);
+            let both_strong = granule.strong && matches!(access.kind, AccessKind::Strong | AccessKind::StrongRead);
+            let reads = matches!(access.kind, AccessKind::Read | AccessKind::StrongRead);
             if granule.written.epoch != 0 && !both_strong && !clocks.ordered(granule.written, access.stamp) {
                 let what = if reads { "a write and a read" } else { "two writes" };
                 return Err(race(what, earlier(granule.written, granule.by, access.block)));
             }
             let readers = &mut self.readers[index * self.warps..][..self.warps];
             if reads {
-                if access.kind == Kind::Read {
+                if access.kind == AccessKind::Read {
                     granule.readers |= 1 << access.stamp.warp;
                     readers[access.stamp.warp as usize].add(access, clocks);
                 }
@@ -236,12 +236,12 @@ impl Shared {
                     let named = Stamp { lanes: if others == 0 { reader.lanes } else { others }, ..stamp };
                     return Err(race("a read and a write", earlier(named, reader.by, access.block)));
                 }
-                readers[warp] = Reader::default();
+                readers[warp] = GranuleReader::default();
             }
             granule.readers = 0;
             granule.written = access.stamp;
             granule.by = access.instruction;
-            granule.strong = access.kind == Kind::Strong;
+            granule.strong = access.kind == AccessKind::Strong;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What the bits of an operand mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Type {
+pub(super) enum PtxType {
     Pred,
     B8,
     B16,
@@ -26,29 +26,29 @@ pub(super) enum Type {
     F64,
 }
 
-impl Type {
+impl PtxType {
     /// The type that a word such as `u32` names.
-    pub(super) fn named(word: &str) -> Option<Type> {
+    pub(super) fn named(word: &str) -> Option<PtxType> {
         Some(match word {
-            "pred" => Type::Pred,
-            "b8" => Type::B8,
-            "b16" => Type::B16,
-            "b32" => Type::B32,
-            "b64" => Type::B64,
-            "u8" => Type::U8,
-            "u16" => Type::U16,
-            "u32" => Type::U32,
-            "u64" => Type::U64,
-            "s8" => Type::S8,
-            "s16" => Type::S16,
-            "s32" => Type::S32,
-            "s64" => Type::S64,
-            "f16" => Type::F16,
-            "bf16" => Type::Bf16,
-            "f16x2" => Type::F16x2,
-            "bf16x2" => Type::Bf16x2,
-            "f32" => Type::F32,
-            "f64" => Type::F64,
+            "pred" => PtxType::Pred,
+            "b8" => PtxType::B8,
+            "b16" => PtxType::B16,
+            "b32" => PtxType::B32,
+            "b64" => PtxType::B64,
+            "u8" => PtxType::U8,
+            "u16" => PtxType::U16,
+            "u32" => PtxType::U32,
+            "u64" => PtxType::U64,
+            "s8" => PtxType::S8,
+            "s16" => PtxType::S16,
+            "s32" => PtxType::S32,
+            "s64" => PtxType::S64,
+            "f16" => PtxType::F16,
+            "bf16" => PtxType::Bf16,
+            "f16x2" => PtxType::F16x2,
+            "bf16x2" => PtxType::Bf16x2,
+            "f32" => PtxType::F32,
+            "f64" => PtxType::F64,
             _ => return None,
         })
     }
@@ -56,20 +56,20 @@ impl Type {
     /// The width of a value in bits; a predicate counts as one.
     pub(super) fn bits(self) -> u32 {
         match self {
-            Type::Pred => 1,
-            Type::B8 | Type::U8 | Type::S8 => 8,
-            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 16,
-            Type::B32 | Type::U32 | Type::S32 | Type::F32 | Type::F16x2 | Type::Bf16x2 => 32,
-            Type::B64 | Type::U64 | Type::S64 | Type::F64 => 64,
+            PtxType::Pred => 1,
+            PtxType::B8 | PtxType::U8 | PtxType::S8 => 8,
+            PtxType::B16 | PtxType::U16 | PtxType::S16 | PtxType::F16 | PtxType::Bf16 => 16,
+            PtxType::B32 | PtxType::U32 | PtxType::S32 | PtxType::F32 | PtxType::F16x2 | PtxType::Bf16x2 => 32,
+            PtxType::B64 | PtxType::U64 | PtxType::S64 | PtxType::F64 => 64,
         }
     }
 
     pub(super) fn is_signed(self) -> bool {
-        matches!(self, Type::S8 | Type::S16 | Type::S32 | Type::S64)
+        matches!(self, PtxType::S8 | PtxType::S16 | PtxType::S32 | PtxType::S64)
     }
 
     pub(super) fn is_float(self) -> bool {
-        matches!(self, Type::F16 | Type::Bf16 | Type::F16x2 | Type::Bf16x2 | Type::F32 | Type::F64)
+        matches!(self, PtxType::F16 | PtxType::Bf16 | PtxType::F16x2 | PtxType::Bf16x2 | PtxType::F32 | PtxType::F64)
     }
 }
 

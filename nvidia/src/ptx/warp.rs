@@ -21,7 +21,7 @@ struct Group {
 
 /// What a block has to know to fill in its warps' special registers.
 #[derive(Clone, Copy)]
-pub(super) struct Position {
+pub(super) struct BlockPosition {
     pub grid: [u32; 3],
     pub block: [u32; 3],
     /// This block in the grid.
@@ -31,7 +31,7 @@ pub(super) struct Position {
     pub before_dynamic: usize,
 }
 
-impl Position {
+impl BlockPosition {
     pub fn threads(&self) -> u32 {
         self.block.iter().product()
     }
@@ -66,7 +66,7 @@ pub(super) struct Warp {
 }
 
 impl Warp {
-    pub fn new(module: &Module, position: &Position, index: usize) -> Self {
+    pub fn new(module: &Module, position: &BlockPosition, index: usize) -> Self {
         let first = (index * LANES) as u32;
         let threads = (0..LANES)
             .filter(|&lane| first + (lane as u32) < position.threads())
@@ -270,7 +270,7 @@ fn store(row: &mut Narrow, value: &Narrow, lanes: u32) {
 
 impl Special {
     /// The value in one lane.
-    fn value(self, position: &Position, thread: [u32; 3], warp: u32, lane: u32) -> u32 {
+    fn value(self, position: &BlockPosition, thread: [u32; 3], warp: u32, lane: u32) -> u32 {
         match self {
             Special::Thread(side) => thread[side],
             Special::Threads(side) => position.block[side],

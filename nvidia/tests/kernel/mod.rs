@@ -1,6 +1,6 @@
 //! Small kernels for tests: a body of PTX between a fixed head and end.
 
-use purview_nvidia::ptx::{Counts, Fault, Launch, Memory, Module, run_within};
+use purview_nvidia::ptx::{Counts, DeviceMemory, Fault, GridLaunch, Module, run_within};
 
 /// Instructions that a warp of a test may run.
 const STEPS: u64 = 100_000;
@@ -48,10 +48,10 @@ pub fn run_source(source: &str, threads: u32, input: &[u32]) -> Result<Ran, Faul
 /// The same in several blocks.
 pub fn run_blocks(source: &str, blocks: u32, threads: u32, input: &[u32]) -> Result<Ran, Fault> {
     let module = Module::parse(source).unwrap_or_else(|error| panic!("{error}\nin\n{source}"));
-    let mut memory = Memory::new();
+    let mut memory = DeviceMemory::new();
     let from = memory.add(input.iter().flat_map(|word| word.to_le_bytes()).collect());
     let to = memory.add_uninitialised(4 * input.len());
-    let launch = Launch {
+    let launch = GridLaunch {
         grid: [blocks, 1, 1],
         block: [threads, 1, 1],
         dynamic_shared: 0,

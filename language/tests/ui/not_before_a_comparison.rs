@@ -1,0 +1,15 @@
+use purview::prelude::*;
+
+#[attention]
+fn wrong(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            o.push(mask(s, !j <= i && !i - j < 8), v[j]);
+        }
+        o
+    }
+}
+
+fn main() {}
