@@ -101,7 +101,7 @@ fn purview_with(gallery: &Gallery, line: &str) -> (u8, String, String) {
 }
 
 fn purview(line: &str) -> (u8, String, String) {
-    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)] }, line)
+    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)], commands: &[] }, line)
 }
 
 #[track_caller]
@@ -323,7 +323,7 @@ fn check_compares_every_case_and_counts() {
     assert!(out.ends_with("1 of 28 golden cases, 0 of 2 MiniLM cases on cpu in f32\n"), "{out}");
 
     // A variant that gives other numbers.
-    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)] };
+    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)], commands: &[] };
     let (code, out, _) = purview_with(&gallery, &format!("check --golden {GOLDEN} --device cpu --json"));
     assert_eq!(code, FAILURE);
     let got: Json = serde_json::from_str(&out).unwrap();
@@ -461,7 +461,7 @@ impl Write for ClosedPipe {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let gallery = Gallery { variants: VARIANTS, golden: &[] };
+    let gallery = Gallery { variants: VARIANTS, golden: &[], commands: &[] };
     for line in ["list", "list --json", "program causal", "report causal", "run causal --device cpu --q 8", "--help"] {
         let mut err = Vec::new();
         let args = std::iter::once("purview").chain(line.split_whitespace());
