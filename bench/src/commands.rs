@@ -13,7 +13,7 @@ pub const COMMANDS: &[OwnCommand] = &[
 
 /// Measures cases, alone or against PyTorch.
 #[derive(Parser)]
-#[command(name = "purview bench")]
+#[command(bin_name = "purview bench")]
 struct Bench {
     #[command(subcommand)]
     what: What,

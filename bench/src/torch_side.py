@@ -56,7 +56,10 @@ def open_device(request):
         torch.set_num_threads(request["threads"])
     # What the first compilation of a process costs (imports, finding out by half a minute of g++ which vectors there are) is
     # not a variant's own; this uses PyTorch's usual cache. Variants get an empty one, so that first calls are first.
-    torch.compile(lambda x: x * 2 + 1)(torch.ones(64, device=DEVICE))
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(64, device=DEVICE))
+    except Exception as error:  # no C compiler, say: FlexAttention will say it again, and SDPA needs none
+        print(f"PyTorch can't compile here: {first_line(error)}", file=sys.stderr)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = request["cache"]
     hardware = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
     return {"torch": torch.__version__, "hardware": hardware}

@@ -34,13 +34,16 @@ fn step<'a>(run: &'a Value, name: &str) -> Option<&'a Value> {
     run["steps"].as_array()?.iter().find(|step| step["step"] == name)
 }
 
-/// A table; empty cells where nothing is known.
+/// A table; empty cells where nothing is known, and no column in which nothing is.
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let head: Vec<String> = head.iter().map(|cell| (*cell).to_string()).collect();
-    let rule = vec!["---".to_string(); head.len()];
-    let rows: String = rows.into_iter().map(|row| line(&row)).collect();
-    line(&head) + &line(&rule) + &rows
+    let rows: Vec<Vec<String>> = rows.into_iter().collect();
+    let known: Vec<usize> = (0..head.len()).filter(|column| rows.iter().any(|row| !row[*column].is_empty())).collect();
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let cells: Vec<String> = known.iter().map(|column| cell(*column)).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let body: String = rows.iter().map(|row| line(&|column| row[column].clone())).collect();
+    line(&|column| head[column].to_string()) + &line(&|_| "---".to_string()) + &body
 }
 
 /// What cannot break a table.
@@ -61,7 +64,7 @@ fn number(value: &Value, digits: usize) -> String {
     value.as_f64().map_or(String::new(), |number| format!("{number:.digits$}"))
 }
 
-/// An error, or any other number far from 1.
+/// The size of an error.
 fn tiny(value: f64) -> String {
     format!("{value:.1e}")
 }
@@ -108,7 +111,7 @@ fn correct(rows: &[Value]) -> String {
         passed: usize,
         total: usize,
         out: f64,
-        lse: f64,
+        lse: Option<f64>,
         worst: String,
     }
     let mut sums: BTreeMap<(String, String), Sum> = BTreeMap::new();
@@ -120,11 +123,15 @@ fn correct(rows: &[Value]) -> String {
         if out >= sum.out {
             (sum.out, sum.worst) = (out, text(&row["name"]));
         }
-        sum.lse = sum.lse.max(row["lse_error"].as_f64().unwrap_or(0.0));
+        // `None` is less than any number.
+        let lse = row["lse_error"].as_f64();
+        if lse > sum.lse {
+            sum.lse = lse;
+        }
     }
     let lines = sums.into_iter().map(|((dtype, kind), sum)| {
         let passed = format!("{} of {}", sum.passed, sum.total);
-        vec![dtype, kind, passed, tiny(sum.out), sum.worst, tiny(sum.lse)]
+        vec![dtype, kind, passed, tiny(sum.out), sum.worst, sum.lse.map_or(String::new(), tiny)]
     });
     let mut page = table(&["type", "", "passed", "largest error", "of", "of the log-sum-exp"], lines);
     let failed: Vec<&Value> = rows.iter().filter(|row| row["passed"] != true).collect();
@@ -220,4 +227,58 @@ fn profile(rows: &[Value]) -> String {
             format!("{title}\n\n{}\n", table(&["", ""], lines))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_page_has_what_is_known_and_what_failed() {
+        let rows = json!([
+            { "name": "causal", "kind": "golden", "dtype": "f16", "passed": true, "out_error": 2e-4, "lse_error": 1e-7 },
+            { "name": "full", "kind": "golden", "dtype": "f16", "passed": false, "error": "a | b\nc" },
+        ]);
+        let times =
+            json!([{ "case": "causal-1024x64", "dtype": "bf16", "ours_ms": 1.5, "gflops": 2500.0, "peak_share": 0.5 }]);
+        let page = markdown(&json!({
+            "device": "cuda",
+            "steps": [
+                { "step": "device", "outcome": "ok", "seconds": 3.2, "said": [], "rows": [{ "gpu": { "name": "A GPU" } }] },
+                { "step": "correct", "outcome": "wrong", "seconds": 7.0, "said": ["1 of 2"], "rows": rows },
+                { "step": "times", "outcome": "cut short", "seconds": null, "said": [], "rows": times },
+            ],
+        }));
+        let expected = "\
+# Purview on A GPU
+
+|  |  |
+| --- | --- |
+| device | A GPU |
+
+| step | outcome | s |  |
+| --- | --- | --- | --- |
+| device | ok | 3 |  |
+| correct | wrong | 7 | 1 of 2 |
+| times | cut short |  |  |
+
+## Numbers
+
+| type |  | passed | largest error | of | of the log-sum-exp |
+| --- | --- | --- | --- | --- | --- |
+| f16 | golden | 1 of 2 | 2.0e-4 | causal | 1.0e-7 |
+
+| type |  | failed | why |
+| --- | --- | --- | --- |
+| f16 | golden | full | a   b c |
+
+## Times
+
+| case | type | ours ms | TFLOP/s | % peak |
+| --- | --- | --- | --- | --- |
+| causal-1024x64 | bf16 | 1.500 | 2.50 | 50.0 |
+";
+        assert_eq!(page.split("\nMedians of").next(), Some(expected));
+    }
 }

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// Proves and measures Purview on an NVIDIA GPU, step by step.
 #[derive(Parser)]
-#[command(name = "purview gpu")]
+#[command(bin_name = "purview gpu")]
 pub struct Flags {
     /// The device: cuda, or cpu for a small run of the same without a GPU
     #[arg(long, default_value = "cuda", value_parser = ["cuda", "cpu"])]
@@ -298,9 +298,10 @@ fn take_steps(flags: &Flags, run: &Run) -> Result<bool, String> {
     if !not_done.is_empty() {
         line += &format!("; not done: {}", shortened(&not_done));
     }
+    println!("{}", run.results.page());
     run.results.conclude(wrong.is_empty(), &line)?;
-    println!("{}", fs::read_to_string(run.folder.join("results.md")).unwrap_or_default());
-    println!("{} s; results.json, results.md and log.txt are in {}", start.elapsed().as_secs(), run.folder.display());
+    let folder = run.folder.display();
+    println!("{} s; results.json, results.md and log.txt are in {folder}", start.elapsed().as_secs());
     println!("{line}");
     Ok(wrong.is_empty())
 }

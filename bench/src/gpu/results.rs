@@ -111,6 +111,11 @@ impl Results {
         last_step(&mut state.value).and_then(|step| step["rows"].as_array().cloned()).unwrap_or_default()
     }
 
+    /// All of them as a page of Markdown.
+    pub fn page(&self) -> String {
+        self.state.lock().map(|state| markdown(&state.value)).unwrap_or_default()
+    }
+
     fn change(&self, now: bool, change: impl FnOnce(&mut Value)) -> Result<(), String> {
         let mut state = self.state.lock().map_err(|_| "a thread that wrote results has panicked")?;
         change(&mut state.value);

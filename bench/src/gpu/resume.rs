@@ -84,7 +84,7 @@ pub fn resume(
             return Ok(None);
         }
         if matches!(ended.end, child::End::OutOfTime) {
-            return Ok(Some(format!("{tag}: {} were not reached in its time: {}", names.len(), names.join(", "))));
+            return Ok(Some(format!("{tag}: {} were not done in its time: {}", names.len(), names.join(", "))));
         }
         if silent == MOST_SILENT {
             return Ok(Some(format!("{tag}: {}", reason(&ended))));
@@ -154,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_reached_is_said() {
+    fn what_was_not_done_is_said() {
         let slow = r#"[ $1 != c ] || sleep 1000; echo "{\"name\": \"$1\"}""#;
         let (rows, wrong) = rows_of(slow, true, 1.0);
         assert_eq!(rows, ["a", "b"]);
-        assert_eq!(wrong.unwrap(), "test: 2 were not reached in its time: c, d");
+        assert_eq!(wrong.unwrap(), "test: 2 were not done in its time: c, d");
         let (rows, wrong) = rows_of("echo no such thing >&2; exit 2", true, 60.0);
         assert_eq!((rows.len(), wrong.unwrap().as_str()), (1, "test: exit status: 2: no such thing"));
     }
