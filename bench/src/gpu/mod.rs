@@ -12,11 +12,9 @@ mod resume;
 mod steps;
 
 use crate::cases::{CASES, element};
-use crate::device::{is_gpu, usual_element};
 use crate::torch_process::{self, PYTHON};
 use child::Log;
 use clap::{Parser, ValueEnum};
-use purview::Device;
 use purview::ir::Element;
 use purview_cli::golden::{self, GoldenCase};
 use purview_cli::{FAILURE, SUCCESS, USAGE};
@@ -194,9 +192,11 @@ fn prepare(flags: &Flags) -> Result<Run, (u8, String)> {
         }
     }
     let python = python(flags, flags.device == "cuda").map_err(usage)?;
-    let device = Device::named(&flags.device).map_err(|error| {
-        failure(if flags.device == "cuda" { format!("no CUDA device: {error}") } else { error.to_string() })
-    })?;
+    // The device itself is opened by the processes of the steps alone, since a driver that fails may end them.
+    let on_gpu = flags.device == "cuda";
+    if on_gpu && cfg!(not(feature = "cuda")) {
+        return Err(usage("this build has no CUDA: `./x gpu` makes one that has, or say --device cpu".into()));
+    }
     let folder = flags.out.clone().or_else(|| std::env::var_os("OUT").map(PathBuf::from));
     let folder = folder.unwrap_or_else(|| Path::new("target").join("gpu"));
     if folder.exists() && !folder.is_dir() {
@@ -204,8 +204,7 @@ fn prepare(flags: &Flags) -> Result<Run, (u8, String)> {
     }
     fs::create_dir_all(&folder).map_err(|error| failure(format!("{}: {error}", folder.display())))?;
     let log = Log::create(&folder.join("log.txt")).map_err(failure)?;
-    let on_gpu = is_gpu(&device);
-    let element = flags.dtype.unwrap_or(if on_gpu { Element::Bf16 } else { usual_element(&device) });
+    let element = flags.dtype.unwrap_or(if on_gpu { Element::Bf16 } else { Element::F32 });
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let described = json!({
         "device": flags.device,

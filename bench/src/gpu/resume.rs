@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn what_was_not_done_is_said() {
         let slow = r#"[ $1 != c ] || sleep 1000; echo "{\"name\": \"$1\"}""#;
-        let (rows, wrong) = rows_of(slow, true, 1.0);
+        let (rows, wrong) = rows_of(slow, true, 5.0);
         assert_eq!(rows, ["a", "b"]);
         assert_eq!(wrong.unwrap(), "test: 2 were not done in its time: c, d");
         let (rows, wrong) = rows_of("echo no such thing >&2; exit 2", true, 60.0);
