@@ -20,7 +20,9 @@ const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
 const MOST_FLEX: usize = 6;
 /// Lines that `check --gallery` prints for a variant: one for each of its shapes.
 const SHAPES: usize = 4;
-/// How many programs a GPU runs at a time where nothing is measured.
+/// How many golden cases or variants a process gets that runs beside others.
+const PART: usize = 8;
+/// How many programs compute-sanitizer looks at at a time.
 const AT_A_TIME: usize = 4;
 
 /// What is measured on a CPU: small enough for two cores.
@@ -93,22 +95,24 @@ fn say_without_torch(run: &Run, report: &mut Report) {
     }
 }
 
-/// Golden cases and the gallery, in each type. A GPU gets several types at a time: most of the time goes to compiling and to the
-/// reference, on the CPU.
+/// Golden cases and the gallery, in each type. For a GPU they are parted among as many processes as there are cores: most of the time
+/// goes to compiling and to the reference, on the CPU.
 pub fn correct(run: &Run, deadline: Instant) -> Result<Report, String> {
     let golden: Vec<String> = run.golden_names.iter().filter(|name| run.wants(name)).cloned().collect();
     let gallery: Vec<String> =
         GALLERY.iter().map(|variant| variant.name.to_string()).filter(|name| run.wants(name)).collect();
     let folder = run.golden.to_string_lossy();
+    let part = if run.on_gpu { PART } else { usize::MAX };
     let mut jobs = Vec::new();
     for element in ELEMENTS {
-        jobs.push((element, "golden", vec!["--golden", &*folder], 1, golden.clone()));
-        jobs.push((element, "gallery", vec!["--gallery"], SHAPES, gallery.clone()));
+        jobs.extend(gallery.chunks(part).map(|names| (element, "gallery", vec!["--gallery"], SHAPES, names.to_vec())));
+        jobs.extend(
+            golden.chunks(part).map(|names| (element, "golden", vec!["--golden", &*folder], 1, names.to_vec())),
+        );
     }
-    jobs.retain(|(.., names)| !names.is_empty());
     let report = Mutex::new(Report::default());
-    let at_a_time = if run.on_gpu { jobs.len() } else { 1 };
-    side_by_side(&jobs, at_a_time, |(element, kind, source, lines, names)| {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    side_by_side(&jobs, if run.on_gpu { cores } else { 1 }, |(element, kind, source, lines, names)| {
         let dtype = element.name();
         let tag = format!("{kind} {dtype}");
         let work = Work { tag: &tag, names: names.clone(), field: "name", lines: *lines, errors_spread: run.on_gpu };
