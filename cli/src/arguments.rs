@@ -112,7 +112,11 @@ JSON:
     with --device ptx also
       warp_instructions, memory: {kind: {requests, wavefronts, ideal_wavefronts, sectors, ideal_sectors}}: of the whole
       launch, for each kind of instruction that it has; wavefronts are of shared memory, sectors (of 32 bytes) of global
-  golden_passed, golden_total, minilm_passed, minilm_total, passed (all of them)";
+  golden_passed, golden_total, minilm_passed, minilm_total, passed (all of them),
+  with --gallery also
+    variants: a list likewise, of each variant at each shape: also shape (see `report`),
+    variants_passed, variants_total
+  With --lines, each case and each variant is a line, and so is the rest, which is the last";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -225,8 +229,14 @@ pub(crate) struct RunFlags {
 #[derive(Args)]
 pub(crate) struct CheckFlags {
     /// The directory of the cases: `manifest.json`, `minilm.json`, or both, and a file for each case
-    #[arg(long, value_name = "DIR")]
-    pub golden: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "gallery")]
+    pub golden: Option<PathBuf>,
+    /// Also every variant with its default arguments, against the reference: odd lengths, shared keys, few queries
+    #[arg(long)]
+    pub gallery: bool,
+    /// Only the cases and variants of these names
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub cases: Vec<String>,
     /// Where to run them [default: the best there is]. `ptx` runs the text of the kernels for NVIDIA's GPUs, on the CPU
     #[arg(long, value_parser = PossibleValuesParser::new(Device::NAMES.into_iter().chain([PTX])))]
     pub device: Option<String>,
@@ -236,6 +246,9 @@ pub(crate) struct CheckFlags {
     /// The type of queries, keys and values
     #[arg(long, default_value = "f32", value_parser = element())]
     pub dtype: Element,
+    /// Print each case as a line of JSON as soon as it is done, and the totals last
+    #[arg(long, conflicts_with = "json")]
+    pub lines: bool,
 }
 
 #[derive(Args)]
@@ -340,6 +353,8 @@ pub(crate) fn command(gallery: &Gallery) -> clap::Command {
     // Products of matrices are what `sass` is for, and f32 has none.
     let command = CommandLine::command()
         .mut_subcommand("sass", |sass| sass.mut_arg("dtype", |dtype| dtype.default_value(Element::F16.name())));
+    let own = gallery.commands.iter().map(|own| clap::Command::new(own.name).about(own.about));
+    let command = command.subcommands(own);
     ["program", "report", "emit", "sass", "run"].into_iter().fold(command, |command, with_variant| {
         let names = names.clone();
         command.mut_subcommand(with_variant, |command| {

@@ -1,9 +1,10 @@
-//! `check`: golden cases.
+//! `check`: golden cases, and the variants of the gallery.
 
 use crate::arguments::{CheckFlags, PTX, device};
-use crate::describe::extend;
+use crate::check_gallery::{self, GalleryCase};
+use crate::describe::{extend, shape_json, shape_text};
 use crate::golden::{self, Errors, GoldenCase};
-use crate::run::errors_json;
+use crate::run::{errors_json, limits};
 use crate::traffic::counts_json;
 use crate::{FAILURE, Failure, Gallery, SUCCESS, print_json, progress};
 use purview::{Device, Variant};
@@ -21,64 +22,181 @@ use std::thread;
 const MINILM: &str = "minilm_";
 
 pub(crate) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut dyn Write) -> Result<u8, Failure> {
-    let cases = golden::load(&flags.golden)?;
-    if cases.is_empty() {
-        return Err(Failure::Usage(format!("there is no case in {}", flags.golden.display())));
-    }
+    let items = items(gallery, flags)?;
     let place = CheckedOn::of(flags)?;
-    let width = cases.iter().map(|case| case.name.len()).max().unwrap_or(0);
-    let mut values = Vec::new();
-    let (mut golden, mut minilm) = (Total::default(), Total::default());
-    let bar = progress(Some(cases.len()));
-    let variant_of = |case: &GoldenCase| {
-        let named = gallery.golden.iter().find(|(name, _)| *name == case.name);
-        named.map(|(_, variant)| variant)
-    };
-    let run = |at: usize| match variant_of(&cases[at]) {
-        Some(variant) => place.run(&cases[at], variant, flags.dtype),
-        None => Err("no variant is known for it".to_string()),
-    };
-    in_order(cases.len(), place.workers(), run, |at, result| {
-        let case = &cases[at];
-        let limits = case.tolerance(flags.dtype);
-        let passed = result.as_ref().is_ok_and(|(errors, _)| errors.within(&limits));
-        let total = if case.name.starts_with(MINILM) { &mut minilm } else { &mut golden };
-        total.add(passed);
-        if json {
-            values.push(case_json(case, variant_of(case).map(|variant| variant.name), &result, &limits, passed));
-        } else {
-            let verdict = if passed { "pass" } else { "FAIL" };
-            bar.suspend(|| match &result {
-                Ok((errors, _)) => writeln!(out, "{:width$}  {errors}  {verdict}", case.name),
-                Err(error) => writeln!(out, "{:width$}  {verdict}: {error}", case.name),
-            })?;
-        }
-        bar.inc(1);
-        Ok(())
-    })?;
+    let width = items.iter().map(|item| item.title(flags.dtype).len()).max().unwrap_or(0);
+    let (mut cases, mut variants) = (Vec::new(), Vec::new());
+    let (mut golden, mut minilm, mut of_gallery) = (Total::default(), Total::default(), Total::default());
+    let bar = progress(Some(items.len()));
+    in_order(
+        items.len(),
+        place.workers(),
+        |at| items[at].run(&place, flags.dtype),
+        |at, result| {
+            let item = &items[at];
+            let limits = item.limits(flags.dtype);
+            let passed = result.as_ref().is_ok_and(|(errors, _)| errors.within(&limits));
+            let (total, values) = match item {
+                Item::Golden { case, .. } if case.name.starts_with(MINILM) => (&mut minilm, &mut cases),
+                Item::Golden { .. } => (&mut golden, &mut cases),
+                Item::Variant(_) => (&mut of_gallery, &mut variants),
+            };
+            total.add(passed);
+            let value = item.json(flags.dtype, &result, &limits, passed);
+            if flags.lines {
+                writeln!(out, "{value}")?;
+                out.flush()?;
+            } else if json {
+                values.push(value);
+            } else {
+                let title = item.title(flags.dtype);
+                let verdict = if passed { "pass" } else { "FAIL" };
+                bar.suspend(|| match &result {
+                    Ok((errors, _)) => writeln!(out, "{title:width$}  {errors}  {verdict}"),
+                    Err(error) => writeln!(out, "{title:width$}  {verdict}: {error}"),
+                })?;
+            }
+            bar.inc(1);
+            Ok(())
+        },
+    )?;
     drop(bar);
-    let passed = golden.all() && minilm.all();
-    if json {
-        let value = json!({
+    let passed = golden.all() && minilm.all() && of_gallery.all();
+    if json || flags.lines {
+        let mut value = json!({
             "device": place.name(),
             "dtype": flags.dtype.name(),
-            "cases": values,
             "golden_passed": golden.passed,
             "golden_total": golden.total,
             "minilm_passed": minilm.passed,
             "minilm_total": minilm.total,
             "passed": passed,
         });
-        print_json(out, &value)?;
-    } else {
-        write!(out, "{} of {} golden cases", golden.passed, golden.total)?;
-        if minilm.total > 0 {
-            write!(out, ", {} of {} MiniLM cases", minilm.passed, minilm.total)?;
+        if json {
+            extend(&mut value, json!({ "cases": cases }));
         }
-        writeln!(out, " on {} in {}", place.name(), flags.dtype.name())?;
+        if flags.gallery {
+            extend(&mut value, json!({ "variants_passed": of_gallery.passed, "variants_total": of_gallery.total }));
+            if json {
+                extend(&mut value, json!({ "variants": variants }));
+            }
+        }
+        if json { print_json(out, &value)? } else { writeln!(out, "{value}")? }
+    } else {
+        let counted = [(golden, "golden cases"), (minilm, "MiniLM cases"), (of_gallery, "variants at a shape")];
+        let counted = counted.iter().filter(|(total, _)| total.total > 0);
+        let counted: Vec<String> =
+            counted.map(|(total, what)| format!("{} of {} {what}", total.passed, total.total)).collect();
+        writeln!(out, "{} on {} in {}", counted.join(", "), place.name(), flags.dtype.name())?;
     }
     Ok(if passed { SUCCESS } else { FAILURE })
 }
+
+/// What is checked.
+enum Item<'a> {
+    Golden {
+        case: GoldenCase,
+        /// The one that must give its results, if that is known.
+        variant: Option<&'a Variant>,
+    },
+    Variant(GalleryCase<'a>),
+}
+
+/// What `flags` choose.
+fn items<'a>(gallery: &'a Gallery, flags: &CheckFlags) -> Result<Vec<Item<'a>>, Failure> {
+    let mut items = Vec::new();
+    if let Some(directory) = &flags.golden {
+        let cases = golden::load(directory)?;
+        if cases.is_empty() {
+            return Err(Failure::Usage(format!("there is no case in {}", directory.display())));
+        }
+        items.extend(cases.into_iter().map(|case| {
+            let variant = gallery.golden.iter().find(|(name, _)| *name == case.name).map(|(_, variant)| variant);
+            Item::Golden { case, variant }
+        }));
+    }
+    if flags.gallery {
+        items.extend(check_gallery::cases(gallery).map(Item::Variant));
+    }
+    for name in &flags.cases {
+        if items.iter().all(|item| item.name() != name) {
+            let mut names: Vec<&str> = items.iter().map(Item::name).collect();
+            names.dedup();
+            let names = names.join(", ");
+            return Err(Failure::Usage(format!("--cases names `{name}`, expected some of {names}")));
+        }
+    }
+    items.retain(|item| flags.cases.is_empty() || flags.cases.iter().any(|name| item.name() == name));
+    Ok(items)
+}
+
+impl Item<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Item::Golden { case, .. } => &case.name,
+            Item::Variant(case) => case.variant.name,
+        }
+    }
+
+    /// What a line of text begins with.
+    fn title(&self, element: Element) -> String {
+        match self {
+            Item::Golden { case, .. } => case.name.clone(),
+            Item::Variant(case) => format!("{} {}", case.variant.name, shape_text(&case.shape(element))),
+        }
+    }
+
+    fn limits(&self, element: Element) -> Errors {
+        match self {
+            Item::Golden { case, .. } => case.tolerance(element),
+            Item::Variant(_) => limits(element),
+        }
+    }
+
+    fn run(&self, place: &CheckedOn, element: Element) -> Outcome {
+        match self {
+            Item::Golden { variant: None, .. } => Err("no variant is known for it".into()),
+            Item::Golden { case, variant: Some(variant) } => place.run(case, variant, element),
+            Item::Variant(case) => match place {
+                CheckedOn::Device(device) => {
+                    case.run(device, element).map(|errors| (errors, None)).map_err(|error| error.to_string())
+                }
+                #[cfg(feature = "emit")]
+                CheckedOn::Ptx(model) => case
+                    .run_ptx(model, element)
+                    .map(|(errors, counts)| (errors, Some(counts)))
+                    .map_err(|error| error.to_string()),
+                #[cfg(not(feature = "emit"))]
+                CheckedOn::Ptx(_) => Err(NEEDS_EMIT.into()),
+            },
+        }
+    }
+
+    fn json(&self, element: Element, result: &Outcome, limits: &Errors, passed: bool) -> Value {
+        let variant = match self {
+            Item::Golden { variant, .. } => variant.map(|variant| variant.name),
+            Item::Variant(case) => Some(case.variant.name),
+        };
+        let mut value = json!({ "name": self.name(), "variant": variant, "passed": passed });
+        if let Item::Variant(case) = self {
+            extend(&mut value, json!({ "shape": shape_json(&case.shape(element)) }));
+        }
+        match result {
+            Ok((errors, counts)) => {
+                extend(&mut value, errors_json(errors, limits));
+                if let Some(counts) = counts {
+                    extend(&mut value, counts_json(counts));
+                }
+            }
+            Err(error) => extend(&mut value, json!({ "error": error })),
+        }
+        value
+    }
+}
+
+/// Why there is no PTX.
+#[cfg(not(feature = "emit"))]
+const NEEDS_EMIT: &str = "turn on purview-cli's feature `emit`";
 
 /// Errors, and what the launch cost where that is counted; or why there are none.
 type Outcome = Result<(Errors, Option<Counts>), String>;
@@ -130,7 +248,7 @@ impl CheckedOn {
                 Ok((errors, Some(counts)))
             }
             #[cfg(not(feature = "emit"))]
-            CheckedOn::Ptx(_) => Err("turn on purview-cli's feature `emit`".into()),
+            CheckedOn::Ptx(_) => Err(NEEDS_EMIT.into()),
         }
     }
 }
@@ -190,18 +308,4 @@ impl Total {
     fn all(&self) -> bool {
         self.passed == self.total
     }
-}
-
-fn case_json(case: &GoldenCase, variant: Option<&str>, result: &Outcome, limits: &Errors, passed: bool) -> Value {
-    let mut value = json!({ "name": case.name, "variant": variant, "passed": passed });
-    match result {
-        Ok((errors, counts)) => {
-            extend(&mut value, errors_json(errors, limits));
-            if let Some(counts) = counts {
-                extend(&mut value, counts_json(counts));
-            }
-        }
-        Err(error) => extend(&mut value, json!({ "error": error })),
-    }
-    value
 }

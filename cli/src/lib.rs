@@ -24,7 +24,7 @@
 //! }];
 //!
 //! fn main() -> ExitCode {
-//!     purview_cli::main(&Gallery { variants: VARIANTS, golden: &[] })
+//!     purview_cli::main(&Gallery { variants: VARIANTS, golden: &[], commands: &[] })
 //! }
 //! ```
 //!
@@ -34,6 +34,7 @@
 
 mod arguments;
 mod check;
+mod check_gallery;
 mod describe;
 mod emit;
 pub mod golden;
@@ -69,6 +70,19 @@ pub struct Gallery<'a> {
     pub variants: &'a [Variant],
     /// The names of golden cases, each with the variant that must give its results.
     pub golden: &'a [(&'a str, Variant)],
+    /// Commands of the crate's own, listed after those that are here.
+    pub commands: &'a [OwnCommand],
+}
+
+/// A command of a crate's own.
+#[derive(Clone, Copy)]
+pub struct OwnCommand {
+    /// Its name, the first argument.
+    pub name: &'static str,
+    /// What it does, in a line of the help.
+    pub about: &'static str,
+    /// Runs it, given its name and what follows; it prints to the process's own outputs and returns the exit code.
+    pub run: fn(&[OsString]) -> u8,
 }
 
 /// The exit code when everything was as it should be.
@@ -105,6 +119,12 @@ fn run_in(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if let [_, name, ..] = &args[..]
+        && let Some(own) = gallery.commands.iter().find(|own| own.name == name)
+    {
+        return (own.run)(&args[1..]);
+    }
     let matches = arguments::command(gallery).try_get_matches_from(args);
     let result = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(CommandLine { command, json }) => dispatch(&command, json, columns, gallery, out),

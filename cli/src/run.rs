@@ -181,6 +181,18 @@ fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, rep
     Ok(Measured { out, lse, kernels, first, median: times.get(times.len() / 2).copied() })
 }
 
+/// The largest errors against the reference.
+pub(crate) fn compare_results(
+    attention: &AnyAttention,
+    inputs: &RandomInputs,
+    out: &[f32],
+    lse: Option<Vec<f32>>,
+) -> Result<Errors, Error> {
+    let want = attention.reference_operands(&inputs.operands())?;
+    let lse = lse.map(|lse| relative_error(&lse, &want.lse.data));
+    Ok(Errors { out: relative_error(out, &want.out.data), lse })
+}
+
 /// The largest errors against the reference, and the limits.
 fn compare(
     attention: &AnyAttention,
@@ -188,17 +200,13 @@ fn compare(
     measured: &Measured,
     element: Element,
 ) -> Result<(Errors, Errors), Error> {
-    let want = attention.reference_operands(&inputs.operands())?;
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
-    let errors = Errors {
-        out: relative_error(&measured.out.to_vec::<f32>()?, &want.out.data),
-        lse: lse.map(|lse| relative_error(&lse, &want.lse.data)),
-    };
+    let errors = compare_results(attention, inputs, &measured.out.to_vec::<f32>()?, lse)?;
     Ok((errors, limits(element)))
 }
 
 /// The largest errors of a run that passes, relative to the largest magnitude.
-fn limits(element: Element) -> Errors {
+pub(crate) fn limits(element: Element) -> Errors {
     match element {
         Element::F32 => Errors { out: 2e-5, lse: Some(1e-4) },
         Element::F16 => Errors { out: 2e-3, lse: Some(2e-3) },

@@ -5,6 +5,7 @@
 extern crate self as purview_examples;
 
 pub mod demo;
+#[cfg(feature = "minilm")]
 #[path = "../examples/minilm.rs"]
 pub mod minilm;
 

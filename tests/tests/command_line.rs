@@ -2,7 +2,7 @@
 
 use purview::prelude::*;
 use purview::{Variant, report};
-use purview_cli::{FAILURE, Gallery, SUCCESS, USAGE};
+use purview_cli::{FAILURE, Gallery, OwnCommand, SUCCESS, USAGE};
 use serde_json::{Value as Json, json};
 use std::io::{self, Write};
 
@@ -101,7 +101,7 @@ fn purview_with(gallery: &Gallery, line: &str) -> (u8, String, String) {
 }
 
 fn purview(line: &str) -> (u8, String, String) {
-    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)] }, line)
+    purview_with(&Gallery { variants: VARIANTS, golden: &[("causal", CAUSAL)], commands: &[] }, line)
 }
 
 #[track_caller]
@@ -323,7 +323,7 @@ fn check_compares_every_case_and_counts() {
     assert!(out.ends_with("1 of 34 golden cases, 0 of 2 MiniLM cases on cpu in f32\n"), "{out}");
 
     // A variant that gives other numbers.
-    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)] };
+    let gallery = Gallery { variants: VARIANTS, golden: &[("full", CAUSAL), ("causal", CAUSAL)], commands: &[] };
     let (code, out, _) = purview_with(&gallery, &format!("check --golden {GOLDEN} --device cpu --json"));
     assert_eq!(code, FAILURE);
     let got: Json = serde_json::from_str(&out).unwrap();
@@ -353,6 +353,44 @@ fn a_check_in_which_everything_passes_succeeds() {
     std::fs::write(directory.join("manifest.json"), "[]").unwrap();
     fails(&format!("check --golden {} --device cpu", directory.display()), USAGE, "error: there is no case in ");
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn check_takes_the_gallery_and_names_and_prints_lines() {
+    let printed = text("check --gallery --cases causal,strided --device cpu");
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines.len(), 9, "{printed}");
+    assert!(lines[0].starts_with("causal ") && lines[0].ends_with("pass"), "{printed}");
+    assert_eq!(lines[8], "8 of 8 variants at a shape on cpu in f32");
+
+    let lines = text(&format!("check --gallery --golden {GOLDEN} --cases causal --device cpu --dtype f16 --lines"));
+    let lines: Vec<Json> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    assert!(lines[..5].iter().all(|line| line["name"] == "causal" && line["passed"] == true), "{lines:?}");
+    assert_eq!((&lines[0]["shape"], &lines[1]["shape"]["q"]), (&Json::Null, &json!(150)));
+    let shape = &lines[4]["shape"];
+    assert_eq!((&shape["batch"], &shape["q"], &shape["kv"]), (&json!(2), &json!(1), &json!([333])));
+    let last = &lines[5];
+    assert_eq!((&last["variants_passed"], &last["variants_total"]), (&json!(4), &json!(4)));
+    assert_eq!((&last["golden_total"], &last["passed"]), (&json!(1), &json!(true)));
+
+    let got = json("check --gallery --cases memory --device cpu --json");
+    assert_eq!(got["cases"], json!([]));
+    assert_eq!(got["variants"].as_array().unwrap().len(), 4);
+    assert!(got["variants"][0]["out_error"].as_f64() < got["variants"][0]["out_limit"].as_f64());
+    let expected = "error: --cases names `casual`, expected some of causal, window, memory, strided";
+    fails("check --gallery --cases casual --device cpu", USAGE, expected);
+    fails("check --gallery --lines --json --device cpu", USAGE, "error: the argument '--lines' cannot be used with");
+}
+
+#[test]
+fn a_crate_adds_commands_of_its_own() {
+    let own = OwnCommand { name: "count", about: "Counts its arguments", run: |args| args.len() as u8 };
+    let gallery = Gallery { variants: VARIANTS, golden: &[], commands: &[own] };
+    assert_eq!(purview_with(&gallery, "count --json two --help"), (4, String::new(), String::new()));
+    let (code, help, _) = purview_with(&gallery, "--help");
+    assert_eq!(code, SUCCESS);
+    assert!(help.contains("count    Counts its arguments"), "{help}");
 }
 
 #[test]
@@ -461,7 +499,7 @@ impl Write for ClosedPipe {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let gallery = Gallery { variants: VARIANTS, golden: &[] };
+    let gallery = Gallery { variants: VARIANTS, golden: &[], commands: &[] };
     for line in ["list", "list --json", "program causal", "report causal", "run causal --device cpu --q 8", "--help"] {
         let mut err = Vec::new();
         let args = std::iter::once("purview").chain(line.split_whitespace());

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 fn purview(line: &str) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let args = std::iter::once("purview").chain(line.split_whitespace());
-    let code = purview_cli::run(args, &Gallery { variants: GALLERY, golden: &[] }, &mut out, &mut err);
+    let code = purview_cli::run(args, &Gallery { variants: GALLERY, golden: &[], commands: &[] }, &mut out, &mut err);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 

@@ -1,40 +1,28 @@
 //! Every case of the table: its time, the useful work it does in that time, and the share of the machine's limits.
 //!
-//! `./x bench` or `cargo bench --workspace --profile dev --bench variants` prints criterion's own lines, then a table, medians of
-//! interleaved turns. Arguments of criterion's (a filter, `--save-baseline`) give only its part, and `--cases`, `--turns`,
-//! `--device`, `--dtype` and `--json` only the table; `--help` describes these. Useful work are the multiplications and additions of
-//! both products on visible pairs alone, so that what a kernel does beyond them (hidden pairs of partial tiles, the exponential)
-//! makes the number smaller. When decoding, memory is the limit, and bytes are those of queries, keys, values and output once.
+//! `cargo purview bench variants` prints a table of medians of interleaved turns; so does `./x bench`, after criterion's own lines
+//! where no argument is given. Useful work are the multiplications and additions of both products on visible pairs alone, so that
+//! what a kernel does beyond them (hidden pairs of partial tiles, the exponential) makes the number smaller. When decoding, memory
+//! is the limit, and bytes are those of queries, keys, values and output once.
 
-#![allow(missing_docs)] // clap and CubeCL derive items without.
-
-mod cases;
-mod device;
-mod first_call;
-mod machine;
-mod turns;
-
-use cases::{CASES, Case, Inputs, chosen, element, usual};
+use crate::cases::{CASES, Case, Inputs, chosen, element, usual};
+use crate::device::{self, usual_element};
+use crate::first_call;
+use crate::machine::{self, Machine};
+use crate::turns::{calls, median, time};
 use clap::Parser;
-use criterion::{BenchmarkId, Criterion, Throughput};
-use device::usual_element;
-use machine::Machine;
 use purview::ir::Element;
 use purview::{Device, Error};
 use serde_json::{Value, json};
-use std::process::ExitCode;
-use std::time::Duration;
-use turns::{calls, median, time};
 
 /// The case that is nothing but its launch.
 const TINY: &str = "full-64x64";
 /// Launches before a wait, for the time of one that nobody waits for.
 const PIPELINED: usize = 200;
 
-/// The table of times.
+/// Every case against the machine's own limits.
 #[derive(Parser)]
-#[command(name = "variants")]
-struct Arguments {
+pub struct Flags {
     /// Cases by name, or by the part before the shape; if not given all, of which the largest only on cuda and hip
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     cases: Vec<String>,
@@ -55,59 +43,15 @@ struct Arguments {
     bench: bool,
 }
 
-fn main() -> ExitCode {
-    match first_call::answer().and_then(|answered| match answered {
-        true => Ok(()),
-        false => measure(),
-    }) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+/// Measures what `flags` say, and prints it.
+///
+/// # Errors
+/// A message where there is no such device or case, or a kernel fails.
+pub fn measure(flags: &Flags) -> Result<(), String> {
+    match device::open(flags.device.as_deref())? {
+        Some(device) => print(flags, &device),
+        None => Ok(()),
     }
-}
-
-fn measure() -> Result<(), String> {
-    let is_own = |argument: String| {
-        let flag = argument.split('=').next().unwrap_or_default();
-        ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
-    };
-    if std::env::args().any(is_own) {
-        let arguments = Arguments::parse();
-        return match device::open(arguments.device.as_deref())? {
-            Some(device) => print(&arguments, &device),
-            None => Ok(()),
-        };
-    }
-    let Some(device) = device::open(None)? else { return Ok(()) };
-    // Criterion takes what else there is, and says what it does not know.
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
-    run_criterion(&mut criterion, &device).map_err(|error| error.to_string())?;
-    criterion.final_summary();
-    // Who asks criterion for something (a filter, a baseline) wants nothing else.
-    if std::env::args().skip(1).eq(["--bench"]) {
-        print(&Arguments::parse_from(["variants", "--bench"]), &device)?;
-    }
-    Ok(())
-}
-
-fn run_criterion(criterion: &mut Criterion, device: &Device) -> Result<(), Error> {
-    let mut group = criterion.benchmark_group("variants");
-    for case in usual(device) {
-        let mut inputs = Inputs::with_element(case, device, usual_element(device))?;
-        // Elements per second are then useful FLOP/s.
-        group.throughput(Throughput::Elements(inputs.attention.report(&case.shape())?.useful_flops.unwrap_or(0)));
-        group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
-            bencher.iter(|| inputs.run().expect("it ran before"));
-        });
-    }
-    group.finish();
-    Ok(())
 }
 
 /// A case with what was measured of it.
@@ -129,11 +73,11 @@ struct Results {
     launch: (f64, f64),
 }
 
-fn print(arguments: &Arguments, device: &Device) -> Result<(), String> {
-    let cases = if arguments.cases.is_empty() { usual(device).collect() } else { chosen(&arguments.cases, device)? };
-    let element = arguments.dtype.unwrap_or_else(|| usual_element(device));
-    let results = run_turns(&cases, device, element, arguments.turns)?;
-    if arguments.json {
+fn print(flags: &Flags, device: &Device) -> Result<(), String> {
+    let cases = if flags.cases.is_empty() { usual(device).collect() } else { chosen(&flags.cases, device)? };
+    let element = flags.dtype.unwrap_or_else(|| usual_element(device));
+    let results = run_turns(&cases, device, element, flags.turns)?;
+    if flags.json {
         let text = serde_json::to_string_pretty(&results.json()).map_err(|error| error.to_string())?;
         println!("{text}");
     } else {

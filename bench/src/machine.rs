@@ -1,8 +1,6 @@
 //! What the machine can do at best, by two kernels on the same device in the same process: multiply-adds in registers alone, and
 //! a sum over more memory than the last-level cache holds.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
-
 use crate::device::is_gpu;
 use crate::turns;
 use cubecl::prelude::*;

@@ -1,8 +1,6 @@
 //! The table of cases that all benches measure: variants of the gallery at the shapes that matter, with inputs that are the same
 //! in every process.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
-
 use crate::device::is_gpu;
 use crate::turns;
 use half::{bf16, f16};
@@ -60,10 +58,12 @@ pub enum Variant {
 /// A variant at a shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Its name: the variant's, then S×D.
+    /// Its name: the variant's, then S×D, or H×S×D of those for GPUs. When decoding for GPUs, B and then T×D.
     pub name: &'static str,
     /// The variant.
     pub variant: Variant,
+    /// B. All batches have the same numbers.
+    pub batch: usize,
     /// H.
     pub heads: usize,
     /// G.
@@ -85,6 +85,7 @@ const fn case(name: &'static str, variant: Variant, length: usize, dim: usize) -
     Case {
         name,
         variant,
+        batch: 1,
         heads: 8,
         kv_heads: 8,
         queries: length,
@@ -103,7 +104,7 @@ impl Case {
 
     /// 32 heads, to fill a GPU, which nothing else gets by default.
     const fn for_gpus(self) -> Case {
-        Case { heads: 32, kv_heads: 32, for_gpus: true, ..self }
+        Case { heads: 32, kv_heads: 32, for_gpus: true, in_comparison: true, ..self }
     }
 
     /// 32 query heads on 8 key heads.
@@ -115,16 +116,23 @@ impl Case {
     const fn decoding(self, queries: usize) -> Case {
         Case { queries, ..self }
     }
+
+    /// So many sequences.
+    const fn batches(self, batch: usize) -> Case {
+        Case { batch, ..self }
+    }
 }
 
 const WINDOW: Variant = Variant::SlidingWindow { window: 256 };
+const WIDE_WINDOW: Variant = Variant::SlidingWindow { window: 1024 };
 const CHUNKED: Variant = Variant::Chunked { chunk: 512 };
 const DOCUMENTS: Variant = Variant::Documents { tokens: 700 };
 const SOFT_CAP: Variant = Variant::SoftCap { cap: 50.0 }; // Gemma 2's
 const PREFIX: Variant = Variant::PrefixLm { prefix: 512 };
 
 /// Every case. At 16,384 tokens a CPU gets only the variants that skip most tiles: the others take seconds a run on a small machine
-/// (`growth.rs` runs causal there). ALiBi ends at 4096: as a dense mask for PyTorch's SDPA it has a number for each pair and head.
+/// (`growth.rs` runs causal there). Those for GPUs are in the order of what one wants to know first: a run may be cut short, and
+/// FlexAttention may be compiled for the first of them only.
 pub const CASES: &[Case] = &[
     Case { heads: 2, kv_heads: 2, ..case("full-64x64", Variant::Full, 64, 64) }.compared(), // nothing but the launch
     case("full-1024x64", Variant::Full, 1024, 64).compared(),
@@ -159,19 +167,34 @@ pub const CASES: &[Case] = &[
     case("gqa-4096x64", Variant::Causal, 4096, 64).grouped().compared(),
     case("decode-4096x128", Variant::Causal, 4096, 128).grouped().decoding(1).compared(),
     case("decode16-4096x128", Variant::Causal, 4096, 128).grouped().decoding(MOST_DECODED),
-    case("full-8192x128", Variant::Full, 8192, 128).for_gpus().compared(),
-    case("causal-4096x128", Variant::Causal, 4096, 128).for_gpus().compared(),
-    case("causal-8192x128", Variant::Causal, 8192, 128).for_gpus().compared(),
-    case("causal-16384x64", Variant::Causal, 16384, 64).for_gpus().compared(),
-    case("causal-16384x128", Variant::Causal, 16384, 128).for_gpus().compared(),
-    case("window256-8192x128", WINDOW, 8192, 128).for_gpus().compared(),
-    case("chunked512-8192x128", CHUNKED, 8192, 128).for_gpus().compared(),
-    case("documents-8192x128", DOCUMENTS, 8192, 128).for_gpus().compared(),
-    case("alibi-4096x128", Variant::AlibiCausal, 4096, 128).for_gpus().compared(),
-    case("softcap-8192x128", SOFT_CAP, 8192, 128).for_gpus().compared(),
-    case("prefix-8192x128", PREFIX, 8192, 128).for_gpus().compared(),
-    case("gqa-8192x128", Variant::Causal, 8192, 128).for_gpus().grouped().compared(),
-    case("decode-32768x128", Variant::Causal, 32768, 128).for_gpus().grouped().decoding(1).compared(),
+    case("causal-32x8192x128", Variant::Causal, 8192, 128).for_gpus(),
+    case("window1024-32x8192x128", WIDE_WINDOW, 8192, 128).for_gpus(),
+    case("documents-32x8192x128", DOCUMENTS, 8192, 128).for_gpus(),
+    case("alibi-32x8192x128", Variant::AlibiCausal, 8192, 128).for_gpus(),
+    case("softcap-32x8192x128", SOFT_CAP, 8192, 128).for_gpus(),
+    case("prefix-32x8192x128", PREFIX, 8192, 128).for_gpus(),
+    case("full-32x8192x128", Variant::Full, 8192, 128).for_gpus(),
+    case("gqa-32x8192x128", Variant::Causal, 8192, 128).for_gpus().grouped(),
+    case("decode-b1-8192x128", Variant::Causal, 8192, 128).for_gpus().grouped().decoding(1).batches(1),
+    case("decode-b1-32768x128", Variant::Causal, 32768, 128).for_gpus().grouped().decoding(1).batches(1),
+    case("decode-b8-8192x128", Variant::Causal, 8192, 128).for_gpus().grouped().decoding(1).batches(8),
+    case("decode-b8-32768x128", Variant::Causal, 32768, 128).for_gpus().grouped().decoding(1).batches(8),
+    case("causal-32x8192x64", Variant::Causal, 8192, 64).for_gpus(),
+    case("window1024-32x8192x64", WIDE_WINDOW, 8192, 64).for_gpus(),
+    case("documents-32x8192x64", DOCUMENTS, 8192, 64).for_gpus(),
+    case("alibi-32x8192x64", Variant::AlibiCausal, 8192, 64).for_gpus(),
+    case("softcap-32x8192x64", SOFT_CAP, 8192, 64).for_gpus(),
+    case("prefix-32x8192x64", PREFIX, 8192, 64).for_gpus(),
+    case("full-32x8192x64", Variant::Full, 8192, 64).for_gpus(),
+    case("gqa-32x8192x64", Variant::Causal, 8192, 64).for_gpus().grouped(),
+    case("causal-32x2048x128", Variant::Causal, 2048, 128).for_gpus(),
+    case("window1024-32x2048x128", WIDE_WINDOW, 2048, 128).for_gpus(),
+    case("documents-32x2048x128", DOCUMENTS, 2048, 128).for_gpus(),
+    case("alibi-32x2048x128", Variant::AlibiCausal, 2048, 128).for_gpus(),
+    case("softcap-32x2048x128", SOFT_CAP, 2048, 128).for_gpus(),
+    case("prefix-32x2048x128", PREFIX, 2048, 128).for_gpus(),
+    case("full-32x2048x128", Variant::Full, 2048, 128).for_gpus(),
+    case("gqa-32x2048x128", Variant::Causal, 2048, 128).for_gpus().grouped(),
 ];
 
 /// The cases that `device` gets where nobody chooses.
@@ -212,7 +235,7 @@ impl Case {
 
     /// The sizes of the launch.
     pub fn shape(&self) -> Shape {
-        Shape::new(1, self.heads, self.queries, self.dim).with_kv_heads(self.kv_heads).with_keys([self.keys])
+        Shape::new(self.batch, self.heads, self.queries, self.dim).with_kv_heads(self.kv_heads).with_keys([self.keys])
     }
 
     /// Whether few queries read a long cache, so that memory bounds it.
@@ -222,13 +245,13 @@ impl Case {
 
     /// The bytes that have to be read and written once: queries, keys, values and the output.
     pub fn bytes(&self, element: Element) -> u64 {
-        let rows = 2 * (self.heads * self.queries + self.kv_heads * self.keys);
+        let rows = 2 * self.batch * (self.heads * self.queries + self.kv_heads * self.keys);
         (rows * self.dim * element.size()) as u64
     }
 
-    /// Q, K or V as numbers around 0 with a variance of 1, the same in every process.
+    /// Q, K or V of one batch as numbers around 0 with a variance of 1, the same in every process.
     pub fn operand(&self, operand: Operand) -> Vec<f32> {
-        let length: usize = self.dimensions(operand).iter().product();
+        let length: usize = self.dimensions(operand)[1..].iter().product();
         let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(operand as u64 + 1);
         let numbers = (0..length).map(|_| {
             // xorshift64*: Vigna 2016.
@@ -244,8 +267,8 @@ impl Case {
     /// The shape of Q, K or V.
     pub fn dimensions(&self, operand: Operand) -> [usize; 4] {
         match operand {
-            Operand::Query => [1, self.heads, self.queries, self.dim],
-            Operand::Key | Operand::Value => [1, self.kv_heads, self.keys, self.dim],
+            Operand::Query => [self.batch, self.heads, self.queries, self.dim],
+            Operand::Key | Operand::Value => [self.batch, self.kv_heads, self.keys, self.dim],
         }
     }
 
@@ -271,7 +294,8 @@ impl Case {
             Variant::SlidingWindow { window } => sliding_window(window).into(),
             Variant::Chunked { chunk } => chunked(chunk).into(),
             Variant::Documents { .. } => {
-                document_causal(&Tensor::from_slice(device, [1, self.keys], &self.documents())?).into()
+                let documents = self.documents().repeat(self.batch);
+                document_causal(&Tensor::from_slice(device, [self.batch, self.keys], &documents)?).into()
             }
             Variant::AlibiCausal => alibi_causal(&Tensor::from_slice(device, [self.heads], &self.slopes())?).into(),
             Variant::SoftCap { cap } => tanh_softcap(cap).into(),
@@ -332,9 +356,13 @@ impl Inputs {
         let tensor = |operand: Operand, data: &[f32]| {
             let dimensions = case.dimensions(operand);
             match element {
-                Element::F32 => Tensor::from_slice(device, dimensions, data),
-                Element::F16 => Tensor::from_slice(device, dimensions, &rounded(data, f16::from_f32)),
-                Element::Bf16 => Tensor::from_slice(device, dimensions, &rounded(data, bf16::from_f32)),
+                Element::F32 => Tensor::from_slice(device, dimensions, &data.repeat(case.batch)),
+                Element::F16 => {
+                    Tensor::from_slice(device, dimensions, &rounded(data, f16::from_f32).repeat(case.batch))
+                }
+                Element::Bf16 => {
+                    Tensor::from_slice(device, dimensions, &rounded(data, bf16::from_f32).repeat(case.batch))
+                }
             }
         };
         let (keys, values) = (case.operand(Operand::Key), case.operand(Operand::Value));

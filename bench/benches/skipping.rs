@@ -4,10 +4,9 @@
 //! gives for each window the median time and its ratio to that of the visited tiles: on a line through the origin the last column
 //! is constant. The windows are measured in turns, so that what else the machine does is spread over all of them.
 
-mod device;
-
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use purview::prelude::*;
+use purview_bench::device;
 use std::time::{Duration, Instant};
 
 #[attention]

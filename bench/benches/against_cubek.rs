@@ -8,21 +8,18 @@
 
 #![allow(missing_docs, reason = "clap derives items without")]
 
-mod cases;
 mod cubek_process;
-mod device;
-mod json_process;
-mod turns;
 
-use cases::{CASES, Case, Inputs, Variant, chosen, usual};
 use clap::Parser;
 use cubek_process::Cubek;
 use purview::Device;
+use purview_bench::cases::{CASES, Case, Inputs, Variant, chosen, usual};
+use purview_bench::device;
+use purview_bench::turns::{calls, median, time};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
-use turns::{calls, median, time};
 
 /// How long nothing runs before a side's turn, so that the other's threads sleep.
 const QUIET: Duration = Duration::from_millis(20);

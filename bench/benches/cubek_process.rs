@@ -1,7 +1,7 @@
 //! The process that runs cubek-attention (`benches/cubek/`).
 
-use crate::cases::{Case, Operand};
-use crate::json_process::JsonProcess;
+use purview_bench::cases::{Case, Operand};
+use purview_bench::json_process::JsonProcess;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -41,10 +41,13 @@ impl Cubek {
     pub fn open(device: &str) -> Result<Cubek, String> {
         let help = format!(
             "./x bench --against cubek builds it; or, by hand, cargo build --release --manifest-path \
-             runtime/benches/cubek/Cargo.toml, and set {RUNNER} to the binary"
+             bench/benches/cubek/Cargo.toml, and set {RUNNER} to the binary"
         );
-        let mut process =
-            JsonProcess::start("cubek-attention", Command::new(runner()).args(["--device", device]), &help)?;
+        let mut process = JsonProcess::start("cubek-attention", &help, |_| {
+            let mut command = Command::new(runner());
+            command.args(["--device", device]);
+            Ok(command)
+        })?;
         let opened = process.ask(&json!({ "operation": "open" }))?;
         Ok(Cubek { process, version: opened["version"].as_str().unwrap_or("?").into() })
     }
@@ -55,7 +58,12 @@ impl Cubek {
     /// A message where it can't.
     pub fn set_case(&mut self, case: &Case) -> Result<Answer, String> {
         for (name, operand) in [("query", Operand::Query), ("key", Operand::Key), ("value", Operand::Value)] {
-            self.process.write(name, &case.operand(operand), &case.dimensions(operand), f32::to_le_bytes)?;
+            self.process.write(
+                name,
+                &case.operand(operand).repeat(case.batch),
+                &case.dimensions(operand),
+                f32::to_le_bytes,
+            )?;
         }
         let answer = self.process.ask(&json!({
             "operation": "case",

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The process, waiting for a request.
@@ -18,16 +18,22 @@ pub struct JsonProcess {
 }
 
 impl JsonProcess {
-    /// Starts `command`, which messages call `name`.
+    /// Starts the command that `command` makes, which messages call `name`, and which may find files of its own in the directory.
     ///
     /// # Errors
-    /// A message that ends with `help` where it does not start.
-    pub fn start(name: &'static str, command: &mut Command, help: &str) -> Result<JsonProcess, String> {
+    /// A message where the directory can't be written, and one that ends with `help` where the command does not start.
+    pub fn start(
+        name: &'static str,
+        help: &str,
+        command: impl FnOnce(&Path) -> io::Result<Command>,
+    ) -> Result<JsonProcess, String> {
+        let directory = std::env::temp_dir().join(format!("purview-against-{}", std::process::id()));
+        let no_directory = |error: io::Error| format!("{}: {error}", directory.display());
+        fs::create_dir_all(&directory).map_err(no_directory)?;
+        let mut command = command(&directory).map_err(no_directory)?;
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started
             .map_err(|error| format!("{} does not start ({error}): {help}", command.get_program().to_string_lossy()))?;
-        let directory = std::env::temp_dir().join(format!("purview-against-{}", std::process::id()));
-        fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let (requests, answers) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
         let answers = answers.ok_or_else(|| format!("{name}'s process has no output"))?;
         Ok(JsonProcess { name, child, requests, answers, directory })

@@ -7,11 +7,6 @@
 
 #![allow(missing_docs, reason = "clap derives items without")]
 
-mod cases;
-mod device;
-mod turns;
-
-use cases::{Case, Operand, Variant, chosen, usual};
 use clap::Parser;
 use cubecl::ir::metadata::Info;
 use cubecl::ir::settings::Dim3;
@@ -22,10 +17,12 @@ use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use purview::schedule::{self, Constraints, CubeSchedule, Planes, Products, Schedule};
 use purview::{Device, Error, ShaderLanguage, Tensor};
+use purview_bench::cases::{Case, Operand, Variant, chosen, usual};
+use purview_bench::device;
+use purview_bench::turns::{calls, median, time};
 use purview_examples::causal::causal;
 use serde_json::{Value, json};
 use std::process::ExitCode;
-use turns::{calls, median, time};
 
 /// The schedule that `causal.wgsl` has.
 const BY_HAND: CubeSchedule = CubeSchedule {

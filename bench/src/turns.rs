@@ -1,8 +1,6 @@
 //! Measuring in turns. What else a machine does comes and goes in seconds: each turn measures everything that is compared, one
 //! after the other, and what is compared are medians over turns.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
-
 use std::time::{Duration, Instant};
 
 /// How long the calls of a turn take together, at least: enough that neither the clock nor waking up counts.

@@ -7,15 +7,13 @@
 //! `/proc/self/clear_refs`), runs once, and takes the new peak. From that it subtracts what it had before, with Q, K and V, and
 //! the output: the rest is what the kernel itself needs. A matrix of scores would be in it.
 
-mod device;
-mod turns;
-
 use purview::AnyAttention;
 use purview::prelude::*;
+use purview_bench::device;
+use purview_bench::turns::{calls, median, time};
 use purview_examples::causal::causal;
 use purview_examples::sliding_window::sliding_window;
 use std::process::{Command, ExitCode};
-use turns::{calls, median, time};
 
 /// Tells a process that it was started for one length: the variant's name, a space, and the length.
 const LENGTH: &str = "PURVIEW_BENCH_GROWTH";

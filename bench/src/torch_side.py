@@ -25,52 +25,95 @@ from torch.nn.functional import scaled_dot_product_attention
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
-def synchronize(device):
-    if device == "cuda":
+DEVICE = None
+
+
+def synchronize():
+    if DEVICE == "cuda":
         torch.cuda.synchronize()
 
 
-def seconds(device, run, calls=1, warm_up=0):
+def seconds(run, calls=1, warm_up=0):
     """The seconds of a call, until the device is done with all of them; before, some that do not count."""
     for _ in range(warm_up):
         run()
-    synchronize(device)
+    synchronize()
     start = time.perf_counter()
     for _ in range(calls):
         run()
-    synchronize(device)
+    synchronize()
     return (time.perf_counter() - start) / calls
 
 
 def open_device(request):
-    device = request["device"]
-    if device == "cuda" and not torch.cuda.is_available():
+    global DEVICE
+    DEVICE = request["device"]
+    if DEVICE not in ("cpu", "cuda"):
+        raise RuntimeError(f"PyTorch is compared on cpu and cuda, not on {DEVICE}")
+    if DEVICE == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("no CUDA device")
-    if device not in ("cpu", "cuda"):
-        raise RuntimeError(f"PyTorch is compared on cpu and cuda, not on {device}")
-    if device == "cpu":
+    if DEVICE == "cpu":
         torch.set_num_threads(request["threads"])
     # What the first compilation of a process costs (imports, finding out by half a minute of g++ which vectors there are) is
     # not a variant's own; this uses PyTorch's usual cache. Variants get an empty one, so that first calls are first.
-    torch.compile(lambda x: x * 2 + 1)(torch.ones(64, device=device))
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.ones(64, device=DEVICE))
+    except Exception as error:  # no C compiler, say: FlexAttention will say it again, and SDPA needs none
+        print(f"PyTorch can't compile here: {first_line(error)}", file=sys.stderr)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = request["cache"]
-    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    hardware = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{torch.get_num_threads()} threads"
     return {"torch": torch.__version__, "hardware": hardware}
 
 
-def read(tensor, kind, device):
+MATRICES = {}
+
+
+def matmul(request):
+    """The rate of a product of two square matrices of random numbers: zeros would take less power, and be faster."""
+    size = 8192 if DEVICE == "cuda" else 1024
+    dtype = DTYPES[request["dtype"]]
+    if dtype not in MATRICES:
+        MATRICES[dtype] = [torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2)]
+    left, right = MATRICES[dtype]
+    return {"gflops": 2 * size**3 / seconds(lambda: torch.matmul(left, right), calls=5, warm_up=2) / 1e9}
+
+
+def machine(request):
+    count = (1 << 30) if DEVICE == "cuda" else (1 << 26)
+    source = torch.ones(count, device=DEVICE)
+    target = torch.empty_like(source)
+    copy = seconds(lambda: target.copy_(source), calls=5, warm_up=2)
+    answer = {
+        "torch": torch.__version__,
+        "python": sys.version.split()[0],
+        "matmul_f32_gflops": matmul({"dtype": "f32"})["gflops"],
+        "matmul_bf16_gflops": matmul({"dtype": "bf16"})["gflops"],
+        "copy_gb_s": 2 * 4 * count / copy / 1e9,
+    }
+    if DEVICE == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        answer |= {
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "multiprocessors": properties.multi_processor_count,
+            "l2_bytes": properties.L2_cache_size,
+        }
+    return answer
+
+
+def read(tensor, kind):
     data = numpy.fromfile(tensor["file"], dtype=kind).reshape(tensor["shape"])
-    return torch.from_numpy(data).to(device)
+    return torch.from_numpy(data).to(DEVICE)
 
 
 class Case:
-    """A case's tensors, and its attention in PyTorch's two ways."""
+    """A case's tensors, and its attention in PyTorch's ways: `ways` has what to call in what context, `without` why there is none."""
 
     def __init__(self, request):
-        self.device = request["device"]
         dtype = DTYPES[request["dtype"]]
+        batch = request["batch"]
         self.query, key, value = (
-            read(request[name], "<f4", self.device).to(dtype) for name in ("query", "key", "value")
+            read(request[name], "<f4").to(dtype).repeat(batch, 1, 1, 1) for name in ("query", "key", "value")
         )
         self.pairs = [(key, value)] + [(key.clone(), value.clone()) for _ in range(request["copies"] - 1)]
         self.turn = 0
@@ -80,9 +123,12 @@ class Case:
         self.offset = self.keys - self.queries
         self.mask_mod, self.score_mod = self.modifications(request)
         self.compiled_flex = self.compiled_mask = self.block_mask = None
-        self.sdpa_arguments = self.sdpa_without = None
         self.sdpa_kernel = "any"
-        self.plan_sdpa(request["variant"])
+        self.ways, self.without = {}, {}
+        try:
+            self.plan_sdpa(request["variant"])
+        except torch.OutOfMemoryError as error:  # a dense mask with a number for each pair and head
+            self.without |= {"sdpa": first_line(error), "cudnn": ""}
 
     def modifications(self, request):
         """FlexAttention's functions for the variant: which pairs are visible, and how a score is formed."""
@@ -100,10 +146,10 @@ class Case:
             chunk = variant["chunk"]
             return lambda b, h, i, j: (j <= i) & (i // chunk == j // chunk), None
         if kind == "documents":
-            document = read(request["documents"], "<i4", self.device)
+            document = read(request["documents"], "<i4")
             return lambda b, h, i, j: (j <= i) & (document[i] == document[j]), None
         if kind == "alibi_causal":
-            slopes = read(request["slopes"], "<f4", self.device)
+            slopes = read(request["slopes"], "<f4")
             self.slopes = slopes
             return causal, lambda score, b, h, i, j: score - slopes[h] * (i - j)
         if kind == "softcap":
@@ -117,42 +163,42 @@ class Case:
     def plan_sdpa(self, variant):
         """As a user would call it: `is_causal` where that says it, else a mask in memory, made once and not timed.
 
-        Without a mask in memory a GPU computes it by FlashAttention-2 and by nothing else, if it has 16 bits.
+        Without a mask in memory a GPU computes it by FlashAttention-2 and by nothing else, if it has 16 bits; and by cuDNN.
         """
         kind = variant["kind"]
         if kind == "softcap":
-            self.sdpa_without = "scaled_dot_product_attention cannot change scores but by adding to them"
+            self.without["sdpa"] = "scaled_dot_product_attention cannot change scores but by adding to them"
+            self.without["cudnn"] = ""
             return
-        if self.mask_mod is None:
-            self.sdpa_arguments = {}
-        elif kind == "causal" and self.offset == 0:
-            self.sdpa_arguments = {"is_causal": True}
-        else:
-            i = torch.arange(self.queries, device=self.device)[:, None]
-            j = torch.arange(self.keys, device=self.device)[None, :]
+        arguments = {}
+        if kind == "causal" and self.offset == 0:
+            arguments["is_causal"] = True
+        elif self.mask_mod is not None:
+            i = torch.arange(self.queries, device=DEVICE)[:, None]
+            j = torch.arange(self.keys, device=DEVICE)[None, :]
             visible = self.mask_mod(0, 0, i, j)
             if kind == "alibi_causal":
                 bias = -self.slopes[:, None, None] * (i - j)
                 visible = torch.where(visible, bias, -math.inf)[None].to(self.query.dtype)
-            self.sdpa_arguments = {"attn_mask": visible}
+            arguments["attn_mask"] = visible
         if self.grouped:
-            self.sdpa_arguments["enable_gqa"] = True
-        if self.device == "cuda" and self.query.dtype != torch.float32 and "attn_mask" not in self.sdpa_arguments:
-            self.sdpa_kernel = "flash"
+            arguments["enable_gqa"] = True
+        run = lambda: scaled_dot_product_attention(self.query, *self.next_pair(), **arguments)
+        if DEVICE == "cuda" and self.query.dtype != torch.float32:
+            if "attn_mask" not in arguments:
+                self.sdpa_kernel = "flash"
+            self.ways["cudnn"] = run, lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION)
+        else:
+            self.without["cudnn"] = ""
+        flash = self.sdpa_kernel == "flash"
+        self.ways["sdpa"] = run, (lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)) if flash else nullcontext
 
     def next_pair(self):
         self.turn = (self.turn + 1) % len(self.pairs)
         return self.pairs[self.turn]
 
-    def sdpa(self):
-        return scaled_dot_product_attention(self.query, *self.next_pair(), **self.sdpa_arguments)
-
-    def choosing_sdpa_kernel(self):
-        """What to call `sdpa` in: choosing takes some microseconds, which are not its own."""
-        return sdpa_kernel(SDPBackend.FLASH_ATTENTION) if self.sdpa_kernel == "flash" else nullcontext()
-
     def flex_mask(self):
-        return self.compiled_mask(self.mask_mod, None, None, self.queries, self.keys, device=self.device)
+        return self.compiled_mask(self.mask_mod, None, None, self.queries, self.keys, device=DEVICE)
 
     def flex(self):
         return self.compiled_flex(
@@ -174,8 +220,8 @@ class Case:
         self.compiled_mask = torch.compile(create_block_mask)
         first = {}
         if self.mask_mod is not None:
-            first["mask_ms"] = 1e3 * seconds(self.device, self.make_block_mask)
-        first["flex_ms"] = 1e3 * seconds(self.device, self.flex)
+            first["mask_ms"] = 1e3 * seconds(self.make_block_mask)
+        first["flex_ms"] = 1e3 * seconds(self.flex)
         return first
 
 
@@ -183,29 +229,30 @@ CASE = None
 
 
 def set_case(request):
-    """Reads the tensors and computes both outputs, into files beside them; says how long first calls took."""
+    """Reads the tensors and computes the output in each way, into files; says how long first calls took."""
     global CASE
     CASE = None  # frees the last one's tensors
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()  # the other process has the same memory
     CASE = Case(request)
-    if CASE.sdpa_without is None:
+    answer = {"has_mask": CASE.mask_mod is not None, "without": CASE.without, "sdpa_kernel": CASE.sdpa_kernel}
+    for way, (run, context) in CASE.ways.items():
         try:
-            with CASE.choosing_sdpa_kernel():
-                write(CASE.sdpa(), request["sdpa_file"])
-        except RuntimeError as error:
-            if CASE.sdpa_kernel == "any":
-                raise
-            CASE.sdpa_without = first_line(error)  # FlashAttention-2 wants a GPU of 2020 or later
-    answer = {"sdpa": CASE.sdpa_without is None, "flex": True, "mask": CASE.mask_mod is not None}
-    if CASE.sdpa_without is None:
-        answer["sdpa_kernel"] = CASE.sdpa_kernel
-    else:
-        answer["sdpa_without"] = CASE.sdpa_without
+            # The context takes some microseconds, which are not the attention's own.
+            with context():
+                write(run(), request["outputs"][way])
+        except RuntimeError as error:  # a kernel that this GPU, or this call, does not have; or no memory for a dense mask
+            CASE.without[way] = first_line(error)
+    if not request["with_flex"]:
+        CASE.without["flex"] = "it is compiled for the first cases only"
+        return answer
     try:
         answer["first"] = CASE.first_flex()
-        write(CASE.flex(), request["flex_file"])
+        CASE.ways["flex"] = CASE.flex, nullcontext
+        CASE.ways["flex_mask"] = CASE.flex_mask, nullcontext
+        write(CASE.flex(), request["outputs"]["flex"])
     except Exception as error:  # whatever PyTorch raises where it has no kernel
-        answer["flex"] = False
-        answer["flex_without"] = first_line(error)
+        CASE.without["flex"] = first_line(error)
     return answer
 
 
@@ -218,16 +265,15 @@ def write(output, file):
 
 
 def time_calls(request):
-    run = {"sdpa": CASE.sdpa, "flex": CASE.flex, "flex_mask": CASE.flex_mask}[request["what"]]
+    run, context = CASE.ways[request["what"]]
     calls = request["calls"]
     # A GPU that did nothing starts slowly, and the other side's calls are timed after as many.
-    warm_up = -(-calls // 4) if CASE.device == "cuda" else 0
-    choosing = CASE.choosing_sdpa_kernel() if request["what"] == "sdpa" else nullcontext()
-    with choosing:
-        return {"ms": 1e3 * seconds(CASE.device, run, calls, warm_up)}
+    warm_up = -(-calls // 4) if DEVICE == "cuda" else 0
+    with context():
+        return {"ms": 1e3 * seconds(run, calls, warm_up)}
 
 
-OPERATIONS = {"open": open_device, "case": set_case, "time": time_calls}
+OPERATIONS = {"open": open_device, "machine": machine, "matmul": matmul, "case": set_case, "time": time_calls}
 
 
 def main():

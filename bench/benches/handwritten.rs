@@ -7,9 +7,7 @@
 
 #![allow(missing_docs, reason = "clap and CubeCL derive items without")]
 
-mod device;
 mod handwritten_kernel;
-mod turns;
 
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -18,12 +16,13 @@ use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
 use purview::schedule::{self, Constraints, CpuSchedule, Schedule};
 use purview::{Device, Error, Shape, Tensor};
+use purview_bench::device;
+use purview_bench::turns::{calls, median, time};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
 use purview_examples::sliding_window::sliding_window;
 use std::process::ExitCode;
 use std::time::Duration;
-use turns::{calls, median, time};
 
 const HEADS: usize = 8;
 const WINDOW: usize = 256;

@@ -1,8 +1,6 @@
 //! The device that a bench measures. `cargo bench --features cuda` runs every bench, one after another until one fails: where there
 //! is no such device, or a bench is of another kind of device, it says so and does not fail.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
-
 use purview::Device;
 use purview::ir::Element;
 

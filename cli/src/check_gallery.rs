@@ -1,0 +1,70 @@
+//! The variants of the gallery at shapes that fit no tile, against the reference.
+
+use crate::Gallery;
+use crate::golden::Errors;
+#[cfg(feature = "emit")]
+use crate::golden::GoldenError;
+#[cfg(feature = "emit")]
+use crate::ptx;
+use crate::run::{RandomInputs, compare_results};
+use purview::{AnyAttention, Arguments, Device, Error, Shape, Variant};
+#[cfg(feature = "emit")]
+use purview_compiler::device_model::DeviceModel;
+use purview_compiler::ir::Element;
+#[cfg(feature = "emit")]
+use purview_nvidia::ptx::Counts;
+
+/// A variant, with its default arguments, at a shape.
+pub(crate) struct GalleryCase<'a> {
+    pub variant: &'a Variant,
+    shape: Shape,
+}
+
+/// Every variant at every shape.
+pub(crate) fn cases<'a>(gallery: &'a Gallery) -> impl Iterator<Item = GalleryCase<'a>> {
+    gallery.variants.iter().flat_map(|variant| shapes().into_iter().map(move |shape| GalleryCase { variant, shape }))
+}
+
+/// Lengths that no tile divides, key heads that query heads share, and few queries at the end of many keys; head dims that are those of models
+/// and one that is none.
+fn shapes() -> [Shape; 4] {
+    [
+        Shape::new(2, 4, 150, 24).with_kv_heads(2).with_v_dim(20),
+        Shape::new(1, 2, 257, 64),
+        Shape::new(1, 4, 3, 64).with_kv_heads(2).with_keys([150]),
+        Shape::new(2, 8, 1, 128).with_kv_heads(2).with_keys([333]),
+    ]
+}
+
+impl GalleryCase<'_> {
+    pub fn shape(&self, element: Element) -> Shape {
+        Shape { element, ..self.shape.clone() }
+    }
+
+    fn attention(&self, device: &Device, element: Element) -> Result<(AnyAttention, RandomInputs), Error> {
+        let shape = self.shape(element);
+        let attention = (self.variant.make)(&Arguments::new(device.clone(), shape.clone()))?;
+        let inputs = RandomInputs::new(&attention, device, &shape)?;
+        Ok((attention, inputs))
+    }
+
+    pub fn run(&self, device: &Device, element: Element) -> Result<Errors, Error> {
+        let (attention, inputs) = self.attention(device, element)?;
+        let operands = inputs.operands();
+        let (out, lse) = if attention.spec().has_lse() {
+            let (out, lse) = attention.run_operands_with_lse(device, &operands)?;
+            (out, Some(lse.to_vec()?))
+        } else {
+            (attention.run_operands(device, &operands)?, None)
+        };
+        compare_results(&attention, &inputs, &out.to_vec()?, lse)
+    }
+
+    /// The same, by the PTX of the kernel for `model`, on the CPU.
+    #[cfg(feature = "emit")]
+    pub fn run_ptx(&self, model: &DeviceModel, element: Element) -> Result<(Errors, Counts), GoldenError> {
+        let (attention, inputs) = self.attention(&Device::cpu()?, element)?;
+        let results = ptx::run(&attention.ptx_launch_operands(model, &inputs.operands())?)?;
+        Ok((compare_results(&attention, &inputs, &results.out, results.lse)?, results.counts))
+    }
+}
