@@ -272,6 +272,6 @@ fn what_is_not_lowered() {
     );
     assert_eq!(
         refused(&scalars, Operands { v_dim: 0, ..operands }),
-        "`f`: the head dim of values is 0, expected 1 to 256"
+        "`f`: the head dim of `v` is 0, expected 1 to 576"
     );
 }

@@ -207,14 +207,14 @@ fn products(size: impl Strategy<Value = usize> + Clone) -> impl Strategy<Value =
 fn tile_loop(set: usize) -> impl Strategy<Value = TileLoop> {
     let positions = Language { score: false, ..ALL };
     let maps = prop::collection::vec(expr(Type::Float, ALL, 2), 0..3);
-    let mask = prop::option::of((expr(Type::Bool, positions, 3), any::<bool>()));
+    let mask = prop::option::of(expr(Type::Bool, positions, 3));
     let ranges = || prop::collection::vec(range(2), 0..3);
     let tiles = (ranges(), ranges(), prop::option::of(kind()), prop::option::of(hop()));
     (tiles, maps, mask).prop_map(move |((visit, full, kind, key_hop), maps, mask)| {
         let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: 1 + 2 * set }] }];
         body.extend(maps.into_iter().map(|value| TileOp::Map { tile: 0, value }));
-        body.extend(mask.map(|(visible, partial)| {
-            let partial = partial && (!full.is_empty() || kind.is_some());
+        body.extend(mask.map(|visible| {
+            let partial = !full.is_empty() || kind.is_some();
             TileOp::Mask { tile: 0, visible, on: if partial { MaskedTiles::Partial } else { MaskedTiles::All } }
         }));
         body.push(TileOp::Push { accumulator: 0, weights: 0, factor: None, values: 2 + 2 * set, dim: 0 });

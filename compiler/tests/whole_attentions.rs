@@ -90,7 +90,7 @@ fn program(spec: &Spec, scalars: &[ScalarValue], of: &[usize]) -> String {
     verify(&program).unwrap();
     let text = program.to_string();
     assert_eq!(parse(&text).as_ref(), Ok(&program), "{text}");
-    text[text.find("  for i in").unwrap()..].to_string()
+    text[text.find("for i in").unwrap()..].to_string()
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn what_does_not_fit_is_refused() {
             builder.key_loop(0, &[(0, 1)]);
             builder.push(0, lang::dot(1), 2);
         },
-        "a.rs:1:1: value 1 of 1 in `s2`",
+        "a.rs:1:1: value 1 of 1 in `value#1`",
     );
     refused(
         &|builder| {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// An attention variant with the values of its scalars and captured tensors, over `PAIRS` pairs of keys and values.
 ///
 /// A function with `#[attention]` returns it. Queries are `[B, H, S, D]`, keys `[B, G, T, D]`, values `[B, G, T, Dv]` and the
-/// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 256; one element type of f32,
+/// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 576; one element type of f32,
 /// f16 and bf16, with f32 inside.
 pub type Attention<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>>;
 

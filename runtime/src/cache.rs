@@ -105,6 +105,11 @@ impl Programs {
         }
     }
 
+    /// Whether what is pushed has a multiple of `lanes` elements.
+    pub fn pushes_whole(&self, lanes: usize) -> bool {
+        (0..self.skipping.accumulators.len()).all(|place| self.skipping.dim_of(place).is_multiple_of(lanes))
+    }
+
     /// Whether all query heads of a key head visit the same keys.
     pub fn heads_alike(&self) -> bool {
         self.skipping.heads_alike()

@@ -23,7 +23,8 @@ pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs)
     let Schedule::Cpu(base) = schedule else { return Ok(schedule) };
     let along = request.spec.operands.iter().zip(operands);
     let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
-    let in_vectors = along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes));
+    let in_vectors =
+        along_keys.all(|(_, tensor)| tensor.is_in_vectors(base.lanes)) && programs.pushes_whole(base.lanes);
     let as_it_is = request.schedule.is_some() || counters.is_some();
     match schedule::cores(device) {
         Some(cores) if !as_it_is => {

@@ -108,18 +108,20 @@ fn every_variant_compiles_in_chromium() {
 fn arguments(shape: &Shape, buffer_lengths: Vec<u32>) -> BTreeMap<&'static str, Vec<u32>> {
     let &Shape { heads, queries, qk_dim, v_dim, .. } = shape;
     let keys = shape.keys[0];
-    // Its start, and the strides of batch, head and row, in vectors, and of columns.
+    // Its start, and the strides of batch, head and row, in vectors, and of columns; and how many query heads share a head of it.
+    let group = heads / shape.kv_heads;
     let width = CubeSchedule::WIDTH;
-    let operand =
-        |heads: usize, rows: usize, dim: usize| [0, heads * rows * dim / width, rows * dim / width, dim / width, 1];
+    let operand = |heads: usize, rows: usize, dim: usize, group: usize| {
+        [0, heads * rows * dim / width, rows * dim / width, dim / width, 1, group]
+    };
     let mut sizes = Vec::new();
-    sizes.extend(operand(heads, queries, qk_dim));
-    sizes.extend(operand(shape.kv_heads, keys, qk_dim));
-    sizes.extend(operand(shape.kv_heads, keys, v_dim));
+    sizes.extend(operand(heads, queries, qk_dim, 1));
+    sizes.extend(operand(shape.kv_heads, keys, qk_dim, group));
+    sizes.extend(operand(shape.kv_heads, keys, v_dim, group));
     sizes.push(keys);
     // The first tile, head and batch.
     let first = [0; 3];
-    sizes.extend([heads, heads / shape.kv_heads, queries]);
+    sizes.extend([heads, group, group, queries]);
     sizes.extend(first);
     let (key_offset, query_offset) = (0i32, keys as i32 - queries as i32);
     let careful = 1;

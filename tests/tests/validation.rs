@@ -183,8 +183,8 @@ fn heads_that_do_not_divide() {
 
 #[test]
 fn head_dims_out_of_range() {
-    let message = "`k` has a head dim of 257, expected 1 to 256";
-    refused(run(full(), [&[1, 1, 5, 257], &[1, 1, 6, 257], &[1, 1, 6, 8]]), message);
+    let message = "`k` has a head dim of 577, expected 1 to 576";
+    refused(run(full(), [&[1, 1, 5, 577], &[1, 1, 6, 577], &[1, 1, 6, 8]]), message);
     let message = "`v` has a head dim of 0, expected 1 to 256";
     refused(run(full(), [&[1, 1, 5, 8], &[1, 1, 6, 8], &[1, 1, 6, 0]]), message);
     let message = "`full`: the head dim of queries and keys is 300, expected 1 to 256";

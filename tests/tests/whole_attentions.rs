@@ -33,6 +33,44 @@ fn tangled(q: Query, k: Key, r: Query, l: Key, cap: f32) -> Output {
     }
 }
 
+/// Values that are fewer elements than a vector has lanes, of keys that are whole vectors.
+#[attention]
+fn first_elements(q: Query, k: Key) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), k[j][..12]);
+        }
+        o
+    }
+}
+
+/// A weight of the score itself.
+#[attention]
+fn own_weight(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push_weighted(mask(dot(q[i], k[j]), j <= i), sigmoid(dot(q[i], k[j])), v[j]);
+        }
+        o
+    }
+}
+
+/// A product and an accumulator that a comptime `if` takes away.
+#[attention]
+fn switched(q: Query, k: Key, v: Value, r: Query, l: Key, #[comptime] both: bool) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(if both { s + dot(r[i], l[j]) * scale() } else { s }, j <= i), v[j]);
+            b.push(mask(dot(r[i], l[j]), j <= i), v[j]);
+        }
+        if both { a - 0.5 * b } else { a }
+    }
+}
+
 /// Three kinds of accumulators, of which two are of one product, with masks of their own; and what lies along the queries.
 #[attention]
 fn three_accumulators(q: Query, k: Key, v: Value, r: Query, l: Key, gate: Query, sink: Tensor<f32, 1>) -> Output {
@@ -116,6 +154,16 @@ fn cases(device: &Device, length: usize) -> Vec<Case> {
         Case {
             attention: three_accumulators(&sink).into(),
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 32), (Queries, 8), (Keys(4), 8), (Queries, 32)],
+        },
+        Case { attention: first_elements().into(), operands: vec![(Queries, 32), (Keys(2), 32)] },
+        Case { attention: own_weight().into(), operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16)] },
+        Case {
+            attention: switched(true).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Queries, 8), (Keys(1), 8)],
+        },
+        Case {
+            attention: switched(false).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Queries, 8), (Keys(1), 8)],
         },
         Case { attention: weighted(&keep).into(), operands: vec![(Queries, 16), (Keys(1), 16), (Keys(1), 16)] },
         Case {

@@ -171,7 +171,11 @@ fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
 /// softmax, and its queries are scaled.
 pub fn quarter_of_queries(program: &Program) -> f32 {
     let is_scaled = program.loads.iter().enumerate().all(|(at, load)| load.scale.is_some() || !program.is_in_dots(at));
-    let is_proportional = program.loops.iter().flat_map(|one| one.pushes()).all(|push| is_proportional(&push.score));
+    let is_quartered = |push: &Pushed| {
+        let of_dots = |factor: &Expr| factor.any(&mut |part| matches!(part, Expr::Value(_)));
+        is_proportional(&push.score) && !push.factor.as_ref().is_some_and(of_dots)
+    };
+    let is_proportional = program.loops.iter().flat_map(|one| one.pushes()).all(|push| is_quartered(&push));
     if program.has_lse() && is_scaled && is_proportional { 1.0 / PARTS } else { 1.0 }
 }
 

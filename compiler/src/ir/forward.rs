@@ -82,15 +82,17 @@ pub fn check(program: &Program) -> Result<(), String> {
     for (place, one) in program.loops.iter().enumerate() {
         check_loop(one).map_err(|error| format!("loop {place}: {error}"))?;
     }
-    let has_loop = |set: &usize| program.loops.iter().any(|one| one.key_set() == *set);
-    if let Some(set) = (0..program.key_sets().max(1)).find(|set| !has_loop(set)) {
-        return Err(format!("each set of keys has a loop, and T{set} has none"));
+    if program.loops.is_empty() {
+        return Err("there is a loop over keys, and here is none".into());
     }
-    let unread = (0..program.operands.len()).find(|place| !program.reads(*place));
-    match unread {
-        Some(unread) => Err(format!("every operand is read, and `{}` is not", program.operands[unread].name)),
-        None => Ok(()),
+    for (place, load) in program.loads.iter().enumerate() {
+        let stored = Expr::Value(program.accumulators.len() + place);
+        if load.scale.is_some() && program.outputs[0].value.mentions(&stored) {
+            let name = &program.operands[load.operand].name;
+            return Err(format!("what an output is of is not scaled, and `{name}` is"));
+        }
     }
+    Ok(())
 }
 
 fn check_loop(one: &TileLoop) -> Result<(), String> {
@@ -208,18 +210,6 @@ impl TileOp {
 }
 
 impl Program {
-    /// Whether an operand is in a dot, a push or the output.
-    fn reads(&self, operand: usize) -> bool {
-        let in_loops = self.loops.iter().flat_map(|one| &one.body).any(|op| match op {
-            TileOp::Dot { terms, .. } => terms.iter().any(|term| term.row == operand || term.column == operand),
-            TileOp::Push { values, .. } => *values == operand,
-            TileOp::Map { .. } | TileOp::Mask { .. } => false,
-        });
-        let stored = self.loads.iter().position(|load| load.operand == operand);
-        let stored = stored.map(|load| Expr::Value(self.accumulators.len() + load));
-        in_loops || stored.is_some_and(|value| self.outputs.iter().any(|output| output.value.mentions(&value)))
-    }
-
     /// The number of sets of keys.
     pub fn key_sets(&self) -> usize {
         let sets = self.operands.iter().filter_map(|operand| match operand.axis {
@@ -281,7 +271,9 @@ impl Program {
             |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
         let element = self.operands[self.loads[0].operand].element;
         let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
-        let queries = in_dots.map(|load| self.operands[self.loads[load].operand].dim).sum();
+        let dims: Vec<usize> = in_dots.map(|load| self.operands[self.loads[load].operand].dim).collect();
+        // Each is made up to whole vectors where it lies beside others.
+        let queries = if dims.len() == 1 { dims[0] } else { dims.iter().map(|dim| dim.next_multiple_of(4)).sum() };
         let qk_dim = self.loops.iter().map(of_loop).chain([queries]).max().unwrap_or(0);
         Operands { element, qk_dim, v_dim: (0..self.accumulators.len()).map(|place| self.dim_of(place)).sum() }
     }

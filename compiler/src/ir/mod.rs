@@ -381,6 +381,31 @@ impl TileLoop {
         all
     }
 
+    /// Takes a tile from its list that no operation has any more; the others' places follow.
+    pub fn forget_tile(&mut self, removed: usize) {
+        fn renumbered(expr: &Expr, removed: usize) -> Expr {
+            match expr {
+                Expr::Value(tile) if *tile > removed => Expr::Value(tile - 1),
+                other => other.map_children(|child| renumbered(child, removed)),
+            }
+        }
+        let below = |tile: &mut usize| *tile -= usize::from(*tile > removed);
+        self.tiles.remove(removed);
+        for op in &mut self.body {
+            match op {
+                TileOp::Dot { tile, .. } | TileOp::Mask { tile, .. } => below(tile),
+                TileOp::Map { tile, value } => {
+                    below(tile);
+                    *value = renumbered(value, removed);
+                }
+                TileOp::Push { weights, factor, .. } => {
+                    below(weights);
+                    factor.iter_mut().for_each(below);
+                }
+            }
+        }
+    }
+
     /// Lets its masks be evaluated on `tiles`.
     pub fn mask_on(&mut self, tiles: MaskedTiles) {
         for op in &mut self.body {

@@ -11,7 +11,7 @@
 //!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
 //! 8. Tiles are made by a dot or a map in their order, each before it is used. A mask is a tile's last change, and no map is of a masked
 //!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
-//!    used for nothing else.
+//!    used for nothing else from its mask or its push on, so that it can be scaled before.
 //! 9. Expressions have types: a map, a sink, a scale and an output are floats, a mask is a bool, ends of ranges are integers.
 //! 10. No expression has a `mask(…)` in it.
 //! 11. Tiles are only in maps.
@@ -19,7 +19,7 @@
 //! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges, kinds and hops, those of the columns' tile only in
 //!     kinds. A hop, in which alone `next` may be, has `i0`, `i1` and `j0`, and its loop runs over keys.
 //! 14. A loop has at most [`MAX_RANGES`] visited and as many full ranges. It runs for each head only where the rows are keys.
-//! 15. A mask is on partial tiles only where full ones can be known.
+//! 15. Masks are on partial tiles where full ones can be known, and else on all.
 //!
 //! [`Scheduled::new`](crate::scheduled::Scheduled::new) says what a program that is run satisfies besides.
 //!
@@ -272,8 +272,13 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
             TileOp::Mask { tile, visible, on } => {
                 known(*tile, &made)?;
                 checked.expr("a mask", visible, Type::Bool, &[Expr::Query, Expr::Key])?;
-                if *on == MaskedTiles::Partial && one.full.is_empty() && one.kind.is_none() {
-                    return fail("a mask on partial tiles, but nothing says which are full");
+                let is_known = !one.full.is_empty() || one.kind.is_some();
+                match on {
+                    MaskedTiles::Partial if !is_known => {
+                        return fail("a mask on partial tiles, but nothing says which are full");
+                    }
+                    MaskedTiles::All if is_known => return fail("a mask on all tiles, but it is known which are full"),
+                    _ => {}
                 }
                 masked.insert(*tile);
             }
@@ -303,8 +308,10 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
     for (place, op) in one.body.iter().enumerate() {
         let TileOp::Push { accumulator, weights, .. } = op else { continue };
         let is_softmax = program.accumulators[*accumulator].reduction.is_softmax();
-        let others = one.body.iter().enumerate().filter(|(at, _)| *at != place);
-        if is_softmax && others.clone().any(|(_, op)| op.uses(*weights)) {
+        let is_mask = |op: &TileOp| matches!(op, TileOp::Mask { tile, .. } if tile == weights);
+        let end = one.body.iter().position(is_mask).unwrap_or(place).min(place);
+        let mut later = one.body.iter().enumerate().filter(|(at, _)| *at != place && *at >= end);
+        if is_softmax && later.any(|(_, op)| op.uses(*weights)) {
             return fail(format!("`{}` is pushed into a softmax, and used for something else", one.tiles[*weights]));
         }
     }
@@ -526,6 +533,12 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
         refused_in(DIFFERENCE, "      b = push s2, v[j]\n", "      a = push s2, v[j]\n", "nothing is pushed into `b`");
         let message = "in loop 0: `s1` is pushed into a softmax, and used for something else";
         refused_in(DIFFERENCE, "b = push s2", "b = push s1, v[j]\n      b = push s2", message);
+        refused_in(
+            DIFFERENCE,
+            "a = push s1, v",
+            "w = map s1\n      a = push s1 * w, v",
+            "in loop 0: a map is of `s1`, which is masked",
+        );
         let mut program = parse(DIFFERENCE).unwrap();
         program.accumulators[1].name = "lambda".into();
         assert_eq!(verify(&program).unwrap_err().to_string(), "something else is named `lambda`");

@@ -37,21 +37,7 @@ fn join_two(one: &mut TileLoop) -> bool {
             terms.extend(more.iter().copied());
         }
     }
-    one.tiles.remove(joined);
-    let below = |tile: &mut usize| *tile -= usize::from(*tile > joined);
-    for op in &mut one.body {
-        match op {
-            TileOp::Dot { tile, .. } | TileOp::Mask { tile, .. } => below(tile),
-            TileOp::Map { tile, value } => {
-                below(tile);
-                *value = renumbered(value, joined);
-            }
-            TileOp::Push { weights, factor, .. } => {
-                below(weights);
-                factor.iter_mut().for_each(below);
-            }
-        }
-    }
+    one.forget_tile(joined);
     true
 }
 
@@ -122,14 +108,6 @@ fn replace_last(expr: &Expr, tile: usize) -> Expr {
     match expr {
         Expr::Binary(BinaryOp::Add, a, b) => Expr::binary(BinaryOp::Add, (**a).clone(), replace_last(b, tile)),
         _ => Expr::Value(tile),
-    }
-}
-
-/// `expr`, from whose tiles the one at `removed` was taken.
-fn renumbered(expr: &Expr, removed: usize) -> Expr {
-    match expr {
-        Expr::Value(tile) if *tile > removed => Expr::Value(tile - 1),
-        other => other.map_children(|child| renumbered(child, removed)),
     }
 }
 

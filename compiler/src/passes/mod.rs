@@ -4,6 +4,7 @@ mod bound_key_loops;
 mod classify_tiles;
 mod find_full_tiles;
 mod join_dots;
+mod remove_unused;
 mod scale_queries;
 mod simplify_expressions;
 mod use_base_two;
@@ -12,6 +13,7 @@ pub use bound_key_loops::bound_key_loops;
 pub use classify_tiles::classify_tiles;
 pub use find_full_tiles::find_full_tiles;
 pub use join_dots::join_dots;
+pub use remove_unused::remove_unused;
 pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
@@ -39,6 +41,8 @@ pub struct Pass {
 pub const PASSES: &[Pass] = &[
     // After this point: no expression has a constant part; a mask is neither always true nor said twice.
     Pass { name: "simplify_expressions", run: simplify_expressions },
+    // After this point: every accumulator is in an output, and every tile in a push.
+    Pass { name: "remove_unused", run: remove_unused },
     // After this point: no two dots are only added to each other.
     Pass { name: "join_dots", run: join_dots },
     // After this point: loops visit only key ranges that can hold a visible pair.

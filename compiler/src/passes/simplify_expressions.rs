@@ -16,13 +16,17 @@ use crate::expr::Expr;
 use crate::ir::{Program, Reduction, TileOp};
 use crate::typing::Parameters;
 
-/// Simplifies the sink and every map and mask; removes those that do nothing.
+/// Simplifies sinks, outputs, and every map and mask; removes those that do nothing.
 pub fn simplify_expressions(program: &mut Program) {
     let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[] };
     for accumulator in &mut program.accumulators {
         if let Reduction::Softmax { sink: Some(sink), .. } = &mut accumulator.reduction {
             *sink = simplify(sink, parameters);
         }
+    }
+    let values = program.stored_values();
+    for output in &mut program.outputs {
+        output.value = simplify(&output.value, Parameters { values: &values, ..parameters });
     }
     for one in &mut program.loops {
         let parameters = Parameters { values: &one.tiles, ..parameters };

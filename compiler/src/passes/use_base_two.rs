@@ -36,7 +36,8 @@ pub fn use_base_two(program: &mut Program) {
     }
 }
 
-/// Multiplies what `body` pushes into an accumulator, in the last map of each tile or in one after its dot.
+/// Multiplies what `body` pushes into an accumulator, in the last map of each tile, or in a map of its own where something else is made of the
+/// tile after that, or where it has none.
 fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
     let pushed: BTreeSet<usize> = body
         .iter()
@@ -51,9 +52,19 @@ fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
             _ => false,
         };
         let Some(place) = body.iter().rposition(is_made) else { continue };
+        let is_end = |op: &TileOp| match op {
+            TileOp::Mask { tile, .. } => *tile == pushed,
+            TileOp::Push { weights, .. } => *weights == pushed,
+            _ => false,
+        };
+        let end = place + body[place..].iter().position(is_end).unwrap_or(body.len() - place);
+        let is_used = body[place + 1..end].iter().any(|op| op.uses(pushed));
         match &mut body[place] {
-            TileOp::Map { value, .. } => *value = times_log2_e(value),
-            _ => body.insert(place + 1, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) }),
+            TileOp::Map { value, .. } if !is_used => *value = times_log2_e(value),
+            _ => {
+                let at = if is_used { end } else { place + 1 };
+                body.insert(at, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) });
+            }
         }
     }
 }
@@ -70,6 +81,7 @@ fn times_log2_e(expr: &Expr) -> Expr {
 mod tests {
     use super::use_base_two;
     use crate::ir::parse::parse;
+    use crate::ir::verify::verify;
 
     #[test]
     fn all_that_is_pushed_is_scaled_once() {
@@ -98,5 +110,29 @@ attention @two() -> f32[B, H, S, 4]
             .replace("s1 * 2.0", "s1 * 2.88539")
             .replace("s2 = dot q, k2[j]\n", "s2 = dot q, k2[j]\n      s2 = map s2 * 1.442695\n");
         assert_eq!(program.to_string(), wanted);
+    }
+
+    #[test]
+    fn what_is_made_of_a_score_before_stays() {
+        let text = "\
+attention @weighted() -> f32[B, H, S, 4]
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 4]
+  for i in tiles(S)
+    o = softmax base e
+    q = load q[i]
+    for j in tiles(T0)
+      s = dot q, k[j]
+      w = map sigmoid(s)
+      s = mask s where j <= i on all
+      o = push s * w, v[j]
+    store o
+";
+        let mut program = parse(text).unwrap();
+        use_base_two(&mut program);
+        let wanted =
+            text.replace("base e", "base 2").replace("      s = mask", "      s = map s * 1.442695\n      s = mask");
+        assert_eq!(program.to_string(), wanted);
+        assert_eq!(verify(&program), Ok(()));
     }
 }

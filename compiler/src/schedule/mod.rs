@@ -357,7 +357,7 @@ impl MmaTile {
 
     /// The columns of operands of such head dims, side by side: all of them, if that is one.
     pub fn columns_of(&self, dims: &[usize]) -> Vec<MmaColumns> {
-        if dims.len() == 1 {
+        if dims == [self.dim] {
             return vec![self.columns()];
         }
         let mut first = 0;
@@ -384,9 +384,9 @@ pub struct MmaColumns {
 }
 
 impl MmaColumns {
-    /// Neighbouring units that copy chunks of one row: a power of two that divides the chunks.
+    /// Neighbouring units that copy chunks of one row: a power of two that divides the chunks, at most a warp.
     pub fn lanes_per_row(&self) -> usize {
-        1 << self.chunks.trailing_zeros()
+        (1 << self.chunks.trailing_zeros()).min(MmaSchedule::WARP)
     }
 
     /// The rows that `units` copy a part of at once.
