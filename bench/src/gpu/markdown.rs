@@ -64,11 +64,6 @@ fn number(value: &Value, digits: usize) -> String {
     value.as_f64().map_or(String::new(), |number| format!("{number:.digits$}"))
 }
 
-/// The size of an error.
-fn tiny(value: f64) -> String {
-    format!("{value:.1e}")
-}
-
 fn facts(run: &Value, device: &Value) -> String {
     let rate = |at: &str, unit: f64| {
         device.pointer(at).map_or(String::new(), |value| match value.as_f64() {
@@ -110,7 +105,7 @@ fn correct(rows: &[Value]) -> String {
     struct Sum {
         passed: usize,
         total: usize,
-        out: f64,
+        out: Option<f64>,
         lse: Option<f64>,
         worst: String,
     }
@@ -119,19 +114,19 @@ fn correct(rows: &[Value]) -> String {
         let sum = sums.entry((text(&row["dtype"]), text(&row["kind"]))).or_default();
         sum.total += 1;
         sum.passed += usize::from(row["passed"] == true);
-        let out = row["out_error"].as_f64().unwrap_or(0.0);
-        if out >= sum.out {
+        // `None` is less than any number.
+        let (out, lse) = (row["out_error"].as_f64(), row["lse_error"].as_f64());
+        if out > sum.out {
             (sum.out, sum.worst) = (out, text(&row["name"]));
         }
-        // `None` is less than any number.
-        let lse = row["lse_error"].as_f64();
         if lse > sum.lse {
             sum.lse = lse;
         }
     }
     let lines = sums.into_iter().map(|((dtype, kind), sum)| {
         let passed = format!("{} of {}", sum.passed, sum.total);
-        vec![dtype, kind, passed, tiny(sum.out), sum.worst, sum.lse.map_or(String::new(), tiny)]
+        let tiny = |error: Option<f64>| error.map_or(String::new(), |error| format!("{error:.1e}"));
+        vec![dtype, kind, passed, tiny(sum.out), sum.worst, tiny(sum.lse)]
     });
     let mut page = table(&["type", "", "passed", "largest error", "of", "of the log-sum-exp"], lines);
     let failed: Vec<&Value> = rows.iter().filter(|row| row["passed"] != true).collect();
