@@ -68,3 +68,37 @@ impl Drop for KeptOutputs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_kept_for_its_input_and_its_tool() {
+        let directory = std::env::temp_dir().join(format!("purview_kept_outputs_{}", std::process::id()));
+        let tool = directory.join("tool");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(&tool, "1").unwrap();
+        let kept = directory.join("kept");
+        let open = |version: &str| KeptOutputs::open(&kept, version, &[&tool]).unwrap();
+        let made = |outputs: &KeptOutputs, input: &str, output: &str| {
+            outputs.output(input, || Ok::<_, String>(output.into())).unwrap()
+        };
+        let outputs = open("1");
+        assert_eq!(made(&outputs, "a", "first"), "first");
+        assert_eq!(made(&outputs, "b", "other"), "other");
+        assert_eq!(made(&outputs, "a", "second"), "first");
+        assert_eq!(outputs.output("c", || Err("no")), Err("no"));
+        assert_eq!(made(&outputs, "c", "third"), "third", "an error is not kept");
+        drop(outputs);
+        let outputs = open("1");
+        assert_eq!(made(&outputs, "a", "fourth"), "first");
+        drop(outputs);
+        assert_eq!(made(&open("1"), "b", "fifth"), "fifth", "what a run did not ask for is gone");
+        assert_eq!(made(&open("2"), "b", "sixth"), "sixth", "another version");
+        std::fs::write(&tool, "22").unwrap();
+        assert_eq!(made(&open("2"), "b", "seventh"), "seventh", "another tool of that version");
+        assert!(KeptOutputs::open(&kept, "2", &[&directory.join("missing")]).is_err());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
