@@ -188,7 +188,6 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         let other = |changes: &[(&str, &str)], what: &str| {
             refused(changes, &format!("the schedule `cpu` runs other programs: {what}"));
         };
-        other(&[("T0", "T1")], "each set of keys has a loop, and T0 has none");
         let heads = &[("q: f32[B, H", "q: f32[B, G")];
         other(heads, "queries have the query heads, and `q` has others");
         other(
@@ -202,7 +201,8 @@ attention @window(w: u32) -> f32[B, H, S, 8]
             ("\n      s = mask", "\n      t = map 1.0\n      s = mask"),
         ];
         other(&unused, "the output is of all accumulators, and not of `p`");
-        other(&[("  k:", "  r: f32[B, H, S, 4]\n  k:")], "every operand is read, and `r` is not");
+        let stored = [("store o", "store o + q"), ("S, 8]", "S, 4]"), ("T0, 8]", "T0, 4]")];
+        other(&stored, "what an output is of is not scaled, and `q` is");
         let late = [
             ("\n      o = push", "\n      t = dot q, k[j]\n      t = map t + 1.0\n      o = push"),
             ("push s, v[j]", "push s * t, v[j]"),

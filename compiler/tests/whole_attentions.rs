@@ -256,7 +256,7 @@ fn what_does_not_fit_is_refused() {
             builder.push(0, lang::dot(0), 2);
             builder.output(lang::mul(lang::result(0), lang::to_float(lang::key_position())));
         },
-        "a.rs:1:1: an output is computed after the key loops, but `o * (j as f32)` depends on the key's position",
+        "a.rs:1:1: an output is computed after the key loops, but `o * j as f32` depends on the key's position",
     );
 }
 

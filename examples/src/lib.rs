@@ -72,9 +72,9 @@ gallery! {
         chunked
         differential
         dilated_window
-        dropped_weights
         document_causal
         document_mask
+        dropped_weights
         forgetting
         full
         gated

@@ -23,18 +23,19 @@ fn small(device: &Device) -> Schedule {
 
 /// Runs `attention`, and checks that it visits the tiles of the report and gives what the reference gives.
 fn check(what: &str, attention: &AnyAttention, device: &Device, shape: &Shape, failures: &mut Failures) {
-    let (q, pairs) = Numbers::new(5).operands(device, attention, shape).unwrap();
-    let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
+    let operands = Numbers::new(5).all_operands(device, attention, shape).unwrap();
+    let operands: Vec<&Tensor> = operands.iter().collect();
 
     let what = format!("{} {what}", device.name());
-    let (out, counted) = attention.run_counting(device, &q, &pairs).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (out, counted) =
+        attention.run_operands_counting(device, &operands).unwrap_or_else(|error| panic!("{what}: {error}"));
     let report = attention.report(shape).unwrap();
     for (counted, reported) in counted.iter().zip(&report.loops) {
         let tiles = reported.tiles;
         let text = format!("{what}: {counted:?}, reported {tiles:?}\n{report}");
         failures.expect(&text, (counted.visited, counted.full) == (tiles.visited, tiles.full));
     }
-    let want = attention.reference(&q, &pairs).unwrap();
+    let want = attention.reference_operands(&operands).unwrap();
     let error = relative_error(&out.to_vec::<f32>().unwrap(), &want.out.data);
     let errors = Errors { out: error, lse: None };
     failures.check(&what, Ok::<_, Error>(errors), &Errors { lse: None, ..tolerance(shape.element) });

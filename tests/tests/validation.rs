@@ -183,7 +183,7 @@ fn heads_that_do_not_divide() {
 
 #[test]
 fn head_dims_out_of_range() {
-    let message = "`k` has a head dim of 577, expected 1 to 576";
+    let message = "`q` has a head dim of 577, expected 1 to 576";
     refused(run(full(), [&[1, 1, 5, 577], &[1, 1, 6, 577], &[1, 1, 6, 8]]), message);
     let message = "`v` has a head dim of 0, expected 1 to 256";
     refused(run(full(), [&[1, 1, 5, 8], &[1, 1, 6, 8], &[1, 1, 6, 0]]), message);
@@ -278,7 +278,7 @@ fn another_number_of_arguments() {
 #[test]
 fn a_log_sum_exp_of_weights() {
     let [q, k, v] = SMALL.map(zeros);
-    let message = "`sum` accumulates with `Sum`, and only `Softmax` has a log-sum-exp";
+    let message = "`sum` accumulates with `Sum`, and only one `Softmax` has a log-sum-exp";
     refused(sum().with_lse().run(&devices::cpu(), &q, &k, &v), message);
 }
 
