@@ -74,7 +74,7 @@ pub enum ParameterKind {
     Query,
     /// `Key`: the tiles of keys of one loop.
     Key,
-    /// `TypedValue`: the tiles of values that go with the keys of one loop.
+    /// `Value`: the tiles of values that go with the keys of one loop.
     Value,
     /// `u32`, `i32`, `f32` or `bool`.
     Scalar(Scalar),

@@ -11,7 +11,8 @@ mod warn;
 use proc_macro::TokenStream;
 use purview_language::{Diagnostic, Kind, check};
 
-/// Makes a function that gives a `purview::Attention`.
+/// Makes a function that gives a `purview::Attention`, or a `purview::GeneralAttention` where its tensors are not one `Query` and a `Key`
+/// and a `Value` for each loop.
 ///
 /// ```text
 /// /// Each query sees itself and the `window - 1` keys before it.
@@ -32,7 +33,7 @@ use purview_language::{Diagnostic, Kind, check};
 /// queries, keys and values later, when the attention is run.
 ///
 /// # Parameters
-/// One `Query`; one or more `Key`, and as many `TypedValue`; scalars `u32`, `i32`, `f32`, `bool`, which `#[comptime]` makes a part
+/// One or more `Query`, `Key` and `Value`, where what one loop over keys reads has one length; scalars `u32`, `i32`, `f32`, `bool`, which `#[comptime]` makes a part
 /// of the kernel; captured tensors `Tensor<T, R>` of `f32`, `i32`, `bool` or `u8` (any value but zero is true), with 1 to 4
 /// dimensions.
 ///
@@ -42,9 +43,12 @@ use purview_language::{Diagnostic, Kind, check};
 /// visible keys may be skipped.
 ///
 /// # Body
-/// One loop over the queries' tiles. In it: an accumulator (`Softmax::new()`, `Softmax::with_sink(logit)`, `Sum::new()`,
-/// `Mean::new()`), one or more loops over keys' tiles, and the accumulator as the last line. A loop over keys pushes once, a
-/// score and the tile of values that goes with the keys. There may be a `let` anywhere.
+/// One loop over the queries' tiles. In it: accumulators (`Softmax::new()`, `Softmax::with_sink(logit)`, `Sum::new()`,
+/// `Mean::new()`), one or more loops over keys' tiles, and as the last line an expression of the accumulators, in which a tile of queries
+/// such as `gate[i]` stands for its elements: `o`, `a - lambda[head()] * b`, `o * sigmoid(gate[i])`. A loop over keys pushes scores, made
+/// of any number of products, with tiles of values: `o.push(s, v[j])`; with the first elements of keys, `o.push(s, k[j][..512])`; and with
+/// what the weight is multiplied by in the output, but not in the sum of weights, `o.push_weighted(s, w, v[j])`. There may be a `let`
+/// anywhere.
 ///
 /// # Values
 /// Integers are signed, `/` is floor division and `%` its remainder. The variables of the loops are positions; `q[i]`,
