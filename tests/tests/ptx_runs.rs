@@ -206,7 +206,7 @@ fn strides() {
     let error = attention.ptx_launch(&model(80), &q, &[(&turned, &v)]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the keys of pair 0 begin at element 0 and have strides [0, 0, 1, 70] (0 where a dimension has one index), and the kernel's \
+        "the rows of `k` begin at element 0 and have strides [0, 0, 1, 70] (0 where a dimension has one index), and the kernel's \
          text is for rows without gaps, of vectors of 4 elements"
     );
     assert!(matches!(error, Error::Launch(LaunchError::Layout { .. })));
