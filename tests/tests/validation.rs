@@ -185,10 +185,10 @@ fn heads_that_do_not_divide() {
 fn head_dims_out_of_range() {
     let message = "`q` has a head dim of 577, expected 1 to 576";
     refused(run(full(), [&[1, 1, 5, 577], &[1, 1, 6, 577], &[1, 1, 6, 8]]), message);
-    let message = "`v` has a head dim of 0, expected 1 to 256";
+    let message = "`v` has a head dim of 0, expected 1 to 576";
     refused(run(full(), [&[1, 1, 5, 8], &[1, 1, 6, 8], &[1, 1, 6, 0]]), message);
-    let message = "`full`: the head dim of queries and keys is 300, expected 1 to 256";
-    refused(full().program(&Shape::new(1, 1, 5, 300)), message);
+    let message = "`full`: the head dim of `q` is 600, expected 1 to 576";
+    refused(full().program(&Shape::new(1, 1, 5, 600)), message);
 }
 
 #[test]
