@@ -123,6 +123,11 @@ impl PushStatement {
         if self.weighted { "push_weighted" } else { "push" }
     }
 
+    /// Whether `other` pushes the same values into the same accumulator, by the same weight.
+    pub fn is_but_for_its_score(&self, other: &PushStatement) -> bool {
+        self.with_score("") == other.with_score("")
+    }
+
     /// The statement, with another score.
     pub fn with_score(&self, score: &str) -> String {
         let rest: String = self.arguments.iter().skip(1).map(|argument| format!(", {argument}")).collect();

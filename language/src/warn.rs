@@ -4,7 +4,7 @@ use crate::constant::truth;
 use crate::diagnostic::Diagnostic;
 use crate::signature::Kind;
 use crate::source::Source;
-use crate::tree::{Body, KeyStep, Node, QueryStep, TypedLet, TypedValue};
+use crate::tree::{Body, CheckedAccumulator, KeyStep, Node, QueryStep, TypedLet, TypedValue};
 use crate::types::ValueType;
 
 /// The warnings of `body`, in the order in which they were found.
@@ -21,7 +21,7 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
                 _ => 0,
             };
             let pushes: usize = attention.steps.iter().map(pushes).sum();
-            let effect = if pushes == 1 { Effect::OnOutput } else { Effect::OnLoop };
+            let effect = if pushes == 1 { Effect::OnOutput } else { Effect::OnPush };
             for step in &attention.steps {
                 match step {
                     QueryStep::Let(binding) => warnings.binding(binding),
@@ -29,14 +29,18 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
                         for step in &key_loop.steps {
                             match step {
                                 KeyStep::Let(binding) => warnings.binding(binding),
-                                KeyStep::Push(push) => warnings.masks(&push.score, effect),
+                                KeyStep::Push(push) => {
+                                    warnings.masks(&push.score, effect);
+                                    push.weight.iter().for_each(|weight| warnings.parts(weight));
+                                }
                             }
                         }
                     }
-                    // Nothing is hidden by these.
+                    QueryStep::Accumulator(_, CheckedAccumulator::Softmax(Some(sink))) => warnings.parts(sink),
                     QueryStep::Accumulator(..) => {}
                 }
             }
+            attention.output.iter().for_each(|output| warnings.parts(output));
         }
     }
     warnings.0
@@ -47,8 +51,8 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
 enum Effect {
     /// It decides which keys are visible to the attention.
     OnOutput,
-    /// It decides which keys of one of several loops are visible.
-    OnLoop,
+    /// It decides which keys one of several pushes sees.
+    OnPush,
     /// It hides keys; what comes of that is decided elsewhere.
     OnKeys,
     /// It hides keys only if a branch is taken, for which a constant is the way to say it, or a function uses the score.
@@ -94,7 +98,7 @@ impl Warnings {
             (Some(false), Effect::OnOutput) => {
                 "this predicate is always false: no key is visible, and the output is zero"
             }
-            (Some(false), Effect::OnLoop) => "this predicate is always false: no key of this loop is visible",
+            (Some(false), Effect::OnPush) => "this predicate is always false: this push adds no key",
             (Some(false), Effect::OnKeys) => "this predicate is always false: it hides every key",
         };
         self.push(value.source, text);

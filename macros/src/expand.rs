@@ -62,7 +62,9 @@ pub fn stub(signature: &Signature) -> TokenStream {
         Kind::Attention => (attention_parameters(signature), Form::of_parameters(signature).ty()),
         kind => (value_parameters(signature), value_output(*kind)),
     };
-    let how_to_run = how_to_run(signature, Form::of_parameters(signature));
+    let names = |kind| signature.of_kind(kind).map(|parameter| &parameter.name);
+    let pairs: Vec<_> = names(ParameterKind::Key).zip(names(ParameterKind::Value)).collect();
+    let how_to_run = how_to_run(signature, Form::of_parameters(signature), &pairs);
     quote! {
         #(#attributes)*
         #how_to_run
@@ -102,7 +104,9 @@ fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStre
         let output = value(output);
         quote!(#builder.output(#output);)
     });
-    let how_to_run = how_to_run(signature, form);
+    let of_role = |role| body.operands.iter().find(|operand| operand.role == role).map(|operand| &operand.name);
+    let pairs = (0..).map_while(|set| of_role(Role::Key(set)).zip(of_role(Role::Value(set))));
+    let how_to_run = how_to_run(signature, form, &pairs.collect::<Vec<_>>());
     quote! {
         #(#attributes)*
         #how_to_run
@@ -179,30 +183,31 @@ fn is_operand(kind: ParameterKind) -> bool {
 
 /// A last paragraph for the documentation of an attention: that tensors are given where it is run, which its parameters as
 /// Rust has them don't show. A public function without documentation gets none, so that `missing_docs` finds it.
-fn how_to_run(signature: &Signature, form: Form) -> TokenStream {
+fn how_to_run(signature: &Signature, form: Form, pairs: &[(&Ident, &Ident)]) -> TokenStream {
     let is_documented = signature.attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
     let is_private = matches!(signature.visibility, syn::Visibility::Inherited);
     if signature.kind != Kind::Attention || !is_documented && !is_private {
         return TokenStream::new();
     }
-    let names = |kind| signature.of_kind(kind).map(|parameter| format!("&{}", parameter.name)).collect::<Vec<_>>();
     let arguments = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(_) => Some(name.to_string()),
         ParameterKind::Tensor(..) => Some(format!("&{name}")),
         _ => None,
     });
     let call = format!("{}({})", signature.name, arguments.collect::<Vec<_>>().join(", "));
-    let query = names(ParameterKind::Query).concat();
-    let (keys, values) = (names(ParameterKind::Key), names(ParameterKind::Value));
-    let (run, what) = match (form, &keys[..], &values[..]) {
-        (Form::Operands(_), ..) => {
+    let query = signature.of_kind(ParameterKind::Query).map(|parameter| format!("&{}", parameter.name)).next();
+    let query = query.unwrap_or_default();
+    let (run, what) = match (form, pairs) {
+        (Form::Operands(_), _) => {
             let operands = signature.parameters.iter().filter(|parameter| is_operand(parameter.kind));
             let operands: Vec<String> = operands.map(|parameter| format!("&{}", parameter.name)).collect();
             (format!("run(&device, [{}])", operands.join(", ")), "what lies along queries and keys is given")
         }
-        (_, [key], [value]) => (format!("run(&device, {query}, {key}, {value})"), "queries, keys and values are given"),
+        (_, [(key, value)]) => {
+            (format!("run(&device, {query}, &{key}, &{value})"), "queries, keys and values are given")
+        }
         _ => {
-            let pairs = keys.iter().zip(&values).map(|(key, value)| format!("({key}, {value})"));
+            let pairs = pairs.iter().map(|(key, value)| format!("(&{key}, &{value})"));
             let run = format!("run_pairs(&device, {query}, [{}])", pairs.collect::<Vec<_>>().join(", "));
             (run, "queries, keys and values are given")
         }

@@ -62,7 +62,9 @@ fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
         match &mut body[place] {
             TileOp::Map { value, .. } if !is_used => *value = times_log2_e(value),
             _ => {
-                let at = if is_used { end } else { place + 1 };
+                // Maps come after all dots.
+                let last_dot = body.iter().rposition(|op| matches!(op, TileOp::Dot { .. })).unwrap_or(place);
+                let at = if is_used { end } else { place.max(last_dot) + 1 };
                 body.insert(at, TileOp::Map { tile: pushed, value: times_log2_e(&Expr::Value(pushed)) });
             }
         }
@@ -95,9 +97,9 @@ attention @two() -> f32[B, H, S, 4]
     q = load q[i]
     for j in tiles(T0)
       s1 = dot q, k1[j]
-      s1 = map s1 * 2.0
       s2 = dot q, k2[j]
       weight = dot q, k1[j]
+      s1 = map s1 * 2.0
       o = push s1, v[j]
       o = push s2, v[j]
       other = push weight, v[j]
@@ -108,7 +110,7 @@ attention @two() -> f32[B, H, S, 4]
         let wanted = text
             .replace("base e", "base 2")
             .replace("s1 * 2.0", "s1 * 2.88539")
-            .replace("s2 = dot q, k2[j]\n", "s2 = dot q, k2[j]\n      s2 = map s2 * 1.442695\n");
+            .replace("weight = dot q, k1[j]\n", "weight = dot q, k1[j]\n      s2 = map s2 * 1.442695\n");
         assert_eq!(program.to_string(), wanted);
     }
 

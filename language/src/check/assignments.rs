@@ -17,8 +17,11 @@ impl Checker<'_> {
         let nothing = Statement::Value(Expression { kind: ExprKind::Reported, source: target.source }, None);
         let ExprKind::Name(name) = &target.inner().kind else {
             if !target.is_reported() {
-                let help =
-                    format!("the output is what is pushed: `o.push(score, {})`", self.tile_text(OperandTile::Values));
+                let help = format!(
+                    "the output is what is pushed: `{}.push(score, {})`",
+                    self.accumulator_name(),
+                    self.tile_text(OperandTile::Values)
+                );
                 self.errors.push(*operator, "assignments are not in the language", help);
             }
             return nothing;
@@ -76,7 +79,8 @@ impl Checker<'_> {
         let help = match (value.score, value.ty) {
             (true, ValueType::Float) => {
                 let values = self.tile_text(OperandTile::Values);
-                format!("the accumulator keeps the maximum and the sum itself: push the score, `o.push(s, {values});`")
+                let push = format!("{}.push(s, {values});", self.accumulator_name());
+                format!("the accumulator keeps the maximum and the sum itself: push the score, `{push}`")
             }
             (true, _) => "a score can't depend on the scores of other keys: leave it out".to_string(),
             _ => {
@@ -118,6 +122,14 @@ impl Checker<'_> {
             _ => None,
         };
         let help = match scaled {
+            Some(_) if self.is_after_key_loops() => {
+                let value = assigned_value(assignment);
+                let divided = match scaled {
+                    Some(Binary::Div) => "; `Softmax` and `Mean` divide by the sum of their weights already",
+                    _ => "",
+                };
+                format!("write `{value}` where it is used, as in the last line of this loop{divided}")
+            }
             Some(Binary::Div) => {
                 "remove this line: `Softmax` and `Mean` divide by the sum of their weights".to_string()
             }

@@ -3,6 +3,7 @@
 use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
+use crate::check::tiles::OperandTile;
 use crate::foreign;
 use crate::names::{self, Builtin, BuiltinOperands};
 use crate::signature::Kind;
@@ -34,7 +35,9 @@ impl Checker<'_> {
         }
         if operands == BuiltinOperands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
             let message = "`mask` hides keys, and belongs in a loop over keys";
-            self.errors.push(token, message, "write it where the score is pushed: `o.push(mask(s, visible), v[j]);`");
+            let push =
+                format!("{}.push(mask(s, visible), {})", self.accumulator_name(), self.tile_text(OperandTile::Values));
+            self.errors.push(token, message, format!("write it where the score is pushed: `{push};`"));
         }
         let values: Vec<(TypedValue, &Expression)> = match (operands, arguments) {
             (BuiltinOperands::Floats(_), _) => {

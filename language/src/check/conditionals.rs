@@ -4,6 +4,7 @@
 use crate::ast::{self, Assignment, Binary, Block, ExprKind, Expression, Let, PushStatement, Statement};
 use crate::check::assignments::assigned_value;
 use crate::check::checker::Checker;
+use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::names;
 use crate::signature::Kind;
@@ -15,14 +16,24 @@ impl Checker<'_> {
     /// The statement that is meant by `branch`, an `if`, where its branches do something; which is reported.
     pub fn conditional(&mut self, branch: &Expression) -> Option<Statement> {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { return None };
-        if let Some((push, moved)) = self.conditional_push(branch) {
-            let text = format!("`{};`", push.with_score(&last_line(&push.arguments[0]).to_string()));
+        let (mut pushes, moved) = self.conditional_pushes(branch);
+        if let Some(first) = pushes.first() {
+            let text =
+                |push: &PushStatement| format!("`{};`", push.with_score(&last_line(&push.arguments[0]).to_string()));
+            let texts = pushes.iter().map(text).collect::<Vec<_>>().join(" and ");
             let help = match moved {
-                true => format!("move what comes before it out of the `if`, and write {text}"),
-                false => format!("write {text}"),
+                true => format!("move what comes before it out of the `if`, and write {texts}"),
+                false => format!("write {texts}"),
             };
-            self.errors.push(push.method, "`push` can't be in an `if`: keys are hidden by `mask`", help);
-            return Some(Statement::Push(push));
+            self.errors.push(first.method, "`push` can't be in an `if`: keys are hidden by `mask`", help);
+            if pushes.len() == 1 {
+                return pushes.pop().map(Statement::Push);
+            }
+            self.needs.push_of_loop = Presence::Found;
+            self.needs.push = Presence::Reported;
+            self.needs.doubt();
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_pushed = true);
+            return Some(Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None));
         }
         if let Some(assigned) = several_assigned(branch) {
             return Some(self.conditional_assignments(branch, &assigned));
@@ -53,60 +64,80 @@ impl Checker<'_> {
         None
     }
 
-    /// The push of all keys that pushes in the branches of `branch` mean, and whether there are lines before one of them.
-    fn conditional_push(&self, branch: &Expression) -> Option<(PushStatement, bool)> {
-        let ExprKind::If(condition, then, otherwise) = &branch.kind else { return None };
-        let first = self.push_of(then);
-        let second = otherwise.as_ref().and_then(|otherwise| match &otherwise.kind {
-            ExprKind::Block(block) => self.push_of(block),
-            _ => self.conditional_push(otherwise),
-        });
-        let masked = |(mut push, moved): (PushStatement, bool), visible: Expression| {
-            push.arguments[0] = masked(push.arguments[0].clone(), visible);
-            (push, moved)
+    /// The pushes of all keys that pushes in the branches of `branch` mean, and whether there are lines before one of them. Branches that
+    /// push the same values into the same accumulator are one push, of one score or the other.
+    fn conditional_pushes(&self, branch: &Expression) -> (Vec<PushStatement>, bool) {
+        let ExprKind::If(condition, then, otherwise) = &branch.kind else { return (Vec::new(), false) };
+        let (mut first, first_moved) = self.pushes_of(then);
+        let (mut second, second_moved) = match otherwise.as_deref() {
+            None => (Vec::new(), false),
+            Some(Expression { kind: ExprKind::Block(block), .. }) => self.pushes_of(block),
+            Some(otherwise) => self.conditional_pushes(otherwise),
         };
-        match (first, second) {
-            (Some(first), None) => Some(masked(first, (**condition).clone())),
-            (None, Some(second)) => Some(masked(second, condition.negated())),
-            (Some((mut first, first_moved)), Some((second, second_moved))) => {
-                let source = branch.source;
-                let block = |score: &Expression| Block {
-                    statements: vec![Statement::Value(score.clone(), None)],
-                    close: source.end,
-                };
-                let second = Expression { kind: ExprKind::Block(block(&second.arguments[0])), source };
-                let score = block(&first.arguments[0]);
-                first.arguments[0] =
-                    Expression { kind: ExprKind::If(condition.clone(), score, Some(Box::new(second))), source };
-                Some((first, first_moved || second_moved))
-            }
-            (None, None) => None,
+        let moved = first_moved || second_moved;
+        if let ([first], [second]) = (&mut first[..], &second[..])
+            && first.is_but_for_its_score(second)
+        {
+            let source = branch.source;
+            let block = |score: &Expression| Block {
+                statements: vec![Statement::Value(score.clone(), None)],
+                close: source.end,
+            };
+            let second = Expression { kind: ExprKind::Block(block(&second.arguments[0])), source };
+            let score = block(&first.arguments[0]);
+            first.arguments[0] =
+                Expression { kind: ExprKind::If(condition.clone(), score, Some(Box::new(second))), source };
+            return (vec![first.clone()], moved);
         }
+        for push in &mut first {
+            push.arguments[0] = masked(push.arguments[0].clone(), (**condition).clone());
+        }
+        for push in &mut second {
+            push.arguments[0] = masked(push.arguments[0].clone(), condition.negated());
+        }
+        first.append(&mut second);
+        (first, moved)
     }
 
-    /// The push that ends `block`, and whether there are lines before it.
-    fn push_of(&self, block: &Block) -> Option<(PushStatement, bool)> {
-        let (last, before) = block.statements.split_last()?;
-        let (mut push, moved) = match last {
-            Statement::Push(push) if push.arguments.len() == push.count() => (push.clone(), false),
-            Statement::Assignment(assignment) => match &assignment.target.inner().kind {
-                ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_))) => {
-                    (self.pushed(name, assignment)?, false)
+    /// The pushes that end `block`, and whether there are lines before them.
+    fn pushes_of(&self, block: &Block) -> (Vec<PushStatement>, bool) {
+        let mut pushes = Vec::new();
+        let mut before = &block.statements[..];
+        let mut moved = false;
+        while let Some((last, rest)) = before.split_last() {
+            match last {
+                Statement::Push(push) if push.arguments.len() == push.count() => pushes.insert(0, push.clone()),
+                Statement::Assignment(assignment) => {
+                    let pushed = match &assignment.target.inner().kind {
+                        ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_))) => {
+                            self.pushed(name, assignment)
+                        }
+                        _ => None,
+                    };
+                    let Some(push) = pushed else { break };
+                    pushes.insert(0, push);
                 }
-                _ => return None,
-            },
-            Statement::Value(inner, _) => self.conditional_push(inner)?,
-            _ => return None,
-        };
-        if before.is_empty() {
-            return Some((push, moved));
+                Statement::Value(inner, _) if pushes.is_empty() => {
+                    (pushes, moved) = self.conditional_pushes(inner);
+                    if pushes.is_empty() {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+            before = rest;
         }
-        let score = push.arguments[0].clone();
-        let source = score.source;
-        let mut statements = before.to_vec();
-        statements.push(Statement::Value(score, None));
-        push.arguments[0] = Expression { kind: ExprKind::Block(Block { statements, close: source.end }), source };
-        Some((push, true))
+        if before.is_empty() || pushes.is_empty() {
+            return (pushes, moved);
+        }
+        for push in &mut pushes {
+            let score = push.arguments[0].clone();
+            let source = score.source;
+            let mut statements = before.to_vec();
+            statements.push(Statement::Value(score, None));
+            push.arguments[0] = Expression { kind: ExprKind::Block(Block { statements, close: source.end }), source };
+        }
+        (pushes, true)
     }
 
     /// Reports an assignment in an `if`; the `let` that was meant.
@@ -133,6 +164,13 @@ impl Checker<'_> {
     fn conditional_assignments(&mut self, branch: &Expression, assigned: &[&Assignment]) -> Statement {
         let ExprKind::If(condition, then, otherwise) = &branch.kind else { unreachable!("an `if`") };
         let names: Vec<&Ident> = assigned.iter().filter_map(|assignment| target(assignment)).collect();
+        let mut is_carried = false;
+        for (name, assignment) in names.iter().zip(assigned) {
+            is_carried |= self.report_carried(name, assignment.operator.start, &assignment.value);
+        }
+        if is_carried {
+            return Statement::Value(Expression { kind: ExprKind::Reported, source: branch.source }, None);
+        }
         let mut lets = Vec::new();
         // A condition that the first `let` would change has a name of its own.
         let mut changed = false;
@@ -243,7 +281,11 @@ fn several_assigned(branch: &Expression) -> Option<Vec<&Assignment>> {
             match all.iter().position(|other| target(other) == Some(name)) {
                 Some(at) if at < known && at >= place => place = at + 1,
                 Some(_) => return None,
-                None => all.push(assignment),
+                // What the first block assigns to after it would change before it.
+                None => {
+                    place = known;
+                    all.push(assignment);
+                }
             }
         }
     }

@@ -86,11 +86,11 @@ impl Checker<'_> {
         }
         if self.needs.push_of_loop == Presence::Missing {
             let name = accumulators.first().map_or("o".to_string(), |accumulator| accumulator.name.to_string());
-            let value = self.value_name(key.unwrap_or(0));
+            let values = self.tile_text(OperandTile::Values);
             self.errors.push(
                 key_loop.head.keyword,
                 "this loop over keys pushes nothing",
-                format!("write `{name}.push(score, {value}[{}]);` as its last line", key_loop.head.variable),
+                format!("write `{name}.push(score, {values});` as its last line"),
             );
             self.needs.doubt();
         }

@@ -352,7 +352,9 @@ impl Checker<'_> {
             self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
             return None;
         };
-        if expr.names(accumulators) && accumulators.len() == 1 {
+        // A `let` of the accumulator's name is something else.
+        let is_accumulator = matches!(&expr.kind, ExprKind::Name(name) if matches!(self.scopes.find(name), Some(Binding::Accumulator(_))));
+        if is_accumulator && accumulators.len() == 1 {
             return None;
         }
         let before = self.errors.count();
@@ -396,7 +398,8 @@ impl Checker<'_> {
             if self.needs.keys[place] == Presence::Missing {
                 let key = &parameter.name;
                 let help = if place < self.needs.values.len() {
-                    let code = format!("for j in {key}.tiles() {{ o.push(score, {}[j]); }}", self.value_name(place));
+                    let (o, value) = (self.accumulator_name(), self.value_name(place));
+                    let code = format!("for j in {key}.tiles() {{ {o}.push(score, {value}[j]); }}");
                     format!("write `{code}`, or remove `{key}` and its values")
                 } else {
                     format!("write `dot({}[i], {key}[j])` in a score, or remove `{key}`", self.query_name())
@@ -409,7 +412,8 @@ impl Checker<'_> {
                 if self.needs.values[place] == Presence::Missing {
                     let value = &parameter.name;
                     let message = format!("the values `{value}` are never used");
-                    self.errors.push(value.span(), message, format!("push them: `o.push(score, {value}[j]);`"));
+                    let help = format!("push them: `{}.push(score, {value}[j]);`", self.accumulator_name());
+                    self.errors.push(value.span(), message, help);
                 }
             }
         }

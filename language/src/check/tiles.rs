@@ -69,7 +69,9 @@ impl Checker<'_> {
             current.dots.push(dot);
             if current.dots.len() == MAX_DOTS + 1 {
                 let message = format!("a loop over keys has at most {MAX_DOTS} products of queries and keys");
-                self.errors.push(token, message, "write the others in a loop of their own");
+                let help =
+                    "remove some: products of one score can be one, of queries and keys that are put side by side";
+                self.errors.push(token, message, help);
             }
             current.dots.len() - 1
         })
@@ -239,18 +241,32 @@ impl Checker<'_> {
         match tile {
             OperandTile::Queries => format!("{}[{query}]", self.query_name()),
             OperandTile::Keys => format!("{}[{variable}]", self.key_name(key)),
+            // Values may be the first elements of the keys.
+            OperandTile::Values if self.needs.values.is_empty() => format!("{}[{variable}][..64]", self.key_name(key)),
             OperandTile::Values => {
                 let place = self.pairs.get(key).copied().flatten().unwrap_or(key);
-                format!("{}[{variable}]", self.value_name(place))
+                format!("{}[{variable}]", self.value_name(place.min(self.needs.values.len() - 1)))
             }
         }
     }
 
     /// What to write for a value of `name`, which stands for tiles.
-    pub fn tile_help(&self, binding: Binding) -> String {
+    pub fn tile_help(&self, name: &Ident, binding: Binding) -> String {
+        let query = self.query_variable.as_ref().map_or("i".to_string(), Ident::to_string);
+        let key = self.current.as_ref().map_or("j".to_string(), |current| current.variable.to_string());
         match binding {
-            Binding::Value(_) => format!("push them: `o.push(score, {})`", self.tile_text(OperandTile::Values)),
-            _ => format!("take the product of queries and keys: `{}`", self.dot_text()),
+            Binding::Value(_) => {
+                format!("push them: `{}.push(score, {})`", self.accumulator_name(), self.tile_text(OperandTile::Values))
+            }
+            Binding::Query(place) => {
+                let dot = format!("dot({name}[{query}], {})", self.tile_text(OperandTile::Keys));
+                let or = if place == 0 { "" } else { ", or make the output of it, in the last line" };
+                format!("take the product of queries and keys: `{dot}`{or}")
+            }
+            _ => {
+                let dot = format!("dot({}, {name}[{key}])", self.tile_text(OperandTile::Queries));
+                format!("take the product of queries and keys: `{dot}`")
+            }
         }
     }
 }

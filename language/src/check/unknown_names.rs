@@ -56,22 +56,29 @@ impl Checker<'_> {
 
     /// Reports that nothing is known by `name`, which stands for the variable of the loop of `tile`.
     pub fn unknown_variable(&self, name: &Ident, tile: OperandTile) {
-        if !self.report_misplaced(name) {
+        let help = |head: &str| format!("move this into `{head} {{ … }}`");
+        if !self.report_misplaced(name, help) {
             self.errors.push(name.span(), cannot_find(name), format!("write `{}`", self.tile_text(tile)));
         }
     }
 
-    /// Reports that `name` is the variable of a loop it does not stand in, if it is.
-    fn report_misplaced(&self, name: &Ident) -> bool {
+    /// Reports that `name` is the variable of a loop it does not stand in, if it is; `help` is given the loop's head.
+    fn report_misplaced(&self, name: &Ident, help: impl FnOnce(&str) -> String) -> bool {
         let text = name.to_string();
         let Some((_, head)) = self.loops.iter().find(|(variable, _)| *variable == text) else { return false };
         let message = format!("`{text}` is known only inside its loop, `{head}`");
-        self.errors.push(name.span(), message, format!("move this into `{head} {{ … }}`"));
+        self.errors.push(name.span(), message, help(head));
         true
     }
 
     fn unknown(&self, name: &Ident, wanted: WantedName) {
-        if self.report_misplaced(name) {
+        let help = |head: &str| match self.is_after_key_loops() {
+            true => format!(
+                "the output has one row for each query: use `{name}` in a score, or in the weight of `push_weighted`"
+            ),
+            false => format!("move this into `{head} {{ … }}`"),
+        };
+        if self.report_misplaced(name, help) {
             return;
         }
         let text = name.to_string();

@@ -179,13 +179,13 @@ impl Checker<'_> {
             }
             Binding::Query(_) | Binding::Key(_) | Binding::Value(_) => {
                 let message = format!("`{name}` is {}, not one value", binding.description());
-                self.errors.push(source, message, self.tile_help(binding));
+                self.errors.push(source, message, self.tile_help(name, binding));
             }
             Binding::Tensor(_, rank) => {
                 let message = format!("`{name}` is a captured tensor, not one value");
                 self.errors.push(source, message, format!("write `{name}{}`", "[head()]".repeat(rank)));
             }
-            Binding::Accumulator(number) if self.is_of_rows() && self.loops_left == 0 => {
+            Binding::Accumulator(number) if self.is_after_key_loops() => {
                 if let Some(accumulator) = self.accumulators.get_mut(number) {
                     accumulator.is_used = true;
                 }
@@ -210,6 +210,11 @@ impl Checker<'_> {
             }
         }
         self.reported(source)
+    }
+
+    /// Whether what is checked stands below the loops over keys, where accumulators have results.
+    pub fn is_after_key_loops(&self) -> bool {
+        self.is_of_rows() && self.loops_left == 0
     }
 
     /// Whether the statement that is being checked is about rows: in the loop over the queries, and in none over keys.
@@ -246,7 +251,7 @@ impl Checker<'_> {
             Some(Binding::Tensor(element, rank)) => (element, rank),
             Some(binding @ (Binding::Query(_) | Binding::Key(_) | Binding::Value(_))) => {
                 let message = format!("a tile of `{name}` is not one value");
-                self.errors.push(source, message, self.tile_help(binding));
+                self.errors.push(source, message, self.tile_help(name, binding));
                 return self.reported(source);
             }
             Some(binding) => {

@@ -198,8 +198,10 @@ impl BodyParser<'_> {
             },
             _ => "64".to_string(),
         };
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let one_more = if included && !is_number { format!(", where `{text}` is one more") } else { String::new() };
         let (source, message) = (Source::of(range), "of each row only the first elements can be taken");
-        let kind = self.report(source, message, format!("write `{tile}[..{text}]`"));
+        let kind = self.report(source, message, format!("write `{tile}[..{text}]`{one_more}"));
         ExprKind::Leading(Box::new(tile), Box::new(Expression { kind, source }))
     }
 
