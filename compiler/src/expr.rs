@@ -300,6 +300,14 @@ impl Expr {
         }
     }
 
+    /// The same expression with each [value](Expr::Value), by its place, replaced by what `change` makes of it.
+    pub fn map_values(&self, change: &impl Fn(usize) -> Expr) -> Expr {
+        match self {
+            Expr::Value(place) => change(*place),
+            other => other.map_children(|child| child.map_values(change)),
+        }
+    }
+
     /// Whether this expression or any operand, at any depth, satisfies `test`.
     pub fn any(&self, test: &mut impl FnMut(&Expr) -> bool) -> bool {
         test(self) || self.children().into_iter().any(|child| child.any(test))

@@ -5,6 +5,7 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
+use crate::lower::{LowerError, check_spec};
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
@@ -85,6 +86,9 @@ pub enum InterpretError {
         /// Its declared type.
         expected: &'static str,
     },
+    /// The specification is at fault.
+    #[error(transparent)]
+    Spec(#[from] LowerError),
     /// An expression without a value.
     #[error("{place}: {message} at batch {batch}, head {head}, query position {query}, key position {key}")]
     Eval {
@@ -110,6 +114,10 @@ pub enum InterpretError {
 /// # Errors
 /// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
+    check(spec, inputs)?;
+    let has_lse = spec.has_lse();
+    // An accumulator that a comptime scalar takes away has no value.
+    let spec = &spec.kept(inputs.scalars);
     let Sizes { batch, heads, kv_heads, queries, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =
@@ -150,7 +158,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                     result.fill(0.0);
                     logarithm = row.reduce(&accumulator.kind, result);
                 }
-                lse.data.push(if spec.has_lse() { logarithm } else { f64::NAN });
+                lse.data.push(if has_lse { logarithm } else { f64::NAN });
                 for element in 0..dims.out {
                     let results = results.iter().zip(&dims.accumulators).map(|(result, dim)| (&result[..], *dim));
                     let queries = along_queries.iter().map(|tensor| (place.row(tensor, i), tensor.shape[3]));
@@ -363,6 +371,7 @@ fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
 }
 
 fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
+    check_spec(spec)?;
     let counts = [
         ("operands", inputs.operands.len(), spec.operands.len()),
         ("key offsets", inputs.key_offsets.len(), spec.sets()),

@@ -35,6 +35,7 @@ pub mod eval;
 pub mod expr;
 pub mod interpret;
 pub mod ir;
+mod kept;
 pub mod lang;
 pub mod launch;
 pub mod loop_iterations;

@@ -18,14 +18,19 @@
 //! Comptime scalars are replaced by their values, and the runtime ones renumbered. What a mask says of the score itself
 //! (`mask(s, s > 0.0)`) becomes part of the map: `if s > 0.0 { s } else { -inf }`, or 0.0 for weights.
 
+use crate::analysis::simplify::simplify;
 use crate::expr::{BinaryOp, Expr, Type};
 use crate::ir::forward::{OperandDims, Operands};
 use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
+use crate::kept::with_constants;
 use crate::schedule::MAX_HEAD_DIM;
-use crate::spec::{Accumulator, DotParam, KeyLoop, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarValue, Spec};
+use crate::spec::{
+    Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarType, ScalarValue,
+    Spec,
+};
 use crate::typing::{Parameters, TypeError, type_of};
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -159,33 +164,28 @@ pub fn check(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
 }
 
 fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
-    check_form(spec)?;
+    check_spec(spec)?;
     let replacements = scalar_replacements(spec, scalars)?;
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
+    let spec = &with_products(spec.kept(scalars), dims)?;
 
-    let mut accumulators = Vec::new();
-    let names = accumulator_names(spec);
-    for (accumulator, name) in spec.accumulators.iter().zip(names) {
+    let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
         let reduction = match &accumulator.kind {
             Accumulator::Softmax { sink } => {
-                if let Some(sink) = sink {
-                    check_expression(spec, spec.parameters(), sink, "the sink")?;
-                    check_sink(spec, sink)?;
-                }
                 let sink = sink.as_ref().map(|sink| replace_scalars(sink, &replacements));
                 Reduction::Softmax { base: Base::E, sink }
             }
             Accumulator::Sum => Reduction::Sum,
             Accumulator::Mean => Reduction::Mean,
         };
-        accumulators.push(ir::Accumulator { name, reduction });
-    }
+        ir::Accumulator { name, reduction }
+    });
+    let accumulators: Vec<_> = accumulators.collect();
     let mut loops = Vec::new();
     for key_loop in &spec.loops {
-        loops.push(lower_loop(spec, key_loop, &accumulators, (&replacements, scalars), dims)?);
+        loops.push(lower_loop(spec, key_loop, &accumulators, (&replacements, scalars), dims));
     }
-    check_output(spec)?;
     let operands = spec.operands.iter().zip(&dims.dims).map(|(operand, dim)| {
         let (heads, axis) = match operand.role {
             Role::Query => (Heads::Query, Axis::Queries),
@@ -219,15 +219,37 @@ fn loads(spec: &Spec, replacements: &[Expr]) -> (Vec<Load>, Expr) {
             loads.push(Load { operand: place, scale: None });
         }
     }
-    (loads, replace_values(&replace_scalars(&spec.output, replacements), &values))
+    (loads, at_places(&replace_scalars(&spec.output, replacements), &values))
 }
 
 /// `expr` with each value at its new place.
-fn replace_values(expr: &Expr, places: &[usize]) -> Expr {
-    match expr {
-        Expr::Value(place) => Expr::Value(places[*place]),
-        other => other.map_children(|child| replace_values(child, places)),
+fn at_places(expr: &Expr, places: &[usize]) -> Expr {
+    expr.map_values(&|value| Expr::Value(places[value]))
+}
+
+/// `spec` with a product in every loop: one whose pushes are of positions alone has none. Schedules go through keys by their products, and a
+/// product that no push is of changes nothing.
+fn with_products<'a>(spec: Cow<'a, Spec>, dims: &OperandDims) -> Result<Cow<'a, Spec>, LowerError> {
+    let mut made = Vec::new();
+    for (nth, key_loop) in spec.loops.iter().enumerate().filter(|(_, key_loop)| key_loop.dots.is_empty()) {
+        let keys = || spec.operands_of(Role::Key(key_loop.set)).map(|(key, _)| key);
+        let queries = spec.operands_of(Role::Query).map(|(query, _)| query);
+        let products = queries.flat_map(|query| keys().map(move |key| DotParam { query, key }));
+        let of_one_dim = products.filter(|dot| dims.dims[dot.query] == dims.dims[dot.key]);
+        let Some(dot) = of_one_dim.min_by_key(|dot| dims.dims[dot.query]) else {
+            let set = spec.set_name(key_loop.set);
+            let message =
+                format!("the loop over `{set}` has no product, and no queries and keys of one head dim to make one of");
+            return Err(LowerError::Form { attention: spec.name.clone(), message });
+        };
+        made.push((nth, dot));
     }
+    if made.is_empty() {
+        return Ok(spec);
+    }
+    let mut spec = spec.into_owned();
+    made.into_iter().for_each(|(nth, dot)| spec.loops[nth].dots.push(dot));
+    Ok(Cow::Owned(spec))
 }
 
 /// The names of accumulators in the program: that of the only one is `o`, and others have those that they are declared with, where nothing
@@ -274,21 +296,13 @@ fn lower_loop(
     accumulators: &[ir::Accumulator],
     (replacements, scalars): (&[Expr], &[ScalarValue]),
     dims: &OperandDims,
-) -> Result<TileLoop, LowerError> {
-    let mut parts = Vec::new();
-    for push in &key_loop.pushes {
-        check_expression(spec, parameters_of(spec, key_loop), &push.score, "a push")?;
+) -> TileLoop {
+    let of_push = |push: &Push| {
         let accumulator = &spec.accumulators[push.accumulator].kind;
-        let of_push = Parts::of(&replace_scalars(&push.score, replacements)).hide_by_score(accumulator);
-        for part in std::iter::once(&of_push.score).chain(&of_push.visible) {
-            check_size(spec, part, "a push")?;
-        }
-        if let Some(weight) = &push.weight {
-            check_weight(spec, key_loop, weight)?;
-        }
-        let weight = push.weight.as_ref().map(|weight| replace_scalars(weight, replacements));
-        parts.push((of_push, weight));
-    }
+        let parts = Parts::of(&replace_scalars(&push.score, replacements)).hide_by_score(accumulator);
+        (parts, push.weight.as_ref().map(|weight| replace_scalars(weight, replacements)))
+    };
+    let parts: Vec<_> = key_loop.pushes.iter().map(of_push).collect();
     let mentions = |dot: usize, (of_push, weight): &(Parts, Option<Expr>)| {
         std::iter::once(&of_push.score).chain(weight).any(|expr| expr.mentions(&Expr::Value(dot)))
     };
@@ -314,7 +328,7 @@ fn lower_loop(
         let (Parts { score, visible }, weight) = part;
         // Before the score, which may change what the weight is of.
         let factor = weight.as_ref().map(|weight| {
-            body.push(TileOp::Map { tile: tiles.len(), value: replace_values(weight, &tile_of_dot) });
+            body.push(TileOp::Map { tile: tiles.len(), value: at_places(weight, &tile_of_dot) });
             tiles.push(Cow::Owned(names.fresh("w")));
             tiles.len() - 1
         });
@@ -332,7 +346,7 @@ fn lower_loop(
             },
             |dot| tile_of_dot[dot],
         );
-        let value = replace_values(score, &tile_of_dot);
+        let value = at_places(score, &tile_of_dot);
         if value != Expr::Value(weights) {
             body.push(TileOp::Map { tile: weights, value });
         }
@@ -344,7 +358,7 @@ fn lower_loop(
         pushes.push(TileOp::Push { accumulator, weights, factor, values, dim });
     }
     body.extend(pushes);
-    Ok(TileLoop {
+    TileLoop {
         columns: Axis::Keys(key_loop.set),
         each_head: false,
         visit: vec![Range::ALL],
@@ -353,7 +367,7 @@ fn lower_loop(
         key_hop: None,
         tiles,
         body,
-    })
+    }
 }
 
 /// What the expressions of a key loop refer to.
@@ -375,12 +389,15 @@ pub fn dims_of(spec: &Spec, operands: Operands) -> OperandDims {
     OperandDims { element, dims: dims.collect() }
 }
 
-/// D in the default 1/√D of `scale()`: the sum of the head dims of the products that the first push's score is of; or, where it is of
-/// none, the head dim of the first product or the first operand.
-pub fn scaled_dim(spec: &Spec, dims: &OperandDims) -> usize {
+/// D in the default 1/√D of `scale()`: the sum of the head dims of the products that the first push's score is of, with the values of
+/// comptime scalars; or, where it is of none, the head dim of the first product or the first operand.
+pub fn scaled_dim(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> usize {
+    let spec = &spec.kept(scalars);
     let Some((key_loop, push)) = spec.pushes().next() else { return 1 };
     let dim = |place: usize| dims.dims.get(place).copied().unwrap_or(1);
-    let is_of = |(place, _): &(usize, &DotParam)| push.score.mentions(&Expr::Value(*place));
+    let constants = comptime_values(spec, scalars).unwrap_or_else(|_| vec![None; spec.scalars.len()]);
+    let score = simplify(&with_constants(&push.score, &constants), spec.parameters());
+    let is_of = |(place, _): &(usize, &DotParam)| score.mentions(&Expr::Value(*place));
     let of_score = key_loop.dots.iter().enumerate().filter(is_of).map(|(_, dot)| dim(dot.query)).sum();
     let first = key_loop.dots.first().map_or(0, |dot| dot.query);
     if of_score == 0 { dim(first) } else { of_score }
@@ -467,12 +484,18 @@ fn and(a: Option<Expr>, b: Option<Expr>) -> Option<Expr> {
 
 /// What each of the specification's scalars becomes in the program.
 pub(crate) fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Expr>, LowerError> {
+    let mut runtime = 0..;
+    let constants = comptime_values(spec, scalars)?.into_iter();
+    Ok(constants.map(|constant| constant.unwrap_or_else(|| Expr::Scalar(runtime.next().unwrap_or_default()))).collect())
+}
+
+/// The values of the comptime ones of the specification's scalars.
+pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Option<Expr>>, LowerError> {
     if scalars.len() != spec.scalars.len() {
         let attention = spec.name.clone();
         return Err(LowerError::ScalarCount { attention, expected: spec.scalars.len(), given: scalars.len() });
     }
-    let mut runtime = 0;
-    let mut replacements = Vec::new();
+    let mut constants = Vec::new();
     for (param, &given) in spec.scalars.iter().zip(scalars) {
         let wrong = |expected| Err(LowerError::Scalar { name: param.name.clone(), given, expected });
         if given.declared() != param.ty {
@@ -487,14 +510,9 @@ pub(crate) fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Resul
             ScalarValue::F32(value) => Expr::float(value),
             ScalarValue::Bool(value) => Expr::Bool(value),
         };
-        if param.comptime {
-            replacements.push(constant);
-        } else {
-            replacements.push(Expr::Scalar(runtime));
-            runtime += 1;
-        }
+        constants.push(Some(constant).filter(|_| param.comptime));
     }
-    Ok(replacements)
+    Ok(constants)
 }
 
 pub(crate) fn replace_scalars(expr: &Expr, replacements: &[Expr]) -> Expr {
@@ -547,8 +565,11 @@ fn leading_dim(push: &Push, scalars: &[ScalarValue]) -> Option<usize> {
     push.dim.map(|leading| leading.value(scalars).unwrap_or(0))
 }
 
-/// Checks what places refer to, and that everything is used.
-fn check_form(spec: &Spec) -> Result<(), LowerError> {
+/// Refuses a specification whose parts refer to what there is not, or which leaves something unused: a set of keys, or an accumulator.
+///
+/// # Errors
+/// [`LowerError::Form`].
+pub fn check_form(spec: &Spec) -> Result<(), LowerError> {
     let wrong = |message| Err(LowerError::Form { attention: spec.name.clone(), message });
     let role = |place: usize| spec.operands.get(place).map(|operand| operand.role);
     let sets = spec.sets();
@@ -566,6 +587,14 @@ fn check_form(spec: &Spec) -> Result<(), LowerError> {
             }
         }
         for push in &key_loop.pushes {
+            let is_number = |place: usize| {
+                spec.scalars.get(place).is_some_and(|scalar| scalar.comptime && scalar.ty == ScalarType::U32)
+            };
+            if let Some(Leading::Scalar(place)) = push.dim
+                && !is_number(place)
+            {
+                return wrong(format!("loop {nth} has a push of as many elements as no comptime `u32` says"));
+            }
             let is_its_own = role(push.values).is_some_and(|role| role.set() == Some(set));
             if push.accumulator >= spec.accumulators.len() || !is_its_own {
                 return wrong(format!("loop {nth} has a push of what is not its own, or into nothing"));
@@ -587,6 +616,30 @@ fn check_form(spec: &Spec) -> Result<(), LowerError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a specification that no scalars, captured tensors and operands fit: what [`check_form`] does, and a sink, a score, a weight or an
+/// output of another type, too large, or of what it must not depend on.
+///
+/// # Errors
+/// [`LowerError`].
+pub fn check_spec(spec: &Spec) -> Result<(), LowerError> {
+    check_form(spec)?;
+    for accumulator in &spec.accumulators {
+        if let Accumulator::Softmax { sink: Some(sink) } = &accumulator.kind {
+            check_expression(spec, spec.parameters(), sink, "the sink")?;
+            check_sink(spec, sink)?;
+        }
+    }
+    for (key_loop, push) in spec.pushes() {
+        check_expression(spec, parameters_of(spec, key_loop), &push.score, "a push")?;
+        let parts = Parts::of(&push.score).hide_by_score(&spec.accumulators[push.accumulator].kind);
+        std::iter::once(&parts.score).chain(&parts.visible).try_for_each(|part| check_size(spec, part, "a push"))?;
+        if let Some(weight) = &push.weight {
+            check_weight(spec, key_loop, weight)?;
+        }
+    }
+    check_output(spec)
 }
 
 fn check_expression(spec: &Spec, parameters: Parameters, expr: &Expr, what: &'static str) -> Result<(), LowerError> {

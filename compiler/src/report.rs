@@ -19,7 +19,7 @@ use crate::scheduled::Scheduled;
 use crate::shortened::shortened;
 use crate::spec::{ScalarValue, Spec};
 use crate::tiles::Tiling;
-use crate::visible_pairs::{self, MaskedRows};
+use crate::visible_pairs::{self, MaskedRows, Visible};
 use std::fmt::{self, Display, Formatter};
 use std::ops::AddAssign;
 use thiserror::Error;
@@ -225,10 +225,13 @@ fn with_tiling(
 
     let mut loops = Vec::new();
     let mut tiles = Tiles::default();
-    let (mut pairs, mut key_bytes) = (0, 0);
+    let (mut pairs, mut key_bytes, mut executed_flops) = (0, 0, 0u64);
+    let tile_pairs = (query_tile * key_tile) as u64;
     for key_loop in &program.loops {
         let (loop_report, keys) = looked.report_loop(key_loop)?;
         tiles += loop_report.tiles;
+        executed_flops = executed_flops
+            .saturating_add(loop_report.tiles.visited.saturating_mul(tile_pairs * looked.flops_of_pair(key_loop)));
         key_bytes += keys * looked.bytes_of_key(key_loop);
         loops.push(loop_report);
         let keys = launch.keys[key_loop.key_set()].length;
@@ -248,8 +251,10 @@ fn with_tiling(
     let mut notes = notes::of_program(spec, launch.scalars, program);
     notes.extend(notes::of_launch(spec, program, launch, visible.as_ref().map(|visible| &visible.masked)));
     let lengths: Vec<usize> = launch.keys.iter().map(|keys| keys.length).collect();
-    let flops = 2 * (program.sizes().qk_dim + program.sizes().v_dim) as u64;
-    let tile_pairs = (query_tile * key_tile) as u64;
+    let useful_flops = |visible: &Visible| {
+        let of_loops = program.loops.iter().zip(&visible.pairs);
+        of_loops.map(|(key_loop, pairs)| pairs * looked.flops_of_pair(key_loop)).sum()
+    };
     Ok(Report {
         name: program.name.clone(),
         schedule,
@@ -260,9 +265,9 @@ fn with_tiling(
         needed_tiles: all(|found| found.needed),
         missed_full_tiles: all(|found| found.missed_full),
         pairs,
-        visible_pairs: visible.as_ref().map(|visible| visible.pairs),
-        executed_flops: tiles.visited.saturating_mul(tile_pairs * flops),
-        useful_flops: visible.as_ref().map(|visible| visible.pairs * flops),
+        visible_pairs: visible.as_ref().map(|visible| visible.pairs.iter().sum()),
+        executed_flops,
+        useful_flops: visible.as_ref().map(useful_flops),
         masked_rows: visible.map(|visible| visible.masked),
         bytes: looked.row_bytes() + key_bytes,
         mask_bytes: looked.mask_bytes(),
@@ -378,6 +383,14 @@ impl Looked<'_> {
         let stored: usize = self.program.outputs.iter().map(|output| output.dim * output.element.size()).sum();
         let of_lse = if self.program.has_lse() { 4 } else { 0 };
         rows * (loaded + stored + of_lse) as u64
+    }
+
+    /// The floating-point operations of the products and pushes of a loop for one pair of a query and a key.
+    fn flops_of_pair(&self, key_loop: &TileLoop) -> u64 {
+        let dots = key_loop.dots();
+        let of_dots = dots.iter().flatten().map(|term| self.program.operands[term.row].dim);
+        let pushes = key_loop.pushes();
+        2 * of_dots.chain(pushes.iter().map(|push| push.dim)).sum::<usize>() as u64
     }
 
     /// What a query head reads of each key of a loop.

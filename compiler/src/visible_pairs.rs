@@ -23,8 +23,8 @@ pub const MAX_COUNTED_PAIRS: u64 = 1 << 24;
 /// What is visible at a launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Visible {
-    /// The visible pairs of all loops, heads and batches.
-    pub pairs: u64,
+    /// The visible pairs of each loop, of all heads and batches.
+    pub pairs: Vec<u64>,
     /// The queries that see no key of any loop.
     pub masked: MaskedRows,
 }
@@ -96,29 +96,31 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
     if rows > MAX_COUNTED_ROWS || pairs_to_test(tiling, heads, &loops)? > MAX_COUNTED_PAIRS {
         return Ok(None);
     }
-    let mut pairs = 0;
+    let mut pairs = vec![0; loops.len()];
     // In how many heads and batches a query sees nothing.
     let mut masked = vec![0u32; launch.queries];
     for &(batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
             let first = query_tile * tiling.query_tile;
             let mut seen = vec![0u64; tiling.query_tile.min(launch.queries - first)];
-            for (key_loop, ranges) in &loops {
+            for ((key_loop, ranges), pairs) in loops.iter().zip(&mut pairs) {
+                let before: u64 = seen.iter().sum();
                 let mut at = tiling.environment(batch, head, query_tile);
                 match ranges {
                     Some(ranges) => by_ranges(ranges, launch.keys[key_loop.key_set()], &mut at, &mut seen)?,
                     None => by_pairs(tiling, key_loop, (batch, head, query_tile), &mut seen)?,
                 }
+                *pairs += seen.iter().sum::<u64>() - before;
             }
             for (row, seen) in seen.into_iter().enumerate() {
-                pairs += seen;
                 masked[first + row] += u32::from(seen == 0);
             }
         }
     }
     let count = masked.iter().map(|heads| u64::from(*heads)).sum::<u64>() * repeated;
     let positions = positions(&masked, launch.query_offset);
-    Ok(Some(Visible { pairs: pairs * repeated, masked: MaskedRows { count, positions } }))
+    pairs.iter_mut().for_each(|pairs| *pairs *= repeated);
+    Ok(Some(Visible { pairs, masked: MaskedRows { count, positions } }))
 }
 
 /// The pairs of the partial tiles of loops that ranges do not decide.

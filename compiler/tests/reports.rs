@@ -19,6 +19,7 @@ use purview_compiler::spec::{
     ScalarType, ScalarValue, Spec, TensorParam, TensorType,
 };
 use purview_compiler::svg::svg;
+use purview_compiler::typing::Parameters;
 use purview_compiler::visible_pairs::exact_ranges;
 
 const TILE: usize = 8;
@@ -252,6 +253,36 @@ fn costs_are_counted() {
     assert_eq!(reported(&["mask(s, kind[i] == kind[j])"], (20, 0), &twenty).mask_bytes, 8);
     assert_eq!(reported(&["mask(s, layout[i / 8][j / 8])"], (20, 0), &twenty).mask_bytes, 3 * 4 * 64);
     assert_eq!(reported(&["mask(s, doc[i] == doc[j])"], (20, 0), &twenty).mask_bytes, 0);
+}
+
+/// Loops of one and of two pushes: what a comptime scalar takes away is not counted, and is not looked for in the program.
+#[test]
+fn costs_are_counted_of_each_loop() {
+    let mut spec = attention(&["mask(s, j <= i)", "mask(s, i - j < w)"]);
+    spec.accumulators.push(AccumulatorParam { name: "p".into(), kind: Accumulator::Sum });
+    let mut second = spec.loops[0].pushes[0].clone();
+    (second.accumulator, second.score) = (1, parse_expr("mask(s * 2.0, j == i)", spec.parameters()).unwrap());
+    spec.loops[0].pushes.insert(0, second);
+    let keys = [Keys { length: 20, offset: 0 }; 2];
+    let pairs = [210, 400 - 120];
+    for (output, of_first) in [("value#0 + value#1", 8 + 4 + 4), ("if n == 4 { value#1 } else { value#0 }", 8 + 4)] {
+        let both = Parameters { values: &spec.output_values(), ..spec.parameters() };
+        let output = output.replace("value#0", "o").replace("value#1", "p");
+        let spec = Spec { output: parse_expr(&output, both).unwrap(), ..spec.clone() };
+        let program = compiled(&spec);
+        let found = at_launch(&spec, &program, (20, 0), &keys, |launch, tensors| {
+            verified_report(&spec, &program, launch, tensors).unwrap()
+        });
+        let useful = 4 * 2 * (pairs[0] * of_first + pairs[1] * (8 + 4));
+        assert_eq!(
+            (found.visible_pairs, found.useful_flops),
+            (Some(4 * (pairs[0] + pairs[1])), Some(useful)),
+            "{output}"
+        );
+        let visited: Vec<u64> = found.loops.iter().map(|key_loop| key_loop.tiles.visited).collect();
+        assert_eq!(found.executed_flops, 64 * 2 * (visited[0] * of_first + visited[1] * (8 + 4)), "{output}");
+        assert_eq!(found.notes, [], "{output}");
+    }
 }
 
 /// The notes on these masks at a launch, with line 7's columns as places.

@@ -10,7 +10,7 @@ use purview_compiler::ir::{
     Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
     TileKind, TileLoop, TileOp,
 };
-use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
+use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
 use purview_compiler::typing::{Parameters, SCORE, type_of};
@@ -181,9 +181,15 @@ fn hop() -> impl Strategy<Value = Expr> {
 
 fn schedule() -> impl Strategy<Value = Schedule> {
     let size = 1..300usize;
+    let few = (any::<bool>(), any::<bool>(), 0..300usize).prop_map(|(pack_gqa, split_kv, along_head_dim)| FewQueries {
+        pack_gqa,
+        split_kv,
+        along_head_dim,
+    });
     prop_oneof![
-        (size.clone(), size.clone(), size.clone(), size.clone())
-            .prop_map(|(lanes, vectors, keys, rows)| Schedule::Cpu(CpuSchedule::new(lanes, vectors, keys, rows))),
+        (size.clone(), size.clone(), size.clone(), size.clone(), few).prop_map(|(lanes, vectors, keys, rows, few)| {
+            Schedule::Cpu(CpuSchedule { few, ..CpuSchedule::new(lanes, vectors, keys, rows) })
+        }),
         (size.clone(), size.clone(), size.clone(), any::<bool>()).prop_map(|(warps, fragments, keys, pack_gqa)| {
             Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa })
         }),

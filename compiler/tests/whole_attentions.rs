@@ -8,6 +8,9 @@ use purview_compiler::ir::parse::parse;
 use purview_compiler::ir::verify::verify;
 use purview_compiler::lang::{self, Builder, Float, Values};
 use purview_compiler::lower::{lower, scaled_dim};
+use purview_compiler::passes::{compile, schedule};
+use purview_compiler::schedule::{CpuSchedule, Schedule};
+use purview_compiler::scheduled::Compiled;
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
 
 fn causal(score: Float) -> Float {
@@ -84,8 +87,10 @@ fn dims(dims: &[usize]) -> OperandDims {
     OperandDims { element: Element::F32, dims: dims.to_vec() }
 }
 
-/// The loop over the queries of the program that `spec` becomes, which is a valid one.
+/// The loop over the queries of the program that `spec` becomes, which is a valid one that the `cpu` schedule runs after all passes.
 fn program(spec: &Spec, scalars: &[ScalarValue], of: &[usize]) -> String {
+    let compiled = Compiled::new(compile(spec, scalars, &dims(of)).unwrap());
+    schedule(compiled, Schedule::Cpu(CpuSchedule::new(8, 4, 64, 2))).unwrap();
     let program = lower(spec, scalars, &dims(of)).unwrap();
     verify(&program).unwrap();
     let text = program.to_string();
@@ -109,7 +114,7 @@ fn two_products_are_one_score() {
     store o
 ";
     assert_eq!(program(&latent(), &[], &[4, 4, 3, 2, 2]), expected);
-    assert_eq!(scaled_dim(&latent(), &dims(&[4, 4, 3, 2, 2])), 6);
+    assert_eq!(scaled_dim(&latent(), &[], &dims(&[4, 4, 3, 2, 2])), 6);
 }
 
 #[test]
@@ -132,7 +137,7 @@ fn two_accumulators_have_their_own_products() {
     store a - lambda[head()] * b
 ";
     assert_eq!(program(&differential(), &[], &[4, 5, 4, 5, 3]), expected);
-    assert_eq!(scaled_dim(&differential(), &dims(&[4, 5, 4, 5, 3])), 4);
+    assert_eq!(scaled_dim(&differential(), &[], &dims(&[4, 5, 4, 5, 3])), 4);
 }
 
 #[test]
@@ -190,6 +195,77 @@ fn a_product_that_two_pushes_need_is_left_as_it_is() {
     assert_eq!(program(&shared(), &[ScalarValue::F32(2.0)], &[4, 4, 3]), expected);
 }
 
+/// One accumulator, or two of which the other has a loop of its own and adds a product to the first's score.
+fn switched() -> Spec {
+    let mut builder = Builder::new("switched", "", "a.rs", 1, 1);
+    let (q, k, v) = (builder.query("q"), builder.key("k", 0), builder.value("v", 0));
+    let (r, l) = (builder.query("r"), builder.key("l", 0));
+    let (mk, mv) = (builder.key("mk", 1), builder.value("mv", 1));
+    let both = builder.scalar::<lang::Bool>("both", ScalarType::Bool, true);
+    builder.softmax("b", None);
+    builder.softmax("a", None);
+    builder.key_loop(1, &[(q, mk)]);
+    builder.push(0, scaled(0), mv);
+    builder.key_loop(0, &[(q, k), (r, l)]);
+    let sum = lang::add(lang::dot(0), lang::dot(1));
+    builder.push(1, causal(lang::mul(lang::select(both.clone(), sum, lang::dot(0)), lang::scale())), v);
+    builder.output(lang::select(both, lang::add(lang::result(0), lang::result(1)), lang::result(1)));
+    builder.finish()
+}
+
+#[test]
+fn a_comptime_scalar_takes_an_accumulator_and_its_loop_away() {
+    let expected = "\
+  for i in tiles(S)
+    o = softmax base e
+    q = load q[i]
+    r = load r[i]
+    for j in tiles(T0)
+      s = dot q, k[j]
+      s2 = dot r, l[j]
+      s = map (if false { s + s2 } else { s }) * scale()
+      s = mask s where j <= i on all
+      o = push s, v[j]
+    store o
+";
+    let of = [4, 4, 3, 2, 2, 4, 3];
+    assert_eq!(program(&switched(), &[ScalarValue::Bool(false)], &of), expected);
+    // Only products that are there count.
+    assert_eq!(scaled_dim(&switched(), &[ScalarValue::Bool(false)], &dims(&of)), 4);
+    // The first push is the other loop's.
+    assert_eq!(scaled_dim(&switched(), &[ScalarValue::Bool(true)], &dims(&of)), 4);
+    let both = program(&switched(), &[ScalarValue::Bool(true)], &of);
+    assert!(both.contains("b = push s, mv[j]") && both.contains("tiles(T1)"), "{both}");
+}
+
+/// Positions alone, with queries and keys that have one head dim, and none that have.
+#[test]
+fn a_loop_without_a_product_is_given_one() {
+    let mut builder = Builder::new("positions", "", "a.rs", 1, 1);
+    builder.query("q");
+    builder.key("k", 0);
+    let v = builder.value("v", 0);
+    builder.mean("o");
+    builder.key_loop(0, &[]);
+    builder.push(0, causal(lang::float(1.0)), v);
+    let spec = builder.finish();
+    let expected = "\
+  for i in tiles(S)
+    o = mean
+    q = load q[i]
+    for j in tiles(T0)
+      s = dot q, k[j]
+      s = map 1.0
+      s = mask s where j <= i on all
+      o = push s, v[j]
+    store o
+";
+    assert_eq!(program(&spec, &[], &[4, 4, 3]), expected);
+    let message =
+        "`positions`: the loop over `k` has no product, and no queries and keys of one head dim to make one of";
+    refused(&spec, &[], &[4, 5, 3], message);
+}
+
 fn refused(spec: &Spec, scalars: &[ScalarValue], of: &[usize], message: &str) {
     assert_eq!(lower(spec, scalars, &dims(of)).unwrap_err().to_string(), message);
 }
@@ -226,6 +302,14 @@ fn what_does_not_fit_is_refused() {
             builder.push(1, lang::dot(0), 2);
         },
         "`by_hand`: loop 0 has a push of what is not its own, or into nothing",
+    );
+    refused(
+        &|builder| {
+            builder.scalar::<lang::Int>("rank", ScalarType::U32, false);
+            builder.key_loop(0, &[(0, 1)]);
+            builder.push(0, lang::dot(0), Values::leading_by_scalar(2, 0));
+        },
+        "`by_hand`: loop 0 has a push of as many elements as no comptime `u32` says",
     );
     refused(&|builder| builder.key_loop(0, &[(0, 1)]), "`by_hand`: nothing is pushed for `k`");
     refused(

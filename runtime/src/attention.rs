@@ -331,7 +331,8 @@ impl AnyAttention {
         device: &Device,
         operands: &[&Tensor],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
-        let loops = self.request.spec.loops.len();
+        let Request { spec, scalars, .. } = &self.request;
+        let loops = spec.kept(scalars).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
         let (out, _) = launch(&self.call(device, operands, Some(&counters)))?;
         let counts = counters.to_vec::<i32>()?;

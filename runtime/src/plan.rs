@@ -49,11 +49,8 @@ fn fits_launch(cpu: CpuSchedule, operation: &Operation, in_vectors: bool) -> Res
         ));
     }
     let rows = together * operation.queries;
-    if cpu.vectors != 1 || along > cpu.lanes || rows > along {
-        return refused(format!(
-            "with vectors along the head dims a tile has one vector of rows, here at most {along} of {}, and the launch has {rows} rows",
-            cpu.lanes
-        ));
+    if rows > along {
+        return refused(format!("a tile has at most {along} rows, and the launch {rows}"));
     }
     Ok(())
 }
@@ -68,7 +65,17 @@ pub(crate) fn on_model(
 ) -> Result<Schedule, Error> {
     let constraints = programs.constraints(&request.spec);
     match request.schedule {
-        Some(schedule) => with_heads_alike(schedule, programs),
+        Some(schedule) => {
+            if let Schedule::Cpu(cpu) = schedule {
+                // A text is of operands whose rows follow each other.
+                let along = request.spec.operands.iter().zip(&operation.operands.dims);
+                let mut along_keys = along.filter(|(param, _)| param.role != Role::Query);
+                let in_vectors =
+                    along_keys.all(|(_, dim)| dim.is_multiple_of(cpu.lanes)) && programs.pushes_whole(cpu.lanes);
+                fits_launch(cpu, operation, in_vectors)?;
+            }
+            with_heads_alike(schedule, programs)
+        }
         None => {
             Ok(with_shared_tiles(emit::schedule_for(target, model, constraints)?, constraints, operation, programs))
         }

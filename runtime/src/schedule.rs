@@ -346,8 +346,14 @@ pub fn check_for(
         Schedule::Cpu(_) if !is_cpu => Some(format!("`{name}` is not a CPU, and its cubes need the `cube` schedule")),
         Schedule::Cpu(cpu) => {
             let blocks = cpu.vectors > 0 && (1..=cpu.keys).contains(&cpu.rows);
-            let wrong = !blocks || !cpu.lanes.is_power_of_two();
-            wrong.then(|| "lanes must be a power of two, rows no more than the keys, and no size 0".into())
+            let along = cpu.few.along_head_dim;
+            if !blocks || !cpu.lanes.is_power_of_two() {
+                Some("lanes must be a power of two, rows no more than the keys, and no size 0".into())
+            } else if along > 0 && (cpu.vectors != 1 || along > cpu.lanes || !along.is_power_of_two()) {
+                Some("with vectors along the head dims a tile has one vector, and as its rows a power of two, at most the lanes".into())
+            } else {
+                None
+            }
         }
         Schedule::Cube(_) if is_cpu => {
             Some("a CPU needs the `cpu` schedule: its units do not share memory at one speed".into())

@@ -9,7 +9,8 @@ use crate::tensor::Tensor;
 use purview_compiler::expr::Expr;
 use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::Keys;
-use purview_compiler::lower::scaled_dim;
+use purview_compiler::lower::{check_form, scaled_dim};
+use purview_compiler::passes::CompileError;
 use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{Role, ScalarValue, Spec, TensorType};
 
@@ -48,6 +49,8 @@ pub(crate) fn in_order<'a>(
 /// Checks numbers, types and ranges of scalars and captured tensors.
 pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
+    // What follows goes by its places; one that is made by hand may have any.
+    check_form(spec).map_err(CompileError::from)?;
     let counts =
         [("scalars", spec.scalars.len(), scalars.len()), ("captured tensors", spec.tensors.len(), tensors.len())];
     for (what, expected, given) in counts {
@@ -261,7 +264,8 @@ pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error
 /// `sizes` with the scale and the positions that `request` has for keys of such lengths.
 fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<Operation, Error> {
     let spec = &request.spec;
-    let scale = request.scale.unwrap_or(1.0 / (scaled_dim(spec, &sizes.operands).max(1) as f32).sqrt());
+    let scale =
+        request.scale.unwrap_or(1.0 / (scaled_dim(spec, &request.scalars, &sizes.operands).max(1) as f32).sqrt());
     if !scale.is_finite() {
         return Err(Error::Scale { given: scale });
     }

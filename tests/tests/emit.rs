@@ -2,7 +2,7 @@
 //! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
-use purview::schedule::{CpuSchedule, CubeSchedule, Planes, Products, SMALL_CUBE, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Products, SMALL_CUBE, Schedule};
 use purview::{AnyAttention, Arguments, DeviceModel, Error, Shape, Target};
 use purview_examples::{GALLERY, causal::causal, linear_attention::linear_attention};
 use purview_tests::devices;
@@ -162,6 +162,16 @@ fn every_head_dim_has_a_schedule() {
             }
         }
     }
+}
+
+#[test]
+fn vectors_along_the_head_dims_fit_them() {
+    let few = FewQueries { along_head_dim: 4, ..FewQueries::default() };
+    let schedule = Schedule::Cpu(CpuSchedule { few, ..CpuSchedule::new(8, 1, 32, 4) });
+    let text = |head_dim| causal().with_schedule(schedule).emit(Target::Cpu, &Shape::new(1, 1, 4, head_dim));
+    assert!(text(16).is_ok());
+    let reason = "vectors along the head dims take keys and values in whole vectors of 8 elements";
+    fails(text(12), &format!("the schedule {schedule} does not fit: {reason}"));
 }
 
 #[test]

@@ -75,10 +75,12 @@ fn heads_rows_and_runs_of_keys() {
 fn head_dims_and_types() {
     let device = devices::cpu();
     let mut failures = Failures::default();
-    let dims = [(64, 64), (128, 16), (16, 256), (20, 16), (16, 24), (1, 1)].map(|dims| (dims, Element::F32));
+    // Values of 3, 5, 6 or 7 vectors are accumulated in blocks of rows that are no divisor of the registers.
+    let dims = [(64, 64), (128, 16), (16, 256), (20, 16), (16, 24), (1, 1), (48, 48), (16, 80), (16, 96), (16, 112)];
+    let dims = dims.map(|dims| (dims, Element::F32));
     let halves = [((64, 64), Element::F16), ((20, 16), Element::F16), ((64, 64), Element::Bf16)];
     for (dims, element) in dims.into_iter().chain(halves) {
-        for (heads, queries) in [((2, 2), 1), ((4, 1), 1), ((8, 1), 1), ((4, 1), 5)] {
+        for (heads, queries) in [((2, 2), 1), ((3, 1), 1), ((4, 1), 1), ((8, 1), 1), ((4, 1), 5)] {
             let sizes = Sizes { heads, queries, keys: 700, dims, element };
             check(&mut failures, &device, attentions::window(650), sizes);
         }

@@ -8,7 +8,7 @@ use cubecl::std::tensor::TensorHandle;
 use purview::ir::Element;
 use purview::ir::forward::Operands;
 use purview::lang::{self, Builder};
-use purview::schedule::{CpuSchedule, CubeSchedule, Planes, SMALL_CUBE, Schedule};
+use purview::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, SMALL_CUBE, Schedule};
 use purview::spec::{ScalarValue, Spec};
 use purview::{AnyAttention, Arguments, Attention, DType, Device, Error, Shape, Target, Tensor, attention, cubecl};
 use purview_tests::attentions::{captured, full, memory, sink, sum, window};
@@ -293,6 +293,16 @@ fn schedules_that_do_not_fit() {
     refuse(Schedule::Cpu(CpuSchedule { rows: 33, ..cpu }), sizes);
     refuse(Schedule::Cpu(CpuSchedule { lanes: 0, ..cpu }), sizes);
     refuse(Schedule::Cpu(CpuSchedule { lanes: 3, ..cpu }), sizes);
+    let along = |along_head_dim, vectors| {
+        let few = FewQueries { along_head_dim, ..FewQueries::default() };
+        Schedule::Cpu(CpuSchedule { vectors, few, ..cpu })
+    };
+    let one_vector =
+        "with vectors along the head dims a tile has one vector, and as its rows a power of two, at most the lanes";
+    refuse(along(2, 2), one_vector);
+    refuse(along(3, 1), one_vector);
+    refuse(along(16, 1), one_vector);
+    refuse(along(4, 1), "a tile has at most 4 rows, and the launch 5");
     let cube = SMALL_CUBE;
     refuse(Schedule::Cube(cube), "a CPU needs the `cpu` schedule: its units do not share memory at one speed");
 

@@ -71,6 +71,54 @@ fn switched(q: Query, k: Key, v: Value, r: Query, l: Key, #[comptime] both: bool
     }
 }
 
+/// An accumulator of positions alone, whose loop has no product.
+#[attention]
+fn running_mean(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Mean::new();
+        for j in k.tiles() {
+            o.push(mask(1.0 + (j % 3) as f32, j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// Two pushes into one softmax: of a product as it is, and of another that is scaled.
+#[attention]
+fn raw_and_scaled(q: Query, k: Key, v: Value, l: Key, w: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]), j <= i), v[j]);
+            o.push(mask(dot(q[i], l[j]) * scale(), j < i), w[j]);
+        }
+        o
+    }
+}
+
+/// An accumulator with a loop of its own that a comptime `if` takes away, with an index that would leave its tensor.
+#[attention]
+fn memory_at_will(
+    q: Query,
+    k: Key,
+    v: Value,
+    mk: Key,
+    mv: Value,
+    bias: Tensor<f32, 1>,
+    #[comptime] memory: bool,
+) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in mk.tiles() {
+            b.push(dot(q[i], mk[j]) * scale() + bias[j], mv[j]);
+        }
+        for j in k.tiles() {
+            a.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        if memory { a + b } else { 2.0 * a }
+    }
+}
+
 /// Three kinds of accumulators, of which two are of one product, with masks of their own; and what lies along the queries.
 #[attention]
 fn three_accumulators(q: Query, k: Key, v: Value, r: Query, l: Key, gate: Query, sink: Tensor<f32, 1>) -> Output {
@@ -140,6 +188,8 @@ const HEADS: usize = 4;
 fn cases(device: &Device, length: usize) -> Vec<Case> {
     use Along::{Keys, Memory, Queries};
     let sink = Tensor::from_slice(device, [HEADS], &[0.5, -1.0, 2.0, 0.0]).unwrap();
+    let per_key: Vec<f32> = (0..45).map(|key| (key % 5) as f32 * 0.25).collect();
+    let per_key = Tensor::from_slice(device, [45], &per_key).unwrap();
     let keep: Vec<u8> = (0..length * length).map(|at| u8::from(at % 7 != 3)).collect();
     let keep = Tensor::from_slice(device, [length, length], &keep).unwrap();
     vec![
@@ -164,6 +214,19 @@ fn cases(device: &Device, length: usize) -> Vec<Case> {
         Case {
             attention: switched(false).into(),
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Queries, 8), (Keys(1), 8)],
+        },
+        Case { attention: running_mean().into(), operands: vec![(Queries, 8), (Keys(2), 8), (Keys(2), 16)] },
+        Case {
+            attention: raw_and_scaled().into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Keys(1), 16), (Keys(4), 16)],
+        },
+        Case {
+            attention: memory_at_will(&sink, false).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
+        },
+        Case {
+            attention: memory_at_will(&per_key, true).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
         },
         Case { attention: weighted(&keep).into(), operands: vec![(Queries, 16), (Keys(1), 16), (Keys(1), 16)] },
         Case {

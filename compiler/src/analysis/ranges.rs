@@ -27,13 +27,13 @@ use std::cell::Cell;
 ///
 /// Divisors must not be zero for any pair, hidden ones and those that only fill a tile included, because kernels divide
 /// there too. An index may be anything where the mask, an `if`, `&&` or `||` makes it irrelevant: kernels must clamp it.
-/// A launch without queries is fine; so is what is computed for
-/// the keys of a pair that has none.
+/// A launch without queries is fine; so is what is computed for the keys of a set that has none.
 pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<(), RangeError> {
     check_counts(spec, launch)?;
     if launch.is_empty() {
         return Ok(());
     }
+    let spec = &spec.kept(launch.scalars);
     let asked = RangeChecker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
     asked.check_positions()?;
     let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {

@@ -5,7 +5,8 @@
 //! is finite and its scores were not [too great](super::softmax::is_too_great()), and else a schedule computes the row again by what is here:
 //!
 //! - A hidden key adds nothing. Hidden are the keys that the mask hides, and for a softmax those whose score is −∞.
-//! - A value that is not finite and is seen is added as it is: a softmax's weight is positive, even if it is less than any f32.
+//! - A value that is not finite and is seen is added as it is, or times the factor that it is pushed with: a softmax's weight is positive, even
+//!   if it is less than any f32.
 //! - Scores are in quarters ([`quarter_scores`]), so that none overflows to base 2.
 //! - A softmax's output is a mean at every step, and overflows only where a value does.
 //!
@@ -40,6 +41,8 @@ pub struct Step<N: Size> {
     keep: Vector<f32, N>,
     /// The factor of the key's value.
     weight: Vector<f32, N>,
+    /// What of that is not a softmax's weight, but [pushed](Pushed::factor) with it: 1 if nothing is.
+    factor: Vector<f32, N>,
     /// Whether the key is hidden from the row.
     hidden: Vector<bool, N>,
 }
@@ -105,40 +108,36 @@ impl<N: Size> CarefulRows<N> {
             self.maximum.store(maximum);
             self.sum.store(sum);
             let divisor = select_many(sum.equal(&zero), one, sum);
-            let weight = times_factor::<N>(weight / divisor, dots, place, parameters, comptime![push.factor.clone()]);
-            Step::<N> { keep: kept / divisor, weight, hidden: hides }
+            let weight = weight / divisor;
+            let keep = kept / divisor;
+            if comptime![push.factor.is_some()] {
+                let factor = parameters.float_of::<N>(place, dots, comptime![push.factor.clone().unwrap()]);
+                Step::<N> { keep, weight: weight * factor, factor, hidden: hides }
+            } else {
+                Step::<N> { keep, weight, factor: one, hidden: hides }
+            }
         } else {
             self.sum.store(self.sum.read() + select_many(visible, score, zero));
             let counts = select_many(visible, Vector::<u32, N>::new(1u32), Vector::new(0u32));
-            let weight = times_factor::<N>(score, dots, place, parameters, comptime![push.factor.clone()]);
-            Step::<N> { keep: one, weight, hidden: counts.equal(&Vector::new(0u32)) }
+            let hidden = counts.equal(&Vector::new(0u32));
+            if comptime![push.factor.is_some()] {
+                let factor = parameters.float_of::<N>(place, dots, comptime![push.factor.clone().unwrap()]);
+                Step::<N> { keep: one, weight: score * factor, factor, hidden }
+            } else {
+                Step::<N> { keep: one, weight: score, factor: one, hidden }
+            }
         }
-    }
-}
-
-/// What is accumulated with, of a weight: times its factor, if there is one. Not by a local that changes, which backends read anew each time.
-#[cube]
-fn times_factor<N: Size>(
-    weight: Vector<f32, N>,
-    dots: &Sequence<Vector<f32, N>>,
-    place: &Place<N>,
-    parameters: &ParameterValues,
-    #[comptime] factor: Option<Expr>,
-) -> Vector<f32, N> {
-    if comptime![factor.is_some()] {
-        weight * parameters.float_of::<N>(place, dots, comptime![factor.clone().unwrap()])
-    } else {
-        weight
     }
 }
 
 #[cube]
 impl<N: Size> Step<N> {
-    /// The output's element that was `output`, with the key's `value`.
+    /// The output's element that was `output`, with the key's `value`, of a push that `has_factor` or not.
     pub fn add(
         &self,
         output: Vector<f32, N>,
         value: Vector<f32, N>,
+        #[comptime] has_factor: bool,
         #[comptime] accumulator: Reduction,
     ) -> Vector<f32, N> {
         let mut kept = output;
@@ -146,10 +145,15 @@ impl<N: Size> Step<N> {
         if comptime![accumulator.is_softmax()] {
             kept = select_many(is_finite::<N>(output), output * self.keep, output);
             let counts = is_finite::<N>(self.weight);
-            let as_it_is = select_many(counts, value, added);
+            let as_it_is = select_many(counts, self.as_it_is(value, has_factor), added);
             added = select_many(is_finite::<N>(value), added, as_it_is);
         }
         select_many(self.hidden, output, kept + added)
+    }
+
+    /// A value that is not finite, as it is added. Not by a local that changes, which backends read anew each time.
+    fn as_it_is(&self, value: Vector<f32, N>, #[comptime] has_factor: bool) -> Vector<f32, N> {
+        if comptime![has_factor] { value * self.factor } else { value }
     }
 }
 
@@ -171,20 +175,17 @@ fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
 /// softmax, and its queries are scaled.
 pub fn quarter_of_queries(program: &Program) -> f32 {
     let is_scaled = program.loads.iter().enumerate().all(|(at, load)| load.scale.is_some() || !program.is_in_dots(at));
-    let is_quartered = |push: &Pushed| {
-        let of_dots = |factor: &Expr| factor.any(&mut |part| matches!(part, Expr::Value(_)));
-        is_proportional(&push.score) && !push.factor.as_ref().is_some_and(of_dots)
-    };
+    let is_quartered =
+        |push: &Pushed| is_proportional(&push.score) && !push.factor.as_ref().is_some_and(Expr::has_values);
     let is_proportional = program.loops.iter().flat_map(|one| one.pushes()).all(|push| is_quartered(&push));
     if program.has_lse() && is_scaled && is_proportional { 1.0 / PARTS } else { 1.0 }
 }
 
 /// Whether a score is a product of a dot and of what no dot is in.
 fn is_proportional(score: &Expr) -> bool {
-    let of_dots = |expr: &Expr| expr.any(&mut |part| matches!(part, Expr::Value(_)));
     let factors = Product::of(score).varying;
     let mut of_dots = factors.iter().filter(|factor| match factor {
-        Factor::Times(expr) | Factor::Over(expr) => of_dots(expr),
+        Factor::Times(expr) | Factor::Over(expr) => expr.has_values(),
     });
     matches!((of_dots.next(), of_dots.next()), (Some(Factor::Times(Expr::Value(_))), None))
 }

@@ -144,8 +144,8 @@ pub fn careful_row<E: Float, V: Size>(
                         let (width, dim) = comptime![(columns.width, pushed.dim)];
                         let value = element_of::<E, V>(values, value, x, element, width, dim);
                         let at = comptime![vector * columns.width + element];
-                        let reduction = comptime![reduction.clone()];
-                        state.elements[at] = step.add(state.elements[at], Vector::new(value), reduction);
+                        let (has_factor, reduction) = comptime![(pushed.factor.is_some(), reduction.clone())];
+                        state.elements[at] = step.add(state.elements[at], Vector::new(value), has_factor, reduction);
                     }
                 }
             }

@@ -176,8 +176,7 @@ fn is_tiled(program: &Program) -> bool {
         let of_its_own = |push: &Pushed| {
             let same_values = (push.values, push.dim) == (pushes[0].values, program.outputs[0].dim);
             let others = pushes.iter().filter(|other| other.accumulator == push.accumulator).count();
-            let by_place =
-                push.factor.as_ref().is_none_or(|factor| !factor.any(&mut |part| matches!(part, Expr::Value(_))));
+            let by_place = !push.factor.as_ref().is_some_and(Expr::has_values);
             push.own_dot.is_some() && same_values && others == 1 && by_place
         };
         alike && in_place && pushes.iter().all(of_its_own) && dots.len() == pushes.len()
@@ -188,13 +187,7 @@ fn is_tiled(program: &Program) -> bool {
 impl Pushed {
     /// The same, with its score as an expression of its own dot alone, which is [`Expr::SCORE`].
     pub fn of_own_dot(&self) -> Pushed {
-        fn only_value(expr: &Expr) -> Expr {
-            match expr {
-                Expr::Value(_) => Expr::SCORE,
-                other => other.map_children(only_value),
-            }
-        }
-        Pushed { score: only_value(&self.score), ..self.clone() }
+        Pushed { score: self.score.map_values(&|_| Expr::SCORE), ..self.clone() }
     }
 }
 
@@ -269,7 +262,7 @@ impl Program {
     pub fn sizes(&self) -> Operands {
         let of_loop =
             |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
-        let element = self.operands[self.loads[0].operand].element;
+        let OperandDims { element, .. } = self.operand_dims();
         let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
         let dims: Vec<usize> = in_dots.map(|load| self.operands[self.loads[load].operand].dim).collect();
         // Each is made up to whole vectors where it lies beside others.
@@ -311,7 +304,7 @@ impl TileLoop {
                     dot_of_tile[*tile] = Some(dots);
                     dots += 1;
                 }
-                TileOp::Map { tile, value } => exprs[*tile] = replace_values(value, &exprs),
+                TileOp::Map { tile, value } => exprs[*tile] = value.map_values(&|place| exprs[place].clone()),
                 TileOp::Mask { tile, visible, on } => masks[*tile] = Some((visible.clone(), *on)),
                 &TileOp::Push { accumulator, weights, factor, values, dim } => pushes.push(Pushed {
                     accumulator,
@@ -354,13 +347,5 @@ impl TileLoop {
             Some(MaskedTiles::Partial) => true,
             None => full,
         }
-    }
-}
-
-/// `expr` with each value replaced by one of `exprs`.
-fn replace_values(expr: &Expr, exprs: &[Expr]) -> Expr {
-    match expr {
-        Expr::Value(place) => exprs[*place].clone(),
-        other => other.map_children(|child| replace_values(child, exprs)),
     }
 }

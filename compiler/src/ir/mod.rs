@@ -383,12 +383,6 @@ impl TileLoop {
 
     /// Takes a tile from its list that no operation has any more; the others' places follow.
     pub fn forget_tile(&mut self, removed: usize) {
-        fn renumbered(expr: &Expr, removed: usize) -> Expr {
-            match expr {
-                Expr::Value(tile) if *tile > removed => Expr::Value(tile - 1),
-                other => other.map_children(|child| renumbered(child, removed)),
-            }
-        }
         let below = |tile: &mut usize| *tile -= usize::from(*tile > removed);
         self.tiles.remove(removed);
         for op in &mut self.body {
@@ -396,7 +390,7 @@ impl TileLoop {
                 TileOp::Dot { tile, .. } | TileOp::Mask { tile, .. } => below(tile),
                 TileOp::Map { tile, value } => {
                     below(tile);
-                    *value = renumbered(value, removed);
+                    *value = value.map_values(&|tile| Expr::Value(tile - usize::from(tile > removed)));
                 }
                 TileOp::Push { weights, factor, .. } => {
                     below(weights);

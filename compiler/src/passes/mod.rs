@@ -4,7 +4,6 @@ mod bound_key_loops;
 mod classify_tiles;
 mod find_full_tiles;
 mod join_dots;
-mod remove_unused;
 mod scale_queries;
 mod simplify_expressions;
 mod use_base_two;
@@ -13,7 +12,6 @@ pub use bound_key_loops::bound_key_loops;
 pub use classify_tiles::classify_tiles;
 pub use find_full_tiles::find_full_tiles;
 pub use join_dots::join_dots;
-pub use remove_unused::remove_unused;
 pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
@@ -39,10 +37,9 @@ pub struct Pass {
 
 /// The passes, in the order they run, with what holds after each.
 pub const PASSES: &[Pass] = &[
-    // After this point: no expression has a constant part; a mask is neither always true nor said twice.
+    // After this point: no expression has a constant part; a mask is neither always true nor said twice; a product that only a branch never
+    // taken was of is gone.
     Pass { name: "simplify_expressions", run: simplify_expressions },
-    // After this point: every accumulator is in an output, and every tile in a push.
-    Pass { name: "remove_unused", run: remove_unused },
     // After this point: no two dots are only added to each other.
     Pass { name: "join_dots", run: join_dots },
     // After this point: loops visit only key ranges that can hold a visible pair.

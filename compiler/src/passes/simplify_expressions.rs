@@ -1,22 +1,26 @@
 //! Computes what is constant, and removes operations that change nothing.
 //!
 //! ```text
-//! s = map s * (2.0 * 0.5)
+//! s = dot q, k[j]
+//! s2 = dot r, l[j]
+//! s = map (if false { s + s2 } else { s }) * (2.0 * 0.5)
 //! s = mask s where true && !(j > i) && (window - 0 > 0 || false) on all
 //! ```
 //! becomes
 //! ```text
+//! s = dot q, k[j]
 //! s = mask s where j <= i && window > 0 on all
 //! ```
 //!
-//! [`simplify`] says which rules there are.
+//! [`simplify`] says which rules there are. A tile that nothing is made of any more goes, and so does its product: that is how a comptime `if`
+//! takes one away. (An accumulator that it takes away is not lowered: [`Spec::kept`](crate::spec::Spec::kept).)
 
 use crate::analysis::simplify::simplify;
 use crate::expr::Expr;
 use crate::ir::{Program, Reduction, TileOp};
 use crate::typing::Parameters;
 
-/// Simplifies sinks, outputs, and every map and mask; removes those that do nothing.
+/// Simplifies sinks, outputs, and every map and mask; removes those that do nothing, and tiles that nothing is made of.
 pub fn simplify_expressions(program: &mut Program) {
     let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[] };
     for accumulator in &mut program.accumulators {
@@ -43,5 +47,9 @@ pub fn simplify_expressions(program: &mut Program) {
             TileOp::Mask { visible, .. } => *visible != Expr::Bool(true),
             TileOp::Dot { .. } | TileOp::Push { .. } => true,
         });
+        while let Some(tile) = (0..one.tiles.len()).find(|tile| !one.body.iter().any(|op| op.uses(*tile))) {
+            one.body.retain(|op| !op.changes(tile));
+            one.forget_tile(tile);
+        }
     }
 }

@@ -44,8 +44,8 @@ pub struct FewQueries {
     pub pack_gqa: bool,
     /// The keys of a tile are split over units, whose accumulators are merged at the end.
     pub split_kv: bool,
-    /// Where not 0: a tile, of one vector, has at most so many rows, and vectors run over the head dims instead of the rows. That
-    /// takes as many multiply-adds as there are rows and not as there are lanes.
+    /// Where not 0: a tile, of one vector, has at most so many rows, a power of two, and vectors run over the head dims instead of the
+    /// rows. That takes as many multiply-adds as there are rows and not as there are lanes.
     pub along_head_dim: usize,
 }
 

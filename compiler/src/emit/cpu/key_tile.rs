@@ -299,7 +299,8 @@ pub fn careful_tile<E: Float, N: Size>(
                 let start = operand.row(keys.bases[comptime![push.values]], key);
                 for column in 0..comptime![push.dim] {
                     let value = Vector::<f32, N>::new(f32::cast_from(operand.data[operand.at(start, column)]));
-                    let output = step.add(accumulator.get(column, vector), value, comptime![reduction.clone()]);
+                    let (has_factor, reduction) = comptime![(push.factor.is_some(), reduction.clone())];
+                    let output = step.add(accumulator.get(column, vector), value, has_factor, reduction);
                     accumulator.put(output, column, vector);
                 }
             }
@@ -659,7 +660,8 @@ fn accumulate_rows<E: Float, N: Size>(
     let operand = &operands[values];
     let row_vectors = comptime![code.pushes[push].dim / lanes];
     let along = comptime![code.schedule.few.along_head_dim];
-    let rows = comptime![(2 * code.schedule.rows / row_vectors).clamp(1, along)];
+    // A power of two, as `along` is: the rows are whole numbers of these.
+    let rows = comptime![1usize << (2 * code.schedule.rows / row_vectors).clamp(1, along).ilog2()];
     let vectors = operand.data.as_vectorized().with_vector_size::<N>();
     let weights_of = &tile.tiles[comptime![code.arrays.weights[push]]];
     let accumulator = &mut tile.accumulators[place];
