@@ -215,7 +215,7 @@ fn report_has_the_numbers_and_the_picture() {
     assert_eq!(got["shape"]["kv"], json!([512]));
     assert_eq!((&got["schedule"], &got["query_tile"], &got["key_tile"]), (&json!("cpu"), &json!(64), &json!(64)));
 
-    // Of several pairs, each has its own length.
+    // Of several sets of keys, each has its own length.
     let two = json("report memory --q 64 --kv 128,64 --json");
     assert_eq!(two["shape"]["kv"], json!([128, 64]));
     assert_eq!((&two["loops"][0]["total_tiles"], &two["loops"][1]["total_tiles"]), (&json!(16), &json!(8)));
@@ -304,7 +304,7 @@ fn run_prints_what_it_ran_and_checks_it() {
             && got["lse_error"].as_f64() <= got["lse_limit"].as_f64()
     );
 
-    // No log-sum-exp, two pairs, half the bits, once.
+    // No log-sum-exp, two sets of keys, half the bits, once.
     let got =
         json("run memory --device cpu --q 40 --kv 70,40 --heads 2 --dim 16 --dtype f16 --repeat 0 --check --json");
     assert_eq!((&got["passed"], &got["median_ms"], got.get("lse_error")), (&json!(true), &Json::Null, None));
