@@ -1,7 +1,7 @@
 //! The sizes of a launch that has been validated.
 
 use crate::error::Error;
-use crate::shape::Shape;
+use crate::shape::{Shape, greatest_common_divisor};
 use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::spec::{Role, ScalarValue, Spec};
@@ -23,11 +23,6 @@ pub(crate) struct Operation {
     pub query_offset: i64,
     /// `scale()`.
     pub scale: f32,
-}
-
-/// Of numbers of which one may be 0.
-pub(crate) fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 impl Operation {

@@ -1,7 +1,6 @@
 //! The sizes of a launch, where there are no tensors to take them from.
 
 use crate::error::Error;
-use crate::operation::greatest_common_divisor;
 use purview_compiler::ir::Element;
 use purview_compiler::ir::forward::{OperandDims, Operands};
 use purview_compiler::lower::dims_of;
@@ -207,4 +206,9 @@ fn named_once(spec: &Spec, what: &'static str, of_operands: &[(String, usize)]) 
         }
     }
     Ok(())
+}
+
+/// Of numbers of which one may be 0.
+pub(crate) fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
