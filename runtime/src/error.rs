@@ -333,7 +333,7 @@ pub enum Error {
         /// The offset.
         given: i64,
     },
-    /// A wrong number of arguments, from a caller that builds specifications itself.
+    /// A wrong number of scalars, captured tensors or operands, or of lengths or offsets of keys.
     #[error("`{attention}` takes {expected} {what}, {given} were given")]
     Count {
         /// The attention.
