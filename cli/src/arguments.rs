@@ -27,10 +27,11 @@ pub(crate) struct CommandLine {
 const LIST_JSON: &str = "\
 JSON:
   variants: a list of
-    name, doc (the whole comment), accumulator (Softmax, Sum or Mean),
-    pairs: a list of {key, value}, the names of the keys and values,
+    name, doc (the whole comment), accumulator (Softmax, Sum or Mean; several with commas between them),
+    operands: a list of {name, role (query, key or value), set (the number of its set of keys; null along queries)},
+    pairs: a list of {key, value}, the names of the keys and values; empty where there are other operands than these,
     scalars: a list of {name, type, comptime, default (null where it depends on the shape)},
-    tensors: a list of {name, type, rank}";
+    tensors: a list of {name, type, rank, sorted}";
 
 const PROGRAM_JSON: &str = "\
 JSON:
@@ -39,7 +40,8 @@ JSON:
 const REPORT_JSON: &str = "\
 JSON:
   variant, schedule (its name), query_tile and key_tile (the sizes of a tile), scalars: {name: value},
-  shape: {batch, heads, kv_heads, q, kv (a list: of each pair), dim, v_dim, dtype},
+  shape: {batch, heads, kv_heads, q, kv (a list: of each set of keys), dim, v_dim, dtype,
+    dims, key_heads ({name: number}: of single operands; absent where none are given)},
   total_tiles, visited_tiles, full_tiles, partial_tiles, skipped_tiles: of all loops, heads and batches,
   needed_tiles: those with a visible pair, null without --verify,
   missed_full_tiles: partial ones in which every pair is visible, null without --verify,
@@ -51,6 +53,7 @@ JSON:
   notes: a list of {location, message},
   loops: a list of
     key (its name), mask (null where there is none), as text,
+    pushes: a list of {accumulator (its name), mask (null where there is none, as text)},
     visit, full: lists of ranges, as text,
     kind: {some, all}, as text: which of the tiles outside full ranges are visited, and full; null if ranges say it,
     undecided: a list of the mask's conditions that give no ranges,
@@ -215,7 +218,7 @@ pub(crate) struct RunFlags {
     pub shape: ShapeFlags,
     #[command(flatten)]
     pub position: PositionFlags,
-    /// What scores are multiplied by [default: 1/√D]
+    /// What `scale()` is [default: 1/√D, where D is the sum of the head dims of the products that the first push's score is made of]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub scale: Option<f32>,
     /// Compare with the reference, which takes time proportional to queries times keys
@@ -281,12 +284,12 @@ pub(crate) struct ShapeFlags {
     /// The head dim of values [default: that of queries]
     #[arg(long, value_name = "D", value_parser = value_parser!(u32).range(1..=MAX_HEAD_DIM as i64))]
     v_dim: Option<u32>,
-    /// The head dim of one operand, where it is another; may be given again
-    #[arg(long, value_name = "NAME=D", value_parser = of_operand)]
-    dim_of: Vec<(String, u32)>,
-    /// The heads of one operand along keys, where they are others; may be given again
-    #[arg(long, value_name = "NAME=H", value_parser = of_operand)]
-    heads_of: Vec<(String, u32)>,
+    /// The head dim of one operand, where it is another; once for each
+    #[arg(long, value_name = "NAME=D", value_parser = |text: &str| of_operand(text, MAX_HEAD_DIM as i64))]
+    dim_of: Vec<(String, usize)>,
+    /// The heads of one operand along keys, where they are others; once for each
+    #[arg(long, value_name = "NAME=H", value_parser = |text: &str| of_operand(text, MAX_HEADS))]
+    heads_of: Vec<(String, usize)>,
     /// Batches
     #[arg(long, value_name = "B", default_value_t = 1, value_parser = value_parser!(u32).range(..=MAX_HEADS))]
     batch: u32,
@@ -339,12 +342,23 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn of_operand(text: &str) -> Result<(String, u32), String> {
+/// An operand's name and a number from 1 to `most`.
+fn of_operand(text: &str, most: i64) -> Result<(String, usize), String> {
     let (name, number) = assignment(text)?;
-    match number.parse::<u32>() {
-        Ok(number) if i64::from(number) <= MAX_HEADS => Ok((name, number)),
-        _ => Err(format!("expected NAME=NUMBER, a number to {MAX_HEADS}")),
+    match number.parse::<i64>() {
+        Ok(number) if (1..=most).contains(&number) => Ok((name, number as usize)),
+        _ => Err(format!("expected NAME=NUMBER, a number in 1..={most}")),
     }
+}
+
+/// `given`, of which no name may be there twice.
+fn once(flag: &str, given: &[(String, usize)]) -> Result<Vec<(String, usize)>, Failure> {
+    for (place, (name, _)) in given.iter().enumerate() {
+        if given[..place].iter().any(|(other, _)| other == name) {
+            return Err(Failure::Usage(format!("{flag} gives `{name}` twice")));
+        }
+    }
+    Ok(given.to_vec())
 }
 
 /// The command line's grammar, in which a variant is one of the gallery's.
@@ -383,8 +397,8 @@ impl ShapeFlags {
             qk_dim: self.dim as usize,
             v_dim: self.v_dim.unwrap_or(self.dim) as usize,
             element: self.dtype,
-            dims: self.dim_of.iter().map(|(name, dim)| (name.clone(), *dim as usize)).collect(),
-            key_heads: self.heads_of.iter().map(|(name, heads)| (name.clone(), *heads as usize)).collect(),
+            dims: once("--dim-of", &self.dim_of)?,
+            key_heads: once("--heads-of", &self.heads_of)?,
         })
     }
 }

@@ -50,13 +50,8 @@ impl GalleryCase<'_> {
 
     pub fn run(&self, device: &Device, element: Element) -> Result<Errors, Error> {
         let (attention, inputs) = self.attention(device, element)?;
-        let operands = inputs.operands();
-        let (out, lse) = if attention.spec().has_lse() {
-            let (out, lse) = attention.run_operands_with_lse(device, &operands)?;
-            (out, Some(lse.to_vec()?))
-        } else {
-            (attention.run_operands(device, &operands)?, None)
-        };
+        let (out, lse) = attention.run_operands_with_lse_if_any(device, &inputs.operands())?;
+        let lse = lse.map(|lse| lse.to_vec()).transpose()?;
         compare_results(&attention, &inputs, &out.to_vec()?, lse)
     }
 

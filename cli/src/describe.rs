@@ -243,15 +243,25 @@ pub(crate) fn shape_json(shape: &Shape) -> Value {
     });
     for (field, of_operands) in [("dims", &shape.dims), ("key_heads", &shape.key_heads)] {
         if !of_operands.is_empty() {
-            extend(&mut value, json!({ field: of_operands }));
+            let of_operands = of_operands.iter().map(|(name, number)| (name.clone(), json!(number)));
+            extend(&mut value, json!({ field: of_operands.collect::<serde_json::Map<_, _>>() }));
         }
     }
     value
 }
 
-/// `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`.
+/// `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`, and where single operands have others, also
+/// `; head dim of q_rope 32, of k_rope 32; heads of k_rope 1`.
 pub(crate) fn shape_text(shape: &Shape) -> String {
-    report::shape_text((shape.batch, shape.heads, shape.kv_heads), shape.queries, &shape.keys, shape.operands())
+    let heads = (shape.batch, shape.heads, shape.kv_heads);
+    let mut text = report::shape_text(heads, shape.queries, &shape.keys, shape.operands());
+    for (what, of_operands) in [("head dim", &shape.dims), ("heads", &shape.key_heads)] {
+        if !of_operands.is_empty() {
+            let each: Vec<String> = of_operands.iter().map(|(name, number)| format!("of {name} {number}")).collect();
+            text += &format!("; {what} {}", each.join(", "));
+        }
+    }
+    text
 }
 
 /// Adds the fields of `more`, an object, to `value`, another.

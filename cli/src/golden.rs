@@ -69,6 +69,14 @@ pub enum GoldenError {
         /// The tensor.
         name: String,
     },
+    /// A case with a log-sum-exp, for an attention that has none.
+    #[error("the case `{case}` has a log-sum-exp, and `{attention}` has none")]
+    Lse {
+        /// The case.
+        case: String,
+        /// The attention.
+        attention: String,
+    },
     /// The attention refused the case, or failed.
     #[error(transparent)]
     Run(#[from] Error),
@@ -78,7 +86,7 @@ pub enum GoldenError {
     Ptx(#[from] PtxError),
 }
 
-/// An output, and a log-sum-exp if the case has one.
+/// An output, and a log-sum-exp if the attention has one.
 type Results = (Vec<f32>, Option<Vec<f32>>);
 
 /// The largest errors of a case.
@@ -227,33 +235,40 @@ impl GoldenCase {
         shape.keys = (0..spec.sets()).filter_map(of_set).map(|place| operands[place].shape[2]).collect();
         for (param, operand) in spec.operands.iter().zip(operands) {
             if spec.pairs().is_none() {
-                shape.dims.insert(param.name.clone(), operand.shape[3]);
+                shape.dims.push((param.name.clone(), operand.shape[3]));
             }
             if param.role != Role::Query && operand.shape[1] != shape.kv_heads {
-                shape.key_heads.insert(param.name.clone(), operand.shape[1]);
+                shape.key_heads.push((param.name.clone(), operand.shape[1]));
             }
         }
         Ok(shape)
     }
 
-    /// Its scalars and captured tensors, on `device`, for `shape`.
-    fn arguments(&self, device: &Device, shape: Shape) -> Result<Arguments, Error> {
-        let mut arguments = Arguments::new(device.clone(), shape);
+    /// Its scalars.
+    fn scalars(&self) -> BTreeMap<String, f64> {
         let is_option = |name: &str| matches!(name, "scale" | "q_offset");
         let scalars = self.params.iter().filter(|(name, _)| !is_option(name));
-        arguments.scalars = scalars.map(|(name, value)| (name.clone(), *value)).collect();
+        scalars.map(|(name, value)| (name.clone(), *value)).collect()
+    }
+
+    /// The tensors that `spec` captures, on `device`.
+    fn captured(&self, spec: &Spec, device: &Device) -> Result<BTreeMap<String, Tensor>, Error> {
+        let is_operand = |name: &str| spec.operands.iter().any(|param| param.name == name);
         let is_captured = |name: &str| {
-            !matches!(name, "q" | "k" | "v" | "out" | "lse" | "w" | "dq" | "dk" | "dv") && !name.starts_with("d_")
+            !matches!(name, "q" | "k" | "v" | "out" | "lse" | "w" | "dq" | "dk" | "dv")
+                && !name.starts_with("d_")
+                && !is_operand(name)
         };
-        for (name, GoldenArray { shape, data }) in self.tensors.iter().filter(|(name, _)| is_captured(name)) {
+        let captured = self.tensors.iter().filter(|(name, _)| is_captured(name));
+        let captured = captured.map(|(name, GoldenArray { shape, data })| {
             let tensor = match data {
                 Data::F32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
                 Data::I32(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
                 Data::Bool(data) => Tensor::from_slice(device, shape.as_slice(), data)?,
             };
-            arguments.tensors.insert(name.clone(), tensor);
-        }
-        Ok(arguments)
+            Ok((name.clone(), tensor))
+        });
+        captured.collect()
     }
 
     /// Its attention: `variant` with its arguments, scale and query offset.
@@ -261,9 +276,12 @@ impl GoldenCase {
     /// # Errors
     /// As the variant's, and [`GoldenError::Operand`].
     pub fn attention(&self, variant: &Variant, device: &Device, element: Element) -> Result<AnyAttention, GoldenError> {
-        let mut arguments = self.arguments(device, self.shape_of_results(element))?;
+        let mut arguments = Arguments::new(device.clone(), self.shape_of_results(element));
+        arguments.scalars = self.scalars();
         // What it takes is known when it is made, and how large that is may decide how it is made.
-        arguments.shape = self.shape((variant.make)(&arguments)?.spec(), element)?;
+        let taking = (variant.make)(&arguments)?;
+        arguments.shape = self.shape(taking.spec(), element)?;
+        arguments.tensors = self.captured(taking.spec(), device)?;
         let mut attention = (variant.make)(&arguments)?;
         if let Some(scale) = self.params.get("scale") {
             attention = attention.with_scale(*scale as f32);
@@ -282,11 +300,8 @@ impl GoldenCase {
     /// As [`AnyAttention::run`] and [`AnyAttention::reference`].
     pub fn run(&self, variant: &Variant, device: &Device, element: Element) -> Result<Errors, GoldenError> {
         self.compare(variant, device, element, |attention, operands| {
-            if !self.has_lse() {
-                return Ok((attention.run_operands(device, operands)?.to_vec()?, None));
-            }
-            let (out, lse) = attention.run_operands_with_lse(device, operands)?;
-            Ok((out.to_vec()?, Some(lse.to_vec()?)))
+            let (out, lse) = attention.run_operands_with_lse_if_any(device, operands)?;
+            Ok((out.to_vec()?, lse.map(|lse| lse.to_vec()).transpose()?))
         })
     }
 
@@ -298,7 +313,7 @@ impl GoldenCase {
         self.compare(variant, &Device::cpu()?, Element::F32, |attention, operands| {
             let found = attention.reference_operands(operands)?;
             let single = |data: &[f64]| data.iter().map(|x| *x as f32).collect();
-            Ok((single(&found.out.data), self.has_lse().then(|| single(&found.lse.data))))
+            Ok((single(&found.out.data), Some(single(&found.lse.data))))
         })
     }
 
@@ -317,7 +332,7 @@ impl GoldenCase {
         let errors = self.compare(variant, &Device::cpu()?, element, |attention, operands| {
             let results = ptx::run(&attention.ptx_launch_operands(model, operands)?)?;
             counts = results.counts;
-            Ok((results.out, results.lse.filter(|_| self.has_lse())))
+            Ok((results.out, results.lse))
         })?;
         Ok((errors, counts))
     }
@@ -335,6 +350,9 @@ impl GoldenCase {
         compute: impl FnOnce(&AnyAttention, &[&Tensor]) -> Result<Results, GoldenError>,
     ) -> Result<Errors, GoldenError> {
         let attention = self.attention(variant, device, element)?;
+        if self.has_lse() && !attention.spec().has_lse() {
+            return Err(GoldenError::Lse { case: self.name.clone(), attention: attention.spec().name.clone() });
+        }
         let arrays = self.operands(attention.spec())?;
         let operands = arrays.into_iter().map(|array| operand(array, device, element));
         let operands = operands.collect::<Result<Vec<_>, Error>>()?;

@@ -107,12 +107,7 @@ impl RandomInputs {
     /// The same numbers on every device and in every run.
     pub(crate) fn new(attention: &AnyAttention, device: &Device, shape: &Shape) -> Result<RandomInputs, Error> {
         let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
-        let (expected, given) = (attention.spec().sets(), shape.keys.len());
-        if given != 1 && given != expected {
-            let attention = attention.spec().name.clone();
-            return Err(Error::Count { attention, what: "lengths of keys", expected, given });
-        }
-        let shapes = shape.operand_shapes(attention.spec()).into_iter();
+        let shapes = shape.operand_shapes(attention.spec())?.into_iter();
         let tensors = shapes.map(|of_operand| numbers.tensor(device, of_operand, shape.element));
         Ok(RandomInputs(tensors.collect::<Result<_, Error>>()?))
     }
@@ -159,15 +154,9 @@ struct Measured {
 
 fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, repeat: u32) -> Result<Measured, Error> {
     let operands = inputs.operands();
-    let has_lse = attention.spec().has_lse();
     let call = || {
         let start = Instant::now();
-        let (out, lse) = if has_lse {
-            let (out, lse) = attention.run_operands_with_lse(device, &operands)?;
-            (out, Some(lse))
-        } else {
-            (attention.run_operands(device, &operands)?, None)
-        };
+        let (out, lse) = attention.run_operands_with_lse_if_any(device, &operands)?;
         device.sync()?;
         Ok::<_, Error>((start.elapsed(), out, lse))
     };

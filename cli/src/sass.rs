@@ -81,12 +81,9 @@ impl Moved {
     fn of(gallery: &Gallery, flags: &SassFlags, model: &DeviceModel, shape: &Shape) -> Result<Moved, Failure> {
         let part = |length: usize| length.min(256);
         let shape = Shape {
-            batch: 1,
-            heads: shape.heads.checked_div(shape.kv_heads).unwrap_or(1),
-            kv_heads: 1,
             queries: part(shape.queries),
             keys: shape.keys.iter().copied().map(part).collect(),
-            ..shape.clone()
+            ..shape.clone().with_one_group()
         };
         let device = device_for_text()?;
         let attention = flags.variant.attention(gallery, &device, &shape)?;

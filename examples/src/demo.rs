@@ -27,7 +27,7 @@ pub fn numbers(seed: u32, count: usize) -> Vec<f32> {
 /// As [`AnyAttention::run`], and where it is further than a kernel in f32 should be.
 pub fn check(device: &Device, attention: impl Into<AnyAttention>, shape: &Shape) -> Result<(), Box<dyn Error>> {
     let attention = attention.into();
-    let shapes = shape.operand_shapes(attention.spec()).into_iter().zip(1u32..);
+    let shapes = shape.operand_shapes(attention.spec())?.into_iter().zip(1u32..);
     let tensor = |(shape, seed): ([usize; 4], u32)| {
         Tensor::from_slice(device, shape, &numbers(seed << 16, shape.iter().product()))
     };
@@ -46,13 +46,7 @@ pub fn check_on(
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<(), Box<dyn Error>> {
     let attention = attention.into();
-    // In the order of the signature.
-    let (query, places) = attention.spec().pairs().ok_or("an attention of queries and pairs of keys and values")?;
-    let mut operands = vec![q; attention.spec().operands.len()];
-    operands[query] = q;
-    for ((key, value), (k, v)) in places.into_iter().zip(pairs) {
-        (operands[key], operands[value]) = (*k, *v);
-    }
+    let operands = attention.in_order(q, pairs)?;
     check_operands(device, attention, &operands)
 }
 

@@ -5,6 +5,9 @@ use crate::source::Source;
 use crate::types::ValueType;
 use proc_macro2::{Ident, Span};
 
+/// The most products of queries and keys in one loop over keys.
+pub const MAX_DOTS: usize = 16;
+
 /// What a function says.
 pub enum Body {
     /// The loops of an `#[attention]`.

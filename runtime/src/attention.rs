@@ -116,7 +116,8 @@ impl<P> AttentionOver<P> {
         &self.request.tensors
     }
 
-    /// With `scale()` equal to `scale` rather than 1/√D.
+    /// With `scale()` equal to `scale` rather than 1/√D. D is the sum of the head dims of the products that the first push's score is
+    /// made of; where it is made of none, the head dim of the first product's queries.
     pub fn with_scale(mut self, scale: f32) -> Self {
         self.request.scale = Some(scale);
         self
@@ -138,10 +139,10 @@ impl<P> AttentionOver<P> {
     /// The tile program for `shape`, after all stages. Print it.
     ///
     /// # Errors
-    /// As [`Attention::run_pairs`], as far as they concern the shape.
+    /// As [`Attention::run_pairs`], as far as they concern the arguments, and [`Shape::operand_dims`].
     pub fn program(&self, shape: &Shape) -> Result<Scheduled, Error> {
         validate::arguments(&self.request)?;
-        cache::programs(&self.request, &shape.operand_dims(self.spec()))?.scheduled(self.text_schedule(), true)
+        cache::programs(&self.request, &shape.operand_dims(self.spec())?)?.scheduled(self.text_schedule(), true)
     }
 
     /// The text of the tile program for `shape` after each stage, with the stage's name.
@@ -151,7 +152,7 @@ impl<P> AttentionOver<P> {
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
         let Request { spec, scalars, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec))?;
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -163,7 +164,7 @@ impl<P> AttentionOver<P> {
     /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
     ///
     /// # Errors
-    /// As [`Attention::run_pairs`], as far as they concern the shape.
+    /// As [`Attention::run_pairs`], as far as they concern the shape, and [`Shape::operand_shapes`].
     pub fn report(&self, shape: &Shape) -> Result<Report, Error> {
         self.report_by(shape, report)
     }
@@ -226,7 +227,8 @@ impl<P> AttentionOver<P> {
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
     ///
     /// # Errors
-    /// [`Error::Target`] where `model` does not run `target`, [`Error::Schedule`] where no schedule fits it.
+    /// As [`AttentionOver::program`], [`Error::Target`] where `model` does not run `target`, and [`Error::Schedule`] where no schedule
+    /// fits it.
     pub fn schedule_for(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<Schedule, Error> {
         self.planned(target, model, shape).map(|(_, schedule)| schedule)
     }
@@ -234,8 +236,9 @@ impl<P> AttentionOver<P> {
     /// The programs for `shape`, and the schedule of the kernel on `target`.
     fn planned(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<(Arc<Programs>, Schedule), Error> {
         validate::arguments(&self.request)?;
-        let programs = cache::programs(&self.request, &shape.operand_dims(self.spec()))?;
-        let schedule = plan::on_model(&self.request, target, model, &Operation::of(shape, self.spec()), &programs)?;
+        let operation = Operation::of(shape, self.spec())?;
+        let programs = cache::programs(&self.request, &operation.operands)?;
+        let schedule = plan::on_model(&self.request, target, model, &operation, &programs)?;
         Ok((programs, schedule))
     }
 
@@ -243,12 +246,14 @@ impl<P> AttentionOver<P> {
     /// tiles smaller.
     ///
     /// # Errors
-    /// [`Error::Schedule`] where no schedule fits.
+    /// As [`AttentionOver::program`], and [`Error::Schedule`] where no schedule fits.
     pub fn schedule_on(&self, device: &Device, shape: &Shape) -> Result<Schedule, Error> {
+        validate::arguments(&self.request)?;
+        let dims = shape.operand_dims(self.spec())?;
         match self.request.schedule {
             Some(schedule) => Ok(schedule),
             None => {
-                let programs = cache::programs(&self.request, &shape.operand_dims(self.spec()))?;
+                let programs = cache::programs(&self.request, &dims)?;
                 schedule::choose(device, programs.constraints(&self.request.spec))
             }
         }
@@ -263,8 +268,15 @@ impl<P> AttentionOver<P> {
         Call { request: &self.request, device, operands, counters }
     }
 
-    /// Queries, keys and values in the order of the signature.
-    fn in_order<'a>(&self, query: &'a Tensor, pairs: &[(&'a Tensor, &'a Tensor)]) -> Result<Vec<&'a Tensor>, Error> {
+    /// Queries, and pairs of keys and values in the order of the keys in the signature, as the operands that an [`AnyAttention`] takes.
+    ///
+    /// # Errors
+    /// [`Error::NoPairs`] where the attention takes other tensors, and [`Error::Count`] for another number of pairs than it has.
+    pub fn in_order<'a>(
+        &self,
+        query: &'a Tensor,
+        pairs: &[(&'a Tensor, &'a Tensor)],
+    ) -> Result<Vec<&'a Tensor>, Error> {
         validate::in_order(&self.request.spec, query, pairs)
     }
 
@@ -366,6 +378,20 @@ impl AnyAttention {
         launch(&self.call(device, operands, None))
     }
 
+    /// The output, and each row's log-sum-exp where there is one, for the tensors that lie along queries and keys, in the order of the
+    /// signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_operands_with_lse_if_any(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Tensor, Option<Tensor>), Error> {
+        let (out, lse) = launch(&self.call(device, operands, None))?;
+        Ok((out, Some(lse).filter(|_| self.request.spec.has_lse())))
+    }
+
     /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
     /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
     /// could leave 32 bits. The log-sum-exp is NaN where the attention has none.
@@ -395,7 +421,8 @@ impl<const OPERANDS: usize> GeneralAttention<OPERANDS> {
     }
 
     /// With the first key of each set at these positions rather than at 0. A set is what one key loop reads; sets are in the order of
-    /// their first keys in the signature, and those without a number here begin at 0.
+    /// their first keys in the signature, and those without a number here begin at 0. More numbers than there are sets are
+    /// [`Error::Count`] where the attention is used.
     pub fn with_key_offsets(mut self, offsets: &[i64]) -> Self {
         self.request.key_offsets = offsets.to_vec();
         self
@@ -441,7 +468,7 @@ impl<const PAIRS: usize> Attention<PAIRS> {
         AttentionOver { request: Request::new(spec, scalars, tensors), form: PhantomData }
     }
 
-    /// With the first key of each pair at these positions rather than at 0.
+    /// With the first key of each set at these positions rather than at 0: a pair of keys and values is a set.
     pub fn with_key_offsets(mut self, offsets: [i64; PAIRS]) -> Self {
         self.request.key_offsets = offsets.to_vec();
         self

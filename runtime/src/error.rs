@@ -126,9 +126,9 @@ pub enum Error {
         limit: u64,
         /// How many the launch takes at most.
         needed: u64,
-        /// The keys of all pairs that a query tile could visit.
+        /// The keys of all sets that a query tile could visit.
         fitting: u64,
-        /// The keys of all pairs that a query tile of this launch may visit.
+        /// The keys of all sets that a query tile of this launch may visit.
         given: u64,
     },
     /// A view that a handle of cubecl's cannot express.
@@ -205,6 +205,26 @@ pub enum Error {
         /// Its shape.
         other_shape: Vec<usize>,
     },
+    /// Values, or what an output is made of, of different numbers of elements, where some are only the first elements of rows.
+    #[error(
+        "{what} differ: {elements} of the {dim} elements of each row of `{name}`, {other_elements} of the {other_dim} of `{other}`"
+    )]
+    Elements {
+        /// What ought to be the same: "head dims of the values".
+        what: &'static str,
+        /// One tensor.
+        name: String,
+        /// How many elements of its rows are taken.
+        elements: usize,
+        /// Its head dim.
+        dim: usize,
+        /// The other.
+        other: String,
+        /// How many elements of its rows are taken.
+        other_elements: usize,
+        /// Its head dim.
+        other_dim: usize,
+    },
     /// Query heads that key heads do not divide.
     #[error("`{query}` has {heads} heads, which is not a multiple of the {kv_heads} heads of `{key}`")]
     Heads {
@@ -234,6 +254,30 @@ pub enum Error {
         dim: usize,
         /// How many elements are taken.
         leading: usize,
+    },
+    /// Heads of a single operand, in a [`Shape`](crate::Shape), for one that lies along queries.
+    #[error(
+        "{given} heads are given for `{name}`, which lies along queries and has their {heads}: only operands along keys have heads of their own"
+    )]
+    QueryHeads {
+        /// The operand.
+        name: String,
+        /// The shape's query heads.
+        heads: usize,
+        /// The heads given for the operand.
+        given: usize,
+    },
+    /// A number of a single operand, in a [`Shape`](crate::Shape), that is given twice.
+    #[error("the {what} of `{name}` is given twice, as {first} and as {second}")]
+    GivenTwice {
+        /// What is given: "head dim", "number of heads".
+        what: &'static str,
+        /// The operand.
+        name: String,
+        /// The number that was given first.
+        first: usize,
+        /// The other.
+        second: usize,
     },
     /// A shape of an operand that the attention has not.
     #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
@@ -289,7 +333,7 @@ pub enum Error {
         /// The offset.
         given: i64,
     },
-    /// A wrong number of arguments, from a caller that builds specifications itself.
+    /// A wrong number of scalars, captured tensors or operands, or of lengths or offsets of keys.
     #[error("`{attention}` takes {expected} {what}, {given} were given")]
     Count {
         /// The attention.

@@ -1,6 +1,7 @@
 //! The sizes of a launch that has been validated.
 
-use crate::shape::Shape;
+use crate::error::Error;
+use crate::shape::{Shape, greatest_common_divisor};
 use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::spec::{Role, ScalarValue, Spec};
@@ -24,11 +25,6 @@ pub(crate) struct Operation {
     pub scale: f32,
 }
 
-/// Of numbers of which one may be 0.
-fn greatest_common_divisor(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
 impl Operation {
     /// Sizes, with nothing said of keys, positions and scale.
     pub fn sizes(batch: usize, heads: usize, kv_heads: usize, queries: usize, operands: OperandDims) -> Operation {
@@ -44,13 +40,16 @@ impl Operation {
     }
 
     /// The sizes of `shape`, with nothing said of keys, positions and scale.
-    pub fn of(shape: &Shape, spec: &Spec) -> Operation {
+    ///
+    /// # Errors
+    /// As [`Shape::operand_dims`].
+    pub fn of(shape: &Shape, spec: &Spec) -> Result<Operation, Error> {
         let &Shape { batch, heads, queries, .. } = shape;
-        let key_heads =
-            spec.operands.iter().filter(|param| param.role != Role::Query).map(|param| shape.heads_of(param));
-        let kv_heads = key_heads.clone().next().unwrap_or(shape.kv_heads);
-        let sizes = Operation::sizes(batch, heads, kv_heads, queries, shape.operand_dims(spec));
-        sizes.with_key_heads(key_heads)
+        let (dims, of_operands) = (shape.operand_dims(spec)?, shape.operand_heads(spec)?);
+        let along_keys = spec.operands.iter().zip(of_operands).filter(|(param, _)| param.role != Role::Query);
+        let key_heads: Vec<usize> = along_keys.map(|(_, heads)| heads).collect();
+        let kv_heads = key_heads.first().copied().unwrap_or(shape.kv_heads);
+        Ok(Operation::sizes(batch, heads, kv_heads, queries, dims).with_key_heads(key_heads))
     }
 
     /// The default position of the first query, with which the last query is at the last key of the last set.

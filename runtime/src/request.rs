@@ -16,7 +16,7 @@ pub(crate) struct Request {
     pub scalars: Vec<ScalarValue>,
     /// In the order of the signature.
     pub tensors: Vec<Tensor>,
-    /// `scale()`; 1/√D if `None`.
+    /// `scale()`; [1/√D](purview_compiler::lower::scaled_dim) if `None`.
     pub scale: Option<f32>,
     /// The first query's position; the last set's `offset + T − S` if `None`.
     pub query_offset: Option<i64>,

@@ -46,7 +46,7 @@ pub(crate) fn in_order<'a>(
     Ok(operands)
 }
 
-/// Checks numbers, types and ranges of scalars and captured tensors.
+/// Checks numbers, types and ranges of scalars and captured tensors, and that no key offset is left over.
 pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
     // What follows goes by its places; one that is made by hand may have any.
@@ -57,6 +57,11 @@ pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
         if expected != given {
             return Err(Error::Count { attention: spec.name.clone(), what, expected, given });
         }
+    }
+    let (sets, offsets) = (spec.sets(), request.key_offsets.len());
+    if offsets > sets {
+        let (attention, what) = (spec.name.clone(), "offsets of sets of keys");
+        return Err(Error::Count { attention, what, expected: sets, given: offsets });
     }
     for (param, value) in spec.scalars.iter().zip(scalars) {
         let wrong = |given: String, expected: &str| {
@@ -194,29 +199,55 @@ fn check_sets<'a>(
     Ok(lengths)
 }
 
+/// The first elements of each row of an operand: all of them, or those that are pushed.
+#[derive(Clone, Copy)]
+struct Elements {
+    /// How many.
+    count: usize,
+    /// The operand's place in the signature.
+    place: usize,
+}
+
 /// Checks that what is pushed into an accumulator has one number of elements, and so has all that the output is made of.
 fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'a Tensor)) -> Result<(), Error> {
     let spec = &request.spec;
-    // The elements of each accumulator's result, and the values that say so.
-    let mut results: Vec<Option<(usize, usize)>> = vec![None; spec.accumulators.len()];
-    for (_, push) in spec.pushes() {
-        let (name, tensor) = named(push.values);
-        let whole = four(name, tensor)?[3];
-        let dim = push.dim.map_or(Some(whole), |leading| leading.value(&request.scalars)).unwrap_or(0);
-        if !(1..=whole).contains(&dim) && push.dim.is_some() {
-            return Err(Error::Leading { name: name.into(), dim: whole, leading: dim });
+    let dim = |place: usize| four(named(place).0, named(place).1).map(|[_, _, _, dim]| dim);
+    let alike = |what: &'static str, elements: Elements, others: Elements| {
+        let (name, other) = (named(elements.place), named(others.place));
+        let (dim, other_dim) = (dim(elements.place)?, dim(others.place)?);
+        if elements.count == others.count || elements.count == dim && others.count == other_dim {
+            return same(what, name, other, elements.count, others.count);
         }
-        let (expected, other) = *results[push.accumulator].get_or_insert((dim, push.values));
-        same("head dims of the values", (name, tensor), named(other), dim, expected)?;
+        Err(Error::Elements {
+            what,
+            name: name.0.into(),
+            elements: elements.count,
+            dim,
+            other: other.0.into(),
+            other_elements: others.count,
+            other_dim,
+        })
+    };
+    // The elements of each accumulator's result, by the first values that are pushed into it.
+    let mut results: Vec<Option<Elements>> = vec![None; spec.accumulators.len()];
+    for (_, push) in spec.pushes() {
+        let whole = dim(push.values)?;
+        let count = push.dim.map_or(Some(whole), |leading| leading.value(&request.scalars)).unwrap_or(0);
+        if !(1..=whole).contains(&count) && push.dim.is_some() {
+            return Err(Error::Leading { name: named(push.values).0.into(), dim: whole, leading: count });
+        }
+        let elements = Elements { count, place: push.values };
+        let first = *results[push.accumulator].get_or_insert(elements);
+        alike("head dims of the values", elements, first)?;
     }
-    let queries = spec.operands_of(Role::Query).map(|(place, _)| place);
-    let queries = queries.map(|place| Ok(Some((four(named(place).0, named(place).1)?[3], place))));
+    let queries = spec.operands_of(Role::Query);
+    let queries = queries.map(|(place, _)| Ok(Some(Elements { count: dim(place)?, place })));
     let queries = queries.collect::<Result<Vec<_>, Error>>()?;
     let mut made_of = None;
     for (value, found) in results.into_iter().chain(queries).enumerate() {
-        let Some((dim, place)) = found.filter(|_| spec.output.mentions(&Expr::Value(value))) else { continue };
-        let (expected, other) = *made_of.get_or_insert((dim, place));
-        same("head dims of what the output is made of", named(place), named(other), dim, expected)?;
+        let Some(elements) = found.filter(|_| spec.output.mentions(&Expr::Value(value))) else { continue };
+        let first = *made_of.get_or_insert(elements);
+        alike("head dims of what the output is made of", elements, first)?;
     }
     Ok(())
 }
@@ -225,31 +256,9 @@ fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'
 pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error> {
     let spec = &request.spec;
     arguments(request)?;
-    let Shape { batch, heads, kv_heads, queries, .. } = *shape;
-    if kv_heads == 0 || heads % kv_heads != 0 {
-        let key = spec.set_name(0).into();
-        return Err(Error::Heads { query: spec.query().into(), heads, key, kv_heads });
-    }
-    for name in shape.named_operands() {
-        let Some(param) = spec.operands.iter().find(|param| param.name == name) else {
-            let operands: Vec<&str> = spec.operands.iter().map(|operand| operand.name.as_str()).collect();
-            let (attention, operands) = (spec.name.clone(), operands.join(", "));
-            return Err(Error::NoOperand { attention, name: name.into(), operands });
-        };
-        let of_operand = shape.heads_of(param);
-        if of_operand == 0 || !heads.is_multiple_of(of_operand) || param.role == Role::Query && of_operand != heads {
-            let key = name.into();
-            return Err(Error::Heads { query: spec.query().into(), heads, key, kv_heads: of_operand });
-        }
-    }
-    let lengths = match shape.keys.as_slice() {
-        [length] => vec![*length; spec.sets()],
-        lengths if lengths.len() == spec.sets() => lengths.to_vec(),
-        lengths => {
-            let (attention, what) = (spec.name.clone(), "lengths of keys");
-            return Err(Error::Count { attention, what, expected: spec.sets(), given: lengths.len() });
-        }
-    };
+    let Shape { batch, heads, queries, .. } = *shape;
+    let sizes = Operation::of(shape, spec)?;
+    let lengths = shape.lengths_of_keys(spec)?;
     // A report counts in 64 bits.
     let most = lengths.iter().max().copied().unwrap_or(0);
     let pairs = [batch, heads, queries.max(1), most.max(1)]
@@ -258,7 +267,7 @@ pub(crate) fn shape(request: &Request, shape: &Shape) -> Result<Operation, Error
     if pairs > MAX_PAIRS {
         return Err(Error::TooLarge { shape: vec![batch, heads, queries, most] });
     }
-    operation(request, Operation::of(shape, spec), &lengths)
+    operation(request, sizes, &lengths)
 }
 
 /// `sizes` with the scale and the positions that `request` has for keys of such lengths.
@@ -270,10 +279,10 @@ fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<O
         return Err(Error::Scale { given: scale });
     }
     let mut keys = Vec::new();
-    for (pair, &length) in lengths.iter().enumerate() {
-        let offset = request.key_offsets.get(pair).copied().unwrap_or(0);
+    for (set, &length) in lengths.iter().enumerate() {
+        let offset = request.key_offsets.get(set).copied().unwrap_or(0);
         if i32::try_from(offset).is_err() {
-            return Err(Error::Offset { name: spec.set_name(pair).into(), given: offset });
+            return Err(Error::Offset { name: spec.set_name(set).into(), given: offset });
         }
         keys.push(Keys { length, offset });
     }

@@ -35,7 +35,7 @@ impl Arguments {
         Arguments { device, shape, scalars: BTreeMap::new(), tensors: BTreeMap::new() }
     }
 
-    /// The number of keys of the last pair, whose positions the queries share.
+    /// The number of keys of the last set, whose positions the queries share.
     pub fn keys(&self) -> usize {
         self.shape.keys.last().copied().unwrap_or(0)
     }

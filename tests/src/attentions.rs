@@ -1,4 +1,4 @@
-//! Attentions that between them use every accumulator, both kinds of loop bound, captured tensors and two pairs.
+//! Attentions that between them use every accumulator, both kinds of loop bound, captured tensors and two sets of keys.
 
 use purview::prelude::*;
 

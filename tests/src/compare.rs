@@ -1,9 +1,8 @@
 //! A kernel's results against the reference's.
 
 use crate::numbers::Numbers;
-use purview::interpret::Reference;
 use purview::ir::Element;
-use purview::{AnyAttention, Arguments, DType, Device, DeviceModel, Error, Shape, Tensor, Variant};
+use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
 use purview_cli::golden::{self, Errors, GoldenError, relative_error};
 use purview_cli::ptx;
 use purview_examples::GALLERY;
@@ -19,13 +18,7 @@ pub fn compare(
     query: &Tensor,
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<Errors, Error> {
-    let (out, lse) = if attention.spec().has_lse() {
-        let (out, lse) = attention.run_with_lse(device, query, pairs)?;
-        (out, Some(lse))
-    } else {
-        (attention.run(device, query, pairs)?, None)
-    };
-    errors_of(query.dtype(), &out, lse.as_ref(), &attention.reference(query, pairs)?)
+    compare_operands(attention, device, &attention.in_order(query, pairs)?)
 }
 
 /// The same for the tensors that lie along queries and keys, in the order of the signature.
@@ -33,18 +26,10 @@ pub fn compare(
 /// # Errors
 /// As [`AnyAttention::run_operands`] and [`AnyAttention::reference_operands`].
 pub fn compare_operands(attention: &AnyAttention, device: &Device, operands: &[&Tensor]) -> Result<Errors, Error> {
-    let (out, lse) = if attention.spec().has_lse() {
-        let (out, lse) = attention.run_operands_with_lse(device, operands)?;
-        (out, Some(lse))
-    } else {
-        (attention.run_operands(device, operands)?, None)
-    };
-    errors_of(operands[0].dtype(), &out, lse.as_ref(), &attention.reference_operands(operands)?)
-}
-
-fn errors_of(dtype: DType, out: &Tensor, lse: Option<&Tensor>, want: &Reference) -> Result<Errors, Error> {
+    let (out, lse) = attention.run_operands_with_lse_if_any(device, operands)?;
+    let want = attention.reference_operands(operands)?;
     assert_eq!(out.shape(), want.out.shape);
-    assert_eq!(out.dtype(), dtype);
+    assert_eq!(out.dtype(), operands[0].dtype());
     let lse = lse.map(|lse| {
         assert_eq!(lse.shape(), want.lse.shape);
         lse.to_vec::<f32>().map(|lse| relative_error(&lse, &want.lse.data))

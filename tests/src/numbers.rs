@@ -41,14 +41,14 @@ impl Numbers {
     /// What `attention` takes along queries and keys for `shape`, in the order of the signature.
     ///
     /// # Errors
-    /// As [`Tensor::from_slice`].
+    /// As [`Shape::operand_shapes`] and [`Tensor::from_slice`].
     pub fn all_operands(
         &mut self,
         device: &Device,
         attention: &AnyAttention,
         shape: &Shape,
     ) -> Result<Vec<Tensor>, Error> {
-        let shapes = shape.operand_shapes(attention.spec()).into_iter();
+        let shapes = shape.operand_shapes(attention.spec())?.into_iter();
         shapes.map(|of_operand| self.tensor(device, shape.element, &of_operand)).collect()
     }
 

@@ -72,6 +72,20 @@ fn memory(q: Query, mk: Key, mv: Value, k: Key, v: Value) -> Output {
     }
 }
 
+/// A sum of two products, of heads in two parts.
+#[attention]
+fn latent(q: Query, k: Key, v: Value, r: Query, l: Key) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask((dot(q[i], k[j]) + dot(r[i], l[j])) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+const LATENT: Variant = Variant { name: "latent", make: |_| Ok(latent().into()) };
+
 const CAUSAL: Variant = Variant { name: "causal", make: |_| Ok(causal().into()) };
 
 const VARIANTS: &[Variant] = &[
@@ -215,7 +229,7 @@ fn report_has_the_numbers_and_the_picture() {
     assert_eq!(got["shape"]["kv"], json!([512]));
     assert_eq!((&got["schedule"], &got["query_tile"], &got["key_tile"]), (&json!("cpu"), &json!(64), &json!(64)));
 
-    // Of several pairs, each has its own length.
+    // Of several sets of keys, each has its own length.
     let two = json("report memory --q 64 --kv 128,64 --json");
     assert_eq!(two["shape"]["kv"], json!([128, 64]));
     assert_eq!((&two["loops"][0]["total_tiles"], &two["loops"][1]["total_tiles"]), (&json!(16), &json!(8)));
@@ -304,13 +318,73 @@ fn run_prints_what_it_ran_and_checks_it() {
             && got["lse_error"].as_f64() <= got["lse_limit"].as_f64()
     );
 
-    // No log-sum-exp, two pairs, half the bits, once.
+    // No log-sum-exp, two sets of keys, half the bits, once.
     let got =
         json("run memory --device cpu --q 40 --kv 70,40 --heads 2 --dim 16 --dtype f16 --repeat 0 --check --json");
     assert_eq!((&got["passed"], &got["median_ms"], got.get("lse_error")), (&json!(true), &Json::Null, None));
     assert_eq!(got["shape"]["dtype"], "f16");
     // Unless asked, nothing is checked.
     assert_eq!(json("run causal --device cpu --q 8 --json").get("passed"), None);
+}
+
+fn of_latent(line: &str) -> (u8, String, String) {
+    purview_with(&Gallery { variants: &[LATENT], golden: &[], commands: &[] }, line)
+}
+
+#[test]
+fn operands_have_head_dims_and_heads_of_their_own() {
+    let flags = "--q 40 --heads 4 --kv-heads 2 --dim 16 --dim-of r=8 --dim-of l=8 --heads-of l=1";
+    let (code, printed, err) = of_latent(&format!("run latent --device cpu {flags} --repeat 0 --check"));
+    assert_eq!((code, err.as_str()), (SUCCESS, ""), "{printed}");
+    let shape = "  shape     batch 1, 4 heads on 2, 40 queries, 40 keys, head dim 16, f32; head dim of r 8, of l 8; heads of l 1";
+    assert_eq!(printed.lines().nth(1), Some(shape));
+    assert_eq!(printed.lines().last(), Some("  pass"));
+
+    let (_, printed, _) = of_latent(&format!("run latent --device cpu {flags} --repeat 0 --json"));
+    let got: Json = serde_json::from_str(&printed).unwrap();
+    assert_eq!(got["shape"]["dims"], json!({ "r": 8, "l": 8 }));
+    assert_eq!(got["shape"]["key_heads"], json!({ "l": 1 }));
+
+    let shape = Shape::new(1, 4, 40, 16).with_kv_heads(2).with_dims([("r", 8), ("l", 8)]).with_key_heads([("l", 1)]);
+    let (_, printed, _) = of_latent(&format!("program latent {flags}"));
+    assert_eq!(printed.trim_end(), latent().program(&shape).unwrap().to_string().trim_end());
+    assert!(printed.contains("l: f32[B, G, T0, 8]"), "{printed}");
+}
+
+#[test]
+fn what_is_wrong_with_single_operands_is_said() {
+    let head_dim = "expected NAME=NUMBER, a number in 1..=576";
+    let heads = "expected NAME=NUMBER, a number in 1..=65536";
+    let invalid = |flag: &str, value: &str, of: &str, expected: &str| {
+        format!("error: invalid value '{value}' for '{flag} <NAME={of}>': {expected}")
+    };
+    let unknown = "error: `latent` has no `x` along queries or keys, it takes q, k, v, r, l".to_string();
+    let cases = [
+        ("--dim-of r=0", USAGE, invalid("--dim-of", "r=0", "D", head_dim)),
+        ("--dim-of r=577", USAGE, invalid("--dim-of", "r=577", "D", head_dim)),
+        ("--dim-of r=wide", USAGE, invalid("--dim-of", "r=wide", "D", head_dim)),
+        ("--dim-of r", USAGE, invalid("--dim-of", "r", "D", "expected NAME=VALUE")),
+        ("--heads-of l=0", USAGE, invalid("--heads-of", "l=0", "H", heads)),
+        ("--heads-of l=65537", USAGE, invalid("--heads-of", "l=65537", "H", heads)),
+        ("--dim-of r=8 --dim-of l=8 --dim-of r=8", USAGE, "error: --dim-of gives `r` twice".into()),
+        ("--heads-of l=1 --heads-of l=2", USAGE, "error: --heads-of gives `l` twice".into()),
+        ("--dim-of x=8", FAILURE, unknown.clone()),
+        ("--heads-of x=1", FAILURE, unknown),
+        ("--heads-of l=3", FAILURE, "error: `q` has 8 heads, which is not a multiple of the 3 heads of `l`".into()),
+        (
+            "--heads-of r=2",
+            FAILURE,
+            "error: 2 heads are given for `r`, which lies along queries and has their 8".into(),
+        ),
+    ];
+    for (flags, code, message) in cases {
+        for command in ["run latent --device cpu", "program latent", "report latent", "emit latent --target wgsl"] {
+            let line = format!("{command} {flags}");
+            let (got, out, err) = of_latent(&line);
+            assert!(err.starts_with(&message), "{line}\nexpected {message}\ngot {err}");
+            assert_eq!((got, out.as_str()), (code, ""), "{line}");
+        }
+    }
 }
 
 #[test]
@@ -452,11 +526,14 @@ fn what_cannot_be_done_is_said_and_ends_with_1() {
 #[test]
 fn help_describes_the_json() {
     for (command, fields) in [
-        ("list", &["scalars", "tensors"][..]),
+        ("list", &["operands", "pairs", "scalars", "tensors", "sorted"][..]),
         ("program", &["stages", "text"]),
         (
             "report",
             &[
+                "dims",
+                "key_heads",
+                "pushes",
                 "total_tiles",
                 "visited_tiles",
                 "full_tiles",

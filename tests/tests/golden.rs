@@ -1,9 +1,10 @@
 //! Every golden case, by its variant of the gallery, on every device in every type that it has. In f32 results are compared with
 //! PyTorch's; in f16 and bf16 with the f64 reference on the rounded inputs (see `GoldenCase::run`).
 
-use purview::Device;
 use purview::ir::Element;
-use purview_cli::golden::{self, Errors};
+use purview::{Device, Error, Variant};
+use purview_cli::golden::{self, Errors, GoldenCase};
+use purview_tests::attentions;
 use purview_tests::compare::{Failures, GOLDEN, check_golden};
 use purview_tests::devices;
 use std::collections::BTreeSet;
@@ -19,6 +20,10 @@ fn check_if_supported(device: &Device, described: &str, element: Element) {
     } else {
         eprintln!("SKIPPED: {described} has no {element:?}");
     }
+}
+
+fn case(name: &str) -> GoldenCase {
+    golden::load(directory()).unwrap().into_iter().find(|case| case.name == name).expect(name)
 }
 
 #[test]
@@ -77,6 +82,32 @@ fn a_missing_directory_and_a_broken_manifest_are_errors() {
     assert_eq!(load(text), "DIR/manifest.json: `scale` of `a` is not a number");
     let text = r#"[{"name": "a", "params": {}}]"#;
     assert_eq!(load(text), "DIR/a.safetensors: No such file or directory (os error 2)");
+}
+
+/// Operands with names of their own are no captured tensors: `make` is first called without any, to ask what the attention takes.
+#[test]
+fn only_captured_tensors_are_arguments() {
+    let variant = Variant {
+        name: "point_distance",
+        make: |arguments| {
+            let given: Vec<&str> = arguments.tensors.keys().map(String::as_str).collect();
+            match given[..] {
+                [] | ["c", "x_norms", "y_norms"] => (purview_examples::point_distance::ENTRY.make)(arguments),
+                _ => Err(Error::Execution { reason: format!("{given:?} were given") }),
+            }
+        },
+    };
+    let attention = case("point_distance").attention(&variant, &devices::cpu(), Element::F32).unwrap();
+    assert_eq!(attention.tensors().len(), 3);
+}
+
+#[test]
+fn a_log_sum_exp_is_not_passed_over() {
+    let sum = Variant { name: "sum", make: |_| Ok(attentions::sum().into()) };
+    let message = "the case `causal` has a log-sum-exp, and `sum` has none";
+    let case = case("causal");
+    assert_eq!(case.run(&sum, &devices::cpu(), Element::F32).unwrap_err().to_string(), message);
+    assert_eq!(case.run_reference(&sum).unwrap_err().to_string(), message);
 }
 
 /// The reference itself, in f64, against every case: what remains is that cases are stored in f32.

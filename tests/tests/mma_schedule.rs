@@ -15,7 +15,7 @@ use purview_tests::devices;
 use purview_tests::numbers::Numbers;
 
 const HALVES: [Element; 2] = [Element::F16, Element::Bf16];
-/// Softmax over one pair with every kind of mask and score; f16 takes these.
+/// Softmax over one set of keys with every kind of mask and score; f16 takes these.
 const SOFTMAX: [&str; 7] =
     ["causal", "sliding_window", "full", "document_causal", "alibi_causal", "attention_sink", "tanh_softcap"];
 /// Weights that may be greater than 1, which bf16 holds.

@@ -11,6 +11,7 @@ use purview::lang::{self, Builder};
 use purview::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, SMALL_CUBE, Schedule};
 use purview::spec::{ScalarValue, Spec};
 use purview::{AnyAttention, Arguments, Attention, DType, Device, Error, Shape, Target, Tensor, attention, cubecl};
+use purview_examples::demo;
 use purview_tests::attentions::{captured, full, memory, sink, sum, window};
 use purview_tests::compare::{compare, tolerance};
 use purview_tests::devices;
@@ -191,6 +192,201 @@ fn head_dims_out_of_range() {
     refused(full().program(&Shape::new(1, 1, 5, 600)), message);
 }
 
+/// A sum of two products.
+#[attention]
+fn two_products(q: Query, k: Key, v: Value, r: Query, l: Key) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask((dot(q[i], k[j]) + dot(r[i], l[j])) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// Two accumulators, one of the first elements of keys.
+#[attention]
+fn leading(q: Query, k: Key, v: Value, #[comptime] rank: u32) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in k.tiles() {
+            a.push(dot(q[i], k[j]) * scale(), k[j][..rank]);
+            b.push(mask(dot(q[i], k[j]), j <= i), v[j]);
+        }
+        a - b
+    }
+}
+
+/// One accumulator of keys' first elements and of values.
+#[attention]
+fn one_of_both(q: Query, k: Key, v: Value, #[comptime] rank: u32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]), j <= i), k[j][..rank]);
+            o.push(mask(dot(q[i], k[j]), j > i), v[j]);
+        }
+        o
+    }
+}
+
+/// An output that is also made of the queries.
+#[attention]
+fn with_queries(q: Query, k: Key, #[comptime] rank: u32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(dot(q[i], k[j]), k[j][..rank]);
+        }
+        o + q[i]
+    }
+}
+
+/// What takes a shape.
+type User = fn(&AnyAttention, &Shape) -> Result<(), String>;
+
+fn text<T, E: ToString>(result: Result<T, E>) -> Result<(), String> {
+    result.map(drop).map_err(|error| error.to_string())
+}
+
+const USERS: [(&str, User); 11] = [
+    ("program", |attention, shape| text(attention.program(shape))),
+    ("stages", |attention, shape| text(attention.stages(shape))),
+    ("report", |attention, shape| text(attention.report(shape))),
+    ("report_verified", |attention, shape| text(attention.report_verified(shape))),
+    ("emit", |attention, shape| text(attention.emit(Target::Wgsl, shape))),
+    ("schedule_for", |attention, shape| {
+        text(attention.schedule_for(Target::Wgsl, &Target::Wgsl.default_model(), shape))
+    }),
+    ("schedule_on", |attention, shape| text(attention.schedule_on(&devices::cpu(), shape))),
+    ("operand_dims", |attention, shape| text(shape.operand_dims(attention.spec()))),
+    ("operand_shapes", |attention, shape| text(shape.operand_shapes(attention.spec()))),
+    ("all_operands", |attention, shape| text(Numbers::new(1).all_operands(&devices::cpu(), attention, shape))),
+    ("demo::check", |attention, shape| text(demo::check(&devices::cpu(), attention.clone(), shape))),
+];
+
+#[test]
+fn operands_of_a_shape_are_checked_by_all_that_take_one() {
+    let attention = AnyAttention::from(two_products());
+    let shape = || Shape::new(1, 4, 16, 8);
+    let right = shape().with_dims([("r", 4), ("l", 4)]).with_key_heads([("l", 1), ("k", 2)]);
+    for (user, take) in USERS {
+        assert_eq!(take(&attention, &right), Ok(()), "{user}");
+    }
+    let shapes = right.operand_shapes(attention.spec()).unwrap();
+    assert_eq!(shapes, [[1, 4, 16, 8], [1, 2, 16, 8], [1, 4, 16, 8], [1, 4, 16, 4], [1, 1, 16, 4]]);
+
+    let cases = [
+        (
+            shape().with_dims([("rope", 8)]),
+            "`two_products` has no `rope` along queries or keys, it takes q, k, v, r, l",
+        ),
+        (
+            shape().with_key_heads([("sink", 1)]),
+            "`two_products` has no `sink` along queries or keys, it takes q, k, v, r, l",
+        ),
+        (shape().with_dims([("r", 4), ("l", 4), ("r", 6)]), "the head dim of `r` is given twice, as 4 and as 6"),
+        (
+            shape().with_key_heads([("l", 1)]).with_key_heads([("l", 2)]),
+            "the number of heads of `l` is given twice, as 1 and as 2",
+        ),
+        (
+            shape().with_key_heads([("r", 2)]),
+            "2 heads are given for `r`, which lies along queries and has their 4: only operands along keys have heads of their own",
+        ),
+        (shape().with_key_heads([("l", 3)]), "`q` has 4 heads, which is not a multiple of the 3 heads of `l`"),
+        (shape().with_key_heads([("l", 0)]), "`q` has 4 heads, which is not a multiple of the 0 heads of `l`"),
+        (shape().with_kv_heads(3), "`q` has 4 heads, which is not a multiple of the 3 heads of `k`"),
+        (shape().with_dims([("l", 0)]), "`l` has a head dim of 0, expected 1 to 576"),
+        (Shape::new(1, 4, 16, 0), "`q` has a head dim of 0, expected 1 to 576"),
+        (shape().with_v_dim(0), "`v` has a head dim of 0, expected 1 to 576"),
+    ];
+    for (shape, message) in cases {
+        for (user, take) in USERS {
+            assert_eq!(take(&attention, &shape), Err(message.into()), "{user}");
+        }
+    }
+    let lengths = shape().with_keys([16, 17]).operand_shapes(attention.spec());
+    refused(lengths, "`two_products` takes 1 lengths of keys, 2 were given");
+}
+
+#[test]
+fn one_group_of_a_shape_keeps_the_groups_of_all_operands() {
+    let shape = Shape::new(3, 8, 64, 16).with_kv_heads(4).with_key_heads([("l", 2)]);
+    let one = Shape::new(1, 4, 64, 16).with_kv_heads(2).with_key_heads([("l", 1)]);
+    assert_eq!(shape.with_one_group(), one);
+    assert_eq!(Shape::new(2, 8, 64, 16).with_kv_heads(2).with_one_group(), Shape::new(1, 4, 64, 16).with_kv_heads(1));
+}
+
+#[test]
+fn first_elements_that_do_not_fit() {
+    let [q, k, _] = SMALL;
+    for (rank, message) in [
+        (9, "the first 9 elements of each row of `k` are its values, and it has a head dim of 8"),
+        (0, "the first 0 elements of each row of `k` are its values, and it has a head dim of 8"),
+        (
+            6,
+            "head dims of what the output is made of differ: 8 of the 8 elements of each row of `v`, 6 of the 8 of `k`",
+        ),
+    ] {
+        refused(run(leading(rank), SMALL), message);
+    }
+    run(leading(8), SMALL).unwrap();
+    run(leading(6), [q, k, &[1, 2, 6, 6]]).unwrap();
+
+    let message = "head dims of the values differ: 8 of the 8 elements of each row of `v`, 6 of the 8 of `k`";
+    refused(run(one_of_both(6), SMALL), message);
+    let message = "head dims of the values differ: `v` is [1, 2, 6, 6], `k` is [1, 2, 6, 8]";
+    refused(run(one_of_both(8), [q, k, &[1, 2, 6, 6]]), message);
+    run(one_of_both(6), [q, k, &[1, 2, 6, 6]]).unwrap();
+
+    let [query, key] = [q, k].map(zeros);
+    let message =
+        "head dims of what the output is made of differ: 8 of the 8 elements of each row of `q`, 6 of the 8 of `k`";
+    refused(with_queries(6).run(&devices::cpu(), [&query, &key]), message);
+    refused(with_queries(6).reference([&query, &key]), message);
+    with_queries(8).run(&devices::cpu(), [&query, &key]).unwrap();
+}
+
+#[test]
+fn an_attention_of_other_tensors_than_pairs() {
+    let (cpu, attention) = (devices::cpu(), AnyAttention::from(two_products()));
+    let [q, k, v] = SMALL.map(zeros);
+    let pairs = [(&k, &v)];
+    let message = "`two_products` takes more than queries and pairs of keys and values: give q, k, v, r, l, in this order, to \
+                   `run_operands`";
+    refused(attention.in_order(&q, &pairs), message);
+    refused(attention.run(&cpu, &q, &pairs), message);
+    refused(attention.run_with_lse(&cpu, &q, &pairs), message);
+    refused(attention.run_counting(&cpu, &q, &pairs), message);
+    refused(attention.reference(&q, &pairs), message);
+    refused(attention.ptx_launch(&Target::Ptx.default_model(), &q, &pairs), message);
+    refused(
+        attention.run_operands(&cpu, &[&q, &k, &v]),
+        "`two_products` takes 5 tensors along queries and keys, 3 were given",
+    );
+    attention.run_operands(&cpu, &[&q, &k, &v, &q, &k]).unwrap();
+}
+
+#[test]
+fn more_key_offsets_than_sets_of_keys() {
+    let [q, k, v] = SMALL.map(zeros);
+    let operands = [&q, &k, &v, &q, &k];
+    let message = "`two_products` takes 1 offsets of sets of keys, 2 were given";
+    let attention = two_products().with_key_offsets(&[0, 1]);
+    refused(attention.run(&devices::cpu(), operands), message);
+    refused(attention.reference(operands), message);
+    refused(attention.program(&Shape::new(1, 2, 5, 8)), message);
+    let message = "the offset of `k` is 2147483648, expected a signed 32-bit number";
+    refused(two_products().with_key_offsets(&[1 << 31]).run(&devices::cpu(), operands), message);
+    two_products().with_key_offsets(&[]).run(&devices::cpu(), operands).unwrap();
+}
+
+#[test]
+fn the_language_and_the_compiler_allow_as_many_products() {
+    assert_eq!(purview_language::tree::MAX_DOTS, purview::spec::MAX_DOTS);
+}
+
 #[test]
 fn elements_of_the_wrong_type() {
     let cpu = devices::cpu();
@@ -280,6 +476,8 @@ fn a_log_sum_exp_of_weights() {
     let [q, k, v] = SMALL.map(zeros);
     let message = "`sum` accumulates with `Sum`, and only one `Softmax` has a log-sum-exp";
     refused(sum().with_lse().run(&devices::cpu(), &q, &k, &v), message);
+    let message = "`leading` accumulates with `Softmax and Softmax`, and only one `Softmax` has a log-sum-exp";
+    refused(leading(8).with_lse().run(&devices::cpu(), &q, &k, &v), message);
 }
 
 #[test]

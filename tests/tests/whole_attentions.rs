@@ -3,7 +3,8 @@
 
 use purview::ir::Element;
 use purview::prelude::*;
-use purview::{AnyAttention, DType};
+use purview::{AnyAttention, DType, GeneralAttention};
+use purview_cli::golden::relative_error;
 use purview_tests::compare::{Failures, compare_operands, tolerance};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
@@ -168,6 +169,61 @@ fn two_sets(q: Query, k: Key, v: Value, mk: Key, mv: Value) -> Output {
     }
 }
 
+/// Two sets of keys with queries and a mask each.
+#[attention]
+fn two_masked_sets(q: Query, k: Key, v: Value, mk: Key, mv: Value, mq: Query) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        for j in mk.tiles() {
+            o.push(mask(dot(mq[i], mk[j]) * scale(), j <= i), mv[j]);
+        }
+        o
+    }
+}
+
+/// An output of one accumulator that is more than the accumulator.
+#[attention]
+fn doubled(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        let o = o * 2.0;
+        o
+    }
+}
+
+/// The same without the factor.
+#[attention]
+fn once(q: Query, k: Key, v: Value) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// Three accumulators of two products that each hide other keys, and all of them those from `seen` on, where a weight is no number.
+#[attention]
+fn hidden_from_all(q: Query, k: Key, v: Value, r: Query, l: Key, seen: u32) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b, mut c) = (Softmax::new(), Mean::new(), Sum::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i && j < seen), v[j]);
+            b.push_weighted(mask(exp(s), j < seen), 1.0 / sqrt((seen - j) as f32), v[j]);
+            c.push_weighted(mask(dot(r[i], l[j]) * 0.1, i - j < 20 && j < seen), sigmoid(s), v[j]);
+        }
+        a - b + 0.5 * c
+    }
+}
+
 /// An attention, with the heads and the head dim of each operand; those along queries have as many as there are.
 struct Case {
     attention: AnyAttention,
@@ -229,6 +285,11 @@ fn cases(device: &Device, length: usize) -> Vec<Case> {
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
         },
         Case { attention: weighted(&keep).into(), operands: vec![(Queries, 16), (Keys(1), 16), (Keys(1), 16)] },
+        Case { attention: doubled().into(), operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 12)] },
+        Case {
+            attention: hidden_from_all(u32::try_from(length.div_ceil(2)).unwrap()).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(1), 24), (Queries, 8), (Keys(4), 8)],
+        },
         Case {
             attention: two_sets().into(),
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
@@ -276,14 +337,20 @@ fn on_wgpu() {
     }
 }
 
-/// Keys past the last query are seen by none of `two_parts`: NaN in any of their rows reaches nothing. Nor does what a row does not see
-/// of `three_accumulators`, each of which hides other keys.
+/// What no query sees reaches nothing, NaN included: keys past the last query of attentions that see none after it, and keys that all of
+/// several accumulators hide, with the weights that they would have.
 #[test]
 fn hidden_keys_reach_nothing() {
     for device in [devices::cpu()].into_iter().chain(devices::wgpu("hidden_keys_reach_nothing")) {
         let mut failures = Failures::default();
-        let (queries, keys, hidden) = (40, 64, 24);
-        for Case { attention, operands } in cases(&device, keys).into_iter().take(2) {
+        let (queries, keys) = (40, 64);
+        for Case { attention, operands } in cases(&device, keys) {
+            let hidden = match attention.spec().name.as_str() {
+                "two_parts" | "tangled" | "first_elements" | "own_weight" | "switched" | "doubled" => keys - queries,
+                "hidden_from_all" => keys / 2,
+                // Each of the others sees every key with some query.
+                _ => continue,
+            };
             let attention = attention.with_query_offset(0);
             let tensors = |poison: f32| -> Vec<Tensor> {
                 let mut numbers = Numbers::new(9);
@@ -303,18 +370,78 @@ fn hidden_keys_reach_nothing() {
                 };
                 operands.iter().map(tensor).collect()
             };
-            let run = |tensors: &[Tensor]| {
-                let tensors: Vec<&Tensor> = tensors.iter().collect();
-                attention.run_operands(&device, &tensors).unwrap().to_vec::<f32>().unwrap()
-            };
-            let (clean, poisoned) = (run(&tensors(0.25)), run(&tensors(f32::NAN)));
             let name = &attention.spec().name;
-            failures.expect(&format!("{name} is finite"), clean.iter().all(|value| value.is_finite()));
-            let near = clean.iter().zip(&poisoned).all(|(a, b)| (a - b).abs() <= 1e-5);
-            failures.expect(&format!("{name} is what it is without NaN"), near);
+            for poison in [0.25, f32::NAN] {
+                let tensors = tensors(poison);
+                let tensors: Vec<&Tensor> = tensors.iter().collect();
+                let reference = attention.reference_operands(&tensors).unwrap();
+                failures.expect(&format!("{name} is finite"), reference.out.data.iter().all(|value| value.is_finite()));
+                let what = format!("{name} with {poison} where it hides, on {}", device.name());
+                failures.check(&what, compare_operands(&attention, &device, &tensors), &tolerance(Element::F32));
+            }
         }
         failures.report();
     }
+}
+
+/// Queries, keys and values for [`doubled`] and [`once`].
+fn operands_of_one(device: &Device) -> [Tensor; 3] {
+    let mut numbers = Numbers::new(11);
+    let shapes = [[2, HEADS, 70, 16], [2, 2, 70, 16], [2, 2, 70, 12]];
+    shapes.map(|shape| numbers.tensor(device, Element::F32, &shape).unwrap())
+}
+
+#[test]
+fn an_output_of_one_accumulator_is_multiplied() {
+    for device in [devices::cpu()].into_iter().chain(devices::wgpu("an_output_of_one_accumulator_is_multiplied")) {
+        let [q, k, v] = operands_of_one(&device);
+        let errors = compare_operands(&doubled().into(), &device, &[&q, &k, &v]).unwrap();
+        assert!(errors.within(&tolerance(Element::F32)), "{device:?}: {errors}");
+        let twice = once().run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
+        let twice: Vec<f64> = twice.iter().map(|value| 2.0 * f64::from(*value)).collect();
+        let out = doubled().run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
+        let error = relative_error(&out, &twice);
+        assert!(error < 1e-6, "{device:?}: {error}");
+    }
+}
+
+/// Offsets of the queries and of all keys that are the same move nothing, and an offset of one set of two moves that alone.
+#[test]
+fn key_offsets_are_of_sets() {
+    let device = devices::cpu();
+    let mut numbers = Numbers::new(13);
+    let shapes = [[1, HEADS, 40, 16], [1, 2, 50, 16], [1, 2, 50, 8], [1, 2, 30, 16], [1, 2, 30, 8]];
+    let tensors = shapes.map(|shape| numbers.tensor(&device, Element::F32, &shape).unwrap());
+    let [q, k, v, mk, mv] = tensors.each_ref();
+    let run = |attention: GeneralAttention<6>| {
+        let operands = [q, k, v, mk, mv, q];
+        let errors = compare_operands(&attention.clone().into(), &device, &operands).unwrap();
+        assert!(errors.within(&tolerance(Element::F32)), "{errors}");
+        attention.run(&device, operands).unwrap().to_vec::<f32>().unwrap()
+    };
+    let at_zero = run(two_masked_sets().with_query_offset(10));
+    assert_eq!(run(two_masked_sets().with_query_offset(10).with_key_offsets(&[0])), at_zero);
+    let moved = run(two_masked_sets().with_query_offset(1010).with_key_offsets(&[1000, 1000]));
+    assert!(relative_error(&moved, &at_zero.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) < 1e-5);
+    // The second set is after all queries, so that only the first is left.
+    let alone = run(two_masked_sets().with_query_offset(10).with_key_offsets(&[0, 1000]));
+    let first = once().with_query_offset(10).reference(q, k, v).unwrap().out.data;
+    assert!(relative_error(&alone, &first) < 1e-5);
+}
+
+#[test]
+fn a_general_attention_has_a_log_sum_exp() {
+    let device = devices::cpu();
+    let mut numbers = Numbers::new(17);
+    let shapes = [[1, HEADS, 33, 16], [1, 2, 50, 16], [1, 2, 50, 8], [1, HEADS, 33, 24], [1, 1, 50, 24]];
+    let tensors = shapes.map(|shape| numbers.tensor(&device, Element::F32, &shape).unwrap());
+    let operands = tensors.each_ref();
+    let (out, lse) = two_parts().with_lse().run(&device, operands).unwrap();
+    assert_eq!((out.shape(), lse.shape()), (&[1, HEADS, 33, 8][..], &[1, HEADS, 33][..]));
+    assert_eq!(out.to_vec::<f32>().unwrap(), two_parts().run(&device, operands).unwrap().to_vec::<f32>().unwrap());
+    let want = two_parts().reference(operands).unwrap();
+    let error = relative_error(&lse.to_vec::<f32>().unwrap(), &want.lse.data);
+    assert!(error < 1e-4, "{error}");
 }
 
 /// Scores so great that to base 2 they overflow, in one of the two products: the row is computed again, with care.

@@ -5,11 +5,8 @@ use crate::check::checker::Checker;
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::{ParameterKind, Scalar};
-use crate::tree::Leading;
+use crate::tree::{Leading, MAX_DOTS};
 use proc_macro2::{Ident, Span};
-
-/// The most products of queries and keys in one loop over keys.
-const MAX_DOTS: usize = 16;
 
 /// The kinds of tiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
