@@ -154,7 +154,8 @@ pub enum Expr {
     /// …, its products q·k; in a program's, its tiles as they are before the operation; in an output, the accumulators' results and then
     /// what lies along the rows.
     Value(usize),
-    /// `scale()`: 1/√D of the queries and keys, unless the caller says otherwise.
+    /// `scale()`: unless the caller says otherwise 1/√D, where D is the sum of the head dims of the products in the first push's
+    /// [score](crate::lower::scaled_dim).
     Scale,
     /// `i0`: the first position of the query tile. Only in a loop's bounds and in what it says of its tiles.
     QueryFirst,

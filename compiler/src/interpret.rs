@@ -114,6 +114,7 @@ pub enum InterpretError {
 /// # Errors
 /// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
+    check_spec(spec)?;
     check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
@@ -371,7 +372,6 @@ fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
 }
 
 fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
-    check_spec(spec)?;
     let counts = [
         ("operands", inputs.operands.len(), spec.operands.len()),
         ("key offsets", inputs.key_offsets.len(), spec.sets()),

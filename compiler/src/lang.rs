@@ -232,7 +232,8 @@ leaves! {
     head: Int = Expr::Head;
     /// The key and value head.
     kv_head: Int = Expr::KvHead;
-    /// 1/√D, or what the caller gave.
+    /// What the caller gave, or 1/√D, where D is the sum of the head dims of the products in the first push's
+    /// [score](crate::lower::scaled_dim).
     scale: Float = Expr::Scale;
 }
 

@@ -17,7 +17,7 @@ pub struct Launch<'a> {
     pub queries: usize,
     /// The position of the first query.
     pub query_offset: i64,
-    /// Each pair's keys, in the order of the specification.
+    /// The keys of each set, in order.
     pub keys: &'a [Keys],
     /// All of the specification's scalars, in order.
     pub scalars: &'a [ScalarValue],
@@ -25,7 +25,7 @@ pub struct Launch<'a> {
     pub tensors: &'a [TensorFacts],
 }
 
-/// The keys of one pair.
+/// The keys of one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// T: how many there are.

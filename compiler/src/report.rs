@@ -529,7 +529,7 @@ impl LoopReport {
     }
 }
 
-/// A shape as text: `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`. `keys` has the length of each pair.
+/// A shape as text: `batch 1, 8 heads on 2, 1024 queries, 1024 keys, head dim 64, f32`. `keys` has the length of each set.
 pub fn shape_text(
     (batch, heads, kv_heads): (usize, usize, usize),
     queries: usize,
