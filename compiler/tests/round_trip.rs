@@ -10,6 +10,7 @@ use purview_compiler::ir::{
     Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
     TileKind, TileLoop, TileOp,
 };
+use purview_compiler::launch::Keys;
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -56,12 +57,20 @@ const ALL: Language = Language { pair: true, score: true, queries: false, keys: 
 
 fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
     let mut leaves = match ty {
-        Type::Int => vec![Expr::Batch, Expr::Head, Expr::KvHead, Expr::Scalar(0), Expr::Scalar(1)],
+        Type::Int => vec![
+            Expr::Batch,
+            Expr::Head,
+            Expr::KvHead,
+            Expr::QueryLen,
+            Expr::KeyLen(0),
+            Expr::Scalar(0),
+            Expr::Scalar(1),
+        ],
         Type::Float => vec![Expr::Scale, Expr::Scalar(2)],
         Type::Bool => vec![Expr::Scalar(3), Expr::Bool(true), Expr::Bool(false)],
     };
     if language.pair && ty == Type::Int {
-        leaves.extend([Expr::Query, Expr::Key]);
+        leaves.extend([Expr::Query, Expr::Key, Expr::KeyLen(1), Expr::HeadDim]);
     }
     if language.queries && ty == Type::Int {
         leaves.extend([Expr::QueryFirst, Expr::QueryLast]);
@@ -119,7 +128,7 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
             leaf,
             select,
             binary(&[Add, Sub, Mul, Div, Rem, Min, Max], Type::Int),
-            unary(&[UnaryOp::Neg, UnaryOp::Abs], Type::Int),
+            unary(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Ilog2], Type::Int),
             unary(&[UnaryOp::ToInt], Type::Bool),
             (index(), index()).prop_map(|(a, b)| Expr::Load { tensor: 1, index: vec![a, b] }),
         ]
@@ -128,7 +137,10 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
             leaf,
             select,
             binary(&[Add, Sub, Mul, Min, Max], Type::Float),
-            unary(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu], Type::Float),
+            unary(
+                &[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu, UnaryOp::Floor, UnaryOp::Ceil, UnaryOp::Round],
+                Type::Float
+            ),
             unary(&[UnaryOp::ToFloat], Type::Int),
             index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
         ]
@@ -139,7 +151,10 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
                 leaf,
                 select,
                 binary(&[BinaryOp::Add, Sub, Mul, Div, Min, Max, Pow], Type::Float),
-                unary(&[Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos], Type::Float),
+                unary(
+                    &[Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos, Floor, Ceil, Round],
+                    Type::Float
+                ),
                 unary(&[ToFloat], Type::Int),
                 unary(&[ToFloat], Type::Bool),
                 index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
@@ -400,7 +415,8 @@ proptest! {
             HostTensor { shape: vec![6], data: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0] },
         ];
         let at = Environment {
-            query, key, values: &[score], scale: 0.25, batch: 1, head: 3, kv_head: 1,
+            query, key, values: &[score], scale: 0.25, batch: 1, head: 3, kv_head: 1, query_length: 6, head_dim: 4,
+            keys: &[Keys { length: 7, offset: -2 }, Keys { length: 0, offset: 3 }],
             scalars: &[Value::Int(window), Value::Int(-2), Value::Float(1.5), Value::Bool(true)],
             tensors: &tensors,
             tensor_params: &TENSORS,
