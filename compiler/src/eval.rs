@@ -6,6 +6,7 @@
 
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, is_blocked};
+use crate::launch::Keys;
 use crate::spec::{ScalarValue, TensorParam, TensorType};
 use std::ops::Range;
 use thiserror::Error;
@@ -72,6 +73,12 @@ pub struct Environment<'a> {
     pub head: i64,
     /// `kv_head()`.
     pub kv_head: i64,
+    /// `q_len()`.
+    pub query_length: i64,
+    /// The sets of keys, of which `kv_len()` is a length.
+    pub keys: &'a [Keys],
+    /// `head_dim()`.
+    pub head_dim: i64,
     /// What [`Expr::Value`] counts in: products of a query and a key, or what an output is made of.
     pub values: &'a [f64],
     /// `scale()`.
@@ -102,6 +109,9 @@ impl Environment<'_> {
         batch: 0,
         head: 0,
         kv_head: 0,
+        query_length: 0,
+        keys: &[],
+        head_dim: 0,
         values: &[],
         scale: 1.0,
         query_first: 0,
@@ -149,6 +159,9 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::Batch => Value::Int(at.batch),
         Expr::Head => Value::Int(at.head),
         Expr::KvHead => Value::Int(at.kv_head),
+        Expr::QueryLen => Value::Int(at.query_length),
+        Expr::KeyLen(set) => Value::Int(at.keys.get(*set).ok_or(EvalError::Types)?.length as i64),
+        Expr::HeadDim => Value::Int(at.head_dim),
         Expr::Value(place) => Value::Float(*at.values.get(*place).ok_or(EvalError::Types)?),
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
@@ -226,7 +239,7 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
     }
     let element = *host.data.get(place).ok_or(EvalError::Types)?;
     Ok(Some(match param.ty {
-        TensorType::F32 => Value::Float(element),
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Value::Float(element),
         TensorType::I32 => Value::Int(element as i64),
         TensorType::Bool => Value::Bool(element != 0.0),
     }))
@@ -343,6 +356,7 @@ fn unary(op: UnaryOp, a: Value) -> Result<Value, EvalError> {
         (UnaryOp::Not, Value::Bool(a)) => Value::Bool(!a),
         (UnaryOp::Abs, Value::Int(a)) => Value::Int(a.checked_abs().ok_or(EvalError::Overflow)?),
         (UnaryOp::Abs, Value::Float(a)) => Value::Float(a.abs()),
+        (UnaryOp::Ilog2, Value::Int(a)) => Value::Int(ilog2(a)),
         (UnaryOp::ToFloat, Value::Int(a)) => Value::Float(a as f64),
         (UnaryOp::ToFloat, Value::Bool(a)) => Value::Float(a.into()),
         (UnaryOp::ToInt, Value::Float(a)) => Value::Int((a as i32).into()),
@@ -365,10 +379,18 @@ pub(crate) fn function(op: UnaryOp, a: f64) -> Option<f64> {
         UnaryOp::Relu => a.max(0.0),
         UnaryOp::Sin => a.sin(),
         UnaryOp::Cos => a.cos(),
+        UnaryOp::Floor => a.floor(),
+        UnaryOp::Ceil => a.ceil(),
+        UnaryOp::Round => a.round(),
         UnaryOp::Neg => -a,
         UnaryOp::Abs => a.abs(),
-        UnaryOp::Not | UnaryOp::ToFloat | UnaryOp::ToInt => return None,
+        UnaryOp::Not | UnaryOp::ToFloat | UnaryOp::ToInt | UnaryOp::Ilog2 => return None,
     })
+}
+
+/// The place of the highest bit of a positive number, from 0, and −1 of any other: it never decreases.
+pub fn ilog2(a: i64) -> i64 {
+    a.checked_ilog2().map_or(-1, i64::from)
 }
 
 fn binary(op: BinaryOp, a: Value, b: Value) -> Result<Value, EvalError> {

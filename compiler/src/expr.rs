@@ -85,6 +85,14 @@ pub enum UnaryOp {
     Sin,
     /// The cosine, of radians.
     Cos,
+    /// The greatest whole number that is not above a float, as a float.
+    Floor,
+    /// The least whole number that is not below a float, as a float.
+    Ceil,
+    /// The whole number nearest to a float, as a float; of two that are as near, the one further from 0.
+    Round,
+    /// The logarithm of an integer to base 2, rounded down: an integer. It is −1 of 0 and of what is negative.
+    Ilog2,
     /// An integer or a truth value as a float.
     ToFloat,
     /// A float as an integer, rounded towards zero: 0 of NaN, and the nearest of 32 bits where it has none. Or a truth value as 0
@@ -150,6 +158,12 @@ pub enum Expr {
     Head,
     /// `kv_head()`: the key and value head that the query head reads.
     KvHead,
+    /// `q_len()`: how many queries there are.
+    QueryLen,
+    /// `kv_len()`: how many keys the set with this number has.
+    KeyLen(usize),
+    /// `head_dim()`: the elements of a row of the first operand along queries. Only in a specification: a program has the number.
+    HeadDim,
     /// A value with a name, by its place among those that there are where the expression stands: in a specification's key loop, `s`, `s2`,
     /// …, its products q·k; in a program's, its tiles as they are before the operation; in an output, the accumulators' results and then
     /// what lies along the rows.

@@ -5,6 +5,7 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
+use crate::launch::Keys;
 use crate::lower::{LowerError, check_spec};
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
@@ -119,13 +120,14 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
     let spec = &spec.kept(inputs.scalars);
-    let Sizes { batch, heads, kv_heads, queries, dims } = check(spec, inputs)?;
+    let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =
         spec.operands_of(Role::Query).map(|(place, _)| &inputs.operands[place]).collect();
 
     let mut out = HostTensor { shape: vec![batch, heads, queries, dims.out], data: Vec::new() };
     let mut lse = HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
+    let keys = key_sets(spec, inputs);
     let mut rows: Vec<Row> = spec.accumulators.iter().map(|_| Row { weights: Vec::new(), sink: None }).collect();
     let mut results: Vec<Vec<f64>> = dims.accumulators.iter().map(|dim| vec![0.0; *dim]).collect();
     let loops: Vec<Vec<Masked>> = spec.loops.iter().map(|one| one.pushes.iter().map(Masked::of).collect()).collect();
@@ -135,6 +137,9 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                 batch: b as i64,
                 head: h as i64,
                 kv_head: (h / (heads / kv_heads)) as i64,
+                query_length: queries as i64,
+                keys: &keys,
+                head_dim: head_dim as i64,
                 scale: inputs.scale,
                 scalars: &scalars,
                 tensors: inputs.tensors,
@@ -178,6 +183,13 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     Ok(Reference { out, lse })
 }
 
+/// The sets of keys, whose operands are checked.
+fn key_sets(spec: &Spec, inputs: &Inputs) -> Vec<Keys> {
+    let operands = || spec.operands.iter().zip(inputs.operands);
+    let length = |set| operands().find(|(param, _)| param.role.set() == Some(set)).map_or(0, |(_, of)| of.shape[2]);
+    inputs.key_offsets.iter().enumerate().map(|(set, &offset)| Keys { length: length(set), offset }).collect()
+}
+
 /// A batch and a query head, of how many.
 struct Place {
     b: usize,
@@ -204,13 +216,9 @@ fn push_all<'a>(
     at: &mut Environment,
     rows: &mut [Row<'a>],
 ) -> Result<(), InterpretError> {
-    let Some((first, _)) =
-        spec.operands.iter().enumerate().find(|(_, operand)| operand.role.set() == Some(key_loop.set))
-    else {
-        return Ok(());
-    };
-    for j in 0..inputs.operands[first].shape[2] {
-        at.key = inputs.key_offsets[key_loop.set] + j as i64;
+    let Keys { length, offset } = at.keys[key_loop.set];
+    for j in 0..length {
+        at.key = offset + j as i64;
         // A key that no push sees costs no product.
         let mut products = None;
         for push in pushes {
@@ -240,6 +248,8 @@ struct Sizes {
     heads: usize,
     kv_heads: usize,
     queries: usize,
+    /// The elements of a row of the first operand along queries.
+    head_dim: usize,
     dims: Dims,
 }
 
@@ -398,7 +408,7 @@ fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
     let Some((first, _)) = spec.operands_of(Role::Query).next() else {
         return Err(InterpretError::Count { what: "queries", given: 0, expected: 1, name: spec.name.clone() });
     };
-    let &[batch, heads, queries, _] = &shape(first)[..] else { unreachable!("four dimensions") };
+    let &[batch, heads, queries, head_dim] = &shape(first)[..] else { unreachable!("four dimensions") };
     let mut kv_heads = None;
     let mut lengths = vec![None; spec.sets()];
     for (param, tensor) in spec.operands.iter().zip(inputs.operands) {
@@ -454,7 +464,7 @@ fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
         });
     }
     let dims = Dims { accumulators: results, out };
-    Ok(Sizes { batch, heads, kv_heads: kv_heads.unwrap_or(1), queries, dims })
+    Ok(Sizes { batch, heads, kv_heads: kv_heads.unwrap_or(1), queries, head_dim, dims })
 }
 
 fn expect(name: &str, tensor: &HostTensor, fits: bool, expected: impl Fn() -> String) -> Result<(), InterpretError> {

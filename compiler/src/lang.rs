@@ -1,6 +1,6 @@
 //! Typed construction of specifications: what the macros expand to.
 //!
-//! `#[attention]` expands to calls of [`Builder`], `#[mask]` and `#[score]` to functions over [`Int`], [`Float`] and
+//! `#[attention]` expands to calls of [`Builder`], `#[mask]`, `#[score]` and `#[index]` to functions over [`Int`], [`Float`] and
 //! [`Bool`], so that rustc itself checks what a macro cannot see: the types of a call to a function in another module.
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
@@ -46,6 +46,21 @@ impl Traced {
         Traced { expr: make(exprs), size, origins }
     }
 
+    /// The same, with `kv_len()` of the set of keys with this number.
+    fn of_keys(mut self, set: usize) -> Self {
+        fn with_set(expr: &Expr, set: usize) -> Expr {
+            match expr {
+                Expr::KeyLen(_) => Expr::KeyLen(set),
+                other => other.map_children(|child| with_set(child, set)),
+            }
+        }
+        if set > 0 && self.expr.mentions(&Expr::KeyLen(0)) {
+            self.expr = with_set(&self.expr, set);
+            self.origins.iter_mut().for_each(|origin| origin.expr = with_set(&origin.expr, set));
+        }
+        self
+    }
+
     fn binary(self, op: BinaryOp, other: Traced) -> Self {
         Traced::join([self, other], |exprs| {
             let [a, b] = take(exprs);
@@ -85,7 +100,7 @@ pub trait Value: Clone + sealed::Sealed {
 )]
 pub trait Number: Value {}
 
-/// What a function with `#[mask]` or `#[score]` takes or gives: a [`Value`] or a [`Captured`] tensor.
+/// What a function with `#[mask]`, `#[score]` or `#[index]` takes or gives: a [`Value`] or a [`Captured`] tensor.
 pub trait Parameter: sealed::Sealed {}
 
 impl Parameter for Int {}
@@ -94,15 +109,15 @@ impl Parameter for Bool {}
 impl<T, const RANK: usize> sealed::Sealed for Captured<T, RANK> {}
 impl<T, const RANK: usize> Parameter for Captured<T, RANK> {}
 
-/// A function that can be called in an attention: one with `#[mask]` or `#[score]`. `Signature` is the type of a pointer to it.
+/// A function that can be called in an attention: one with `#[mask]`, `#[score]` or `#[index]`. `Signature` is the type of a pointer to it.
 ///
 /// Every call goes through [`Function::itself`], so that a plain function of Rust gets this error, and not one for each of its
 /// arguments.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be called here: it has neither `#[mask]` nor `#[score]`",
-    label = "expected a function with `#[mask]` or `#[score]`",
-    note = "write `#[mask]` above a function that gives a `bool`, and `#[score]` above one that gives a score, an `f32`",
-    note = "an integer, such as a distance, has no function: write `let` where it is needed"
+    message = "`{Self}` can't be called here: it has none of `#[mask]`, `#[score]` and `#[index]`",
+    label = "expected a function with `#[mask]`, `#[score]` or `#[index]`",
+    note = "write `#[mask]` above a function that gives a `bool`, `#[score]` above one that gives a score, an `f32`, and `#[index]` above \
+            one that gives an integer, an `i32`"
 )]
 pub trait Function<Signature> {
     /// The type of the function.
@@ -212,6 +227,94 @@ fn add_origins(origins: &mut Vec<Origin>, more: Vec<Origin>) {
     }
 }
 
+/// A constant of Rust that can be used in an attention: an integer, an `f32` or a `bool`.
+#[diagnostic::on_unimplemented(
+    message = "a constant of type `{Self}` can't be used in an attention",
+    label = "expected an integer, an `f32` or a `bool`",
+    note = "a constant of an attention is of an integer type, such as `i32` or `usize`, of `f32` or of `bool`"
+)]
+pub trait Constant: sealed::Sealed {
+    /// What it is in an attention.
+    type Value: Value;
+    /// The expression of it.
+    fn expr(self) -> Expr;
+}
+
+/// Constants that say how many elements are taken of a row: integers.
+#[diagnostic::on_unimplemented(
+    message = "a constant of type `{Self}` can't say how many elements are taken",
+    label = "expected an integer"
+)]
+pub trait Elements: sealed::Sealed {
+    /// The number; 0, which no row allows, where it is negative or has too many bits.
+    fn elements(self) -> usize;
+}
+
+macro_rules! integer_constants {
+    ($($ty:ty)*) => {
+        $(
+            impl sealed::Sealed for $ty {}
+            impl Constant for $ty {
+                type Value = Int;
+                fn expr(self) -> Expr {
+                    integer(self as i128)
+                }
+            }
+            impl Elements for $ty {
+                fn elements(self) -> usize {
+                    usize::try_from(self).unwrap_or(0)
+                }
+            }
+        )*
+    };
+}
+integer_constants!(i8 i16 i32 i64 isize u8 u16 u32 u64 usize);
+
+/// The integer `value`; of one that has no 32 bits a sum with that value, which a launch refuses as it does any that leaves 32 bits.
+fn integer(value: i128) -> Expr {
+    match i32::try_from(value) {
+        Ok(value) => Expr::Int(value),
+        Err(_) => {
+            let most = i128::from(i32::MAX);
+            let multiple = Expr::binary(BinaryOp::Mul, integer(value / most), Expr::Int(i32::MAX));
+            Expr::binary(BinaryOp::Add, multiple, integer(value % most))
+        }
+    }
+}
+
+impl sealed::Sealed for f32 {}
+impl Constant for f32 {
+    type Value = Float;
+    fn expr(self) -> Expr {
+        Expr::float(self)
+    }
+}
+
+impl sealed::Sealed for bool {}
+impl Constant for bool {
+    type Value = Bool;
+    fn expr(self) -> Expr {
+        Expr::Bool(self)
+    }
+}
+
+/// The value of a constant of Rust, which is used at `line` and `column` (from 1) of `file`.
+pub fn constant<C: Constant>(constant: C, file: &str, line: u32, column: u32) -> C::Value {
+    let expr = constant.expr();
+    let is_usual = match &expr {
+        Expr::Float(value) => value.value().is_finite(),
+        other => other.children().is_empty(),
+    };
+    let value = C::Value::new(Traced { size: expr.size(), expr, origins: Vec::new() });
+    // A message is only of a constant that can't be.
+    if is_usual { value } else { at(value, file, line, column) }
+}
+
+/// How many elements a constant says.
+pub fn elements(constant: impl Elements) -> usize {
+    constant.elements()
+}
+
 macro_rules! leaves {
     ($($(#[$doc:meta])* $name:ident: $ty:ident = $expr:expr;)*) => {
         $($(#[$doc])*
@@ -232,6 +335,12 @@ leaves! {
     head: Int = Expr::Head;
     /// The key and value head.
     kv_head: Int = Expr::KvHead;
+    /// How many queries there are.
+    q_len: Int = Expr::QueryLen;
+    /// How many keys there are in the loop in which this is pushed; elsewhere, in the first set.
+    kv_len: Int = Expr::KeyLen(0);
+    /// The elements of a row of the first operand along queries.
+    head_dim: Int = Expr::HeadDim;
     /// What the caller gave, or 1/√D, where D is the sum of the head dims of the products in the first push's
     /// [score](crate::lower::scaled_dim).
     scale: Float = Expr::Scale;
@@ -301,6 +410,7 @@ operations! { equality: eq = Eq; ne = Ne; }
 operations! { rem: Int, Int -> Int = Rem; pow: Float, Float -> Float = Pow; and: Bool, Bool -> Bool = And; or: Bool, Bool -> Bool = Or; }
 operations! { functions:
     exp = Exp; exp2 = Exp2; log = Log; log2 = Log2; sqrt = Sqrt; tanh = Tanh; sigmoid = Sigmoid; relu = Relu; sin = Sin; cos = Cos;
+    floor = Floor; ceil = Ceil; round = Round;
 }
 
 /// `-a`, of a number.
@@ -311,6 +421,11 @@ pub fn neg<T: Number>(a: T) -> T {
 /// The absolute value of a number.
 pub fn abs<T: Number>(a: T) -> T {
     T::new(a.traced().unary(UnaryOp::Abs))
+}
+
+/// The logarithm of an integer to base 2, rounded down; −1 of what is not positive.
+pub fn ilog2(a: Int) -> Int {
+    Int(a.traced().unary(UnaryOp::Ilog2))
 }
 
 /// `!a`.
@@ -472,7 +587,9 @@ impl Builder {
         weight: impl Into<Option<Float>>,
         values: impl Into<Values>,
     ) {
-        let (score, weight) = (self.take(score), weight.into().map(|weight| self.take(weight)));
+        let set = self.spec.loops.last().expect("a push in a key loop").set;
+        let of_loop = |value: Float| Float(value.traced().of_keys(set));
+        let (score, weight) = (self.take(of_loop(score)), weight.into().map(|weight| self.take(of_loop(weight))));
         let Values { values, dim } = values.into();
         let key_loop = self.spec.loops.last_mut().expect("a push in a key loop");
         key_loop.pushes.push(Push { accumulator, score, weight, values, dim });

@@ -1,6 +1,5 @@
 //! What a launch is: sizes, positions, scalars and what is known of captured tensors.
 
-use crate::eval::floor_div;
 use crate::expr::Expr;
 use crate::spec::ScalarValue;
 
@@ -81,9 +80,9 @@ impl Keys {
         if first >= last {
             return (0, 0);
         }
-        let tile = tile as i64;
-        let of = |place| floor_div(place, tile).unwrap_or(0) as usize;
-        (of(first), of(last - 1) + 1)
+        // Neither is negative.
+        let (first, last) = (first as usize, last as usize);
+        (first / tile, (last - 1) / tile + 1)
     }
 
     /// The tiles, of `tile` keys, all of whose keys are at `from <= j < to`; the last tile may be short.

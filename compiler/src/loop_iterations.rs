@@ -256,15 +256,17 @@ impl Counted<'_> {
         }
     }
 
-    /// The value of an integer of constants and scalars.
+    /// The value of an integer of constants, scalars and lengths.
     fn number(&self, expr: &Expr) -> Option<i64> {
         let known = |expr: &Expr| {
-            matches!(expr, Expr::Int(_) | Expr::Bool(_) | Expr::Scalar(_) | Expr::Unary(..) | Expr::Binary(..))
+            let of_launch = matches!(expr, Expr::Scalar(_) | Expr::QueryLen | Expr::KeyLen(_));
+            of_launch || matches!(expr, Expr::Int(_) | Expr::Bool(_) | Expr::Unary(..) | Expr::Binary(..))
         };
         if expr.any(&mut |expr| !known(expr)) {
             return None;
         }
-        let at = Environment { scalars: &self.scalars, ..Environment::EMPTY };
+        let (scalars, keys) = (&self.scalars[..], self.launch.keys);
+        let at = Environment { scalars, query_length: self.launch.queries as i64, keys, ..Environment::EMPTY };
         evaluate(expr, &at).ok().flatten().map(Value::int)
     }
 

@@ -97,6 +97,14 @@ pub enum LowerError {
         /// Its size.
         size: usize,
     },
+    /// A constant that is no number, or infinite.
+    #[error("{location}: the constant is {value}, expected a finite number; to hide a key, write `mask(s, visible)`")]
+    NotFinite {
+        /// Where it is written.
+        location: Location,
+        /// The constant.
+        value: String,
+    },
     /// A sink that is not the same for all keys.
     #[error("{location}: a sink is one logit for each query, but `{text}` depends on {what}")]
     Sink {
@@ -165,7 +173,7 @@ pub fn check(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
 
 fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
     check_spec(spec)?;
-    let replacements = scalar_replacements(spec, scalars)?;
+    let replacements = Replacements::new(spec, scalars, head_dim(spec, dims))?;
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
     let spec = &with_products(spec.kept(scalars), dims)?;
@@ -173,7 +181,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
         let reduction = match &accumulator.kind {
             Accumulator::Softmax { sink } => {
-                let sink = sink.as_ref().map(|sink| replace_scalars(sink, &replacements));
+                let sink = sink.as_ref().map(|sink| replacements.apply(sink));
                 Reduction::Softmax { base: Base::E, sink }
             }
             Accumulator::Sum => Reduction::Sum,
@@ -208,7 +216,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
 }
 
 /// The operands along queries that a product or the output is of, and the output in terms of the accumulators and those.
-fn loads(spec: &Spec, replacements: &[Expr]) -> (Vec<Load>, Expr) {
+fn loads(spec: &Spec, replacements: &Replacements) -> (Vec<Load>, Expr) {
     let accumulators = spec.accumulators.len();
     let mut loads = Vec::new();
     let mut values: Vec<usize> = (0..accumulators).collect();
@@ -219,7 +227,7 @@ fn loads(spec: &Spec, replacements: &[Expr]) -> (Vec<Load>, Expr) {
             loads.push(Load { operand: place, scale: None });
         }
     }
-    (loads, at_places(&replace_scalars(&spec.output, replacements), &values))
+    (loads, at_places(&replacements.apply(&spec.output), &values))
 }
 
 /// `expr` with each value at its new place.
@@ -294,13 +302,13 @@ fn lower_loop(
     spec: &Spec,
     key_loop: &KeyLoop,
     accumulators: &[ir::Accumulator],
-    (replacements, scalars): (&[Expr], &[ScalarValue]),
+    (replacements, scalars): (&Replacements, &[ScalarValue]),
     dims: &OperandDims,
 ) -> TileLoop {
     let of_push = |push: &Push| {
         let accumulator = &spec.accumulators[push.accumulator].kind;
-        let parts = Parts::of(&replace_scalars(&push.score, replacements)).hide_by_score(accumulator);
-        (parts, push.weight.as_ref().map(|weight| replace_scalars(weight, replacements)))
+        let parts = Parts::of(&replacements.apply(&push.score)).hide_by_score(accumulator);
+        (parts, push.weight.as_ref().map(|weight| replacements.apply(weight)))
     };
     let parts: Vec<_> = key_loop.pushes.iter().map(of_push).collect();
     let mentions = |dot: usize, (of_push, weight): &(Parts, Option<Expr>)| {
@@ -482,13 +490,6 @@ fn and(a: Option<Expr>, b: Option<Expr>) -> Option<Expr> {
     }
 }
 
-/// What each of the specification's scalars becomes in the program.
-pub(crate) fn scalar_replacements(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Expr>, LowerError> {
-    let mut runtime = 0..;
-    let constants = comptime_values(spec, scalars)?.into_iter();
-    Ok(constants.map(|constant| constant.unwrap_or_else(|| Expr::Scalar(runtime.next().unwrap_or_default()))).collect())
-}
-
 /// The values of the comptime ones of the specification's scalars.
 pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Option<Expr>>, LowerError> {
     if scalars.len() != spec.scalars.len() {
@@ -515,11 +516,38 @@ pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Result<Ve
     Ok(constants)
 }
 
-pub(crate) fn replace_scalars(expr: &Expr, replacements: &[Expr]) -> Expr {
-    match expr {
-        Expr::Scalar(place) => replacements[*place].clone(),
-        other => other.map_children(|child| replace_scalars(child, replacements)),
+/// What leaves of a specification become in its program.
+pub(crate) struct Replacements {
+    /// What each of its scalars becomes.
+    scalars: Vec<Expr>,
+    head_dim: Expr,
+}
+
+impl Replacements {
+    /// Those of `spec` with `scalars` and a head dim.
+    pub fn new(spec: &Spec, scalars: &[ScalarValue], head_dim: usize) -> Result<Replacements, LowerError> {
+        let mut runtime = 0..;
+        let constants = comptime_values(spec, scalars)?.into_iter();
+        let replaced = constants.map(|constant| constant.unwrap_or_else(|| Expr::Scalar(runtime.next().unwrap_or(0))));
+        let scalars = replaced.collect();
+        // A head dim of more than 32 bits is refused where its tensor is.
+        let head_dim = Expr::Int(i32::try_from(head_dim).unwrap_or(i32::MAX));
+        Ok(Replacements { scalars, head_dim })
     }
+
+    /// `expr` with what its leaves become.
+    pub fn apply(&self, expr: &Expr) -> Expr {
+        match expr {
+            Expr::Scalar(place) => self.scalars[*place].clone(),
+            Expr::HeadDim => self.head_dim.clone(),
+            other => other.map_children(|child| self.apply(child)),
+        }
+    }
+}
+
+/// The head dim of the first operand along queries.
+fn head_dim(spec: &Spec, dims: &OperandDims) -> usize {
+    spec.operands_of(Role::Query).next().and_then(|(first, _)| dims.dims.get(first)).copied().unwrap_or(0)
 }
 
 /// Checks head dims against each other. Returns that of the output.
@@ -648,6 +676,18 @@ fn check_expression(spec: &Spec, parameters: Parameters, expr: &Expr, what: &'st
         Ok(Type::Float) => {}
         Ok(ty) => return Err(LowerError::NotFloat { location: spec.locate(expr).clone(), what, ty }),
         Err(error) => return Err(LowerError::Type { location: spec.locate(&error.expr).clone(), error }),
+    }
+    let mut infinite = None;
+    expr.any(&mut |expr| match expr {
+        Expr::Float(value) if !value.value().is_finite() => {
+            infinite =
+                Some(LowerError::NotFinite { location: spec.locate(expr).clone(), value: value.value().to_string() });
+            true
+        }
+        _ => false,
+    });
+    if let Some(error) = infinite {
+        return Err(error);
     }
     let of_tiles = |expr: &Expr| {
         use Expr::*;

@@ -9,7 +9,7 @@ use crate::analysis::tile::kind;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Program, Range, TileKind, TileLoop, TileOp};
 use crate::launch::Launch;
-use crate::lower::{Parts, replace_scalars, scalar_replacements};
+use crate::lower::{Parts, Replacements};
 use crate::shortened::shortened;
 use crate::spec::{Accumulator, KeyLoop, Location, Push, ScalarType, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
@@ -38,7 +38,7 @@ impl fmt::Display for Note {
 /// What can be said of `program`, compiled from `spec` with `scalars`, whatever it is launched with.
 pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Vec<Note> {
     // A program was lowered from it.
-    let Ok(replacements) = scalar_replacements(spec, scalars) else { return Vec::new() };
+    let Ok(replacements) = Replacements::new(spec, scalars, program.head_dim()) else { return Vec::new() };
     let spec = &spec.kept(scalars);
     let mut notes: Vec<Note> = Vec::new();
     for Pushed { of, push, key_loop, own_mask } in pushed(spec, program) {
@@ -219,7 +219,7 @@ fn find<'e>(expr: &'e Expr, test: &impl Fn(&Expr) -> bool) -> Option<&'e Expr> {
 struct Open<'a> {
     spec: &'a Spec,
     program: &'a Program,
-    replacements: &'a [Expr],
+    replacements: &'a Replacements,
 }
 
 impl Open<'_> {
@@ -231,7 +231,7 @@ impl Open<'_> {
 
     /// The condition as it is in the program.
     fn lowered(&self, condition: &Expr) -> Expr {
-        simplify(&replace_scalars(condition, self.replacements), self.program.parameters())
+        simplify(&self.replacements.apply(condition), self.program.parameters())
     }
 
     /// The smallest conditions that ranges do not decide.

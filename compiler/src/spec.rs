@@ -146,11 +146,15 @@ pub struct ScalarParam {
     pub comptime: bool,
 }
 
-/// The element type a captured tensor is declared with.
+/// The element type of a captured tensor: what it is declared with, or for one of floats what it is given as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TensorType {
     /// `Tensor<f32, R>`.
     F32,
+    /// A `Tensor<f32, R>` that is given in f16. Its elements are read as f32.
+    F16,
+    /// A `Tensor<f32, R>` that is given in bf16. Its elements are read as f32.
+    Bf16,
     /// `Tensor<i32, R>`.
     I32,
     /// `Tensor<bool, R>`: any element that is not zero is true.
@@ -161,16 +165,18 @@ impl TensorType {
     /// The type of an element in an expression.
     pub fn ty(self) -> Type {
         match self {
-            TensorType::F32 => Type::Float,
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Type::Float,
             TensorType::I32 => Type::Int,
             TensorType::Bool => Type::Bool,
         }
     }
 
-    /// The name it is declared with.
+    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             TensorType::F32 => "f32",
+            TensorType::F16 => "f16",
+            TensorType::Bf16 => "bf16",
             TensorType::I32 => "i32",
             TensorType::Bool => "bool",
         }
@@ -182,7 +188,7 @@ impl TensorType {
 pub struct TensorParam {
     /// Its name.
     pub name: String,
-    /// Its declared element type.
+    /// Its element type.
     pub ty: TensorType,
     /// Its number of dimensions, 1 to 4.
     pub rank: usize,

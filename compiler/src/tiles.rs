@@ -110,6 +110,8 @@ impl Tiling<'_> {
             batch: batch as i64,
             head: head as i64,
             kv_head: self.launch.kv_head(head) as i64,
+            query_length: self.launch.queries as i64,
+            keys: self.launch.keys,
             query_first: self.launch.query_offset + first as i64,
             query_last: self.launch.query_offset + last as i64,
             scalars: self.scalars,

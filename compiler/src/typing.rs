@@ -93,6 +93,7 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
     };
     match expr {
         Expr::Query | Expr::Key | Expr::Batch | Expr::Head | Expr::KvHead => Ok(Type::Int),
+        Expr::QueryLen | Expr::KeyLen(_) | Expr::HeadDim => Ok(Type::Int),
         Expr::QueryFirst | Expr::QueryLast | Expr::KeyFirst | Expr::KeyLast | Expr::Int(_) => Ok(Type::Int),
         Expr::Scale | Expr::Float(_) => Ok(Type::Float),
         Expr::Value(place) if *place < parameters.values.len() => Ok(Type::Float),
@@ -110,7 +111,7 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
         Expr::Extreme { tensor, index, .. } => {
             let param = captured(*tensor, index.len())?;
             index.iter().flat_map(|(first, last)| [first, last]).try_for_each(integer)?;
-            if param.ty == TensorType::F32 {
+            if param.ty.ty() == Type::Float {
                 return wrong(format!("an extreme of `{}`, which holds floats,", param.name));
             }
             Ok(Type::Int)
@@ -136,6 +137,7 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
             let (takes, gives): (&[Type], Type) = match op {
                 UnaryOp::Neg | UnaryOp::Abs => (&[Type::Int, Type::Float], ty),
                 UnaryOp::Not => (&[Type::Bool], Type::Bool),
+                UnaryOp::Ilog2 => (&[Type::Int], Type::Int),
                 UnaryOp::ToFloat => (&[Type::Int, Type::Bool], Type::Float),
                 UnaryOp::ToInt => (&[Type::Float, Type::Bool], Type::Int),
                 _ => (&[Type::Float], Type::Float),
@@ -189,7 +191,7 @@ impl Parameters<'_> {
             Expr::Load { tensor, .. } => self.tensors[*tensor].ty.ty(),
             Expr::Unary(UnaryOp::Neg | UnaryOp::Abs, a) => self.assume_type(a),
             Expr::Unary(UnaryOp::Not, _) => Type::Bool,
-            Expr::Unary(UnaryOp::ToInt, _) => Type::Int,
+            Expr::Unary(UnaryOp::ToInt | UnaryOp::Ilog2, _) => Type::Int,
             Expr::Unary(..) => Type::Float,
             Expr::Binary(op, ..) if op.is_comparison() => Type::Bool,
             Expr::Binary(_, a, _) | Expr::Select(_, a, _) => self.assume_type(a),

@@ -176,8 +176,45 @@ fn floats_have_ranges() {
         "mask(s + table[j], (j as f32) < 16.0)",
         "mask(s + table[i - j], (i - j) as f32 * 2.0 < 30.0 && j <= i)",
         "if f > 5.0 { s + table[99] } else { s }",
+        "s + table[floor(i as f32 / 2.7) as i32]",
+        "s + table[ceil(i as f32 * 0.375) as i32]",
+        "s + table[round(i as f32 * 0.38) as i32]",
+        "s + table[round(-(i as f32 * 0.38)) as i32 + 15]",
+        "if floor(x[j]) >= 0.0 && floor(x[j]) < 16.0 { s + table[floor(x[j]) as i32] } else { s }",
     ] {
         assert_eq!(check(push), Ok(()), "{push}");
+    }
+    // A logarithm that is computed once more may be another whole number.
+    let push = "floor(log(x[j])) >= 0.0 && floor(log(x[j])) < 16.0";
+    let error = check(&format!("if {push} {{ s + table[floor(log(x[j])) as i32] }} else {{ s }}")).unwrap_err();
+    assert!(error.starts_with("a.rs:1:1: index `floor(log(x[j])) as i32` of `table` ranges over "), "{error}");
+}
+
+#[test]
+fn lengths_logarithms_and_quotients_have_ranges() {
+    for push in [
+        "s + table[ilog2(abs(i - j)) + 1]",
+        "mask(s + table[3 * ilog2(i - j)], j < i)",
+        "if ilog2(i - j) < 4 && j <= i { s + table[ilog2(i - j) + 1] } else { s }",
+        "s + table[(kv_len() - 1 - j) * 15 / kv_len()]",
+        "s + table[q_len() - 25] * table[head_dim() + 7]",
+        "mask(s + table[i - j], j <= i && i - j < kv_len() - q_len() + 16)",
+        "mask(s + table[i - j + 7], i / 8 == j / 8)",
+        "mask(s + table[i / 3 - j / 3 + 3], (i / 3 - 1) / 4 == (j / 3 - 1) / 4)",
+        "mask(s + table[i - j + 15], abs(i / 8 - j / 8) <= 1 && abs(i - j) < 16)",
+        "s + table[if abs(j - i) < 8 { abs(j - i) } else { \
+         min(8 + (log(abs(j - i) as f32 / 8.0) / log(128.0 / 8.0) * 8.0) as i32, 15) }]",
+    ] {
+        assert_eq!(check(push), Ok(()), "{push}");
+    }
+    for (push, text) in [
+        ("s + table[ilog2(i - j)]", "ilog2(i - j)` of `table` ranges over -1..=5"),
+        ("mask(s + table[i - j + 6], i / 8 == j / 8)", "i - j + 6` of `table` ranges over -1..=13"),
+        ("mask(s + table[j - i + 7], j / 8 <= i / 8)", "j - i + 7` of `table` ranges over -32..=14"),
+        ("s + table[q_len() - 24]", "q_len() - 24` of `table` ranges over 16..=16"),
+    ] {
+        let error = check(push).unwrap_err();
+        assert!(error.starts_with(&format!("a.rs:1:1: index `{text}")), "{push}: {error}");
     }
 }
 

@@ -142,6 +142,9 @@ const PREDICATES: &[(&str, bool)] = &[
     ("j != i && j != i - 7 && j != 2 * i && j != 3 * i && j != 30 - i", false),
     ("j != 0 && j != 7 && j != 13 && j != 21 && j != 32 && j != 47", true),
     ("i < 19 && j / w <= i / w", true),
+    ("j >= kv_len() - w && j - i <= kv_len() - q_len()", true),
+    ("i / (q_len() / 3 + 1) == j / (kv_len() / 3 + 1)", true),
+    ("ilog2(i - j) < 4 && j < i", false),
     ("i < 19 && j < kind[i] * 9 + head()", true),
     ("(if i >= 29 { i - 29 } else { i }) / w == (if j >= 29 { j - 29 } else { j }) / w", true),
     // More ranges than a kernel compares with.
@@ -169,6 +172,8 @@ fn visible_pairs_and_masked_rows_are_those_of_the_mask() {
                         key,
                         batch,
                         head,
+                        query_length: queries as i64,
+                        keys: &keys,
                         scalars: &scalars[..1],
                         tensors: &tensors,
                         tensor_params: &program.tensors,

@@ -10,6 +10,7 @@ use purview_compiler::ir::{
     Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
     TileKind, TileLoop, TileOp,
 };
+use purview_compiler::launch::Keys;
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -50,18 +51,34 @@ struct Language {
     keys: bool,
     /// Only what is exact in f32, and floats of few bits.
     exact: bool,
+    /// What a program has not: the head dim, and a second set of keys.
+    specification: bool,
 }
 
-const ALL: Language = Language { pair: true, score: true, queries: false, keys: false, exact: false };
+const ALL: Language =
+    Language { pair: true, score: true, queries: false, keys: false, exact: false, specification: false };
+
+const SPECIFICATION: Language = Language { specification: true, ..ALL };
 
 fn leaf(ty: Type, language: Language) -> BoxedStrategy<Expr> {
     let mut leaves = match ty {
-        Type::Int => vec![Expr::Batch, Expr::Head, Expr::KvHead, Expr::Scalar(0), Expr::Scalar(1)],
+        Type::Int => vec![
+            Expr::Batch,
+            Expr::Head,
+            Expr::KvHead,
+            Expr::QueryLen,
+            Expr::KeyLen(0),
+            Expr::Scalar(0),
+            Expr::Scalar(1),
+        ],
         Type::Float => vec![Expr::Scale, Expr::Scalar(2)],
         Type::Bool => vec![Expr::Scalar(3), Expr::Bool(true), Expr::Bool(false)],
     };
     if language.pair && ty == Type::Int {
         leaves.extend([Expr::Query, Expr::Key]);
+    }
+    if language.specification && ty == Type::Int {
+        leaves.extend([Expr::KeyLen(1), Expr::HeadDim]);
     }
     if language.queries && ty == Type::Int {
         leaves.extend([Expr::QueryFirst, Expr::QueryLast]);
@@ -119,7 +136,7 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
             leaf,
             select,
             binary(&[Add, Sub, Mul, Div, Rem, Min, Max], Type::Int),
-            unary(&[UnaryOp::Neg, UnaryOp::Abs], Type::Int),
+            unary(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Ilog2], Type::Int),
             unary(&[UnaryOp::ToInt], Type::Bool),
             (index(), index()).prop_map(|(a, b)| Expr::Load { tensor: 1, index: vec![a, b] }),
         ]
@@ -128,7 +145,10 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
             leaf,
             select,
             binary(&[Add, Sub, Mul, Min, Max], Type::Float),
-            unary(&[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu], Type::Float),
+            unary(
+                &[UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Relu, UnaryOp::Floor, UnaryOp::Ceil, UnaryOp::Round],
+                Type::Float
+            ),
             unary(&[UnaryOp::ToFloat], Type::Int),
             index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
         ]
@@ -139,7 +159,10 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
                 leaf,
                 select,
                 binary(&[BinaryOp::Add, Sub, Mul, Div, Min, Max, Pow], Type::Float),
-                unary(&[Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos], Type::Float),
+                unary(
+                    &[Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos, Floor, Ceil, Round],
+                    Type::Float
+                ),
                 unary(&[ToFloat], Type::Int),
                 unary(&[ToFloat], Type::Bool),
                 index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
@@ -159,7 +182,8 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
     }
 }
 
-const QUERY_TILE: Language = Language { pair: false, score: false, queries: true, keys: false, exact: false };
+const QUERY_TILE: Language =
+    Language { pair: false, score: false, queries: true, keys: false, exact: false, specification: false };
 
 fn range(depth: u32) -> impl Strategy<Value = Range> {
     let part = move |ty| prop::option::of(expr(ty, QUERY_TILE, depth));
@@ -240,7 +264,8 @@ fn with_dim(mut one: TileLoop, v_dim: usize) -> TileLoop {
 
 /// Programs of the form that schedules run.
 fn program() -> impl Strategy<Value = Program> {
-    let uniform = Language { pair: false, score: false, queries: false, keys: false, exact: false };
+    let uniform =
+        Language { pair: false, score: false, queries: false, keys: false, exact: false, specification: false };
     let sink = prop::option::of(expr(Type::Float, uniform, 2));
     let reduction = prop_oneof![
         (any::<bool>(), sink)
@@ -353,7 +378,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn expressions_read_back(expr in prop_oneof![expr(Type::Int, ALL, 4), expr(Type::Float, ALL, 4), expr(Type::Bool, ALL, 4)]) {
+    fn expressions_read_back(expr in prop_oneof![expr(Type::Int, SPECIFICATION, 4), expr(Type::Float, SPECIFICATION, 4), expr(Type::Bool, SPECIFICATION, 4)]) {
         let text = expr.display(parameters()).to_string();
         prop_assert_eq!(parse_expr(&text, parameters()), Ok(expr.clone()), "{}", text);
         prop_assert!(type_of(&expr, parameters()).is_ok());
@@ -389,7 +414,7 @@ proptest! {
     #[test]
     fn simplification_keeps_values(
         expr in {
-            let exact = Language { exact: true, ..ALL };
+            let exact = Language { exact: true, ..SPECIFICATION };
             prop_oneof![expr(Type::Int, exact, 4), expr(Type::Float, exact, 4), expr(Type::Bool, exact, 4)]
         },
         query in -5..5i64,
@@ -406,7 +431,8 @@ proptest! {
             HostTensor { shape: vec![6], data: vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0] },
         ];
         let at = Environment {
-            query, key, values: &[score], scale: 0.25, batch: 1, head: 3, kv_head: 1,
+            query, key, values: &[score], scale: 0.25, batch: 1, head: 3, kv_head: 1, query_length: 6, head_dim: 4,
+            keys: &[Keys { length: 7, offset: -2 }, Keys { length: 0, offset: 3 }],
             scalars: &[Value::Int(window), Value::Int(-2), Value::Float(1.5), Value::Bool(true)],
             tensors: &tensors,
             tensor_params: &TENSORS,

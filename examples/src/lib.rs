@@ -95,6 +95,8 @@ gallery! {
         sliding_window
         soft_mask
         strided
+        swin
+        t5_buckets
         tanh_softcap
         taylor_attention
         tree

@@ -150,6 +150,8 @@ pub enum ExprKind {
     Float(f32),
     Bool(bool),
     Name(Ident),
+    /// `crate::WINDOW`: a constant of Rust by more than its name.
+    Constant(syn::Path),
     /// `name[a][b]`.
     Index(Ident, Vec<Expression>),
     /// `tile[..end]`: the first elements of each row.
@@ -166,7 +168,7 @@ pub enum ExprKind {
     Paren(Box<Expression>),
     /// A function of the language, called as `f(a, b)` or `a.f(b)`; and the place of its name.
     Builtin(Builtin, Span, Vec<Expression>),
-    /// A `#[mask]` or `#[score]` function of the user.
+    /// A `#[mask]`, `#[score]` or `#[index]` function of the user.
     Call(syn::Path, Vec<Expression>),
     /// `continue` or `break`, which the language has not.
     Jump(&'static str),
@@ -395,6 +397,7 @@ impl Expression {
             | ExprKind::Float(_)
             | ExprKind::Bool(_)
             | ExprKind::Name(_)
+            | ExprKind::Constant(_)
             | ExprKind::Jump(_)
             | ExprKind::Return(_, None)
             | ExprKind::Reported => {}
@@ -504,6 +507,7 @@ impl fmt::Display for Expression {
             ExprKind::Float(value) => write!(f, "{value:?}"),
             ExprKind::Bool(value) => write!(f, "{value}"),
             ExprKind::Name(name) => write!(f, "{name}"),
+            ExprKind::Constant(path) => f.write_str(&path_text(path)),
             ExprKind::Index(name, index) => {
                 write!(f, "{name}")?;
                 index.iter().try_for_each(|index| write!(f, "[{index}]"))
@@ -536,8 +540,7 @@ impl fmt::Display for Expression {
             ExprKind::Paren(a) => write!(f, "({a})"),
             ExprKind::Builtin(builtin, _, arguments) => write!(f, "{}({})", builtin.name, list(arguments)),
             ExprKind::Call(path, arguments) => {
-                let path: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-                write!(f, "{}({})", path.join("::"), list(arguments))
+                write!(f, "{}({})", path_text(path), list(arguments))
             }
             ExprKind::Jump(keyword) => f.write_str(keyword),
             ExprKind::Return(_, None) => f.write_str("return"),
@@ -565,4 +568,9 @@ impl fmt::Display for Block {
 
 fn list(arguments: &[Expression]) -> String {
     arguments.iter().map(Expression::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn path_text(path: &syn::Path) -> String {
+    let names: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+    names.join("::")
 }

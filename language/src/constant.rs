@@ -64,6 +64,7 @@ fn is_same(a: &TypedValue, b: &TypedValue) -> bool {
         (Node::Float(a), Node::Float(b)) => a == b,
         (Node::Bool(a), Node::Bool(b)) => a == b,
         (Node::Local(a), Node::Local(b)) | (Node::Tensor(a), Node::Tensor(b)) => a == b,
+        (Node::Constant(a), Node::Constant(b)) => a == b,
         (Node::Load(a, a_index), Node::Load(b, b_index)) => a == b && all(a_index, b_index),
         (
             Node::Lang { function: a, operands: a_operands, .. },

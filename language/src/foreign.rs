@@ -3,8 +3,8 @@
 //! A function of the user's may have any name. One with a name of this table is called by a path, such as `self::floor(x)`,
 //! since a bare `floor(x)` is nearly always meant for what the user knows from PyTorch, Triton or Rust.
 
-use crate::ast::{Binary, ExprKind, Expression};
-use crate::names::BUILTINS;
+use crate::ast::Expression;
+use crate::names::{BUILTINS, place};
 
 /// What to write for `name(arguments)`, if `name` is a function of another language. `is_predicate` tells which arguments are bools.
 pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Expression) -> bool) -> Option<String> {
@@ -13,10 +13,6 @@ pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Express
     let factor = |place: usize| match arguments.get(place) {
         Some(argument) => argument.operand(),
         None => ["a", "b"][place.min(1)].to_string(),
-    };
-    let division = |place: usize| match &arguments.get(place)?.inner().kind {
-        ExprKind::Binary(Binary::Div, _, a, b) => Some((a.operand(), b.operand())),
-        _ => None,
     };
     let cast = |ty: &str| format!("write `{} as {ty}`", operand(0));
     let help = match name {
@@ -60,17 +56,8 @@ pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Express
         "xor" | "logical_xor" => format!("of bools, write `{} != {}`", factor(0), factor(1)),
         "float" | "to_float" | "f32" | "to_f32" => cast("f32"),
         "int" | "to_int" | "trunc" | "i32" | "to_i32" => cast("i32"),
-        "floor" => match division(0) {
-            Some((a, b)) => format!("write `{a} / {b}`: of integers, it rounds down"),
-            None => format!("a cast rounds towards zero: write `{} as i32`; `/` of integers rounds down", operand(0)),
-        },
-        "ceil" => match division(0) {
-            Some((a, b)) => format!("of integers, write `({a} + {b} - 1) / {b}`"),
-            None => {
-                format!("a cast rounds towards zero: `{} as i32`; of integers, write `(a + b - 1) / b`", operand(0))
-            }
-        },
-        "round" => format!("for `x >= 0.0`, write `({} + 0.5) as i32`", operand(0)),
+        "bit_length" => format!("write `ilog2({}) + 1`", text(0)),
+        "leading_zeros" | "clz" => format!("write `31 - ilog2({})`", text(0)),
         "floor_div" | "floordiv" | "floor_divide" | "div_floor" | "div_euclid" => {
             format!("write `{} / {}`, which rounds down", factor(0), factor(1))
         }
@@ -93,13 +80,15 @@ pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Express
         "tan" => format!("write `sin({0}) / cos({0})`", text(0)),
         "sinh" | "cosh" => "write it by `exp`".to_string(),
         "sign" | "signum" => format!("write `if {0} > 0.0 {{ 1.0 }} else {{ -1.0 }}`", operand(0)),
-        "len" | "seq_len" | "seqlen" | "q_len" | "kv_len" | "k_len" | "query_len" | "key_len" | "num_queries"
-        | "num_keys" | "num_heads" | "n_heads" | "heads" | "num_kv_heads" | "batch_size" | "batches" | "head_dim"
-        | "dim" | "size" | "shape" => format!(
-            "lengths and numbers of heads are not known to the language: take it as a parameter, `{}: u32`; {}",
-            if matches!(name, "len" | "size" | "shape" | "dim") { "kv_len" } else { name },
-            PLACES
+        "len" | "size" | "shape" => {
+            "lengths are `q_len()` and `kv_len()`, and `head_dim()` is how many elements a query has".to_string()
+        }
+        "num_heads" | "n_heads" | "heads" | "num_kv_heads" | "batch_size" | "batches" => format!(
+            "numbers of heads and of batches are not known to the language: take it as a parameter, `{name}: u32`; {PLACES}"
         ),
+        "seq_len" | "seqlen" | "k_len" | "query_len" | "key_len" | "num_queries" | "num_keys" | "dim" => {
+            format!("write `{}`", place(name)?)
+        }
         "program_id" | "thread_idx" | "block_idx" | "arange" | "position" | "pos" | "query_position"
         | "key_position" | "q_idx" | "kv_idx" => {
             format!("the variables of the loops, `i` and `j`, are the positions; {PLACES}")

@@ -18,6 +18,8 @@ pub enum BuiltinOperands {
     None(ValueType),
     /// Floats; it gives a float.
     Floats(usize),
+    /// Integers; it gives an integer.
+    Ints(usize),
     /// Numbers of one type; it gives one.
     Numbers(usize),
     /// A score and a bool; it gives a score.
@@ -31,9 +33,14 @@ impl BuiltinOperands {
     pub fn count(self) -> usize {
         match self {
             BuiltinOperands::None(_) => 0,
-            BuiltinOperands::Floats(count) | BuiltinOperands::Numbers(count) => count,
+            BuiltinOperands::Floats(count) | BuiltinOperands::Ints(count) | BuiltinOperands::Numbers(count) => count,
             BuiltinOperands::Mask | BuiltinOperands::Tiles => 2,
         }
+    }
+
+    /// Whether the function can be called as a method, `a.f(b)`: it is one of numbers.
+    pub fn is_method(self) -> bool {
+        matches!(self, BuiltinOperands::Floats(_) | BuiltinOperands::Ints(_) | BuiltinOperands::Numbers(_))
     }
 }
 
@@ -49,6 +56,9 @@ pub const BUILTINS: &[Builtin] = &[
     builtin("batch", BuiltinOperands::None(ValueType::Int), "batch()"),
     builtin("head", BuiltinOperands::None(ValueType::Int), "head()"),
     builtin("kv_head", BuiltinOperands::None(ValueType::Int), "kv_head()"),
+    builtin("q_len", BuiltinOperands::None(ValueType::Int), "q_len()"),
+    builtin("kv_len", BuiltinOperands::None(ValueType::Int), "kv_len()"),
+    builtin("head_dim", BuiltinOperands::None(ValueType::Int), "head_dim()"),
     builtin("min", BuiltinOperands::Numbers(2), "min(a, b)"),
     builtin("max", BuiltinOperands::Numbers(2), "max(a, b)"),
     builtin("clamp", BuiltinOperands::Numbers(3), "clamp(x, low, high)"),
@@ -63,6 +73,10 @@ pub const BUILTINS: &[Builtin] = &[
     builtin("relu", BuiltinOperands::Floats(1), "relu(x)"),
     builtin("sin", BuiltinOperands::Floats(1), "sin(x)"),
     builtin("cos", BuiltinOperands::Floats(1), "cos(x)"),
+    builtin("floor", BuiltinOperands::Floats(1), "floor(x)"),
+    builtin("ceil", BuiltinOperands::Floats(1), "ceil(x)"),
+    builtin("round", BuiltinOperands::Floats(1), "round(x)"),
+    builtin("ilog2", BuiltinOperands::Ints(1), "ilog2(n)"),
     builtin("pow", BuiltinOperands::Floats(2), "pow(x, y)"),
 ];
 
@@ -70,8 +84,15 @@ pub const BUILTINS: &[Builtin] = &[
 pub const ACCUMULATORS: &[&str] = &["Softmax", "Sum", "Mean"];
 
 /// What other languages, and Rust's `f32`, call a function of this one.
-const SYNONYMS: &[(&str, &str)] =
-    &[("ln", "log"), ("powf", "pow"), ("powi", "pow"), ("minimum", "min"), ("maximum", "max"), ("logistic", "sigmoid")];
+const SYNONYMS: &[(&str, &str)] = &[
+    ("ln", "log"),
+    ("powf", "pow"),
+    ("powi", "pow"),
+    ("minimum", "min"),
+    ("maximum", "max"),
+    ("logistic", "sigmoid"),
+    ("ilog", "ilog2"),
+];
 
 /// The function of the language that is named `name`.
 pub fn find(name: &str) -> Option<Builtin> {
@@ -96,6 +117,21 @@ const PLACES: &[(&str, &str)] = &[
     ("head_index", "head()"),
     ("kv_h", "kv_head()"),
     ("kv_head_idx", "kv_head()"),
+    ("query_len", "q_len()"),
+    ("seq_len_q", "q_len()"),
+    ("seqlen_q", "q_len()"),
+    ("num_queries", "q_len()"),
+    ("seq_len", "kv_len()"),
+    ("seqlen", "kv_len()"),
+    ("key_len", "kv_len()"),
+    ("k_len", "kv_len()"),
+    ("seq_len_k", "kv_len()"),
+    ("seq_len_kv", "kv_len()"),
+    ("seqlen_k", "kv_len()"),
+    ("num_keys", "kv_len()"),
+    ("dim", "head_dim()"),
+    ("d_head", "head_dim()"),
+    ("d_k", "head_dim()"),
     ("sm_scale", "scale()"),
     ("softmax_scale", "scale()"),
     ("qk_scale", "scale()"),
@@ -129,15 +165,23 @@ pub enum Position {
     Key,
 }
 
+/// Whether `name` is written as constants of Rust are, and is not what other languages call infinity.
+pub fn is_constant(name: &str) -> bool {
+    let is_infinite = matches!(name, "INFINITY" | "NEG_INFINITY" | "NEG_INF");
+    !is_infinite && name.chars().any(char::is_uppercase) && !name.chars().any(char::is_lowercase)
+}
+
 /// The name of a parameter that takes the constant `name` of Rust: a parameter can't have the constant's own.
 pub fn parameter_name(name: &str) -> String {
     let lower = name.to_lowercase();
     if is_reserved(&lower) { format!("{lower}_value") } else { lower }
 }
 
-/// Whether a parameter or variable can't be named `name`.
+/// Whether a parameter or variable can't be named `name`. Lengths can: many a caller has one of padded keys, say, that it calls so, and
+/// what is called, `kv_len()`, is no variable.
 pub fn is_reserved(name: &str) -> bool {
-    find(name).is_some() || ACCUMULATORS.contains(&name)
+    let is_length = matches!(name, "q_len" | "kv_len" | "head_dim");
+    find(name).is_some() && !is_length || ACCUMULATORS.contains(&name)
 }
 
 /// The one of `known` that `name` is likely a misspelling of: at most a third of its letters differ, so that names of one or
@@ -172,6 +216,6 @@ mod tests {
 
     #[test]
     fn reserved_names() {
-        assert!(is_reserved("scale") && is_reserved("Mean") && !is_reserved("window"));
+        assert!(is_reserved("scale") && is_reserved("Mean") && !is_reserved("window") && !is_reserved("kv_len"));
     }
 }

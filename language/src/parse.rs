@@ -26,7 +26,7 @@ use syn::ItemFn;
 /// A function that was read, and not yet checked.
 pub struct Parsed {
     pub signature: Signature,
-    /// The type of its value, if it is a `#[mask]` or `#[score]`.
+    /// The type of its value, if it is a `#[mask]`, `#[score]` or `#[index]`.
     pub output: ValueType,
     /// Names that stand for something that was reported with the signature.
     pub reported: Vec<Ident>,

@@ -12,6 +12,8 @@ pub enum Kind {
     Mask,
     /// `#[score]`: a number made of a score.
     Score,
+    /// `#[index]`: an integer made of positions.
+    Index,
 }
 
 impl Kind {
@@ -21,6 +23,7 @@ impl Kind {
             Kind::Attention => "#[attention]",
             Kind::Mask => "#[mask]",
             Kind::Score => "#[score]",
+            Kind::Index => "#[index]",
         }
     }
 }
@@ -80,9 +83,9 @@ pub enum ParameterKind {
     Scalar(Scalar),
     /// `Tensor<T, R>`: a captured tensor of so many dimensions.
     Tensor(DeclaredElement, usize),
-    /// `Pos`, of a `#[mask]` or `#[score]`.
+    /// `Pos`, of a `#[mask]`, `#[score]` or `#[index]`.
     Position,
-    /// `Score`, of a `#[mask]` or `#[score]`.
+    /// `Score`, of a `#[mask]`, `#[score]` or `#[index]`.
     Score,
     /// Something that was reported.
     Reported,

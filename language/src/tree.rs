@@ -12,7 +12,7 @@ pub const MAX_DOTS: usize = 16;
 pub enum Body {
     /// The loops of an `#[attention]`.
     Attention(CheckedAttention),
-    /// The value of a `#[mask]` or `#[score]` function.
+    /// The value of a `#[mask]`, `#[score]` or `#[index]` function.
     Value(Kind, TypedValue),
 }
 
@@ -103,6 +103,8 @@ pub enum Leading {
     Literal(usize),
     /// The value of a comptime scalar.
     Scalar(Ident),
+    /// The value of a constant of Rust.
+    Constant(syn::Path),
 }
 
 /// A variable and its value.
@@ -192,6 +194,8 @@ pub enum Node {
     Bool(bool),
     /// A scalar, or a variable of a `let`.
     Local(Ident),
+    /// A constant of Rust, which only rustc knows.
+    Constant(syn::Path),
     /// A captured tensor, as the argument of a function.
     Tensor(Ident),
     /// An element of a captured tensor.

@@ -11,7 +11,7 @@ pub enum ValueType {
     Float,
     /// A predicate, a `bool`.
     Bool,
-    /// What a `#[mask]` or `#[score]` function gives, which only the function itself tells. It agrees with every type.
+    /// What a `#[mask]`, `#[score]` or `#[index]` function gives, which only the function itself tells. It agrees with every type.
     Unknown,
     /// Of an expression that was reported. It agrees with every type, so that one mistake gives one error.
     Reported,

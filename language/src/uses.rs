@@ -86,6 +86,11 @@ impl Uses {
         self.looped.contains(&name.to_string())
     }
 
+    /// What loops over keys go over, in order.
+    pub fn looped(&self) -> &[String] {
+        &self.looped
+    }
+
     /// Whether the first elements of some rows are taken.
     pub fn takes_leading(&self) -> bool {
         self.leading

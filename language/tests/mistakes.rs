@@ -96,6 +96,7 @@ fn attribute(item: &[TokenTree]) -> Option<(usize, Kind, TokenStream)> {
             "attention" => Kind::Attention,
             "mask" => Kind::Mask,
             "score" => Kind::Score,
+            "index" => Kind::Index,
             _ => return None,
         };
         let arguments = match tokens.next() {

@@ -1,7 +1,7 @@
 //! Writes the Rust that a checked function stands for: calls of `purview::lang`.
 //!
-//! Every token has the span of what the user wrote for it, so that rustc's own errors, of calls to `#[mask]` and
-//! `#[score]` functions, are on the user's tokens.
+//! Every token has the span of what the user wrote for it, so that rustc's own errors, of calls to `#[mask]`,
+//! `#[score]` and `#[index]` functions, are on the user's tokens.
 
 use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
@@ -269,7 +269,7 @@ fn attention_parameters(signature: &Signature) -> Vec<TokenStream> {
     parameters.collect()
 }
 
-/// What a caller of a `#[mask]` or `#[score]` function gives.
+/// What a caller of a `#[mask]`, `#[score]` or `#[index]` function gives.
 fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
     let parameters = distinct(signature).into_iter().map(|(name, kind)| {
         let span = name.span();
@@ -291,7 +291,12 @@ fn value_parameters(signature: &Signature) -> Vec<TokenStream> {
 }
 
 fn value_output(kind: Kind) -> TokenStream {
-    lang_type(if kind == Kind::Mask { ValueType::Bool } else { ValueType::Float }, Span::call_site())
+    let ty = match kind {
+        Kind::Mask => ValueType::Bool,
+        Kind::Index => ValueType::Int,
+        Kind::Score | Kind::Attention => ValueType::Float,
+    };
+    lang_type(ty, Span::call_site())
 }
 
 /// The parameters, each with a name of its own: a second one of the same name was reported.
@@ -336,6 +341,9 @@ fn push(push: &CheckedPush, scalars: &[String], builder: &Ident) -> TokenStream 
     let values = match leading {
         None => quote!(#values),
         Some(Leading::Literal(dim)) => quote!(::purview::lang::Values::leading(#values, #dim)),
+        Some(Leading::Constant(path)) => {
+            quote!(::purview::lang::Values::leading(#values, ::purview::lang::elements(#path)))
+        }
         Some(Leading::Scalar(name)) => {
             let place = scalars.iter().position(|scalar| *scalar == unraw(name)).unwrap_or_default();
             // It is used, in the eyes of rustc.
@@ -376,6 +384,11 @@ fn value(value: &TypedValue) -> TokenStream {
         Node::Local(name) | Node::Tensor(name) => {
             let span = name.span();
             quote_spanned!(span=> #name.clone())
+        }
+        Node::Constant(path) => {
+            let (line, column) = Source::from(start).place();
+            let place = quote_spanned!(end=> ::core::file!(), #line, #column);
+            lang("constant", None, (start, end), quote!(#path, #place))
         }
         Node::Load(tensor, index) => {
             let index = index.iter().map(self::value);

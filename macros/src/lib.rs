@@ -56,7 +56,7 @@ use purview_language::{Diagnostic, Kind, check};
 /// There are `+ - * / %`, comparisons, `&& || !`, `if … else …`, `as f32`, `as i32`, and these functions: `dot`, `mask`,
 /// `scale`, `batch`, `head`, `kv_head`, `min`, `max`, `clamp`, `abs`, `exp`, `exp2`, `log`, `log2`, `sqrt`, `tanh`,
 /// `sigmoid`, `relu`, `sin`, `cos`, `pow`; those of numbers are methods too. Other functions are ones with
-/// [`macro@mask`] or [`macro@score`].
+/// [`macro@mask`], [`macro@score`] or [`macro@index`].
 ///
 /// # Warnings
 /// A predicate, or a part of one, that is always true or always false whatever the positions, such as `j <= j`, is warned
@@ -97,6 +97,24 @@ pub fn mask(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn score(arguments: TokenStream, item: TokenStream) -> TokenStream {
     compile(Kind::Score, arguments, item)
+}
+
+/// Makes a function that computes an integer, such as an index of a captured tensor, to be called in an attention.
+///
+/// ```text
+/// /// Distances to 8 have a bucket each, and beyond that powers of two.
+/// #[index]
+/// pub fn bucket(distance: Pos) -> i32 {
+///     let near = min(abs(distance), 8);
+///     if near < 8 { near } else { min(5 + ilog2(abs(distance)), 15) }
+/// }
+/// ```
+///
+/// As [`macro@mask`], but for the value, which is an `i32`. It is called where an integer is: `bias[head()][bucket(i - j)]`, in predicates,
+/// and in other such functions.
+#[proc_macro_attribute]
+pub fn index(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    compile(Kind::Index, arguments, item)
 }
 
 fn compile(kind: Kind, arguments: TokenStream, item: TokenStream) -> TokenStream {

@@ -55,13 +55,17 @@ fn changed(tokens: Tokens, place: &mut usize, change: &mut impl FnMut(TokenTree)
 
 #[test]
 fn no_input_makes_the_macros_panic() {
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/ui/pass_values.rs");
-    let program = std::fs::read_to_string(program).expect("a program of the workspace's tests");
-    let programs: Vec<(Kind, Tokens)> = [(Kind::Attention, "attention"), (Kind::Mask, "mask"), (Kind::Score, "score")]
-        .into_iter()
-        .flat_map(|(kind, attribute)| functions(&program, attribute).into_iter().map(move |tokens| (kind, tokens)))
-        .collect();
-    assert_eq!(programs.len(), 5);
+    let attributes =
+        [(Kind::Attention, "attention"), (Kind::Mask, "mask"), (Kind::Score, "score"), (Kind::Index, "index")];
+    let mut programs: Vec<(Kind, Tokens)> = Vec::new();
+    for file in ["pass_values.rs", "pass_indices.rs"] {
+        let program = format!("{}/../tests/ui/{file}", env!("CARGO_MANIFEST_DIR"));
+        let program = std::fs::read_to_string(program).expect("a program of the workspace's tests");
+        for (kind, attribute) in attributes {
+            programs.extend(functions(&program, attribute).into_iter().map(|tokens| (kind, tokens)));
+        }
+    }
+    assert_eq!(programs.len(), 5 + 4);
     let mut random = Random(1);
     let mut right = 0;
     for round in 0..1500 {

@@ -46,6 +46,20 @@ pub enum Error {
         /// The number given.
         given: usize,
     },
+    /// An integer of a tensor that has more than 32 bits.
+    #[error(
+        "element {index:?} of a tensor of {element} of shape {shape:?} is {value}, expected a signed 32-bit number: integers are i32 in kernels"
+    )]
+    Wide {
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// The type of the elements that were given.
+        element: &'static str,
+        /// Where the element is.
+        index: Vec<usize>,
+        /// The element.
+        value: i64,
+    },
     /// A shape with more elements than offsets can count.
     #[error("a tensor of shape {shape:?} has more than {} elements", MAX_ELEMENTS)]
     TooLarge {
@@ -158,7 +172,7 @@ pub enum Error {
         shape: Vec<usize>,
     },
     /// A handle with elements of a type that Purview has no use for.
-    #[error("a handle of {given}, expected f32, f16, bf16, i32, u8 or u32")]
+    #[error("a handle of {given}, expected f32, f16, bf16, i32, i64, u8 or u32")]
     HandleType {
         /// Its type.
         given: String,

@@ -71,7 +71,7 @@ pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
 pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
 pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
-pub use purview_macros::{attention, mask, score};
+pub use purview_macros::{attention, index, mask, score};
 pub use rope::rope;
 pub use shape::Shape;
 pub use tensor::{Tensor, TensorElement};
@@ -79,5 +79,5 @@ pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.
 pub mod prelude {
-    pub use crate::{Attention, Device, Error, GeneralAttention, Shape, Target, Tensor, attention, mask, score};
+    pub use crate::{Attention, Device, Error, GeneralAttention, Shape, Target, Tensor, attention, index, mask, score};
 }

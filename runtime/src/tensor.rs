@@ -4,6 +4,7 @@ use crate::device::Device;
 use crate::dtype::{DType, MAX_ELEMENTS};
 use crate::error::Error;
 use cubecl::client::Client;
+use cubecl::ir::{ElemType, IntKind};
 use cubecl::server::Handle;
 use cubecl::std::tensor::TensorHandle;
 use half::{bf16, f16};
@@ -22,14 +23,27 @@ mod sealed {
     pub trait Sealed: Copy {
         /// How the device stores elements of this type.
         fn dtype(device: &Device) -> DType;
-        /// The bytes of `data` as `dtype`.
-        fn bytes(data: &[Self], dtype: DType) -> Vec<u8>;
+        /// The bytes of `data` as `dtype`; the place of one that is no number of that type, where there is one.
+        fn bytes(data: &[Self], dtype: DType) -> Result<Vec<u8>, Unfit>;
         /// From an element of any type: all of them are exact in f64.
         fn from_f64(value: f64) -> Self;
     }
+
+    /// An element that does not fit.
+    pub struct Unfit {
+        /// Its place in the data.
+        pub place: usize,
+        /// Its value.
+        pub value: i64,
+        /// Its type.
+        pub element: &'static str,
+    }
 }
 
-/// A type that tensors are made from and read as: `f32`, `f16`, `bf16`, `i32`, `u8` and `bool` (`u8` is a truth value too).
+use sealed::Unfit;
+
+/// A type that tensors are made from and read as: `f32`, `f16` and `bf16` (of the crate [`half`](https://docs.rs/half)), `i32`, `u8` and
+/// `bool`. A `u8` is a truth value too. `i64` and `u32` are integers that become `i32`, if each has so many bits.
 pub trait TensorElement: sealed::Sealed {}
 
 macro_rules! element {
@@ -38,8 +52,8 @@ macro_rules! element {
             fn dtype(_: &Device) -> DType {
                 DType::$dtype
             }
-            fn bytes(data: &[Self], _: DType) -> Vec<u8> {
-                bytemuck::cast_slice(data).to_vec()
+            fn bytes(data: &[Self], _: DType) -> Result<Vec<u8>, Unfit> {
+                Ok(bytemuck::cast_slice(data).to_vec())
             }
             fn from_f64(value: f64) -> Self {
                 $from(value)
@@ -53,18 +67,42 @@ element!(f16, F16, f16::from_f64);
 element!(bf16, Bf16, bf16::from_f64);
 element!(i32, I32, |value| value as i32);
 
+macro_rules! wide {
+    ($ty:ty, $from:expr) => {
+        impl sealed::Sealed for $ty {
+            fn dtype(_: &Device) -> DType {
+                DType::I32
+            }
+            fn bytes(data: &[Self], _: DType) -> Result<Vec<u8>, Unfit> {
+                let narrow = |(place, &value): (usize, &$ty)| {
+                    let unfit = Unfit { place, value: i64::from(value), element: stringify!($ty) };
+                    i32::try_from(value).map(i32::to_ne_bytes).map_err(|_| unfit)
+                };
+                let bytes = data.iter().enumerate().map(narrow).collect::<Result<Vec<_>, _>>()?;
+                Ok(bytes.into_flattened())
+            }
+            fn from_f64(value: f64) -> Self {
+                $from(value)
+            }
+        }
+        impl TensorElement for $ty {}
+    };
+}
+wide!(i64, |value| value as i64);
+wide!(u32, |value| value as u32);
+
 macro_rules! truth {
     ($ty:ty, $is_true:expr, $from:expr) => {
         impl sealed::Sealed for $ty {
             fn dtype(device: &Device) -> DType {
                 if device.capabilities().bytes { DType::U8 } else { DType::U32 }
             }
-            fn bytes(data: &[Self], dtype: DType) -> Vec<u8> {
+            fn bytes(data: &[Self], dtype: DType) -> Result<Vec<u8>, Unfit> {
                 let truths = data.iter().map($is_true);
-                match dtype {
+                Ok(match dtype {
                     DType::U8 => truths.map(u8::from).collect(),
                     _ => truths.flat_map(|truth| u32::from(truth).to_ne_bytes()).collect(),
-                }
+                })
             }
             fn from_f64(value: f64) -> Self {
                 $from(value)
@@ -103,10 +141,11 @@ struct KnownFacts {
 }
 
 impl Tensor {
-    /// A contiguous tensor of `data` in row-major order. A `bool` or `u8` becomes a truth value.
+    /// A contiguous tensor of `data` in row-major order. A `bool` or `u8` becomes a truth value, and an `i64` or `u32` an `i32`.
     ///
     /// # Errors
     /// [`Error::Length`] if `data` has not the shape's number of elements, [`Error::TooLarge`] above [`MAX_ELEMENTS`],
+    /// [`Error::Wide`] for an integer that has no signed 32 bits,
     /// [`Error::UnsupportedType`] where the device lacks the type, [`Error::LargeBuffer`] where it has no buffers of that size.
     pub fn from_slice<T: TensorElement>(
         device: &Device,
@@ -120,7 +159,7 @@ impl Tensor {
         }
         let dtype = T::dtype(device);
         fits(device, dtype, &shape, "a tensor")?;
-        let mut bytes = T::bytes(data, dtype);
+        let mut bytes = T::bytes(data, dtype).map_err(|unfit| wide(&shape, unfit))?;
         // An empty tensor still has a buffer to bind.
         bytes.resize(bytes.len().max(4), 0);
         let memory = device.client().create_from_slice(&bytes);
@@ -141,16 +180,18 @@ impl Tensor {
         Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, found: Arc::default() }
     }
 
-    /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. It must not be
+    /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. Only one of i64 is read, and
+    /// copied to i32, which is what kernels have. The memory must not be
     /// written to while this tensor, or a clone of it, exists: what kernels found of a captured tensor's elements (their range,
     /// order and extremes) is kept with it. After a write, take a new tensor of the handle.
     ///
     /// # Errors
-    /// [`Error::HandleType`] for an element type that is not one of [`DType`], and [`Error::UnsupportedType`] for one that the device
+    /// [`Error::HandleType`] for an element type that is not one of [`DType`], [`Error::Wide`] for an integer that has no signed 32 bits, and [`Error::UnsupportedType`] for one that the device
     /// lacks (truth values are u32 where there are no bytes, as in WGSL); [`Error::OtherDevice`] for memory of another device;
     /// [`Error::LargeBuffer`] for more memory than a kernel can bind; and as [`Tensor::view`] where shape and strides reach too far.
     pub fn from_handle(device: &Device, handle: TensorHandle) -> Result<Tensor, Error> {
-        let Some(dtype) = DType::of(handle.dtype) else {
+        let is_wide = handle.dtype == ElemType::Int(IntKind::I64);
+        let Some(dtype) = DType::of(handle.dtype).or(is_wide.then_some(DType::I32)) else {
             return Err(Error::HandleType { given: handle.dtype.to_string() });
         };
         if handle.handle.service != device.client().service_id() {
@@ -169,7 +210,7 @@ impl Tensor {
         let strides: Vec<usize> = handle.strides().iter().copied().collect();
         let tensor = Tensor {
             device: device.clone(),
-            capacity: (handle.handle.size_in_used() as usize) / dtype.size(),
+            capacity: (handle.handle.size_in_used() as usize) / if is_wide { size_of::<i64>() } else { dtype.size() },
             memory: handle.handle.clone(),
             dtype,
             start: 0,
@@ -177,7 +218,14 @@ impl Tensor {
             strides: Vec::new(),
             found: Arc::default(),
         };
-        tensor.view(0, shape, strides)
+        let tensor = tensor.view(0, shape, strides)?;
+        if !is_wide {
+            return Ok(tensor);
+        }
+        let bytes = device.client().read_one(tensor.memory.clone()).map_err(Error::execution)?;
+        let mut integers = Vec::new();
+        tensor.for_each_offset(|offset| integers.push(pod::<i64>(&bytes, offset)))?;
+        Tensor::from_slice(device, tensor.shape, &integers)
     }
 
     /// The handle for cubecl, without a copy. A view that does not begin at its memory's start has none.
@@ -317,12 +365,17 @@ impl Tensor {
                 DType::U32 => f64::from(pod::<u32>(&bytes, at)),
             }
         };
-        let elements = elements_of(&self.shape)?;
-        let mut values = Vec::with_capacity(elements);
+        let mut values = Vec::with_capacity(elements_of(&self.shape)?);
+        self.for_each_offset(|offset| values.push(T::from_f64(read(offset))))?;
+        Ok(values)
+    }
+
+    /// Calls `visit` with the place in memory of each element, in row-major order.
+    fn for_each_offset(&self, mut visit: impl FnMut(usize)) -> Result<(), Error> {
         let mut index = vec![0usize; self.shape.len()];
-        for _ in 0..elements {
+        for _ in 0..elements_of(&self.shape)? {
             let offset: usize = index.iter().zip(&self.strides).map(|(at, stride)| at * stride).sum();
-            values.push(T::from_f64(read(self.start + offset)));
+            visit(self.start + offset);
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
                 if index[axis] < self.shape[axis] {
@@ -331,7 +384,7 @@ impl Tensor {
                 index[axis] = 0;
             }
         }
-        Ok(values)
+        Ok(())
     }
 
     /// The elements for the reference and the analyses. Truth values are 0 or 1.
@@ -401,7 +454,9 @@ impl Tensor {
                 DType::I32 => Storage::I32,
                 DType::U8 => Storage::U8,
                 DType::U32 => Storage::U32,
-                DType::F32 | DType::F16 | DType::Bf16 => Storage::F32,
+                DType::F32 => Storage::F32,
+                DType::F16 => Storage::F16,
+                DType::Bf16 => Storage::Bf16,
             },
             start: self.start(),
             shape: self.shape.clone(),
@@ -419,6 +474,13 @@ impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor({}{:?} on {})", self.dtype, self.shape, self.device.name())
     }
+}
+
+/// That an element of what is to be a tensor of `shape` has more than 32 bits.
+fn wide(shape: &[usize], Unfit { mut place, value, element }: Unfit) -> Error {
+    let mut index: Vec<usize> = shape.iter().rev().map(|length| (place % length, place /= length).0).collect();
+    index.reverse();
+    Error::Wide { shape: shape.to_vec(), element, index, value }
 }
 
 /// That `device` has elements of `dtype`, and buffers that hold a dense tensor of `shape`, called `what`.

@@ -82,7 +82,9 @@ pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
             return Err(Error::Rank { name: param.name.clone(), expected: param.rank, shape });
         }
         let (fits, expected) = match param.ty {
-            TensorType::F32 => (tensor.dtype() == DType::F32, "f32"),
+            TensorType::F32 => (tensor.dtype() == DType::F32, "f32, f16 or bf16"),
+            TensorType::F16 => (tensor.dtype() == DType::F16, "f16"),
+            TensorType::Bf16 => (tensor.dtype() == DType::Bf16, "bf16"),
             TensorType::I32 => (tensor.dtype() == DType::I32, "i32"),
             TensorType::Bool => (matches!(tensor.dtype(), DType::U8 | DType::U32), "bool (u8 or u32)"),
         };

@@ -72,12 +72,14 @@ fn integer(depth: u32) -> BoxedStrategy<Int> {
     let Parameters { n, m, shift, document, .. } = parameters();
     let positions = leaf(vec![lang::query_position(), lang::key_position()]);
     let scalars = leaf(vec![n.clone(), m.clone(), shift, lang::head(), lang::kv_head(), lang::batch()]);
-    let leaves = prop_oneof![4 => positions, 2 => scalars, 1 => (-9..9i32).prop_map(lang::int)];
+    let lengths = leaf(vec![lang::q_len(), lang::kv_len(), lang::head_dim()]);
+    let leaves = prop_oneof![4 => positions, 2 => scalars, 1 => lengths, 1 => (-9..9i32).prop_map(lang::int)];
     if depth == 0 {
         return leaves.boxed();
     }
     let of = || integer(depth - 1);
-    let divisor = prop_oneof![leaf(vec![n, m]), (1..9i32).prop_map(lang::int), (-5..-1i32).prop_map(lang::int)];
+    let divisor =
+        prop_oneof![leaf(vec![n, m, lang::q_len()]), (1..9i32).prop_map(lang::int), (-5..-1i32).prop_map(lang::int)];
     prop_oneof![
         2 => leaves,
         2 => (of(), of()).prop_map(|(a, b)| lang::add(a, b)),
@@ -91,6 +93,7 @@ fn integer(depth: u32) -> BoxedStrategy<Int> {
         1 => (of(), of()).prop_map(|(a, b)| lang::max(a, b)),
         1 => of().prop_map(lang::abs),
         1 => of().prop_map(lang::neg),
+        1 => of().prop_map(lang::ilog2),
         1 => predicate(depth - 1).prop_map(lang::to_int),
         1 => (predicate(depth - 1), of(), of()).prop_map(|(c, a, b)| lang::select(c, a, b)),
         1 => exact(depth - 1).prop_map(|a| lang::to_int(lang::mul(a, lang::float(2.0)))),
@@ -165,6 +168,14 @@ fn exact(depth: u32) -> BoxedStrategy<Float> {
         1 => (of(), of()).prop_map(|(a, b)| lang::add(a, b)),
         1 => (of(), of()).prop_map(|(a, b)| lang::max(a, b)),
         1 => of().prop_map(lang::neg),
+        1 => (select(vec![0, 1, 2]), of(), -3..4i32).prop_map(|(function, a, eighths)| {
+            let a = lang::add(a, lang::float(eighths as f32 / 8.0));
+            match function {
+                0 => lang::floor(a),
+                1 => lang::ceil(a),
+                _ => lang::round(a),
+            }
+        }),
         2 => (index(), index()).prop_map(move |((a, rest_a), (b, rest_b))| {
             let (a, b) = (inside(a, LENGTH, rest_a), inside(b, LENGTH, rest_b));
             bias.load([lang::batch(), lang::head(), a, b])

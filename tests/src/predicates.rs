@@ -99,6 +99,9 @@ pub const EXACT: &[(&str, &str)] = &[
     ("an offset stride in a window", "j <= i && i - j < 2 * w && (i - j) % 4 == 1"),
     ("a stride of early keys", "j < 11 && (i - j) % c == 0"),
     ("a stride of some queries", "i >= 3 && i < 17 && (i - j) % c == 2"),
+    ("the last keys", "j >= kv_len() - w"),
+    ("aligned at the end", "j - i <= kv_len() - q_len() - n"),
+    ("halves of the keys", "2 * j < kv_len() || 2 * i >= kv_len() && j <= i"),
     ("holes", "j != 3 && j != 9 && j != 15 && j != 21 && j != 27 && j != 33"),
 ];
 
@@ -130,6 +133,13 @@ pub const SOUND: &[(&str, &str)] = &[
     ("chessboard distance", "max(abs(i / c - j / c), abs(i % c - j % c)) <= 2"),
     ("knight", "abs(i / 8 - j / 8) * abs(i % 8 - j % 8) == 2"),
     ("product", "i * j < 100"),
+    ("distances by powers of two", "j <= i && ilog2(i - j) % 2 == 0"),
+    ("near by powers of two", "ilog2(abs(i - j)) <= 2"),
+    ("levels of a tree", "ilog2(i + 1) == ilog2(j + 1) || ilog2(j) < 2"),
+    ("not near by powers of two", "!(ilog2(i - j) < 3) && ilog2(j - 5) >= ilog2(n)"),
+    ("rounded by a float", "round((i - j) as f32 * 0.25) == 1.0 || floor(i as f32 / 8.0) > ceil(j as f32 / 8.0)"),
+    ("parts of the keys", "i / (kv_len() / 3 + 1) == j / (kv_len() / 3 + 1)"),
+    ("parts by remainder", "i % (q_len() + 1) < j % (kv_len() + 1)"),
     ("square", "i * i >= j * n"),
     ("divisor of unknown sign", "i / turn == j / turn"),
     ("remainder of unknown sign", "(i - j) % turn == 0"),

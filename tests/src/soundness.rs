@@ -11,7 +11,9 @@ use purview_compiler::lower::{dims_of, lower};
 use purview_compiler::passes::compile;
 use purview_compiler::spec::{ScalarValue, Spec};
 use purview_compiler::tiles::Tiling;
+use std::collections::HashMap;
 use std::ops::AddAssign;
+use std::rc::Rc;
 
 /// The longest lengths.
 pub const LENGTH: usize = 40;
@@ -93,6 +95,27 @@ impl Visible {
     }
 }
 
+/// Which pairs a predicate lets a query see at some lengths, where it depends on those.
+struct VisibleAtLengths<'a> {
+    predicate: &'a Expr,
+    at: &'a Environment<'a>,
+    /// By the number of queries and of keys; 0 where it does not matter.
+    known: HashMap<(usize, usize), Rc<Visible>>,
+}
+
+impl VisibleAtLengths<'_> {
+    fn of(&mut self, queries: usize, keys: usize) -> Rc<Visible> {
+        let of = |length: usize, leaf: &Expr| if self.predicate.mentions(leaf) { length } else { 0 };
+        let lengths = (of(queries, &Expr::QueryLen), of(keys, &Expr::KeyLen(0)));
+        let find = || {
+            let keys = [Keys { length: keys, offset: 0 }];
+            let at = Environment { query_length: queries as i64, keys: &keys, ..*self.at };
+            Rc::new(Visible::of(self.predicate, &at))
+        };
+        self.known.entry(lengths).or_insert_with(find).clone()
+    }
+}
+
 impl Case {
     /// That of `attention`, its captured tensors read from their device.
     ///
@@ -144,12 +167,14 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
                 clamped: true,
                 ..Environment::EMPTY
             };
-            let visible = Visible::of(&predicate, &at);
-            check_queries_of_keys(&program, &predicate, &visible, &at, tile);
+            let mut visible = VisibleAtLengths { predicate: &predicate, at: &at, known: HashMap::new() };
+            check_queries_of_keys(&program, &predicate, &visible.of(LENGTH, LENGTH), &at, tile);
             for i0 in QUERIES {
                 for i1 in i0..(i0 + tile as i64).min(QUERIES.end) {
                     if let Some(hop) = &key_loop.key_hop {
                         let at = Environment { query_first: i0, query_last: i1, ..at };
+                        // No hop depends on a length.
+                        let visible = visible.of(LENGTH, LENGTH);
                         for j0 in (0..LENGTH).step_by(tile) {
                             let hop =
                                 evaluate(hop, &Environment { key_first: j0 as i64, ..at }).expect("a hop has a value");
@@ -181,6 +206,7 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
                             query_tile: tile,
                             key_tile: tile,
                         };
+                        let visible = visible.of(launch.queries, length);
                         let runs = tiling.runs(key_loop, batch, head, 0).expect("tiles have a kind");
                         // The whole tiles of a length are those of the longest.
                         let first = if length == LENGTH { 0 } else { (length - 1) / tile };
@@ -219,6 +245,8 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
 /// Checks the bounds the other way round: the queries that may see a key of a tile.
 fn check_queries_of_keys(program: &Program, predicate: &Expr, visible: &Visible, at: &Environment, tile: usize) {
     let ranges = visiting_queries(predicate, program.parameters());
+    let keys = [Keys { length: LENGTH, offset: 0 }];
+    let at = &Environment { query_length: LENGTH as i64, keys: &keys, ..*at };
     for j0 in 0..LENGTH {
         for j1 in j0..(j0 + tile).min(LENGTH) {
             let at = Environment { key_first: j0 as i64, key_last: j1 as i64, ..*at };

@@ -18,6 +18,8 @@ use std::{env, fs, thread};
 
 #[path = "../ui/pass_hygiene.rs"]
 mod pass_hygiene;
+#[path = "../ui/pass_indices.rs"]
+mod pass_indices;
 #[path = "../ui/pass_masks_of_modules.rs"]
 mod pass_masks_of_modules;
 #[path = "../ui/pass_pairs.rs"]
@@ -28,6 +30,7 @@ mod pass_values;
 #[test]
 fn programs_without_a_mistake() {
     pass_hygiene::main();
+    pass_indices::main();
     pass_masks_of_modules::main();
     pass_pairs::main();
     pass_values::main();

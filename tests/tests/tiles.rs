@@ -4,6 +4,7 @@ use purview::cubecl::ir::{ElemType, UIntKind};
 use purview::cubecl::std::tensor::TensorHandle;
 use purview::prelude::*;
 use purview::schedule::{CpuSchedule, SMALL_CUBE, Schedule};
+use purview::spec::TensorType;
 use purview::{AnyAttention, Arguments};
 use purview_cli::golden::{Errors, relative_error};
 use purview_examples::GALLERY;
@@ -56,15 +57,15 @@ fn check_predicates(device: &Device, step: usize) {
     for (name, text) in EXACT.iter().chain(SOUND).step_by(step) {
         let case = case(text);
         let tensors = case.tensors.iter().zip(&case.spec.tensors).map(|(host, param)| match param.ty {
-            purview::spec::TensorType::F32 => {
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => {
                 let data: Vec<f32> = host.data.iter().map(|element| *element as f32).collect();
                 Tensor::from_slice(device, host.shape.clone(), &data).unwrap()
             }
-            purview::spec::TensorType::I32 => {
+            TensorType::I32 => {
                 let data: Vec<i32> = host.data.iter().map(|element| *element as i32).collect();
                 Tensor::from_slice(device, host.shape.clone(), &data).unwrap()
             }
-            purview::spec::TensorType::Bool => {
+            TensorType::Bool => {
                 let data: Vec<bool> = host.data.iter().map(|element| *element != 0.0).collect();
                 Tensor::from_slice(device, host.shape.clone(), &data).unwrap()
             }

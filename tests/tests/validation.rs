@@ -112,7 +112,7 @@ fn a_handle_of_another_type() {
     let device = devices::cpu();
     let memory = device.client().create_from_slice(&[0; 16]);
     let handle = TensorHandle::new(memory, [2], [1], f64::cube_type());
-    refused(Tensor::from_handle(&device, handle), "a handle of f64, expected f32, f16, bf16, i32, u8 or u32");
+    refused(Tensor::from_handle(&device, handle), "a handle of f64, expected f32, f16, bf16, i32, i64, u8 or u32");
 }
 
 #[test]

@@ -65,10 +65,10 @@ fn contradict(a: &Affine, b: &Affine) -> bool {
 /// it is positive then.
 pub fn never_negative(expr: &Expr, parameters: Parameters) -> bool {
     match expr {
-        Expr::Batch | Expr::Head | Expr::KvHead => true,
+        Expr::Batch | Expr::Head | Expr::KvHead | Expr::QueryLen | Expr::KeyLen(_) => true,
         Expr::Int(value) => *value >= 0,
         Expr::Scalar(place) => parameters.scalars[*place].ty == ScalarType::U32,
-        Expr::Binary(BinaryOp::Add | BinaryOp::Mul, a, b) => {
+        Expr::Binary(BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div, a, b) => {
             never_negative(a, parameters) && never_negative(b, parameters)
         }
         _ => false,

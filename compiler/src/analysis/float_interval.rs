@@ -172,7 +172,9 @@ impl FloatInterval {
             UnaryOp::Sin | UnaryOp::Cos => {
                 FloatInterval::approximate(-1.0, 1.0, TRIGONOMETRIC).or_nan(self.has_infinity())
             }
-            UnaryOp::Not | UnaryOp::ToFloat | UnaryOp::ToInt => FloatInterval::ANY,
+            // Exact, and of subnormal numbers, which a device may take for 0, the bounds already are.
+            UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round => FloatInterval { low: of(low), high: of(high), nan },
+            UnaryOp::Not | UnaryOp::ToFloat | UnaryOp::ToInt | UnaryOp::Ilog2 => FloatInterval::ANY,
         };
         found.or_nan(nan)
     }
@@ -334,9 +336,9 @@ mod tests {
         exact: f64,
     }
 
-    const FUNCTIONS: [UnaryOp; 12] = {
+    const FUNCTIONS: [UnaryOp; 15] = {
         use UnaryOp::*;
-        [Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos]
+        [Neg, Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos, Floor, Ceil, Round]
     };
     const OPERATIONS: [BinaryOp; 7] = {
         use BinaryOp::*;
@@ -398,8 +400,9 @@ mod tests {
             let operations = (prop::sample::select(OPERATIONS.to_vec()), part.clone(), part, -1..2i32);
             prop_oneof![
                 functions.prop_map(|(op, a, by)| {
+                    use UnaryOp::*;
                     let of = |x: f64| function(op, x).unwrap_or(f64::NAN);
-                    let rounds = !matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu);
+                    let rounds = !matches!(op, Neg | Abs | Relu | Floor | Ceil | Round);
                     let number = of(a.number.into()) as f32;
                     let number = if rounds && number != 1.0 { nudged(number, by) } else { number };
                     let text = format!("{op:?}({})", a.text);

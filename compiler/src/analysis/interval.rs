@@ -1,7 +1,7 @@
 //! Interval arithmetic of integers, and what an expression can be.
 
 use crate::analysis::float_interval::FloatInterval;
-use crate::eval::{floor_div, floor_rem};
+use crate::eval::{floor_div, floor_rem, ilog2};
 use crate::expr::{BinaryOp, UnaryOp};
 
 /// The integers `low..=high`; none where `low > high`.
@@ -140,6 +140,8 @@ impl Values {
             (UnaryOp::Abs, Values::Int(a)) => {
                 Values::Int(a.union(a.negated()).intersection(Interval::new(0, i64::MAX)))
             }
+            (UnaryOp::Ilog2, Values::Int(a)) if a.is_none() => Values::Int(a),
+            (UnaryOp::Ilog2, Values::Int(a)) => Values::Int(Interval::new(ilog2(a.low), ilog2(a.high))),
             (UnaryOp::ToFloat, Values::Int(a)) => Values::Float(FloatInterval::of_integers(a.low, a.high)),
             (UnaryOp::ToFloat, _) => Values::Float(FloatInterval::new(0.0, 1.0)),
             (UnaryOp::ToInt, Values::Float(a)) => {

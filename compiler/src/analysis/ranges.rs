@@ -34,7 +34,7 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
         return Ok(());
     }
     let spec = &spec.kept(launch.scalars);
-    let asked = RangeChecker::new(spec, launch, spec.parameters(), launch.scalars.to_vec(), padding(program));
+    let asked = RangeChecker::new(spec, program, launch, spec.parameters(), launch.scalars.to_vec());
     asked.check_positions()?;
     let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {
         Accumulator::Softmax { sink } => sink.as_ref(),
@@ -80,8 +80,8 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
             return Err(RangeError::Summary { tensor, blocks, most: MAX_SUMMARY_BLOCKS });
         }
     }
-    let compiled =
-        RangeChecker::new(spec, launch, program.parameters(), runtime_scalars(spec, launch.scalars), padding(program));
+    let scalars = runtime_scalars(spec, launch.scalars);
+    let compiled = RangeChecker::new(spec, program, launch, program.parameters(), scalars);
     for key_loop in &program.loops {
         let pair = key_loop.key_set();
         // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
@@ -91,11 +91,6 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
         }
     }
     Ok(())
-}
-
-/// Queries and keys that may be computed beyond the last.
-fn padding(program: &Scheduled) -> (i64, i64) {
-    (program.schedule().query_tile() as i64, program.schedule().key_tile() as i64)
 }
 
 fn check_counts(spec: &Spec, launch: &Launch) -> Result<(), RangeError> {
@@ -152,6 +147,8 @@ struct RangeChecker<'a> {
     scalars: Vec<ScalarValue>,
     /// Queries and keys that may be computed beyond the last, to fill a tile.
     padding: (i64, i64),
+    /// The elements of a row of the first operand along queries.
+    head_dim: usize,
     /// Whether positions include those.
     padded: bool,
     /// How often alternatives may still be looked at one by one.
@@ -164,18 +161,21 @@ const MAX_SPLITS: u32 = 64;
 impl<'a> RangeChecker<'a> {
     fn new(
         spec: &'a Spec,
+        program: &Scheduled,
         launch: &'a Launch<'a>,
         parameters: Parameters<'a>,
         scalars: Vec<ScalarValue>,
-        padding: (i64, i64),
     ) -> Self {
-        RangeChecker { spec, launch, parameters, scalars, padding, padded: false, splits: Cell::new(MAX_SPLITS) }
+        let padding = (program.schedule().query_tile() as i64, program.schedule().key_tile() as i64);
+        let (head_dim, splits) = (program.head_dim(), Cell::new(MAX_SPLITS));
+        RangeChecker { spec, launch, parameters, scalars, padding, head_dim, padded: false, splits }
     }
 
     /// The same with the positions that only fill a tile.
     fn padded(&self, scalars: Vec<ScalarValue>) -> RangeChecker<'a> {
-        let RangeChecker { spec, launch, parameters, padding, .. } = *self;
-        RangeChecker { padded: true, ..RangeChecker::new(spec, launch, parameters, scalars, padding) }
+        let RangeChecker { spec, launch, parameters, padding, head_dim, .. } = *self;
+        let splits = Cell::new(MAX_SPLITS);
+        RangeChecker { spec, launch, parameters, scalars, padding, head_dim, padded: true, splits }
     }
 
     fn queries(&self) -> Interval {
@@ -225,8 +225,15 @@ impl<'a> RangeChecker<'a> {
         if facts.unreachable {
             return Ok(Values::None);
         }
-        let clauses = self.clauses(predicate, holds);
-        let Some(common) = joined(&clauses) else { return Ok(Values::None) };
+        let mut clauses = self.clauses(predicate, holds);
+        let Some(mut common) = joined(&clauses) else { return Ok(Values::None) };
+        if clauses.len() > 1 {
+            let whole = self.of_whole(predicate, holds);
+            clauses
+                .iter_mut()
+                .chain([&mut common])
+                .for_each(|clause| clause.at_most_zero.extend(whole.iter().cloned()));
+        }
         let found = walk(&self.assume(facts, &common, pair));
         if found.is_ok() || clauses.len() < 2 || self.splits.get() == 0 {
             return found;
@@ -253,12 +260,52 @@ impl<'a> RangeChecker<'a> {
         clauses
     }
 
+    /// What `predicate` says where it holds (or does not) of absolute values, extremes and choices as they are: its alternatives are of
+    /// what those are made of, and have nothing in common.
+    fn of_whole(&self, predicate: &Expr, holds: bool) -> Vec<Affine> {
+        let is_split = |atom: &Expr| {
+            matches!(
+                atom,
+                Expr::Unary(UnaryOp::Abs, _) | Expr::Binary(BinaryOp::Min | BinaryOp::Max, ..) | Expr::Select(..)
+            )
+        };
+        let mut forms = Vec::new();
+        self.comparisons(&self.with_values(predicate), holds, &mut forms);
+        let forms = forms.iter().filter_map(|form| canonical_form(form, self.parameters));
+        forms.filter(|form| form.terms.iter().any(|(atom, _)| is_split(atom))).map(|form| reduced(&form)).collect()
+    }
+
+    /// Adds the forms that are at most zero where `predicate` holds (or does not), by its comparisons of integers.
+    fn comparisons(&self, predicate: &Expr, holds: bool, forms: &mut Vec<Affine>) {
+        use BinaryOp::*;
+        let (op, a, b) = match predicate {
+            Expr::Unary(UnaryOp::Not, a) => return self.comparisons(a, !holds, forms),
+            Expr::Binary(op @ (And | Or), a, b) if (*op == And) == holds => {
+                self.comparisons(a, holds, forms);
+                return self.comparisons(b, holds, forms);
+            }
+            Expr::Binary(op, a, b) if op.is_comparison() && self.parameters.assume_type(a) == Type::Int => (*op, a, b),
+            _ => return,
+        };
+        let difference = |a: &Expr, b: &Expr, more: i64| Affine::of(a)?.plus(&Affine::of(b)?, -1)?.shifted(more);
+        match (op, holds) {
+            (Lt, true) | (Ge, false) => forms.extend(difference(a, b, 1)),
+            (Le, true) | (Gt, false) => forms.extend(difference(a, b, 0)),
+            (Gt, true) | (Le, false) => forms.extend(difference(b, a, 1)),
+            (Ge, true) | (Lt, false) => forms.extend(difference(b, a, 0)),
+            (Eq, true) | (Ne, false) => forms.extend(difference(a, b, 0).into_iter().chain(difference(b, a, 0))),
+            _ => {}
+        }
+    }
+
     /// The facts, and that all conditions of `clause` hold.
     fn assume(&self, facts: &Facts, clause: &Clause, pair: usize) -> Facts {
         let mut facts = facts.clone();
-        for form in &clause.at_most_zero {
-            if !facts.at_most_zero.contains(form) {
-                facts.at_most_zero.push(form.clone());
+        let of_dividends = clause.at_most_zero.iter().filter_map(of_dividends);
+        let of_dividends = of_dividends.filter_map(|form| canonical_form(&form, self.parameters));
+        for form in clause.at_most_zero.iter().cloned().chain(of_dividends.collect::<Vec<_>>()) {
+            if !facts.at_most_zero.contains(&form) {
+                facts.at_most_zero.push(form);
             }
         }
         for condition in &clause.others {
@@ -311,8 +358,11 @@ impl<'a> RangeChecker<'a> {
             }
             _ => return,
         };
-        self.assume_float(facts, a, of_a.intersection(for_a));
-        self.assume_float(facts, b, of_b.intersection(for_b));
+        for (float, interval) in [(a, of_a.intersection(for_a)), (b, of_b.intersection(for_b))] {
+            if is_steady(float) {
+                self.assume_float(facts, float, interval);
+            }
+        }
     }
 
     /// Notes that a float is in `interval`, and what that says of what it is made of.
@@ -403,6 +453,7 @@ impl<'a> RangeChecker<'a> {
             Expr::Head => single(count(self.launch.heads)),
             Expr::KvHead if self.launch.heads == self.launch.kv_heads => self.with_values(&Expr::Head),
             Expr::KvHead => single(count(self.launch.kv_heads)),
+            Expr::QueryLen | Expr::KeyLen(_) | Expr::HeadDim => single(self.length(expr)),
             other => other.map_children(|child| self.with_values(child)),
         }
     }
@@ -410,6 +461,16 @@ impl<'a> RangeChecker<'a> {
     /// The sum that `expr` is, in canonical form.
     fn form_of(&self, expr: &Expr) -> Option<Affine> {
         canonical_form(&Affine::of(&self.with_values(expr))?, self.parameters)
+    }
+
+    /// The value of a length, or of the head dim.
+    fn length(&self, expr: &Expr) -> Interval {
+        let length = match expr {
+            Expr::QueryLen => self.launch.queries,
+            Expr::KeyLen(set) => self.launch.keys[*set].length,
+            _ => self.head_dim,
+        };
+        Interval::new(length as i64, length as i64)
     }
 
     fn scalar(&self, place: usize) -> Values {
@@ -523,6 +584,7 @@ impl<'a> RangeChecker<'a> {
             Expr::Batch => count(self.launch.batch),
             Expr::Head => count(self.launch.heads),
             Expr::KvHead => count(self.launch.kv_heads),
+            Expr::QueryLen | Expr::KeyLen(_) | Expr::HeadDim => Values::Int(self.length(expr)),
             Expr::QueryFirst => Values::Int(self.queries()),
             Expr::QueryLast => {
                 let queries = self.queries();
@@ -744,7 +806,7 @@ impl<'a> RangeChecker<'a> {
         }
         Ok(match param.ty {
             TensorType::I32 => Values::Int(self.range_of_elements(tensor)),
-            TensorType::F32 => Values::Float(FloatInterval::ANY),
+            TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Values::Float(FloatInterval::ANY),
             TensorType::Bool => Values::Truth,
         })
     }
@@ -779,8 +841,37 @@ impl<'a> RangeChecker<'a> {
 fn is_read(expr: &Expr) -> bool {
     match expr {
         Expr::Float(_) | Expr::Scalar(_) | Expr::Load { .. } | Expr::Unary(UnaryOp::ToFloat, _) => true,
-        Expr::Unary(UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu, a) => is_read(a),
+        Expr::Unary(op, a) => is_exact(*op) && is_read(a),
         Expr::Binary(BinaryOp::Min | BinaryOp::Max, a, b) => is_read(a) && is_read(b),
         _ => false,
     }
+}
+
+/// What a / d - b / d + n <= 0 says of a and b: a - b <= d * (1 - n) - 1, as a floor is less than 1 below.
+fn of_dividends(form: &Affine) -> Option<Affine> {
+    let [(first, of_first @ (1 | -1)), (second, of_second)] = form.terms.as_slice() else { return None };
+    let (Expr::Binary(BinaryOp::Div, a, divisor), Expr::Binary(BinaryOp::Div, b, other)) = (first, second) else {
+        return None;
+    };
+    match **divisor {
+        Expr::Int(size @ 1..) if divisor == other && *of_first == -of_second => {
+            let most = i64::from(size).checked_mul(1i64.checked_sub(form.constant)?)?.checked_sub(1)?;
+            Affine::of(a)?.plus(&Affine::of(b)?, -1)?.scaled(*of_first)?.shifted(most.checked_neg()?)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a function of a float rounds nothing but to a whole number.
+fn is_exact(op: UnaryOp) -> bool {
+    matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Relu) || is_whole(op)
+}
+
+fn is_whole(op: UnaryOp) -> bool {
+    matches!(op, UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round)
+}
+
+/// Whether a float that is computed once more is nearly the same. What is made whole of one that was rounded may be another number.
+fn is_steady(expr: &Expr) -> bool {
+    !expr.any(&mut |expr| matches!(expr, Expr::Unary(op, a) if is_whole(*op) && !is_read(a)))
 }

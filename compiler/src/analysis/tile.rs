@@ -258,6 +258,11 @@ impl Tile<'_> {
                 let (below, above) = (negated(&high)?, negated(&low)?);
                 Some((max(max(low, below), Expr::Int(0)), max(high, above)))
             }
+            // It never decreases.
+            Expr::Unary(UnaryOp::Ilog2, a) => {
+                let (low, high) = self.interval(a)?;
+                Some((Expr::unary(UnaryOp::Ilog2, low), Expr::unary(UnaryOp::Ilog2, high)))
+            }
             Expr::Unary(UnaryOp::ToInt, a) if self.parameters.assume_type(a) == Type::Bool => {
                 let Truth { some, all } = self.truth(a);
                 Some((Expr::unary(UnaryOp::ToInt, all), Expr::unary(UnaryOp::ToInt, some)))
@@ -320,7 +325,7 @@ impl Tile<'_> {
     /// The least and the greatest element that a tile reads; truth values are 0 and 1.
     fn load(&self, tensor: usize, index: &[Expr]) -> Option<Ends> {
         let param = &self.parameters.tensors[tensor];
-        if param.ty == TensorType::F32 {
+        if param.ty.ty() == Type::Float {
             return None;
         }
         let ends = |index: &Expr| {

@@ -1,7 +1,8 @@
 //! What every kernel takes: operands with their strides, and the values of the program's parameters.
 
-use crate::ir::Summary;
+use crate::ir::{Axis, Summary};
 use cubecl::prelude::*;
+use half::{bf16, f16};
 
 /// A tensor `[B, H, S, D]` of `E`, an element or a vector of them along the head dim, and its strides, in `E`s.
 #[derive(CubeType, CubeLaunch)]
@@ -75,6 +76,10 @@ pub struct KeySet {
 pub enum Elements {
     /// Of a `Tensor<f32, R>`.
     F32(Box<[f32]>),
+    /// Of one that is given in f16.
+    F16(Box<[f16]>),
+    /// Of one that is given in bf16.
+    Bf16(Box<[bf16]>),
     /// Of a `Tensor<i32, R>`.
     I32(Box<[i32]>),
     /// Of a `Tensor<bool, R>` on a device with bytes.
@@ -179,6 +184,16 @@ pub struct ScalarArgument {
     pub truth: bool,
 }
 
+/// How many queries, or keys of a set, there are, for expressions.
+#[derive(CubeType, CubeLaunch)]
+pub struct LengthArgument {
+    /// The number.
+    pub value: i32,
+    /// Of what.
+    #[cube(comptime)]
+    pub axis: Axis,
+}
+
 /// The values of a program's parameters.
 #[derive(CubeType, CubeLaunch)]
 pub struct ParameterValues {
@@ -188,6 +203,8 @@ pub struct ParameterValues {
     pub tensors: Sequence<CapturedArgument>,
     /// The program's summaries of them, in its order.
     pub summaries: Sequence<SummaryArgument>,
+    /// The lengths that the program's expressions are of, in its order.
+    pub lengths: Sequence<LengthArgument>,
     /// `scale()`.
     pub scale: f32,
     /// The log-sum-exp of a row that sees nothing: −∞, which WGSL has no constant for.

@@ -7,16 +7,16 @@
 #[cfg(feature = "emit")]
 use super::arguments::{
     CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
-    OperandArgumentCompilationArg, ParameterValuesCompilationArg, ScalarArgumentCompilationArg,
-    SummaryArgumentCompilationArg,
+    LengthArgumentCompilationArg, OperandArgumentCompilationArg, ParameterValuesCompilationArg,
+    ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, OperandArgument,
-    OperandArgumentLaunch, ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
+    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
+    OperandArgument, OperandArgumentLaunch, ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 #[cfg(feature = "emit")]
 use crate::ir::Heads;
-use crate::ir::{Program, Summary};
+use crate::ir::{Axis, Program, Summary};
 use crate::schedule::Schedule;
 use crate::scheduled::Compiled;
 use crate::spec::ScalarValue;
@@ -65,12 +65,28 @@ pub struct KeySetData {
 pub enum Storage {
     /// Floats.
     F32,
+    /// Floats of 16 bits.
+    F16,
+    /// The upper 16 bits of floats.
+    Bf16,
     /// Integers.
     I32,
     /// Truth values in bytes.
     U8,
     /// Truth values in 32 bits.
     U32,
+}
+
+#[cfg(feature = "emit")]
+impl Storage {
+    /// The bytes of an element.
+    fn size(self) -> usize {
+        match self {
+            Storage::F32 | Storage::I32 | Storage::U32 => 4,
+            Storage::F16 | Storage::Bf16 => 2,
+            Storage::U8 => 1,
+        }
+    }
 }
 
 /// A captured tensor in a buffer.
@@ -131,6 +147,14 @@ impl LaunchData {
         // A buffer without keys has no vector to bind.
         let is_whole = |operand: &OperandData| operand.buffer.length >= width && operand.is_whole(width);
         if self.operands.iter().all(is_whole) { width } else { 1 }
+    }
+
+    /// How many queries, or keys of a set, there are. Positions fit 32 bits, and so do lengths, where an expression is of one.
+    fn length(&self, axis: Axis) -> i32 {
+        match axis {
+            Axis::Queries => self.queries as i32,
+            Axis::Keys(set) => self.keys[set].length as i32,
+        }
     }
 
     /// Query heads that share the heads of all operands along keys.
@@ -277,6 +301,8 @@ impl CapturedData {
         let elements = self.buffer.launch(1);
         let elements = match self.storage {
             Storage::F32 => ElementsArgs::F32(elements),
+            Storage::F16 => ElementsArgs::F16(elements),
+            Storage::Bf16 => ElementsArgs::Bf16(elements),
             Storage::I32 => ElementsArgs::I32(elements),
             Storage::U8 => ElementsArgs::U8(elements),
             Storage::U32 => ElementsArgs::U32(elements),
@@ -289,6 +315,8 @@ impl CapturedData {
     fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedArgumentCompilationArg {
         let elements = match ty {
             TensorType::F32 => ElementsCompilationArg::F32(Buffer::definition()),
+            TensorType::F16 => ElementsCompilationArg::F16(Buffer::definition()),
+            TensorType::Bf16 => ElementsCompilationArg::Bf16(Buffer::definition()),
             TensorType::I32 => ElementsCompilationArg::I32(Buffer::definition()),
             TensorType::Bool if bytes => ElementsCompilationArg::U8(Buffer::definition()),
             TensorType::Bool => ElementsCompilationArg::U32(Buffer::definition()),
@@ -300,7 +328,7 @@ impl CapturedData {
     /// As PTX takes it.
     #[cfg(feature = "emit")]
     fn register(&self, to: &mut Registered) {
-        to.buffer(&self.buffer, if self.storage == Storage::U8 { 1 } else { 4 });
+        to.buffer(&self.buffer, self.storage.size());
         let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
         to.number(start);
         last.into_iter().chain(strides).for_each(|number| to.number(number));
@@ -378,6 +406,7 @@ pub(super) struct ParametersData {
     scalars: Vec<ScalarValue>,
     tensors: Vec<CapturedData>,
     summaries: Vec<SummaryData>,
+    lengths: Vec<(Axis, i32)>,
     scale: f32,
     approximate: bool,
 }
@@ -392,6 +421,7 @@ impl ParametersData {
             summaries: summaries
                 .map(|(summary, extremes)| SummaryData::new(summary, extremes, &data.tensors))
                 .collect(),
+            lengths: program.lengths().into_iter().map(|axis| (axis, data.length(axis))).collect(),
             scale: data.scale,
             approximate,
         }
@@ -403,6 +433,7 @@ impl ParametersData {
             sequence(self.scalars.into_iter().map(scalar_launch)),
             sequence(self.tensors.into_iter().map(CapturedData::launch)),
             sequence(self.summaries.into_iter().map(SummaryData::launch)),
+            sequence(self.lengths.into_iter().map(|(axis, length)| LengthArgumentLaunch::new(length, axis))),
             self.scale,
             f32::NEG_INFINITY,
             self.approximate,
@@ -413,10 +444,12 @@ impl ParametersData {
     #[cfg(feature = "emit")]
     pub(super) fn definition(program: &Program, approximate: bool, bytes: bool) -> ParameterValuesCompilationArg {
         let tensors = program.tensors.iter().map(|param| CapturedData::definition(param.ty, param.rank, bytes));
+        let lengths = program.lengths().into_iter().map(|axis| LengthArgumentCompilationArg { value: (), axis });
         ParameterValuesCompilationArg {
             scalars: program.scalars.iter().map(|param| scalar_definition(param.ty)).collect(),
             tensors: tensors.collect(),
             summaries: program.summaries().into_iter().map(SummaryData::definition).collect(),
+            lengths: lengths.collect(),
             scale: (),
             empty_lse: (),
             approximate,
@@ -426,10 +459,11 @@ impl ParametersData {
     /// As PTX takes them.
     #[cfg(feature = "emit")]
     pub(super) fn register(&self, to: &mut Registered) {
-        let ParametersData { scalars, tensors, summaries, scale, approximate: _ } = self;
+        let ParametersData { scalars, tensors, summaries, lengths, scale, approximate: _ } = self;
         scalars.iter().for_each(|value| register_scalar(*value, to));
         tensors.iter().for_each(|tensor| tensor.register(to));
         summaries.iter().for_each(|summary| summary.register(to));
+        lengths.iter().for_each(|(_, length)| to.number(*length));
         to.float(*scale);
         to.float(f32::NEG_INFINITY);
     }

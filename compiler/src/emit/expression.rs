@@ -11,7 +11,7 @@ use super::arguments::{
 use super::math;
 use super::place::{Place, PlaceExpand};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::{SUMMARY_BLOCK, Summary};
+use crate::ir::{Axis, SUMMARY_BLOCK, Summary};
 use cubecl::ir::{
     ConstantValue, ElemType, ExpandValue, FloatKind, IntKind,
     dialect::vector::{CompositeExtractOp, CompositeInsertOp},
@@ -172,6 +172,8 @@ impl<'a> Evaluator<'a> {
             Expr::Batch => int(self.batch),
             Expr::Head => int(self.head),
             Expr::KvHead => int(self.kv_head),
+            Expr::QueryLen => self.length(Axis::Queries),
+            Expr::KeyLen(set) => self.length(Axis::Keys(*set)),
             Expr::QueryFirst => int(self.query_ends[0]),
             Expr::QueryLast => int(self.query_ends[1]),
             Expr::KeyFirst => int(self.key_ends[0]),
@@ -194,7 +196,7 @@ impl<'a> Evaluator<'a> {
                 self.binary(*op, self.evaluate(a), self.evaluate(b), signs)
             }
             Expr::Select(condition, a, b) => self.select(self.evaluate(condition), self.evaluate(a), self.evaluate(b)),
-            Expr::Mask(..) => unreachable!("the verifier allows no mask inside an expression of a program"),
+            Expr::Mask(..) | Expr::HeadDim => unreachable!("the verifier allows neither in an expression of a program"),
         }
     }
 
@@ -206,6 +208,14 @@ impl<'a> Evaluator<'a> {
             return float(value.into());
         }
         if scalar.truth { self.not_zero(value.into()) } else { int(value.into()) }
+    }
+
+    /// How many rows there are along `axis`.
+    fn length(&self, axis: Axis) -> Typed {
+        let lengths = &self.parameters.lengths;
+        let mut known = (0..lengths.len()).map(|at| lengths.__expand_index_method(self.scope, at.into()));
+        let found = known.find(|known| known.axis == axis).expect("a launch gives every length of its program");
+        int(found.value.expand)
     }
 
     /// An element of a captured tensor: one load where the index is uniform, else one per lane. Indices are clamped into the
@@ -330,7 +340,7 @@ impl<'a> Evaluator<'a> {
     fn element(&self, tensor: &CapturedArgumentExpand, offset: Value) -> Typed {
         let element = stored(self.scope, tensor, offset);
         match &tensor.elements {
-            ElementsExpand::F32(_) => float(element),
+            ElementsExpand::F32(_) | ElementsExpand::F16(_) | ElementsExpand::Bf16(_) => float(element),
             ElementsExpand::I32(_) => int(element),
             ElementsExpand::U8(_) | ElementsExpand::U32(_) => self.not_zero(element),
         }
@@ -387,6 +397,10 @@ impl<'a> Evaluator<'a> {
             (UnaryOp::Abs, _) => float(f32::__expand_native_abs(scope, x)),
             (UnaryOp::Not, _) => truth(not::expand::<bool>(scope, x.into()).expand),
             (UnaryOp::Sqrt, _) => float(f32::__expand_native_sqrt(scope, x)),
+            (UnaryOp::Floor, _) => float(f32::__expand_native_floor(scope, x)),
+            (UnaryOp::Ceil, _) => float(f32::__expand_native_ceil(scope, x)),
+            (UnaryOp::Round, _) => self.round(a),
+            (UnaryOp::Ilog2, _) => self.ilog2(a),
             (UnaryOp::Relu, _) => float(f32::__expand_native_max(scope, x, constant_float(0.0))),
             (
                 UnaryOp::Exp
@@ -419,6 +433,32 @@ impl<'a> Evaluator<'a> {
         let number = f32::__expand_native_max(scope, number, constant_float(-2_147_483_648.0));
         let cut = int(self.cast(number, i32::__expand_as_type(scope)));
         self.select(is_large, int(constant_int(i32::MAX)), cut)
+    }
+
+    /// The nearest whole number, of two the one further from 0. The devices' own functions give an even one instead, or, in SPIR-V,
+    /// either.
+    fn round(&self, a: Typed) -> Typed {
+        let scope = self.scope;
+        let zero = || float(constant_float(0.0));
+        let size = f32::__expand_native_abs(scope, a.value);
+        let below = f32::__expand_native_floor(scope, size);
+        // What is lost is exact.
+        let lost = f32::__expand_native_sub(scope, size, below);
+        let is_half = truth(f32::__expand_native_ge(scope, lost, constant_float(0.5)));
+        let one = self.select(is_half, float(constant_float(1.0)), zero());
+        let size = float(f32::__expand_native_add(scope, below, one.value));
+        let negated = float(f32::__expand_native_neg(scope, size.value));
+        let is_negative = truth(f32::__expand_native_lt(scope, a.value, zero().value));
+        self.select(is_negative, negated, size)
+    }
+
+    /// The place of the highest bit, and −1 where there is none or the number is negative: of 0 all devices count 32 zeros.
+    fn ilog2(&self, a: Typed) -> Typed {
+        let scope = self.scope;
+        let number = i32::__expand_native_max(scope, a.value, constant_int(0));
+        let zeros = i32::__expand_leading_zeros(scope, number.into()).expand;
+        let zeros = self.cast(zeros, i32::__expand_as_type(scope));
+        int(i32::__expand_native_sub(scope, constant_int(31), zeros))
     }
 
     fn is_vector(&self, value: Typed) -> bool {
@@ -520,7 +560,9 @@ impl CapturedArgument {
         intrinsic!(|scope| {
             let element = stored(scope, self, offset.expand.read_value(scope));
             match &self.elements {
-                ElementsExpand::F32(_) | ElementsExpand::I32(_) => element.into(),
+                ElementsExpand::F32(_) | ElementsExpand::F16(_) | ElementsExpand::Bf16(_) | ElementsExpand::I32(_) => {
+                    element.into()
+                }
                 // Any element that is not zero is true, also one whose highest bit is set.
                 ElementsExpand::U8(_) | ElementsExpand::U32(_) => {
                     let truth = i32::__expand_native_ne(scope, element, constant_int(0));
@@ -532,12 +574,15 @@ impl CapturedArgument {
     }
 }
 
-/// The element at the scalar `offset` as it is stored, truth values as integers.
+/// The element at the scalar `offset` as it is stored, truth values as integers and floats in 32 bits.
 fn stored(scope: &Scope, tensor: &CapturedArgumentExpand, offset: Value) -> ExpandValue {
     let offset = cast_value(scope, offset, usize::__expand_as_type(scope));
     let integer = |value: Value| -> ExpandValue { cast_value(scope, value, i32::__expand_as_type(scope)).into() };
+    let float = |value: Value| -> ExpandValue { cast_value(scope, value, f32::__expand_as_type(scope)).into() };
     match &tensor.elements {
         ElementsExpand::F32(elements) => element(scope, elements, offset).into(),
+        ElementsExpand::F16(elements) => float(element(scope, elements, offset)),
+        ElementsExpand::Bf16(elements) => float(element(scope, elements, offset)),
         ElementsExpand::I32(elements) => element(scope, elements, offset).into(),
         ElementsExpand::U8(elements) => integer(element(scope, elements, offset)),
         ElementsExpand::U32(elements) => integer(element(scope, elements, offset)),
@@ -553,7 +598,7 @@ fn element<T: CubePrimitive>(scope: &Scope, elements: &NativeExpand<Box<[T]>>, o
 /// Whether `expr` is never negative whatever the launch. (Positions can be: offsets may be negative.)
 fn non_negative(expr: &Expr) -> bool {
     match expr {
-        Expr::Batch | Expr::Head | Expr::KvHead => true,
+        Expr::Batch | Expr::Head | Expr::KvHead | Expr::QueryLen | Expr::KeyLen(_) => true,
         Expr::Int(value) => *value >= 0,
         Expr::Unary(UnaryOp::Abs, _) => true,
         Expr::Binary(BinaryOp::Add | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Min, a, b) => {

@@ -88,6 +88,16 @@ pub enum Axis {
     Keys(usize),
 }
 
+impl Axis {
+    /// How many rows there are along it, as an expression.
+    pub fn length(self) -> Expr {
+        match self {
+            Axis::Queries => Expr::QueryLen,
+            Axis::Keys(set) => Expr::KeyLen(set),
+        }
+    }
+}
+
 /// The heads of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Heads {
@@ -297,6 +307,22 @@ impl Program {
     /// computed in 32 bits.
     pub fn without_skipping(&self) -> Program {
         Program { loops: self.loops.iter().map(TileLoop::without_skipping).collect(), ..self.clone() }
+    }
+
+    /// The lengths that its expressions are of: that of the queries, and then those of sets of keys.
+    pub fn lengths(&self) -> Vec<Axis> {
+        let bodies = self.loops.iter().flat_map(|one| one.tile_exprs().chain(one.maps()).chain(one.masks()));
+        let sinks = self.accumulators.iter().filter_map(|accumulator| accumulator.reduction.sink());
+        let scales = self.loads.iter().filter_map(|load| load.scale.as_ref());
+        let exprs: Vec<&Expr> =
+            bodies.chain(sinks).chain(scales).chain(self.outputs.iter().map(|output| &output.value)).collect();
+        let axes = std::iter::once(Axis::Queries).chain((0..self.key_sets()).map(Axis::Keys));
+        axes.filter(|axis| exprs.iter().any(|expr| expr.mentions(&axis.length()))).collect()
+    }
+
+    /// The elements of a row of the first operand along queries; 0 where there is none.
+    pub fn head_dim(&self) -> usize {
+        self.operands.iter().find(|operand| operand.axis == Axis::Queries).map_or(0, |operand| operand.dim)
     }
 
     /// The summaries that its tiles are decided by, each once.

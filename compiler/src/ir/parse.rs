@@ -224,8 +224,8 @@ impl Parser<'_> {
         if order.is_sorted() || (!comptime && self.cursor.at_word("Tensor")) {
             self.cursor.word("Tensor")?;
             self.cursor.sign("<")?;
-            let ty =
-                [TensorType::F32, TensorType::I32, TensorType::Bool][self.cursor.one_of(&["f32", "i32", "bool"])?];
+            let ty = self.cursor.one_of(&["f32", "f16", "bf16", "i32", "bool"])?;
+            let ty = [TensorType::F32, TensorType::F16, TensorType::Bf16, TensorType::I32, TensorType::Bool][ty];
             self.cursor.sign(",")?;
             let rank = self.cursor.size()?;
             self.cursor.sign(">")?;
@@ -530,6 +530,9 @@ impl Parser<'_> {
             "batch" => call(self, Expr::Batch),
             "head" => call(self, Expr::Head),
             "kv_head" => call(self, Expr::KvHead),
+            "q_len" => call(self, Expr::QueryLen),
+            "kv_len" => self.key_length(),
+            "head_dim" => call(self, Expr::HeadDim),
             "scale" => call(self, Expr::Scale),
             "mask" => {
                 let [score, visible] = self.arguments()?;
@@ -550,6 +553,24 @@ impl Parser<'_> {
                 self.cursor.fail("an expression")
             }
         }
+    }
+
+    /// Of which set of keys the length is: the first, unless a number is given.
+    fn key_length(&mut self) -> Result<Expr, ParseError> {
+        self.cursor.sign("(")?;
+        let set = match self.cursor.peek() {
+            Token::Number(number) => match number.parse() {
+                Ok(set) => set,
+                Err(_) => return self.cursor.fail("the number of a set of keys"),
+            },
+            _ => {
+                self.cursor.sign(")")?;
+                return Ok(Expr::KeyLen(0));
+            }
+        };
+        self.cursor.step();
+        self.cursor.sign(")")?;
+        Ok(Expr::KeyLen(set))
     }
 
     fn nan(&mut self) -> Result<Expr, ParseError> {

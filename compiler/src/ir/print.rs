@@ -41,6 +41,9 @@ pub const RESERVED: &[&str] = &[
     "batch",
     "head",
     "kv_head",
+    "q_len",
+    "kv_len",
+    "head_dim",
     "scale",
     "abs",
     "exp",
@@ -53,6 +56,10 @@ pub const RESERVED: &[&str] = &[
     "relu",
     "sin",
     "cos",
+    "floor",
+    "ceil",
+    "round",
+    "ilog2",
     "min",
     "max",
     "pow",
@@ -167,9 +174,9 @@ impl BinaryOp {
 
 impl UnaryOp {
     /// The operations that are written as functions.
-    pub(crate) const FUNCTIONS: [UnaryOp; 11] = {
+    pub(crate) const FUNCTIONS: [UnaryOp; 15] = {
         use UnaryOp::*;
-        [Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos]
+        [Abs, Exp, Exp2, Log, Log2, Sqrt, Tanh, Sigmoid, Relu, Sin, Cos, Floor, Ceil, Round, Ilog2]
     };
 
     /// Its name, if it is written as a function.
@@ -187,6 +194,10 @@ impl UnaryOp {
             Relu => "relu",
             Sin => "sin",
             Cos => "cos",
+            Floor => "floor",
+            Ceil => "ceil",
+            Round => "round",
+            Ilog2 => "ilog2",
             Neg | Not | ToFloat | ToInt => return None,
         })
     }
@@ -251,6 +262,10 @@ impl Display for Text<'_> {
             Expr::Batch => f.write_str("batch()"),
             Expr::Head => f.write_str("head()"),
             Expr::KvHead => f.write_str("kv_head()"),
+            Expr::QueryLen => f.write_str("q_len()"),
+            Expr::KeyLen(0) => f.write_str("kv_len()"),
+            Expr::KeyLen(set) => write!(f, "kv_len({set})"),
+            Expr::HeadDim => f.write_str("head_dim()"),
             Expr::Value(place) => match self.parameters.values.get(*place) {
                 Some(name) => f.write_str(name),
                 None => write!(f, "value#{place}"),

@@ -13,7 +13,7 @@
 //!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
 //!    used for nothing else from its mask or its push on, so that it can be scaled before.
 //! 9. Expressions have types: a map, a sink, a scale and an output are floats, a mask is a bool, ends of ranges are integers.
-//! 10. No expression has a `mask(…)` in it.
+//! 10. No expression has a `mask(…)` or `head_dim()` in it. A `kv_len()` is of a set of keys that there is.
 //! 11. Tiles are only in maps.
 //! 12. `i` and `j` are only in maps and masks; but the rows' position may be in sinks and outputs.
 //! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges, kinds and hops, those of the columns' tile only in
@@ -337,6 +337,15 @@ impl Checked<'_> {
         }
         if expr.any(&mut |expr| matches!(expr, Expr::Mask(..))) {
             return fail(format!("{what} has a mask in it: `{text}`"));
+        }
+        if expr.mentions(&Expr::HeadDim) {
+            return fail(format!("{what} has `head_dim()` in it, not the number: `{text}`"));
+        }
+        let sets = self.program.key_sets();
+        if expr.any(&mut |expr| matches!(expr, Expr::KeyLen(set) if *set >= sets)) {
+            return fail(format!(
+                "{what} is of the length of a set of keys beyond the {sets} that there are: `{text}`"
+            ));
         }
         let of_tiles = allowed.iter().any(|leaf| matches!(leaf, Expr::QueryFirst | Expr::KeyFirst));
         let of_hops = allowed.contains(&Expr::KeyFirst) && !allowed.contains(&Expr::KeyLast);

@@ -1,6 +1,6 @@
 //! Checks calls of functions, of the language and of the user.
 
-use crate::ast::{ExprKind, Expression};
+use crate::ast::{Binary, ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
 use crate::check::tiles::OperandTile;
@@ -33,6 +33,9 @@ impl Checker<'_> {
             let place = if is_attention && counted { self.dot(token, arguments) } else { 0 };
             return TypedValue { node: Node::Dot(place, token), ty: ValueType::Float, score: true, source };
         }
+        if name == "kv_len" && self.signature.kind == Kind::Attention && !self.in_key_loop() {
+            self.length_of_several(token);
+        }
         if operands == BuiltinOperands::Mask && self.signature.kind == Kind::Attention && !self.in_key_loop() {
             let message = "`mask` hides keys, and belongs in a loop over keys";
             let push =
@@ -42,6 +45,9 @@ impl Checker<'_> {
         let values: Vec<(TypedValue, &Expression)> = match (operands, arguments) {
             (BuiltinOperands::Floats(_), _) => {
                 arguments.iter().map(|argument| (self.value_as(argument, ValueType::Float), argument)).collect()
+            }
+            (BuiltinOperands::Ints(_), _) => {
+                arguments.iter().map(|argument| (self.value_as(argument, ValueType::Int), argument)).collect()
             }
             (BuiltinOperands::Mask, [score, visible]) => {
                 vec![
@@ -55,11 +61,14 @@ impl Checker<'_> {
                 let rest: Vec<_> = rest.iter().map(|argument| (self.value_as(argument, ty), argument)).collect();
                 [(first, a), (second, b)].into_iter().chain(rest).collect()
             }
+            // What is too many was reported.
+            (BuiltinOperands::None(_), _) => Vec::new(),
             _ => arguments.iter().map(|argument| (self.value(argument), argument)).collect(),
         };
         if !counted {
             let ty = match operands {
                 BuiltinOperands::None(ty) => ty,
+                BuiltinOperands::Ints(_) => ValueType::Int,
                 BuiltinOperands::Numbers(_) => ValueType::Reported,
                 _ => ValueType::Float,
             };
@@ -68,9 +77,21 @@ impl Checker<'_> {
         match operands {
             BuiltinOperands::None(ty) => TypedValue::lang(name, token, Vec::new(), ty, source),
             BuiltinOperands::Floats(_) => {
-                let values =
-                    values.into_iter().map(|(value, expr)| self.expect(value, ValueType::Float, expr)).collect();
+                let values = values.into_iter().map(|(value, expr)| match whole_integer(name, &value, expr) {
+                    Some(help) => {
+                        self.errors.push(expr.source, "expected float, found integer", help);
+                        self.reported(value.source)
+                    }
+                    None => self.expect(value, ValueType::Float, expr),
+                });
+                let values = values.collect();
                 TypedValue::lang(name, token, values, ValueType::Float, source)
+            }
+            BuiltinOperands::Ints(_) => {
+                let values = values.into_iter().map(|(value, expr)| self.expect(value, ValueType::Int, expr)).collect();
+                let mut value = TypedValue::lang(name, token, values, ValueType::Int, source);
+                value.locate_integer();
+                value
             }
             BuiltinOperands::Numbers(_) => {
                 let (mut values, ty) = self.same_number(values, "");
@@ -112,6 +133,17 @@ impl Checker<'_> {
             }
             BuiltinOperands::Tiles => unreachable!("returned above"),
         }
+    }
+
+    /// Reports `kv_len()` outside of the loops over keys, where those are over several keys.
+    fn length_of_several(&self, token: Span) {
+        let [first, others @ ..] = &self.uses.looped()[..] else { return };
+        if others.iter().all(|other| other == first) {
+            return;
+        }
+        let message = "`kv_len()` is how many keys a loop has, and there are loops over several";
+        let help = format!("write it in the loop that it is of, such as `for j in {first}.tiles() {{ … }}`");
+        self.errors.push(token, message, help);
     }
 
     /// The value of a call of the user's function `path`.
@@ -163,4 +195,28 @@ impl Checker<'_> {
             _ => self.value(expr),
         }
     }
+}
+
+/// What to write for `expr`, an integer that `function` would make whole: it is so already.
+fn whole_integer(function: &str, value: &TypedValue, expr: &Expression) -> Option<String> {
+    if value.ty != ValueType::Int || !matches!(function, "floor" | "ceil" | "round") {
+        return None;
+    }
+    Some(match (&expr.inner().kind, function) {
+        (ExprKind::Binary(Binary::Div, _, a, b), "floor") => {
+            format!("write `{} / {}`: of integers, it rounds down", a.operand(), b.operand())
+        }
+        (ExprKind::Binary(Binary::Div, _, a, b), "ceil") => {
+            let (a, b) = (a.operand(), b.operand());
+            format!("of integers, write `({a} + {b} - 1) / {b}`")
+        }
+        (ExprKind::Binary(Binary::Div, _, a, b), _) => {
+            let float = |expr: &Expression| match expr.inner().kind {
+                ExprKind::Int(_) => expr.as_float(),
+                _ => format!("{} as f32", expr.operand()),
+            };
+            format!("write `round({} / {})`: of integers, `/` rounds down", float(a), float(b))
+        }
+        _ => format!("an integer is whole: write `{}`", expr.inner()),
+    })
 }

@@ -4,6 +4,7 @@ use crate::ast::{ExprKind, Expression};
 use crate::check::checker::Checker;
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
+use crate::names;
 use crate::signature::{ParameterKind, Scalar};
 use crate::tree::{Leading, MAX_DOTS};
 use proc_macro2::{Ident, Span};
@@ -95,6 +96,10 @@ impl Checker<'_> {
         let (message, help) = match &end.inner().kind {
             ExprKind::Int(number) if *number > 0 => return usize::try_from(*number).ok().map(Leading::Literal),
             ExprKind::Reported => return None,
+            ExprKind::Constant(path) => return Some(Leading::Constant(path.clone())),
+            ExprKind::Name(name) if self.scopes.find(name).is_none() && names::is_constant(&name.to_string()) => {
+                return Some(Leading::Constant(name.clone().into()));
+            }
             ExprKind::Int(_) => ("at least one element of each row is taken".to_string(), "write `..64`".to_string()),
             ExprKind::Name(name) if self.scopes.depth_of(name) == Some(1) => {
                 let parameter = self.signature.parameters.iter().find(|parameter| parameter.name == *name);
@@ -108,7 +113,7 @@ impl Checker<'_> {
                 }
             }
             _ => (
-                "how many elements are taken is a number, or a comptime `u32`".to_string(),
+                "how many elements are taken is a number, a constant, or a comptime `u32`".to_string(),
                 "write `..64`, or add a parameter, such as `#[comptime] rank: u32`, and write `..rank`".to_string(),
             ),
         };

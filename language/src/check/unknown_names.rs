@@ -99,14 +99,9 @@ impl Checker<'_> {
         if matches!(name, "inf" | "INFINITY" | "NEG_INFINITY" | "neg_inf" | "NEG_INF") {
             return Some("to hide a key, push `mask(s, visible)`".to_string());
         }
-        let is_constant = !name.chars().any(char::is_lowercase);
         let fits = |binding: Binding| match (wanted, binding) {
             (WantedName::Tensor(..), binding) => matches!(binding, Binding::Tensor(..)),
             (_, Binding::Query(_) | Binding::Key(_) | Binding::Value(_) | Binding::Accumulator(_)) => false,
-            // A constant is no variable of a loop, and no score.
-            (_, Binding::Local(_, true) | Binding::OfOutput(_) | Binding::QueryTile | Binding::KeyTile(_)) => {
-                !is_constant
-            }
             _ => true,
         };
         let known = self.scopes.all().filter(|(_, binding)| fits(*binding)).map(|(name, _)| name);
@@ -137,16 +132,15 @@ impl Checker<'_> {
                 return format!("add a parameter `{name}: Score`");
             }
         }
-        let is_constant = !name.chars().any(char::is_lowercase);
+        let is_constant = names::is_constant(name);
         let mut parameter = if is_constant { names::parameter_name(name) } else { name.to_string() };
         if self.scopes.all().any(|(known, _)| known == parameter) {
             parameter += "_value";
         }
-        let comptime = if is_constant && is_attention { "#[comptime] " } else { "" };
         let add = match wanted {
-            WantedName::Value(ValueType::Float) => format!("add a parameter, such as `{comptime}{parameter}: f32`"),
-            WantedName::Value(ValueType::Bool) => format!("add a parameter, such as `{comptime}{parameter}: bool`"),
-            WantedName::Value(_) => format!("add a parameter, such as `{comptime}{parameter}: u32`"),
+            WantedName::Value(ValueType::Float) => format!("add a parameter, such as `{parameter}: f32`"),
+            WantedName::Value(ValueType::Bool) => format!("add a parameter, such as `{parameter}: bool`"),
+            WantedName::Value(_) => format!("add a parameter, such as `{parameter}: u32`"),
             WantedName::Tensor(rank, ty) => {
                 let element = match ty {
                     ValueType::Int => "i32",
@@ -156,23 +150,27 @@ impl Checker<'_> {
                 format!("add a parameter, such as `{parameter}: Tensor<{element}, {rank}>`")
             }
             WantedName::Argument(function) => {
-                format!("add a parameter `{comptime}{parameter}`, of the type that `{function}` takes here")
+                format!("add a parameter `{parameter}`, of the type that `{function}` takes here")
             }
         };
         if !is_constant {
             return add;
         }
         let caller = match is_attention {
-            true => format!("call `{}` with `{name}`", self.signature.name),
+            true => format!("call `{}` with a tensor of `{name}`", self.signature.name),
             false => "have the attention take it too, and pass it here".to_string(),
         };
-        let write = if parameter == name { String::new() } else { format!(", write `{parameter}` here") };
-        format!("constants of Rust are not visible here: {add}{write}, and {caller}")
+        format!("a constant that is an array is not visible here: {add}, write `{parameter}` here, and {caller}")
     }
 
-    /// Whether `expr` is a name that is not known, or an element of a tensor that is not.
+    /// Whether `expr` is a name that is not known, or an element of a tensor that is not. A name in capitals is a constant of Rust,
+    /// which rustc knows or reports.
     pub fn is_unknown(&self, expr: &Expression) -> bool {
-        matches!(&expr.inner().kind, ExprKind::Name(name) | ExprKind::Index(name, _) if self.scopes.find(name).is_none())
+        match &expr.inner().kind {
+            ExprKind::Name(name) => self.scopes.find(name).is_none() && !names::is_constant(&name.to_string()),
+            ExprKind::Index(name, _) => self.scopes.find(name).is_none(),
+            _ => false,
+        }
     }
 }
 

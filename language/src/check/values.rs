@@ -5,6 +5,7 @@ use crate::check::checker::Checker;
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::check::tiles::OperandTile;
+use crate::names;
 use crate::signature::Kind;
 use crate::source::Source;
 use crate::tree::{Node, TypedValue};
@@ -26,6 +27,7 @@ impl Checker<'_> {
             ExprKind::Float(value) => constant(Node::Float(*value), ValueType::Float),
             ExprKind::Bool(value) => constant(Node::Bool(*value), ValueType::Bool),
             ExprKind::Name(name) => self.name(name, source),
+            ExprKind::Constant(path) => constant(Node::Constant(path.clone()), ValueType::Unknown),
             ExprKind::Index(name, index) => match self.scopes.find(name) {
                 Some(Binding::Query(query)) if self.is_of_rows() => self.row(name, query, expr),
                 _ => self.load(name, index, source),
@@ -158,6 +160,10 @@ impl Checker<'_> {
 
     fn name(&mut self, name: &Ident, source: Source) -> TypedValue {
         let Some(binding) = self.scopes.find(name) else {
+            if names::is_constant(&name.to_string()) {
+                let node = Node::Constant(name.clone().into());
+                return TypedValue { node, ty: ValueType::Unknown, score: false, source };
+            }
             self.unknown_value(name, ValueType::Reported);
             return self.reported(source);
         };

@@ -14,8 +14,8 @@ impl BodyParser<'_> {
             Item::Static(item) => (&item.ident, &item.expr),
             Item::Fn(item) => {
                 let help = format!(
-                    "write it outside of this one, with `#[mask]` above it if it gives a `bool`, or `#[score]` if it gives a `Score`: \
-                     `{}` calls it by its name",
+                    "write it outside of this one, with `#[mask]` above it if it gives a `bool`, `#[score]` if it gives a `Score`, \
+                     or `#[index]` if it gives an `i32`: `{}` calls it by its name",
                     self.kind.attribute()
                 );
                 self.unsupported(first(item), "functions inside a function", help);

@@ -123,7 +123,7 @@ impl Reader<'_> {
             "Pos" | "Score" if attention => wrong(
                 segment.ident.span().into(),
                 format!(
-                    "`{text}` is a parameter of a `#[mask]` or `#[score]` function; an attention has it from its loops"
+                    "`{text}` is a parameter of a `#[mask]`, `#[score]` or `#[index]` function; an attention has it from its loops"
                 ),
                 if text == "Pos" {
                     format!(
@@ -156,7 +156,7 @@ impl Reader<'_> {
         let tensor = format!("{name}: Tensor<{element}, {rank}>");
         let mut known = match kind {
             Kind::Attention => vec!["Query", "Key", "Value"],
-            Kind::Mask | Kind::Score => vec!["Pos", "Score"],
+            Kind::Mask | Kind::Score | Kind::Index => vec!["Pos", "Score"],
         };
         known.extend(["u32", "i32", "f32", "bool"]);
         let text = type_text(ty);
@@ -208,7 +208,7 @@ impl Reader<'_> {
             errors.push(
                 Source::of(element),
                 "a captured tensor has elements of type `f32`, `i32`, `bool` or `u8`",
-                format!("write `{name}: Tensor<{likely}, {}>`", rank.to_token_stream()),
+                format!("write `{name}: Tensor<{likely}, {}>`{}", rank.to_token_stream(), given_otherwise(element)),
             );
         }
         let dimensions = match rank {
@@ -297,6 +297,19 @@ fn rust_scalar(text: &str) -> Option<&'static str> {
 /// The scalar of the language that is most like the type `text` of Rust.
 pub fn scalar_like(text: &str) -> &'static str {
     rust_scalar(text).or_else(|| Scalar::from_name(text).map(Scalar::name)).unwrap_or("i32")
+}
+
+/// That a captured tensor may be given with elements of another type than it is declared with.
+fn given_otherwise(element: &GenericArgument) -> &'static str {
+    match element {
+        GenericArgument::Type(ty) if is_name(ty, "f16") || is_name(ty, "bf16") => {
+            ": it takes a tensor of f16 or bf16 too, and reads it as f32"
+        }
+        GenericArgument::Type(ty) if is_name(ty, "i64") || is_name(ty, "u32") => {
+            ": `Tensor::from_slice` makes `i32` of such integers, and refuses those without 32 bits"
+        }
+        _ => "",
+    }
 }
 
 /// The type of elements of a captured tensor that is most like `ty`.

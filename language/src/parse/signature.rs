@@ -14,7 +14,7 @@ use syn::{GenericParam, ItemFn, ReturnType};
 /// What a function is declared as.
 pub struct Declared {
     pub signature: Signature,
-    /// The type of its value, if it is a `#[mask]` or `#[score]`.
+    /// The type of its value, if it is a `#[mask]`, `#[score]` or `#[index]`.
     pub output: ValueType,
     /// The names of its generic parameters, which were reported.
     pub reported: Vec<Ident>,
@@ -130,6 +130,7 @@ fn read_output(kind: Kind, item: &ItemFn, errors: &Diagnostics) -> ValueType {
         Kind::Attention => (&["Output"], ValueType::Unknown),
         Kind::Mask => (&["bool"], ValueType::Bool),
         Kind::Score => (&["Score", "f32"], ValueType::Float),
+        Kind::Index => (&["i32"], ValueType::Int),
     };
     let (attribute, expected) = (kind.attribute(), accepted[0]);
     match &item.sig.output {

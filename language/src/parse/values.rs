@@ -38,24 +38,22 @@ impl BodyParser<'_> {
     /// A path of more than one name: a number of Rust's standard library, or a constant.
     fn path(&self, path: &syn::ExprPath) -> ExprKind {
         let text = path_text(&path.path);
+        let of_standard = ["f32::consts::", "f32::MAX", "f32::MIN", "f32::EPSILON", "i32::MAX", "i32::MIN"];
+        if of_standard.iter().any(|known| text.contains(known)) && path.qself.is_none() {
+            return ExprKind::Constant(path.path.clone());
+        }
         let last = path.path.segments.last().map_or(String::new(), |segment| segment.ident.to_string());
         let number = match (text.trim_start_matches("std::").trim_start_matches("core::"), last.as_str()) {
             (text, "INFINITY") if text.starts_with("f") => return ExprKind::Float(f32::INFINITY),
             (text, "NEG_INFINITY") if text.starts_with("f") => return ExprKind::Float(f32::NEG_INFINITY),
-            (text, _) if text.contains("f32::consts") || text.contains("f64::consts") => match last.as_str() {
-                "PI" => Some(format!("{:?}", std::f32::consts::PI)),
-                "TAU" => Some(format!("{:?}", std::f32::consts::TAU)),
-                "E" => Some(format!("{:?}", std::f32::consts::E)),
-                "LN_2" => Some(format!("{:?}", std::f32::consts::LN_2)),
-                "LOG2_E" => Some(format!("{:?}", std::f32::consts::LOG2_E)),
-                "SQRT_2" => Some(format!("{:?}", std::f32::consts::SQRT_2)),
-                _ => None,
-            },
-            ("f32::MAX" | "f64::MAX", _) => Some(format!("{:?}", f32::MAX)),
-            ("f32::MIN" | "f64::MIN", _) => Some(format!("{:?}", f32::MIN)),
-            ("f32::EPSILON", _) => Some(format!("{:?}", f32::EPSILON)),
-            ("i32::MAX" | "u32::MAX" | "usize::MAX" | "i64::MAX" | "u64::MAX", _) => Some(i32::MAX.to_string()),
-            ("i32::MIN" | "i64::MIN", _) => Some(i32::MIN.to_string()),
+            (_, last) if text.contains("f64::consts::") => Some(format!("std::f32::consts::{last}")),
+            ("f64::MAX", _) => Some("f32::MAX".to_string()),
+            ("f64::MIN", _) => Some("f32::MIN".to_string()),
+            ("u32::MAX" | "usize::MAX" | "i64::MAX" | "u64::MAX", _) => Some("i32::MAX".to_string()),
+            ("i64::MIN", _) => Some("i32::MIN".to_string()),
+            (_, last) if names::is_constant(last) && path.qself.is_none() && !is_elsewhere(&first_of(&path.path)) => {
+                return ExprKind::Constant(path.path.clone());
+            }
             _ => None,
         };
         let help = match number {
@@ -318,9 +316,7 @@ impl BodyParser<'_> {
         }
         let mut arguments = vec![self.expr(&call.receiver)];
         arguments.extend(self.arguments(&call.args));
-        let is_method = |found: &names::Builtin| {
-            matches!(found.operands, names::BuiltinOperands::Floats(_) | names::BuiltinOperands::Numbers(_))
-        };
+        let is_method = |found: &names::Builtin| found.operands.is_method();
         if let Some(found) = names::find(&name).filter(is_method) {
             return Expression { kind: ExprKind::Builtin(found, call.method.span(), arguments), source };
         }
@@ -385,7 +381,7 @@ impl BodyParser<'_> {
             syn::Expr::Block(expr) => (Source::of(&expr.label), "labels", "remove it"),
             syn::Expr::Break(_) => return ExprKind::Jump("break"),
             syn::Expr::Closure(expr) => {
-                (expr.or1_token.span().into(), "closures", "write a function with `#[mask]` or `#[score]`")
+                (expr.or1_token.span().into(), "closures", "write a function with `#[mask]`, `#[score]` or `#[index]`")
             }
             syn::Expr::Const(expr) => (expr.const_token.span().into(), "`const` blocks", "write the value itself"),
             syn::Expr::Continue(_) => return ExprKind::Jump("continue"),
@@ -425,6 +421,11 @@ impl BodyParser<'_> {
     }
 }
 
+/// The name that a path begins with.
+fn first_of(path: &syn::Path) -> String {
+    path.segments.first().map_or(String::new(), |segment| segment.ident.to_string())
+}
+
 /// The ends of the range that `expr` is, if it has both, and how its elements compare with the last.
 fn range(expr: &syn::Expr) -> Option<(&syn::Expr, &syn::Expr, &'static str)> {
     match expr {
@@ -442,11 +443,8 @@ fn unknown_method(name: &str) -> String {
 }
 
 fn names_of_methods() -> String {
-    let is_method = |builtin: &&names::Builtin| {
-        matches!(builtin.operands, names::BuiltinOperands::Floats(_) | names::BuiltinOperands::Numbers(_))
-    };
-    let names: Vec<String> =
-        names::BUILTINS.iter().filter(is_method).map(|builtin| format!("`{}`", builtin.name)).collect();
+    let methods = names::BUILTINS.iter().filter(|builtin| builtin.operands.is_method());
+    let names: Vec<String> = methods.map(|builtin| format!("`{}`", builtin.name)).collect();
     names.join(", ")
 }
 

@@ -19,6 +19,7 @@ use crate::device_model::DeviceModel;
 use crate::ir::Element;
 use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};
+use crate::spec::TensorType;
 use crate::target::{KernelText, Target};
 use cubecl::Compiler;
 use cubecl::wgpu::WgslCompiler;
@@ -61,9 +62,15 @@ pub fn check(target: Target, model: &DeviceModel, program: &Scheduled) -> Result
     if !target.runs_on(model) {
         return Err(TextError::Model(model.name));
     }
-    let element = program.sizes().element;
-    if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
-        return Err(TextError::Element { model: model.name, element: element.name() });
+    let captured = program.tensors.iter().filter_map(|tensor| match tensor.ty {
+        TensorType::F16 => Some(Element::F16),
+        TensorType::Bf16 => Some(Element::Bf16),
+        TensorType::F32 | TensorType::I32 | TensorType::Bool => None,
+    });
+    for element in captured.chain([program.sizes().element]) {
+        if !model.supports(element) || (target == Target::Wgsl && element == Element::Bf16) {
+            return Err(TextError::Element { model: model.name, element: element.name() });
+        }
     }
     match program.schedule() {
         Schedule::Cpu(_) if target == Target::Cpu => Ok(()),

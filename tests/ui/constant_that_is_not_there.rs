@@ -6,7 +6,7 @@ fn wrong(q: Query, k: Key, v: Value) -> Output {
         let mut o = Softmax::new();
         for j in k.tiles() {
             let s = dot(q[i], k[j]) * scale();
-            o.push(mask(s, j < S && i < K), v[j]);
+            o.push(mask(s / CAP, i - j < WINDOW), v[j]);
         }
         o
     }
