@@ -7,6 +7,7 @@
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::{SUMMARY_BLOCK, is_blocked};
 use crate::launch::Keys;
+use crate::philox::random;
 use crate::spec::{ScalarValue, TensorParam, TensorType};
 use std::ops::Range;
 use thiserror::Error;
@@ -198,6 +199,17 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
                 Err(_) if decides(a) => a,
                 Err(error) => return Err(error),
             }
+        }
+        Expr::Random(of) => {
+            let mut integers = [0; 5];
+            for (integer, expr) in integers.iter_mut().zip(of.iter()) {
+                match evaluate(expr, at)? {
+                    Some(value) => *integer = value.int(),
+                    None => return Ok(None),
+                }
+            }
+            let [seed, batch, head, query, key] = integers;
+            Value::Float(random(seed, batch, head, query, key))
         }
         Expr::Select(condition, then, otherwise) => {
             return match evaluate(condition, at)? {

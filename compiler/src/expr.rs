@@ -229,6 +229,9 @@ pub enum Expr {
         /// x.
         from: Box<Expr>,
     },
+    /// `random(seed)`: a random float in [0, 1), the [same](crate::philox::random()) wherever these integers are: a seed, the batch, the head,
+    /// and the positions of the query and of the key.
+    Random(Box<[Expr; 5]>),
     /// An operation on one value.
     Unary(UnaryOp, Box<Expr>),
     /// An operation on two values.
@@ -264,6 +267,11 @@ impl Expr {
         Expr::Select(Box::new(condition), Box::new(then), Box::new(otherwise))
     }
 
+    /// `random(seed)`, for the pair of positions.
+    pub fn random(seed: Expr) -> Expr {
+        Expr::Random(Box::new([seed, Expr::Batch, Expr::Head, Expr::Query, Expr::Key]))
+    }
+
     /// The operands, in order.
     pub fn children(&self) -> Vec<&Expr> {
         match self {
@@ -271,6 +279,7 @@ impl Expr {
             Expr::Extreme { index, .. } => index.iter().flat_map(|(first, last)| [first, last]).collect(),
             Expr::Count { index, value, .. } => index.iter().chain([&**value]).collect(),
             Expr::Next { index, from, .. } => index.iter().flat_map(|(a, b)| [a, b]).chain([&**from]).collect(),
+            Expr::Random(of) => of.iter().collect(),
             Expr::Unary(_, a) => vec![a],
             Expr::Binary(_, a, b) | Expr::Mask(a, b) => vec![a, b],
             Expr::Select(a, b, c) => vec![a, b, c],
@@ -298,6 +307,7 @@ impl Expr {
                 index: index.iter().map(|(first, last)| (change(first), change(last))).collect(),
                 from: Box::new(change(from)),
             },
+            Expr::Random(of) => Expr::Random(Box::new(of.each_ref().map(change))),
             Expr::Unary(op, a) => Expr::unary(*op, change(a)),
             Expr::Binary(op, a, b) => {
                 let a = change(a);

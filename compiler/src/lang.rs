@@ -428,6 +428,14 @@ pub fn ilog2(a: Int) -> Int {
     Int(a.traced().unary(UnaryOp::Ilog2))
 }
 
+/// A random float in [0, 1), of a seed, the batch, the head and the two positions alone: [`Expr::Random`].
+pub fn random(seed: Int) -> Float {
+    Float(Traced::join([seed.traced()], |exprs| {
+        let [seed] = take(exprs);
+        Expr::random(seed)
+    }))
+}
+
 /// `!a`.
 pub fn not(a: Bool) -> Bool {
     Bool(a.traced().unary(UnaryOp::Not))

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! - [`expr`]: the expressions that everything is written in; [`typing`] and [`eval`] say what they are and what they mean.
+//! - [`philox`](mod@philox): the random numbers that an expression may ask for.
 //! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands.
 //! - [`ir`]: the tile program, with its text form and its invariants.
 //! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is scheduled;
@@ -43,6 +44,7 @@ pub mod lower;
 pub mod needed_tiles;
 pub mod notes;
 pub mod passes;
+pub mod philox;
 pub mod picture;
 pub mod report;
 pub mod schedule;

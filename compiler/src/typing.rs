@@ -166,6 +166,13 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
             }
             Ok(if op.is_comparison() { Type::Bool } else { left })
         }
+        Expr::Random(of) => {
+            let of_integer = |part: &Expr| match type_of(part, parameters)? {
+                Type::Int => Ok(()),
+                ty => wrong(format!("a seed of type {ty}, expected integer,")).map(drop),
+            };
+            of.iter().try_for_each(of_integer).map(|()| Type::Float)
+        }
         Expr::Select(condition, then, otherwise) => {
             let condition = type_of(condition, parameters)?;
             if condition != Type::Bool {
@@ -185,7 +192,7 @@ impl Parameters<'_> {
     /// The type of an expression that is known to have one.
     pub fn assume_type(&self, expr: &Expr) -> Type {
         match expr {
-            Expr::Value(_) | Expr::Scale | Expr::Float(_) | Expr::Mask(..) => Type::Float,
+            Expr::Value(_) | Expr::Scale | Expr::Float(_) | Expr::Mask(..) | Expr::Random(_) => Type::Float,
             Expr::Bool(_) => Type::Bool,
             Expr::Scalar(place) => self.scalars[*place].ty.ty(),
             Expr::Load { tensor, .. } => self.tensors[*tensor].ty.ty(),

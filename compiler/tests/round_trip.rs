@@ -150,6 +150,7 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
                 Type::Float
             ),
             unary(&[UnaryOp::ToFloat], Type::Int),
+            index().prop_map(Expr::random),
             index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
         ]
         .boxed(),
@@ -165,6 +166,7 @@ fn expr(ty: Type, language: Language, depth: u32) -> BoxedStrategy<Expr> {
                 ),
                 unary(&[ToFloat], Type::Int),
                 unary(&[ToFloat], Type::Bool),
+                [index(), index(), index(), index(), index()].prop_map(|of| Expr::Random(Box::new(of))),
                 index().prop_map(|a| Expr::Load { tensor: 0, index: vec![a] }),
             ]
             .boxed()

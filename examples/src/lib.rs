@@ -74,6 +74,7 @@ gallery! {
         dilated_window
         document_causal
         document_mask
+        dropout
         dropped_weights
         forgetting
         full

@@ -56,6 +56,11 @@ pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Express
         "xor" | "logical_xor" => format!("of bools, write `{} != {}`", factor(0), factor(1)),
         "float" | "to_float" | "f32" | "to_f32" => cast("f32"),
         "int" | "to_int" | "trunc" | "i32" | "to_i32" => cast("i32"),
+        "dropout" | "dropout_p" => {
+            "drop weights where they are pushed: `let w = if random(seed) < p { 0.0 } else { 1.0 / (1.0 - p) };` and \
+                                    `o.push_weighted(s, w, v[j]);`"
+                .to_string()
+        }
         "bit_length" => format!("write `ilog2({}) + 1`", text(0)),
         "leading_zeros" | "clz" => format!("write `31 - ilog2({})`", text(0)),
         "floor_div" | "floordiv" | "floor_divide" | "div_floor" | "div_euclid" => {
@@ -98,8 +103,8 @@ pub fn help(name: &str, arguments: &[Expression], is_predicate: impl Fn(&Express
         }
         "tiles" => "write `for j in k.tiles() { … }`".to_string(),
         "push" => "write `o.push(score, v[j]);`".to_string(),
-        "dropout" | "rand" | "random" => {
-            "the language has no random numbers: take them as a captured tensor".to_string()
+        "rand" | "uniform" | "bernoulli" | "randint" | "philox" => {
+            "a random float in [0, 1) is `random(seed)`, with a scalar `seed: u32`".to_string()
         }
         "erf" | "erfc" | "asin" | "acos" | "atan" | "atan2" | "hypot" | "cbrt" | "isnan" | "is_nan" | "isinf"
         | "cumsum" | "argmax" | "topk" | "sort" | "gather" | "fma" | "mul_add" => functions(),

@@ -20,6 +20,8 @@ pub enum BuiltinOperands {
     Floats(usize),
     /// Integers; it gives an integer.
     Ints(usize),
+    /// An integer; it gives a float that is random, and the pair's own.
+    Seed,
     /// Numbers of one type; it gives one.
     Numbers(usize),
     /// A score and a bool; it gives a score.
@@ -34,6 +36,7 @@ impl BuiltinOperands {
         match self {
             BuiltinOperands::None(_) => 0,
             BuiltinOperands::Floats(count) | BuiltinOperands::Ints(count) | BuiltinOperands::Numbers(count) => count,
+            BuiltinOperands::Seed => 1,
             BuiltinOperands::Mask | BuiltinOperands::Tiles => 2,
         }
     }
@@ -77,6 +80,7 @@ pub const BUILTINS: &[Builtin] = &[
     builtin("ceil", BuiltinOperands::Floats(1), "ceil(x)"),
     builtin("round", BuiltinOperands::Floats(1), "round(x)"),
     builtin("ilog2", BuiltinOperands::Ints(1), "ilog2(n)"),
+    builtin("random", BuiltinOperands::Seed, "random(seed)"),
     builtin("pow", BuiltinOperands::Floats(2), "pow(x, y)"),
 ];
 

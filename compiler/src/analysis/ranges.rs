@@ -637,6 +637,12 @@ impl<'a> RangeChecker<'a> {
                     }
                 }
             }
+            Expr::Random(of) => {
+                for integer in of.iter() {
+                    self.walk(integer, facts, checks, pair)?;
+                }
+                Values::Float(FloatInterval::new(0.0, 1.0))
+            }
             Expr::Select(condition, then, otherwise) => {
                 self.walk(condition, facts, checks, pair)?;
                 let branch = |holds: bool, branch: &Expr| {

@@ -12,8 +12,9 @@ use super::math;
 use super::place::{Place, PlaceExpand};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Axis, SUMMARY_BLOCK, Summary};
+use crate::philox::{KEY_STEPS, MULTIPLIERS, ROUNDS};
 use cubecl::ir::{
-    ConstantValue, ElemType, ExpandValue, FloatKind, IntKind,
+    ConstantValue, ElemType, ExpandValue, FloatKind, IntKind, UIntKind,
     dialect::vector::{CompositeExtractOp, CompositeInsertOp},
     interfaces::TypedExt,
     pliron::{r#type::TypeHandle, value::Value},
@@ -89,6 +90,10 @@ fn constant_float(value: f32) -> ExpandValue {
 
 fn constant_int(value: i32) -> ExpandValue {
     ExpandValue::constant(ConstantValue::Int(value.into()), IntKind::I32)
+}
+
+fn constant_word(value: u32) -> ExpandValue {
+    ExpandValue::constant(ConstantValue::UInt(value.into()), UIntKind::U32)
 }
 
 /// The blocks of a dimension that does not vary.
@@ -195,6 +200,7 @@ impl<'a> Evaluator<'a> {
                 let signs = non_negative(a) && non_negative(b);
                 self.binary(*op, self.evaluate(a), self.evaluate(b), signs)
             }
+            Expr::Random(of) => self.random(of.each_ref().map(|expr| self.evaluate(expr).value)),
             Expr::Select(condition, a, b) => self.select(self.evaluate(condition), self.evaluate(a), self.evaluate(b)),
             Expr::Mask(..) | Expr::HeadDim => unreachable!("the verifier allows neither in an expression of a program"),
         }
@@ -459,6 +465,33 @@ impl<'a> Evaluator<'a> {
         let zeros = i32::__expand_leading_zeros(scope, number.into()).expand;
         let zeros = self.cast(zeros, i32::__expand_as_type(scope));
         int(i32::__expand_native_sub(scope, constant_int(31), zeros))
+    }
+
+    /// The random float of a seed, a batch, a head and two positions, as [`random`](crate::philox::random()) has it.
+    fn random(&self, [seed, batch, head, query, key]: [ExpandValue; 5]) -> Typed {
+        let scope = self.scope;
+        let word = |value: ExpandValue| self.cast(value, u32::__expand_as_type(scope));
+        let mut counter = [key, query, head, batch].map(word);
+        let mut round_key = [word(seed), constant_word(0)];
+        for _ in 0..ROUNDS {
+            let [a, b, c, d] = counter;
+            let multiplied = |word, by: u32| {
+                let by = constant_word(by);
+                (u32::__expand_native_mul_hi(scope, word, by), u32::__expand_native_mul(scope, word, by))
+            };
+            let ((first_high, first), (third_high, third)) =
+                (multiplied(a, MULTIPLIERS[0]), multiplied(c, MULTIPLIERS[1]));
+            let mixed = |high, word, key| {
+                u32::__expand_native_bitxor(scope, u32::__expand_native_bitxor(scope, high, word), key)
+            };
+            counter = [mixed(third_high, b, round_key[0]), third, mixed(first_high, d, round_key[1]), first];
+            for (word, step) in round_key.iter_mut().zip(KEY_STEPS) {
+                *word = u32::__expand_native_add(scope, *word, constant_word(step));
+            }
+        }
+        let bits = u32::__expand_native_shr(scope, counter[0], constant_word(8));
+        let bits = self.cast(bits, f32::__expand_as_type(scope));
+        float(f32::__expand_native_mul(scope, bits, constant_float(1.0 / (1 << 24) as f32)))
     }
 
     fn is_vector(&self, value: Typed) -> bool {

@@ -534,6 +534,7 @@ impl Parser<'_> {
             "kv_len" => self.key_length(),
             "head_dim" => call(self, Expr::HeadDim),
             "scale" => call(self, Expr::Scale),
+            "random" => Ok(Expr::Random(Box::new(self.arguments()?))),
             "mask" => {
                 let [score, visible] = self.arguments()?;
                 Ok(Expr::Mask(Box::new(score), Box::new(visible)))

@@ -45,6 +45,7 @@ pub const RESERVED: &[&str] = &[
     "kv_len",
     "head_dim",
     "scale",
+    "random",
     "abs",
     "exp",
     "exp2",
@@ -335,6 +336,10 @@ impl Display for Text<'_> {
                 }
                 None => write!(f, "{}({}, {})", op.function().unwrap_or("?"), self.of(a), self.of(b)),
             },
+            Expr::Random(of) => {
+                let [seed, batch, head, query, key] = of.each_ref().map(|expr| self.of(expr));
+                write!(f, "random({seed}, {batch}, {head}, {query}, {key})")
+            }
             Expr::Select(condition, then, otherwise) => {
                 write!(f, "if {} {{ {} }} else {{ {} }}", self.of(condition), self.of(then), self.of(otherwise))
             }

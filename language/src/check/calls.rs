@@ -42,11 +42,17 @@ impl Checker<'_> {
                 format!("{}.push(mask(s, visible), {})", self.accumulator_name(), self.tile_text(OperandTile::Values));
             self.errors.push(token, message, format!("write it where the score is pushed: `{push};`"));
         }
+        if operands == BuiltinOperands::Seed && self.signature.kind == Kind::Attention && !self.in_key_loop() {
+            let message = "`random` gives each pair of a query and a key a number, and belongs in a loop over keys";
+            let values = self.tile_text(OperandTile::Values);
+            let push = format!("{}.push_weighted(s, random(seed), {values})", self.accumulator_name());
+            self.errors.push(token, message, format!("write it where something is pushed, such as `{push};`"));
+        }
         let values: Vec<(TypedValue, &Expression)> = match (operands, arguments) {
             (BuiltinOperands::Floats(_), _) => {
                 arguments.iter().map(|argument| (self.value_as(argument, ValueType::Float), argument)).collect()
             }
-            (BuiltinOperands::Ints(_), _) => {
+            (BuiltinOperands::Ints(_) | BuiltinOperands::Seed, _) => {
                 arguments.iter().map(|argument| (self.value_as(argument, ValueType::Int), argument)).collect()
             }
             (BuiltinOperands::Mask, [score, visible]) => {
@@ -92,6 +98,10 @@ impl Checker<'_> {
                 let mut value = TypedValue::lang(name, token, values, ValueType::Int, source);
                 value.locate_integer();
                 value
+            }
+            BuiltinOperands::Seed => {
+                let values = values.into_iter().map(|(value, expr)| self.expect(value, ValueType::Int, expr)).collect();
+                TypedValue::lang(name, token, values, ValueType::Float, source)
             }
             BuiltinOperands::Numbers(_) => {
                 let (mut values, ty) = self.same_number(values, "");
