@@ -201,7 +201,7 @@ fn lengths_logarithms_and_quotients_have_ranges() {
         "mask(s + table[i - j], j <= i && i - j < kv_len() - q_len() + 16)",
         "mask(s + table[i - j + 7], i / 8 == j / 8)",
         "mask(s + table[i / 3 - j / 3 + 3], (i / 3 - 1) / 4 == (j / 3 - 1) / 4)",
-        "mask(s + table[i - j + 15], abs(i / 8 - j / 8) <= 1 && abs(i - j) < 16)",
+        "mask(s + table[i - j + 7], abs(i / 4 - j / 4) <= 1)",
         "s + table[if abs(j - i) < 8 { abs(j - i) } else { \
          min(8 + (log(abs(j - i) as f32 / 8.0) / log(128.0 / 8.0) * 8.0) as i32, 15) }]",
     ] {

@@ -1,7 +1,7 @@
 //! Functions that other languages have and this one has not, and what to write instead.
 //!
-//! A function of the user's may have any name. One with a name of this table is called by a path, such as `self::floor(x)`,
-//! since a bare `floor(x)` is nearly always meant for what the user knows from PyTorch, Triton or Rust.
+//! A function of the user's may have any name. One with a name of this table is called by a path, such as `self::sum(x)`,
+//! since a bare `sum(x)` is nearly always meant for what the user knows from PyTorch, Triton or Rust.
 
 use crate::ast::Expression;
 use crate::names::{BUILTINS, place};

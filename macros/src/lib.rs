@@ -34,8 +34,8 @@ use purview_language::{Diagnostic, Kind, check};
 ///
 /// # Parameters
 /// One or more `Query`, `Key` and `Value`, where what one loop over keys reads has one length; scalars `u32`, `i32`, `f32`, `bool`,
-/// which `#[comptime]` makes a part of the kernel; captured tensors `Tensor<T, R>` of `f32`, `i32`, `bool` or `u8` (any value but zero is true), with 1 to 4
-/// dimensions.
+/// which `#[comptime]` makes a part of the kernel; captured tensors `Tensor<T, R>` of `f32` (given in f32, f16 or bf16), `i32`, `bool` or `u8` (any value but zero is
+/// true), with 1 to 4 dimensions.
 ///
 /// `#[sorted]` on a captured `Tensor<i32, R>`, such as `#[sorted] doc: Tensor<i32, 2>`, says that its elements never decrease
 /// along the last dimension, so that keys are found by their element without a look at every key. It is checked on the device
@@ -53,10 +53,13 @@ use purview_language::{Diagnostic, Kind, check};
 /// # Values
 /// Integers are signed, `/` is floor division and `%` its remainder. The variables of the loops are positions; `q[i]`,
 /// `k[j]`, `v[j]` are tiles. A captured tensor takes an index in brackets for each dimension: `bias[head()][i - j]`.
-/// There are `+ - * / %`, comparisons, `&& || !`, `if … else …`, `as f32`, `as i32`, and these functions: `dot`, `mask`,
-/// `scale`, `batch`, `head`, `kv_head`, `min`, `max`, `clamp`, `abs`, `exp`, `exp2`, `log`, `log2`, `sqrt`, `tanh`,
-/// `sigmoid`, `relu`, `sin`, `cos`, `pow`; those of numbers are methods too. Other functions are ones with
-/// [`macro@mask`], [`macro@score`] or [`macro@index`].
+/// There are `+ - * / %`, comparisons, `&& || !`, `if … else …`, `as f32`, `as i32` (towards zero), and these functions: `dot`,
+/// `mask`, `scale`, `batch`, `head`, `kv_head`, `q_len`, `kv_len` (of the loop's keys), `head_dim` (of the first `Query`), `min`, `max`,
+/// `clamp`, `abs`, `exp`, `exp2`, `log` (the natural one), `log2`, `sqrt`, `tanh`, `sigmoid`, `relu`, `sin`, `cos`, `floor`, `ceil`,
+/// `round` (halves away from zero), `ilog2` (of an integer; -1 where it is not positive), `pow`; those of numbers are methods too. What is
+/// computed from a masked score is masked: `tanh(mask(s, m))` hides what `mask(s, m)` does. Other functions are ones with
+/// [`macro@mask`], [`macro@score`] or [`macro@index`]. A name in capitals
+/// that is no parameter is a constant of Rust, of an integer type, `f32` or `bool`: `i - j < WINDOW`.
 ///
 /// # Warnings
 /// A predicate, or a part of one, that is always true or always false whatever the positions, such as `j <= j`, is warned

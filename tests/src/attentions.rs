@@ -122,3 +122,19 @@ pub fn memory(q: Query, mk: Key, mv: Value, k: Key, v: Value) -> Output {
         o
     }
 }
+
+/// Tables by whole numbers of distances, up to 99: `levels` has 8 elements, one for each power of two, and `parts` 7. And all lengths.
+#[attention]
+pub fn levels(q: Query, k: Key, v: Value, levels: Tensor<f32, 1>, parts: Tensor<f32, 1>) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            let level = levels[ilog2(i - j) + 1];
+            let part = parts[round((i - j) as f32 / 16.0) as i32];
+            let s = dot(q[i], k[j]) * scale() + level * floor(part) - ceil(part * 0.5);
+            let s = s + (kv_len() - q_len()) as f32 * 0.125 + head_dim() as f32 * 0.0625;
+            o.push(mask(s, j <= i && ilog2(i - j) != 3 && j < kv_len() - 2), v[j]);
+        }
+        o
+    }
+}

@@ -7,14 +7,15 @@ use purview::ir::Element;
 use purview::schedule::{CubeSchedule, Products, SMALL_CUBE, Schedule};
 use purview::{Arguments, Device, ShaderLanguage, Shape};
 use purview_examples::GALLERY;
+use purview_tests::attentions::levels;
 use purview_tests::compare::{Failures, check_gallery, check_golden, compare, tolerance};
 use purview_tests::newer_mesa;
-use purview_tests::numbers::Numbers;
+use purview_tests::numbers::{Numbers, floats_of};
 use std::process::Command;
 use std::sync::Mutex;
 
 /// How many tests of this file are ignored.
-const IGNORED: usize = 5;
+const IGNORED: usize = 6;
 
 #[test]
 fn spirv_runs() {
@@ -94,6 +95,24 @@ fn golden_f16() {
 #[ignore = "run by `spirv_runs`"]
 fn gallery() {
     check_gallery(&spirv(), "SPIR-V", &[Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20)]);
+}
+
+#[test]
+#[ignore = "run by `spirv_runs`"]
+fn whole_numbers_and_lengths() {
+    let device = spirv();
+    let mut failures = Failures::default();
+    for element in [Element::F32, Element::F16] {
+        let mut numbers = Numbers::new(8);
+        let table = |length: usize| {
+            let numbers: Vec<f32> = (0..length).map(|at| (at * 7 % 5) as f32 * 0.375 - 0.5).collect();
+            floats_of(&device, element, &[length], &numbers).unwrap()
+        };
+        let [q, k, v] = [60, 100, 100].map(|length| numbers.tensor(&device, element, &[1, 2, length, 16]).unwrap());
+        let errors = compare(&levels(&table(8), &table(7)).into(), &device, &q, &[(&k, &v)]);
+        failures.check(&format!("{element:?}"), errors, &tolerance(element));
+    }
+    failures.report();
 }
 
 /// Attention by the matrices that this lavapipe multiplies, of head dims that are whole matrices and of others.

@@ -9,9 +9,10 @@ use purview::ir::Element;
 use purview::prelude::*;
 use purview::{AnyAttention, DeviceModel};
 use purview_cli::ptx;
+use purview_tests::attentions;
 use purview_tests::compare::{Failures, compare, compare_operands, compare_ptx, tolerance};
-use purview_tests::devices;
 use purview_tests::numbers::Numbers;
+use purview_tests::{devices, naga_validation, spirv_val};
 
 fn devices(test: &str) -> impl Iterator<Item = Device> {
     std::iter::once(devices::cpu()).chain(devices::wgpu(test))
@@ -187,21 +188,6 @@ fn logarithms_of_integers_are_rusts_and_minus_one_of_the_others() {
     }
 }
 
-/// An index that fits its table only because of what is known of the functions.
-#[attention]
-fn by_levels(q: Query, k: Key, v: Value, levels: Tensor<f32, 1>, parts: Tensor<f32, 1>) -> Output {
-    for i in q.tiles() {
-        let mut o = Softmax::new();
-        for j in k.tiles() {
-            let level = levels[ilog2(i - j) + 1];
-            let part = parts[round((i - j) as f32 / 16.0) as i32];
-            let s = dot(q[i], k[j]) * scale() + level * floor(part) - ceil(part * 0.5);
-            o.push(mask(s, j <= i && ilog2(i - j) != 3), v[j]);
-        }
-        o
-    }
-}
-
 #[test]
 fn indices_by_whole_numbers_are_proved() {
     let mut failures = Failures::default();
@@ -212,17 +198,36 @@ fn indices_by_whole_numbers_are_proved() {
             Tensor::from_slice(&device, [length], &numbers).unwrap()
         };
         // Distances are 0 to 99: levels 0 to 7, and parts 0 to 6.
-        let attention = by_levels(&table(8), &table(7));
+        let attention = attentions::levels(&table(8), &table(7));
         failures.check(device.name(), compare(&attention.into(), &device, &q, &[(&k, &v)]), &tolerance(Element::F32));
         for (levels, parts, message) in [
             (7, 7, "`levels` ranges over 0..=7, its dimension 0 has length 7"),
             (8, 6, "`parts` ranges over 0..=6, its dimension 0 has length 6"),
         ] {
-            let error = by_levels(&table(levels), &table(parts)).run(&device, &q, &k, &v).unwrap_err().to_string();
+            let error =
+                attentions::levels(&table(levels), &table(parts)).run(&device, &q, &k, &v).unwrap_err().to_string();
             failures.expect(&error, error.contains(message));
         }
     }
     failures.report();
+}
+
+#[test]
+fn every_target_has_a_text() {
+    let cpu = devices::cpu();
+    let table = |length: usize| Tensor::from_slice(&cpu, [length], &vec![f16::ONE; length]).unwrap();
+    let attention = AnyAttention::from(attentions::levels(&table(8), &table(7)));
+    for element in [Element::F32, Element::F16] {
+        let shape = Shape::new(1, 2, 100, 16).with_element(element);
+        for target in [Target::Cuda, Target::Ptx, Target::Hip, Target::Msl, Target::Cpu] {
+            attention.emit(target, &shape).unwrap_or_else(|error| panic!("{target} in {element:?}: {error}"));
+        }
+        let text = attention.emit(Target::Wgsl, &shape).unwrap();
+        assert_eq!(naga_validation::validate(&text), Ok(()), "{text}");
+        let kernel = attention.kernel_text(Target::Spirv, &Target::Spirv.default_model(), &shape).unwrap();
+        let valid = spirv_val::validate("every_target_has_a_text", &kernel.words.unwrap());
+        assert_eq!(valid.unwrap_or(Ok(())), Ok(()), "in {element:?}");
+    }
 }
 
 fn operands(device: &Device, query: [usize; 4], keys: [usize; 4]) -> [Tensor; 3] {
