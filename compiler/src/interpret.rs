@@ -6,7 +6,7 @@
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
 use crate::launch::Keys;
-use crate::lower::{LowerError, check_spec};
+use crate::lower::{LowerError, check_form};
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
@@ -115,7 +115,7 @@ pub enum InterpretError {
 /// # Errors
 /// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
-    check_spec(spec)?;
+    check_form(spec)?;
     check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.

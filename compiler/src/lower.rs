@@ -651,7 +651,7 @@ pub fn check_form(spec: &Spec) -> Result<(), LowerError> {
 ///
 /// # Errors
 /// [`LowerError`].
-pub fn check_spec(spec: &Spec) -> Result<(), LowerError> {
+fn check_spec(spec: &Spec) -> Result<(), LowerError> {
     check_form(spec)?;
     for accumulator in &spec.accumulators {
         if let Accumulator::Softmax { sink: Some(sink) } = &accumulator.kind {

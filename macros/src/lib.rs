@@ -56,7 +56,8 @@ use purview_language::{Diagnostic, Kind, check};
 /// There are `+ - * / %`, comparisons, `&& || !`, `if … else …`, `as f32`, `as i32` (towards zero), and these functions: `dot`,
 /// `mask`, `scale`, `batch`, `head`, `kv_head`, `q_len`, `kv_len` (of the loop's keys), `head_dim` (of the first `Query`), `min`, `max`,
 /// `clamp`, `abs`, `exp`, `exp2`, `log` (the natural one), `log2`, `sqrt`, `tanh`, `sigmoid`, `relu`, `sin`, `cos`, `floor`, `ceil`,
-/// `round` (halves away from zero), `ilog2` (of an integer; -1 where it is not positive), `pow`; those of numbers are methods too. What is
+/// `round` (halves away from zero), `ilog2` (of an integer; -1 where it is not positive), `pow`; those of numbers are methods too. In a loop
+/// over keys `random(seed)` gives each pair of positions a number of its own in [0, 1), the same on every device. What is
 /// computed from a masked score is masked: `tanh(mask(s, m))` hides what `mask(s, m)` does. Other functions are ones with
 /// [`macro@mask`], [`macro@score`] or [`macro@index`]. A name in capitals
 /// that is no parameter is a constant of Rust, of an integer type, `f32` or `bool`: `i - j < WINDOW`.

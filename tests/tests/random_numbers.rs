@@ -68,7 +68,7 @@ fn every_device_and_schedule_has_the_same_numbers() {
             [(0, (0, 0), 40), (7, (0, 0), 1), (-3, (1000, -5), 3), (i32::MAX, (-20, 70_000), 40)]
         {
             let [q, k, v] = operands(&device, queries);
-            let attention = numbers(seed).with_query_offset(first.0).with_key_offset(first.1);
+            let attention = numbers(seed).with_query_offset(first.0).with_key_offsets([first.1]);
             let found = attention.run(&device, &q, &k, &v).unwrap().to_vec::<f32>().unwrap();
             assert_eq!(found, expected(seed, queries, first), "{what}, seed {seed}, {queries} queries from {first:?}");
         }
