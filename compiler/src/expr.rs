@@ -150,7 +150,7 @@ impl BinaryOp {
 pub enum Expr {
     /// `i`: the query's absolute position (row r is at `q_offset + r`).
     Query,
-    /// `j`: the key's absolute position (column c is at the pair's offset + c).
+    /// `j`: the key's absolute position (column c is at its set's offset + c).
     Key,
     /// `batch()`: the batch index.
     Batch,

@@ -83,11 +83,11 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
     let scalars = runtime_scalars(spec, launch.scalars);
     let compiled = RangeChecker::new(spec, program, launch, program.parameters(), scalars);
     for key_loop in &program.loops {
-        let pair = key_loop.key_set();
-        // A pair without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
+        let set = key_loop.key_set();
+        // A set without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
         let checks = Checks { overflow: true, division: true, index: false };
         for expr in key_loop.tile_exprs() {
-            compiled.walk(expr, &Facts::none(), checks, pair)?;
+            compiled.walk(expr, &Facts::none(), checks, set)?;
         }
     }
     Ok(())
@@ -184,8 +184,8 @@ impl<'a> RangeChecker<'a> {
         Interval::new(first, if self.padded { last.saturating_add(self.padding.0) } else { last })
     }
 
-    fn keys(&self, pair: usize) -> Interval {
-        let keys = self.launch.keys[pair];
+    fn keys(&self, set: usize) -> Interval {
+        let keys = self.launch.keys[set];
         let last = keys.offset.saturating_add(keys.length as i64 - 1);
         if self.padded {
             return Interval::new(keys.offset.saturating_sub(self.padding.1), last.saturating_add(self.padding.1));
@@ -207,9 +207,9 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// Checks what must hold for every pair that a kernel computes, whether or not it matters.
-    fn check_everywhere(&self, expr: &Expr, pair: usize) -> Result<(), RangeError> {
+    fn check_everywhere(&self, expr: &Expr, set: usize) -> Result<(), RangeError> {
         let padded = self.padded(self.scalars.clone());
-        padded.walk(expr, &Facts::none(), Checks::DIVISION, pair).map(drop)
+        padded.walk(expr, &Facts::none(), Checks::DIVISION, set).map(drop)
     }
 
     /// What `walk` finds where `predicate`, which has been checked, holds (or does not). Where what all of its alternatives have in
@@ -219,7 +219,7 @@ impl<'a> RangeChecker<'a> {
         facts: &Facts,
         predicate: &Expr,
         holds: bool,
-        pair: usize,
+        set: usize,
         walk: &dyn Fn(&Facts) -> Result<Values, RangeError>,
     ) -> Result<Values, RangeError> {
         if facts.unreachable {
@@ -234,12 +234,12 @@ impl<'a> RangeChecker<'a> {
                 .chain([&mut common])
                 .for_each(|clause| clause.at_most_zero.extend(whole.iter().cloned()));
         }
-        let found = walk(&self.assume(facts, &common, pair));
+        let found = walk(&self.assume(facts, &common, set));
         if found.is_ok() || clauses.len() < 2 || self.splits.get() == 0 {
             return found;
         }
         self.splits.set(self.splits.get() - 1);
-        let each = clauses.iter().map(|clause| walk(&self.assume(facts, clause, pair)));
+        let each = clauses.iter().map(|clause| walk(&self.assume(facts, clause, set)));
         match each.collect::<Result<Vec<_>, _>>() {
             Ok(values) => Ok(values.into_iter().fold(Values::None, Values::union)),
             Err(_) => found,
@@ -299,7 +299,7 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// The facts, and that all conditions of `clause` hold.
-    fn assume(&self, facts: &Facts, clause: &Clause, pair: usize) -> Facts {
+    fn assume(&self, facts: &Facts, clause: &Clause, set: usize) -> Facts {
         let mut facts = facts.clone();
         let of_dividends = clause.at_most_zero.iter().filter_map(of_dividends);
         let of_dividends = of_dividends.filter_map(|form| canonical_form(&form, self.parameters));
@@ -310,27 +310,27 @@ impl<'a> RangeChecker<'a> {
         }
         for condition in &clause.others {
             match condition {
-                Expr::Unary(UnaryOp::Not, condition) => self.assume_order(&mut facts, condition, false, pair),
-                condition => self.assume_order(&mut facts, condition, true, pair),
+                Expr::Unary(UnaryOp::Not, condition) => self.assume_order(&mut facts, condition, false, set),
+                condition => self.assume_order(&mut facts, condition, true, set),
             }
         }
         // Twice, so that a fact that narrows one atom helps another.
         for _ in 0..2 {
             for place in 0..facts.at_most_zero.len() {
-                self.narrow_atoms(&mut facts, place, pair);
+                self.narrow_atoms(&mut facts, place, set);
             }
         }
         facts
     }
 
     /// Notes what a comparison of floats that holds, or does not, says of them. Neither is NaN where one holds.
-    fn assume_order(&self, facts: &mut Facts, condition: &Expr, holds: bool, pair: usize) {
+    fn assume_order(&self, facts: &mut Facts, condition: &Expr, holds: bool, set: usize) {
         let Expr::Binary(op, a, b) = condition else { return };
         if !op.is_comparison() || self.parameters.assume_type(a) != Type::Float {
             return;
         }
         let range = |expr: &Expr| {
-            self.walk(expr, facts, Checks::NOTHING, pair).map_or(FloatInterval::ANY, |values| values.float())
+            self.walk(expr, facts, Checks::NOTHING, set).map_or(FloatInterval::ANY, |values| values.float())
         };
         let (of_a, of_b) = (range(a), range(b));
         // What is computed once more may be rounded otherwise, which what is only read is not.
@@ -406,15 +406,15 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// From Σ c·x + d <= 0: a bound of each x from the ranges of the others.
-    fn narrow_atoms(&self, facts: &mut Facts, place: usize, pair: usize) {
+    fn narrow_atoms(&self, facts: &mut Facts, place: usize, set: usize) {
         let form = facts.at_most_zero[place].clone();
         if form.terms.is_empty() {
             facts.unreachable |= form.constant > 0;
             return;
         }
         for (atom, coefficient) in &form.terms {
-            let rest = self.evaluate_form(&form.without(atom), facts, pair);
-            let before = self.range_of_atom(atom, facts, pair);
+            let rest = self.evaluate_form(&form.without(atom), facts, set);
+            let before = self.range_of_atom(atom, facts, set);
             if rest.is_none() || before.is_none() || rest.low <= i64::MIN / 2 {
                 continue;
             }
@@ -483,10 +483,10 @@ impl<'a> RangeChecker<'a> {
         }
     }
 
-    fn evaluate_form(&self, form: &Affine, facts: &Facts, pair: usize) -> Interval {
+    fn evaluate_form(&self, form: &Affine, facts: &Facts, set: usize) -> Interval {
         form.terms.iter().fold(Interval::new(form.constant, form.constant), |sum, (atom, coefficient)| {
             let times = Interval::new(*coefficient, *coefficient);
-            let multiple = Interval::binary(BinaryOp::Mul, self.range_of_atom(atom, facts, pair), times);
+            let multiple = Interval::binary(BinaryOp::Mul, self.range_of_atom(atom, facts, set), times);
             Interval::binary(BinaryOp::Add, sum, multiple)
         })
     }
@@ -513,7 +513,7 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// `found`, narrowed by what the facts say of the sum that `expr` is.
-    fn narrow_sum(&self, expr: &Expr, found: Interval, facts: &Facts, pair: usize) -> Interval {
+    fn narrow_sum(&self, expr: &Expr, found: Interval, facts: &Facts, set: usize) -> Interval {
         if !is_sum(expr) || found.is_none() {
             return found;
         }
@@ -521,20 +521,20 @@ impl<'a> RangeChecker<'a> {
         let mut narrowed = found;
         // Of other atoms the range is known already, and finding it again would double the work at every level.
         if form.terms.iter().all(|(atom, _)| atom.children().is_empty()) {
-            narrowed = narrowed.intersection(self.evaluate_form(&form, facts, pair));
+            narrowed = narrowed.intersection(self.evaluate_form(&form, facts, set));
         }
         narrowed.intersection(bounds_of_form(&form, facts))
     }
 
     /// `found`, narrowed by more work: each fact is taken from the sum that `expr` is, and what is left has a range, too.
-    fn narrow_by_differences(&self, expr: &Expr, found: Interval, facts: &Facts, pair: usize) -> Interval {
+    fn narrow_by_differences(&self, expr: &Expr, found: Interval, facts: &Facts, set: usize) -> Interval {
         let Some(form) = self.form_of(expr) else { return found };
         let few = facts.at_most_zero.len() <= MAX_FACTS_IN_PAIRS;
-        found.intersection(self.bounds_by_differences(&form, facts, pair, if few { 2 } else { 1 }))
+        found.intersection(self.bounds_by_differences(&form, facts, set, if few { 2 } else { 1 }))
     }
 
-    fn bounds_by_differences(&self, form: &Affine, facts: &Facts, pair: usize, depth: u32) -> Interval {
-        let mut found = bounds_of_form(form, facts).intersection(self.evaluate_form(form, facts, pair));
+    fn bounds_by_differences(&self, form: &Affine, facts: &Facts, set: usize, depth: u32) -> Interval {
+        let mut found = bounds_of_form(form, facts).intersection(self.evaluate_form(form, facts, set));
         if depth == 0 || found.is_none() {
             return found;
         }
@@ -550,7 +550,7 @@ impl<'a> RangeChecker<'a> {
             if rest.terms.len() > form.terms.len() {
                 continue;
             }
-            let rest = self.bounds_by_differences(&rest, facts, pair, depth - 1);
+            let rest = self.bounds_by_differences(&rest, facts, set, depth - 1);
             let bound = if times > 0 { Interval::new(i64::MIN, rest.high) } else { Interval::new(rest.low, i64::MAX) };
             if !rest.is_none() {
                 found = found.intersection(bound);
@@ -560,27 +560,27 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// The range of an atom of a form; nothing is refused.
-    fn range_of_atom(&self, expr: &Expr, facts: &Facts, pair: usize) -> Interval {
-        self.walk_parts(expr, facts, Checks::NOTHING, pair).map_or(Interval::I32, Values::int)
+    fn range_of_atom(&self, expr: &Expr, facts: &Facts, set: usize) -> Interval {
+        self.walk_parts(expr, facts, Checks::NOTHING, set).map_or(Interval::I32, Values::int)
     }
 
     /// What an expression can be, refusing what `checks` says in all of its parts.
-    fn walk(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Values, RangeError> {
-        Ok(match self.walk_parts(expr, facts, checks, pair)? {
-            Values::Int(found) => Values::Int(self.narrow_sum(expr, found, facts, pair)),
+    fn walk(&self, expr: &Expr, facts: &Facts, checks: Checks, set: usize) -> Result<Values, RangeError> {
+        Ok(match self.walk_parts(expr, facts, checks, set)? {
+            Values::Int(found) => Values::Int(self.narrow_sum(expr, found, facts, set)),
             other => other,
         })
     }
 
     /// As [`walk`](Self::walk), where `expr` may be part of a sum.
-    fn walk_parts(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Result<Values, RangeError> {
+    fn walk_parts(&self, expr: &Expr, facts: &Facts, checks: Checks, set: usize) -> Result<Values, RangeError> {
         if facts.unreachable {
             return Ok(Values::None);
         }
         let count = |length: usize| Values::Int(Interval::new(0, length as i64 - 1));
         let found = match expr {
             Expr::Query => Values::Int(self.queries()),
-            Expr::Key => Values::Int(self.keys(pair)),
+            Expr::Key => Values::Int(self.keys(set)),
             Expr::Batch => count(self.launch.batch),
             Expr::Head => count(self.launch.heads),
             Expr::KvHead => count(self.launch.kv_heads),
@@ -590,16 +590,16 @@ impl<'a> RangeChecker<'a> {
                 let queries = self.queries();
                 Values::Int(Interval::new(queries.low, queries.high + (self.padding.0 - 1).max(0)))
             }
-            Expr::KeyFirst | Expr::KeyLast => Values::Int(self.keys(pair)),
+            Expr::KeyFirst | Expr::KeyLast => Values::Int(self.keys(set)),
             Expr::Extreme { tensor, .. } => {
                 for index in expr.children() {
-                    self.walk(index, facts, checks, pair)?;
+                    self.walk(index, facts, checks, set)?;
                 }
                 Values::Int(self.range_of_elements(*tensor))
             }
             Expr::Count { tensor, .. } | Expr::Next { tensor, .. } => {
                 for operand in expr.children() {
-                    self.walk(operand, facts, checks, pair)?;
+                    self.walk(operand, facts, checks, set)?;
                 }
                 Values::Int(Interval::new(0, *self.launch.tensors[*tensor].shape.last().unwrap_or(&0) as i64))
             }
@@ -609,22 +609,22 @@ impl<'a> RangeChecker<'a> {
             Expr::Scale => Values::Float(FloatInterval::FINITE),
             Expr::Float(value) => Values::Float(FloatInterval::constant(value.value())),
             Expr::Bool(_) => Values::Truth,
-            Expr::Load { tensor, index } => self.walk_load(expr, *tensor, index, facts, checks, pair)?,
+            Expr::Load { tensor, index } => self.walk_load(expr, *tensor, index, facts, checks, set)?,
             Expr::Unary(op, a) => {
                 let of = if *op == UnaryOp::Neg { Self::walk_parts } else { Self::walk };
-                of(self, a, facts, checks, pair)?.unary(*op)
+                of(self, a, facts, checks, set)?.unary(*op)
             }
             Expr::Binary(op @ (BinaryOp::And | BinaryOp::Or), a, b) if checks.conditional() => {
                 // Where the first operand decides, the second does not matter.
-                self.walk(a, facts, checks, pair)?;
-                let second = |facts: &Facts| self.walk(b, facts, checks, pair);
-                self.under(facts, a, *op == BinaryOp::And, pair, &second)?;
+                self.walk(a, facts, checks, set)?;
+                let second = |facts: &Facts| self.walk(b, facts, checks, set);
+                self.under(facts, a, *op == BinaryOp::And, set, &second)?;
                 Values::Truth
             }
             Expr::Binary(op, a, b) => {
                 let sum = matches!(op, BinaryOp::Add | BinaryOp::Sub);
                 let of = if sum { Self::walk_parts } else { Self::walk };
-                let (of_a, of_b) = (of(self, a, facts, checks, pair)?, of(self, b, facts, checks, pair)?);
+                let (of_a, of_b) = (of(self, a, facts, checks, set)?, of(self, b, facts, checks, set)?);
                 match (of_a, of_b) {
                     _ if op.is_comparison() || matches!(op, BinaryOp::And | BinaryOp::Or) => Values::Truth,
                     (Values::Float(a), Values::Float(b)) => Values::Float(a.binary(*op, b)),
@@ -639,21 +639,21 @@ impl<'a> RangeChecker<'a> {
             }
             Expr::Random(of) => {
                 for integer in of.iter() {
-                    self.walk(integer, facts, checks, pair)?;
+                    self.walk(integer, facts, checks, set)?;
                 }
                 Values::Float(FloatInterval::new(0.0, 1.0))
             }
             Expr::Select(condition, then, otherwise) => {
-                self.walk(condition, facts, checks, pair)?;
+                self.walk(condition, facts, checks, set)?;
                 let branch = |holds: bool, branch: &Expr| {
-                    let inside = |facts: &Facts| self.walk(branch, facts, checks, pair);
+                    let inside = |facts: &Facts| self.walk(branch, facts, checks, set);
                     if !checks.conditional() {
                         return inside(facts);
                     }
-                    self.under(facts, condition, holds, pair, &|facts| {
+                    self.under(facts, condition, holds, set, &|facts| {
                         // What a branch's own masks hide does not matter in any part of it.
                         match Parts::of(branch).visible {
-                            Some(visible) => self.under(facts, &visible, true, pair, &inside),
+                            Some(visible) => self.under(facts, &visible, true, set, &inside),
                             None => inside(facts),
                         }
                     })
@@ -663,9 +663,9 @@ impl<'a> RangeChecker<'a> {
             Expr::Mask(score, visible) => {
                 // The predicate has been looked at, with all others, before it was assumed.
                 if checks.division {
-                    self.walk(visible, facts, checks, pair)?;
+                    self.walk(visible, facts, checks, set)?;
                 }
-                self.under(facts, visible, true, pair, &|facts| self.walk(score, facts, checks, pair))?
+                self.under(facts, visible, true, set, &|facts| self.walk(score, facts, checks, set))?
             }
         };
         let found = match found {
@@ -684,12 +684,12 @@ impl<'a> RangeChecker<'a> {
         if !checks.overflow {
             return Ok(Values::Int(if checks.division { Interval::I32 } else { found }));
         }
-        let mut narrowed = self.narrow_sum(expr, found, facts, pair);
+        let mut narrowed = self.narrow_sum(expr, found, facts, set);
         if !Interval::I32.contains(narrowed) {
-            narrowed = self.narrow_by_differences(expr, narrowed, facts, pair);
+            narrowed = self.narrow_by_differences(expr, narrowed, facts, set);
         }
         if !Interval::I32.contains(narrowed) {
-            let help = self.help_for_overflow(expr, facts, checks, pair).map(String::into);
+            let help = self.help_for_overflow(expr, facts, checks, set).map(String::into);
             let (text, Interval { low, high }) = (expr.display(self.parameters).to_string(), narrowed);
             return Err(RangeError::Overflow { location: self.locate(&[expr]), text, low, high, help });
         }
@@ -720,7 +720,7 @@ impl<'a> RangeChecker<'a> {
 
     /// What to write for an integer of which a part has no bounds: a float that is cast, or an element of a captured tensor. It has
     /// been tried.
-    fn help_for_overflow(&self, expr: &Expr, facts: &Facts, checks: Checks, pair: usize) -> Option<String> {
+    fn help_for_overflow(&self, expr: &Expr, facts: &Facts, checks: Checks, set: usize) -> Option<String> {
         let verb = match expr {
             Expr::Binary(BinaryOp::Add, ..) => "add",
             Expr::Binary(BinaryOp::Sub, ..) => "subtract",
@@ -731,8 +731,8 @@ impl<'a> RangeChecker<'a> {
         };
         [1_000_000, 1_000].into_iter().find_map(|bound| {
             let mut written = Vec::new();
-            let changed = self.clamp_sources(expr, bound, facts, pair, &mut written);
-            if written.is_empty() || self.walk(&changed, facts, checks, pair).is_err() {
+            let changed = self.clamp_sources(expr, bound, facts, set, &mut written);
+            if written.is_empty() || self.walk(&changed, facts, checks, set).is_err() {
                 return None;
             }
             Some(format!("clamp before you {verb}: write {}", written.join(" and ")))
@@ -740,12 +740,12 @@ impl<'a> RangeChecker<'a> {
     }
 
     /// `expr` with its parts that have no bounds held to ±`bound`, and how each is `written`.
-    fn clamp_sources(&self, expr: &Expr, bound: i32, facts: &Facts, pair: usize, written: &mut Vec<String>) -> Expr {
+    fn clamp_sources(&self, expr: &Expr, bound: i32, facts: &Facts, set: usize, written: &mut Vec<String>) -> Expr {
         let clamp = |x: &Expr, low: Expr, high: Expr| {
             Expr::binary(BinaryOp::Min, Expr::binary(BinaryOp::Max, x.clone(), low), high)
         };
         let is_wide = |expr: &Expr| {
-            let range = self.range_of_atom(expr, facts, pair);
+            let range = self.range_of_atom(expr, facts, set);
             range.low < -i64::from(bound) || range.high > i64::from(bound)
         };
         let mut note = |text: String| {
@@ -769,10 +769,10 @@ impl<'a> RangeChecker<'a> {
             }
             Expr::Load { .. } | Expr::Unary(UnaryOp::ToFloat, _) => expr.clone(),
             Expr::Select(condition, a, b) => {
-                let a = self.clamp_sources(a, bound, facts, pair, written);
-                Expr::select((**condition).clone(), a, self.clamp_sources(b, bound, facts, pair, written))
+                let a = self.clamp_sources(a, bound, facts, set, written);
+                Expr::select((**condition).clone(), a, self.clamp_sources(b, bound, facts, set, written))
             }
-            other => other.map_children(|child| self.clamp_sources(child, bound, facts, pair, written)),
+            other => other.map_children(|child| self.clamp_sources(child, bound, facts, set, written)),
         }
     }
 
@@ -783,14 +783,14 @@ impl<'a> RangeChecker<'a> {
         index: &[Expr],
         facts: &Facts,
         checks: Checks,
-        pair: usize,
+        set: usize,
     ) -> Result<Values, RangeError> {
         let (param, known) = (&self.parameters.tensors[tensor], &self.launch.tensors[tensor]);
         for (dimension, (index, &length)) in index.iter().zip(&known.shape).enumerate() {
             let inside = Interval::new(0, length as i64 - 1);
-            let mut range = self.walk(index, facts, checks, pair)?.int();
+            let mut range = self.walk(index, facts, checks, set)?.int();
             if checks.index && !inside.contains(range) {
-                range = self.narrow_by_differences(index, range, facts, pair);
+                range = self.narrow_by_differences(index, range, facts, set);
             }
             if checks.index && !inside.contains(range) {
                 let is_float = |expr: &Expr| self.parameters.assume_type(expr) == Type::Float;

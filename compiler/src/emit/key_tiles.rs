@@ -1,4 +1,4 @@
-//! The tiles that a key loop visits at a query tile, in rows of the pair's keys.
+//! The tiles that a key loop visits at a query tile, in rows of the set's keys.
 
 use super::arguments::{Counters, ParameterValues};
 use super::place::{Ends, Place};
@@ -13,7 +13,7 @@ pub const PARTIAL: i32 = 1;
 /// A tile is visited, and its mask is not evaluated.
 pub const FULL: i32 = 2;
 
-/// Rows of a pair's keys; none where `to` is not above `from`.
+/// Rows of a set's keys; none where `to` is not above `from`.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
 pub struct Span {
