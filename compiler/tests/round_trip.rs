@@ -216,9 +216,11 @@ fn schedule() -> impl Strategy<Value = Schedule> {
         (size.clone(), size.clone(), size.clone(), size.clone(), few).prop_map(|(lanes, vectors, keys, rows, few)| {
             Schedule::Cpu(CpuSchedule { few, ..CpuSchedule::new(lanes, vectors, keys, rows) })
         }),
-        (size.clone(), size.clone(), size.clone(), any::<bool>()).prop_map(|(warps, fragments, keys, pack_gqa)| {
-            Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa })
-        }),
+        (size.clone(), size.clone(), size.clone(), any::<bool>(), any::<bool>()).prop_map(
+            |(warps, fragments, keys, pack_gqa, split_columns)| {
+                Schedule::Mma(MmaSchedule { warps, fragments, keys, pack_gqa, split_columns })
+            }
+        ),
         (size.clone(), size.clone(), size.clone(), size.clone(), size.clone(), planes(size.clone()), products(size))
             .prop_map(|(unit_rows, unit_columns, rows, keys, chunk, planes, products)| {
                 Schedule::Cube(CubeSchedule { unit_rows, unit_columns, rows, keys, chunk, planes, products })

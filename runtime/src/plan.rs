@@ -110,7 +110,12 @@ fn with_shared_tiles(
     if group < 2 || operation.queries >= base.queries() || !programs.heads_alike() {
         return schedule;
     }
-    let smaller = mma_schedules(Constraints { intricate: true, ..constraints }).next();
+    // What takes no more of a device than what it was seen to have.
+    let fits = |smaller: &MmaSchedule| {
+        let operands = &constraints.operands;
+        smaller.shared_bytes(operands) <= base.shared_bytes(operands) && smaller.units() <= base.units()
+    };
+    let smaller = mma_schedules(Constraints { intricate: true, ..constraints }).find(fits);
     Schedule::Mma(MmaSchedule { pack_gqa: true, ..smaller.unwrap_or(base) })
 }
 

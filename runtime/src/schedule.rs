@@ -252,6 +252,9 @@ fn misfit_of_mma(
     if mma.warps == 0 || mma.fragments == 0 || mma.keys == 0 || !mma.keys.is_multiple_of(MmaSchedule::MATRIX) {
         return Some("its keys must be whole matrices of 16, and no size 0".into());
     }
+    if !mma.warps.is_multiple_of(mma.warps_of_rows()) {
+        return Some(format!("{} warps share rows, and it has {}", mma.warps_of_rows(), mma.warps));
+    }
     if !bounded && operands.element == Element::F16 {
         return Some("weights that may be greater than 1, as these, are not rounded to f16".into());
     }
@@ -282,7 +285,7 @@ struct MmaSizes {
 /// Two fragments of 16 rows a warp let what is read of keys and values serve twice: with one, reading them takes as long as multiplying
 /// them (a quarter of a multiprocessor multiplies 16×8×16 in 8 cycles, and reads the two B of two products, 512 bytes, in 4 that all
 /// quarters share).
-const MMA_SIZES: [MmaSizes; 7] = {
+const MMA_SIZES: [MmaSizes; 10] = {
     const fn sizes(dim: usize, intricate: bool, (warps, fragments, keys): (usize, usize, usize)) -> MmaSizes {
         MmaSizes { dim, intricate, warps, fragments, keys }
     }
@@ -297,15 +300,27 @@ const MMA_SIZES: [MmaSizes; 7] = {
         sizes(192, false, (8, 1, 64)),
         sizes(256, false, (8, 1, 48)), // 64 keys spill in some variants on 9.0
         sizes(256, true, (8, 1, 32)),
+        // Of values beyond 256, up to 128 outputs, in each of two warps. What counts is shared memory: 143 KiB for 576 and 512, which 8.0 and
+        // 9.0 have, 106, and 71.
+        sizes(576, false, (8, 1, 32)),
+        sizes(576, true, (8, 1, 16)),
+        sizes(576, true, (4, 1, 16)),
     ]
 };
 
 /// The `mma` schedules for such an attention, the best first.
 pub(crate) fn mma_schedules(constraints: Constraints) -> impl Iterator<Item = MmaSchedule> {
-    let dim = constraints.operands.qk_dim.max(constraints.operands.v_dim);
+    let Operands { qk_dim, v_dim, .. } = constraints.operands;
+    let (dim, split_columns) = (qk_dim.max(v_dim), v_dim > 256);
     // Sizes for much code are smaller, and serve as well where shared memory is short.
     let sizes = MMA_SIZES.iter().filter(move |sizes| dim <= sizes.dim && (sizes.intricate || !constraints.intricate));
-    sizes.map(|&MmaSizes { warps, fragments, keys, .. }| MmaSchedule { warps, fragments, keys, pack_gqa: false })
+    sizes.map(move |&MmaSizes { warps, fragments, keys, .. }| MmaSchedule {
+        warps,
+        fragments,
+        keys,
+        pack_gqa: false,
+        split_columns,
+    })
 }
 
 /// The `cpu` schedule for a core with `registers`.

@@ -47,8 +47,20 @@ pub fn compare_ptx(
     query: &Tensor,
     pairs: &[(&Tensor, &Tensor)],
 ) -> Result<Errors, GoldenError> {
-    let results = ptx::run(&attention.ptx_launch(model, query, pairs)?)?;
-    let want = attention.reference(query, pairs)?;
+    compare_ptx_operands(attention, model, &attention.in_order(query, pairs)?)
+}
+
+/// The same for the tensors that lie along queries and keys, in the order of the signature.
+///
+/// # Errors
+/// As [`compare_ptx`].
+pub fn compare_ptx_operands(
+    attention: &AnyAttention,
+    model: &DeviceModel,
+    operands: &[&Tensor],
+) -> Result<Errors, GoldenError> {
+    let results = ptx::run(&attention.ptx_launch_operands(model, operands)?)?;
+    let want = attention.reference_operands(operands)?;
     let lse = results.lse.map(|lse| relative_error(&lse, &want.lse.data));
     Ok(Errors { out: relative_error(&results.out, &want.out.data), lse })
 }

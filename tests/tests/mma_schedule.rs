@@ -10,7 +10,7 @@ use purview_examples::GALLERY;
 use purview_examples::alibi_causal::alibi_causal;
 use purview_nvidia::ptx::Traffic;
 use purview_tests::attentions;
-use purview_tests::compare::{Failures, compare_ptx};
+use purview_tests::compare::{Failures, compare_ptx_operands};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
 
@@ -58,8 +58,8 @@ fn chosen(attention: &AnyAttention, shape: &Shape) -> MmaSchedule {
 fn check(failures: &mut Failures, attention: &AnyAttention, shape: &Shape, note: &str) {
     let schedule = chosen(attention, shape);
     let device = devices::cpu();
-    let (q, pairs) = Numbers::new(17).operands(&device, attention, shape).unwrap();
-    let pairs: Vec<(&Tensor, &Tensor)> = pairs.iter().map(|(key, value)| (key, value)).collect();
+    let operands = Numbers::new(17).all_operands(&device, attention, shape).unwrap();
+    let operands: Vec<&Tensor> = operands.iter().collect();
     let Shape { heads, kv_heads, queries, qk_dim, v_dim, element, .. } = *shape;
     let keys = shape.keys[0];
     let name = &attention.spec().name;
@@ -68,7 +68,7 @@ fn check(failures: &mut Failures, attention: &AnyAttention, shape: &Shape, note:
         element.name(),
         Schedule::Mma(schedule)
     );
-    failures.check(&what, compare_ptx(attention, &DeviceModel::ampere(), &q, &pairs), &limits(element));
+    failures.check(&what, compare_ptx_operands(attention, &DeviceModel::ampere(), &operands), &limits(element));
 }
 
 fn check_variant(failures: &mut Failures, name: &str, shape: &Shape) {
@@ -235,7 +235,7 @@ fn slopes_of_any_sign() {
 }
 
 const fn schedule(warps: usize, fragments: usize, keys: usize) -> MmaSchedule {
-    MmaSchedule { warps, fragments, keys, pack_gqa: false }
+    MmaSchedule { warps, fragments, keys, pack_gqa: false, split_columns: false }
 }
 
 #[test]
@@ -253,6 +253,37 @@ fn schedules_that_a_caller_asks_for() {
         let attention = variant("alibi_causal", &shape).with_schedule(Schedule::Mma(packed));
         check(&mut failures, &attention, &shape, "");
     }
+    failures.report();
+}
+
+/// Two warps that have the same rows, and half of the output's columns each: where a caller asks for them, and where values are so large
+/// that one has no registers for their output.
+#[test]
+fn warps_that_share_rows() {
+    let mut failures = Failures::default();
+    let split = |size| MmaSchedule { split_columns: true, ..size };
+    for (at, size) in [split(schedule(2, 1, 16)), split(schedule(4, 2, 32))].into_iter().enumerate() {
+        for (name, dims) in [("causal", (64, 128)), ("attention_sink", (48, 33)), ("differential", (64, 72))] {
+            let shape = shape(HALVES[at % 2], (4, 2), 70, 150, dims);
+            let attention = variant(name, &shape).with_schedule(Schedule::Mma(size));
+            check(&mut failures, &attention, &shape, "");
+        }
+        let shape = shape(HALVES[at % 2], (4, 2), 33, 150, (32, 32));
+        let attention = variant("alibi_causal", &shape);
+        let attention = attention.with_schedule(Schedule::Mma(MmaSchedule { pack_gqa: true, ..size }));
+        check(&mut failures, &attention, &shape, "");
+    }
+    for (name, dims) in [("causal", (320, 320)), ("sliding_window", (64, 512)), ("latent_absorbed", (576, 512))] {
+        let shape = shape(Element::Bf16, (2, 1), 40, 70, dims);
+        let attention = variant(name, &shape);
+        assert!(chosen(&attention, &shape).split_columns, "{name} {dims:?}");
+        check(&mut failures, &attention, &shape, "");
+    }
+    // Wide keys and narrow values need no such thing.
+    let shape = shape(Element::F16, (2, 1), 40, 70, (576, 64));
+    let attention = variant("causal", &shape);
+    assert!(!chosen(&attention, &shape).split_columns);
+    check(&mut failures, &attention, &shape, "");
     failures.report();
 }
 
@@ -283,6 +314,8 @@ fn schedules_that_do_not_fit() {
         let error = attention.kernel_text(Target::Ptx, &ampere, &shape(Element::F16)).unwrap_err().to_string();
         assert_eq!(error, "the program after `schedule` is not valid: the schedule `mma` has a size of zero");
     }
+    let reason = refused(&causal, MmaSchedule { split_columns: true, ..schedule(3, 1, 64) }, Element::F16);
+    assert_eq!(reason, "2 warps share rows, and it has 3");
     let reason = refused(&causal, schedule(4, 2, 640), Element::F16);
     let needed = 2 * (128 * 64 + 2 * 640 * 64);
     assert_eq!(reason, format!("it needs {needed} bytes of shared memory, the device has {}", ampere.shared_bytes));

@@ -262,6 +262,9 @@ pub struct MmaSchedule {
     pub keys: usize,
     /// Whether the rows of a tile are the queries of all query heads that share a key head, so that their keys and values are read once.
     pub pack_gqa: bool,
+    /// Whether two warps have the same rows: each computes all of their scores, and half of the output's columns. A thread has registers
+    /// for the output of values up to 512 then, and not up to 256.
+    pub split_columns: bool,
 }
 
 impl MmaSchedule {
@@ -274,7 +277,23 @@ impl MmaSchedule {
 
     /// Rows in a tile.
     pub fn queries(&self) -> usize {
-        self.warps * self.fragments * Self::MATRIX
+        self.warps / self.warps_of_rows() * self.fragments * Self::MATRIX
+    }
+
+    /// Warps that have the same rows.
+    pub fn warps_of_rows(&self) -> usize {
+        if self.split_columns { 2 } else { 1 }
+    }
+
+    /// Columns to which the values, and the output, are made up: whole matrices, and where warps share them, a part for each in which the
+    /// [chunks](MmaTile::chunks) lie as in the first.
+    fn whole_columns(&self) -> usize {
+        if self.split_columns { 8 * Self::WIDTH * self.warps_of_rows() } else { Self::MATRIX }
+    }
+
+    /// The [chunks](MmaTile::chunks) of a row of the output that a warp has.
+    pub fn output_chunks(&self, operands: &Operands) -> usize {
+        operands.v_dim.next_multiple_of(self.whole_columns()) / Self::WIDTH / self.warps_of_rows()
     }
 
     /// Units in a cube.
@@ -289,19 +308,21 @@ impl MmaSchedule {
 
     /// The elements of the output and of a tile's scores that a unit has in registers.
     pub fn accumulators(&self, operands: &Operands) -> usize {
-        self.fragments * Self::MATRIX * (operands.v_dim.next_multiple_of(Self::MATRIX) + self.keys) / Self::WARP
+        let columns = operands.v_dim.next_multiple_of(self.whole_columns()) / self.warps_of_rows();
+        self.fragments * Self::MATRIX * (columns + self.keys) / Self::WARP
     }
 
     /// Shared memory.
     pub fn memory(&self, operands: &Operands) -> MmaMemory {
-        let tile = |start, rows, dim: usize| {
-            let chunks = dim.next_multiple_of(Self::MATRIX) / Self::WIDTH;
+        let tile = |start, rows, dim: usize, whole: usize| {
+            let chunks = dim.next_multiple_of(whole) / Self::WIDTH;
             MmaTile { start, rows, dim, chunks }
         };
-        let query = tile(0, self.queries(), operands.qk_dim);
-        let output = tile(0, self.queries(), operands.v_dim);
-        let key = tile(query.end().max(output.end()), self.keys, operands.qk_dim);
-        let value = tile(key.end(), self.keys, operands.v_dim);
+        let whole = self.whole_columns();
+        let query = tile(0, self.queries(), operands.qk_dim, Self::MATRIX);
+        let output = tile(0, self.queries(), operands.v_dim, whole);
+        let key = tile(query.end().max(output.end()), self.keys, operands.qk_dim, Self::MATRIX);
+        let value = tile(key.end(), self.keys, operands.v_dim, whole);
         MmaMemory { query, output, key, value }
     }
 

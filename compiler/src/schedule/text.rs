@@ -129,6 +129,10 @@ fn field<F: Field>(cursor: &mut Cursor, before: &str, name: &str) -> Result<F, P
     F::parse(cursor)
 }
 
+fn is_default<F: Default + PartialEq>(field: &F) -> bool {
+    *field == F::default()
+}
+
 /// What is done with all fields of a schedule's type, of which this is the list. Those after the semicolon are not said where they are as by
 /// default.
 macro_rules! fields {
@@ -138,7 +142,7 @@ macro_rules! fields {
                 let $Type { $first $(, $field)* $(, $optional)? } = self;
                 write!(f, concat!("(", stringify!($first), ": {}"), $first)?;
                 $(write!(f, concat!(", ", stringify!($field), ": {}"), $field)?;)*
-                $(if *$optional != Default::default() {
+                $(if !is_default($optional) {
                     write!(f, concat!(", ", stringify!($optional), ": {}"), $optional)?;
                 })?
                 f.write_str(")")
@@ -166,7 +170,7 @@ macro_rules! fields {
 
 fields!(CpuSchedule, lanes, vectors, keys, rows; few);
 fields!(CubeSchedule, unit_rows, unit_columns, rows, keys, chunk, planes, products);
-fields!(MmaSchedule, warps, fragments, keys, pack_gqa);
+fields!(MmaSchedule, warps, fragments, keys, pack_gqa; split_columns);
 
 impl Display for Schedule {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -24,7 +24,7 @@ mod rows;
 mod tile;
 
 use self::memory::{Lane, Memory, key_columns, query_columns};
-use self::rows::{CubeRows, place_in_row, row_of};
+use self::rows::{CubeRows, first_column_of_warp, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
 use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
@@ -326,8 +326,9 @@ fn store<E: Float, R: Size, V: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let memory = comptime![schedule.memory(&program.memory_sizes()).output];
-    let columns = comptime![memory.chunks];
+    let sizes = comptime![program.memory_sizes()];
+    let memory = comptime![schedule.memory(&sizes).output];
+    let columns = comptime![schedule.output_chunks(&sizes)];
     let mut sums = Sequence::<Vector<f32, R>>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
@@ -344,7 +345,7 @@ fn store<E: Float, R: Size, V: Size>(
                 let is_too_great = is_too_great::<R>(tile.maximum.read(), sum).not_equal(&Vector::new(0u32));
                 factor = select_many(is_too_great, infinity, factor);
             }
-            tile.rescale(factor, comptime![program.memory_sizes()], schedule);
+            tile.rescale(factor, sizes, schedule);
         }
         sums.push(sum);
     }
@@ -356,6 +357,11 @@ fn store<E: Float, R: Size, V: Size>(
         combine::<E, R, V>(warps, operands, extent, &place, parameters, rows, comptime![program.clone()], schedule);
     }
     let first = &warps[0];
+    // Chunks of a warp's part lie as those of the first part.
+    let mut within = place_in_row() * 2;
+    if comptime![schedule.split_columns] {
+        within += first_column_of_warp(sizes, schedule);
+    }
     #[unroll]
     for at in 0..comptime![schedule.rows()] {
         let row = row_of(at, schedule);
@@ -363,7 +369,7 @@ fn store<E: Float, R: Size, V: Size>(
         for column in 0..columns {
             let four = first.output[comptime![at / 2 * columns + column]].read();
             let (first, second) = (four.extract(comptime![at % 2 * 2]), four.extract(comptime![at % 2 * 2 + 1]));
-            stage.put_output(row, column, place_in_row() * 2, first, second, memory);
+            stage.put_output(row, column, within, first, second, memory);
         }
     }
     if comptime![program.has_lse()] {
@@ -371,7 +377,11 @@ fn store<E: Float, R: Size, V: Size>(
         #[unroll]
         for at in 0..comptime![schedule.rows()] {
             let row = rows.first + row_of(at, schedule);
-            if place_in_row() == 0 && row < rows.total {
+            let mut is_first = place_in_row() == 0;
+            if comptime![schedule.split_columns] {
+                is_first = is_first && first_column_of_warp(sizes, schedule) == 0;
+            }
+            if is_first && row < rows.total {
                 lse[base + row] = all.extract(at);
             }
         }
@@ -394,13 +404,17 @@ fn combine<E: Float, R: Size, V: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: MmaSchedule,
 ) {
-    let columns = comptime![schedule.memory(&program.memory_sizes()).output.chunks];
+    let columns = comptime![schedule.output_chunks(&program.memory_sizes())];
     let value = comptime![program.outputs[0].value.clone()];
     #[unroll]
     for column in 0..columns {
         #[unroll]
         for next in 0..2 {
-            let x = min(place_in_row() * 2 + comptime![column * 8 + next], comptime![program.outputs[0].dim - 1]);
+            let mut x = place_in_row() * 2 + comptime![column * 8 + next];
+            if comptime![schedule.split_columns] {
+                x += first_column_of_warp(comptime![program.memory_sizes()], schedule);
+            }
+            let x = min(x, comptime![program.outputs[0].dim - 1]);
             let mut values = Sequence::<Vector<f32, R>>::new();
             let mut infinite = Vector::<u32, R>::new(0u32);
             #[unroll]

@@ -2,6 +2,7 @@
 
 use crate::emit::arguments::Extent;
 use crate::emit::nvidia::tensor_core::computed_here;
+use crate::ir::forward::Operands;
 use crate::schedule::MmaSchedule;
 use cubecl::prelude::*;
 
@@ -49,9 +50,26 @@ impl CubeRows {
 /// The row of the tile that number `at` of this lane's is.
 #[cube]
 pub fn row_of(#[comptime] at: usize, #[comptime] schedule: MmaSchedule) -> usize {
-    let warp = UNIT_POS as usize / MmaSchedule::WARP;
     let lane = UNIT_POS as usize % MmaSchedule::WARP;
-    warp * comptime![schedule.fragments * MmaSchedule::MATRIX] + lane / 4 + comptime![8 * at]
+    first_row_of_warp(schedule) + lane / 4 + comptime![8 * at]
+}
+
+/// The first row of the tile that this unit's warp has.
+#[cube]
+pub fn first_row_of_warp(#[comptime] schedule: MmaSchedule) -> usize {
+    let warp = UNIT_POS as usize / comptime![MmaSchedule::WARP * schedule.warps_of_rows()];
+    warp * comptime![schedule.fragments * MmaSchedule::MATRIX]
+}
+
+/// The first column of the output that this unit's warp has.
+#[cube]
+pub fn first_column_of_warp(#[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) -> usize {
+    if comptime![schedule.split_columns] {
+        UNIT_POS as usize / MmaSchedule::WARP % comptime![schedule.warps_of_rows()]
+            * comptime![schedule.output_chunks(&operands) * MmaSchedule::WIDTH]
+    } else {
+        0usize.runtime()
+    }
 }
 
 /// This lane's place among the four that have its rows.

@@ -1,7 +1,7 @@
 //! What a warp does with a tile of keys in the `mma` schedule: both products, and the softmax between them, in registers.
 
 use super::memory::{CHUNK, Memory, key_columns, query_columns, swizzle};
-use super::rows::place_in_row;
+use super::rows::{first_column_of_warp, first_row_of_warp, place_in_row};
 use crate::analysis::separable::Separable;
 use crate::emit::arguments::ParameterValues;
 use crate::emit::key_tiles::KeyTile;
@@ -81,7 +81,7 @@ impl WarpTileCode {
 
     /// Whether the output takes half of a thread's registers, so that there are none for a number of each column's.
     fn is_crowded(&self) -> bool {
-        let outputs = 4 * self.schedule.fragments * self.schedule.memory(&self.operands()).value.chunks;
+        let outputs = 4 * self.schedule.fragments * self.schedule.output_chunks(&self.operands());
         outputs * self.program.accumulators.len() >= 128
     }
 
@@ -156,7 +156,7 @@ impl Factors {
 pub struct WarpTile<R: Size> {
     /// The scores, then the weights, `[fragments, keys / 8]`.
     scores: Sequence<RuntimeCell<Vector<f32, Four>>>,
-    /// The output, `[fragments, elements of the values / 8]`.
+    /// The output's columns that the warp has, `[fragments, columns / 8]`.
     pub output: Sequence<RuntimeCell<Vector<f32, Four>>>,
     /// The running maximum of each row; the same in its four lanes.
     pub maximum: RuntimeCell<Vector<f32, R>>,
@@ -175,7 +175,7 @@ impl<R: Size> WarpTile<R> {
         }
         let mut output = Sequence::new();
         #[unroll]
-        for _ in 0..comptime![schedule.fragments * schedule.memory(&operands).value.chunks] {
+        for _ in 0..comptime![schedule.fragments * schedule.output_chunks(&operands)] {
             output.push(RuntimeCell::new(Vector::new(0.0)));
         }
         let maximum = RuntimeCell::new(Vector::new(EMPTY));
@@ -188,8 +188,7 @@ impl<R: Size> WarpTile<R> {
         let schedule = comptime![code.schedule];
         let memory = comptime![schedule.memory(&code.operands())];
         let columns = comptime![schedule.keys / 8];
-        let first_row = UNIT_POS as usize / MmaSchedule::WARP * comptime![schedule.fragments * MATRIX];
-        let queries = address_of(stage.address, first_row, true, comptime![memory.query]);
+        let queries = address_of(stage.address, first_row_of_warp(schedule), true, comptime![memory.query]);
         let keys = address_of(stage.address, 0usize.runtime(), false, comptime![memory.key]);
         #[unroll]
         for at in 0..comptime![schedule.fragments * columns] {
@@ -421,7 +420,7 @@ impl<R: Size> WarpTile<R> {
 
     /// Multiplies each row of the output.
     pub fn rescale(&self, factor: Vector<f32, R>, #[comptime] operands: Operands, #[comptime] schedule: MmaSchedule) {
-        let columns = comptime![schedule.memory(&operands).value.chunks];
+        let columns = comptime![schedule.output_chunks(&operands)];
         #[unroll]
         for fragment in 0..comptime![schedule.fragments] {
             let factor = rows_of::<R>(factor, fragment);
@@ -438,8 +437,13 @@ impl<R: Size> WarpTile<R> {
         let schedule = comptime![code.schedule];
         let memory = comptime![schedule.memory(&code.operands())];
         let keys = comptime![schedule.keys / 8];
-        let columns = comptime![memory.value.chunks];
-        let values = address_of(stage.address, 0usize.runtime(), true, comptime![memory.value]);
+        let columns = comptime![schedule.output_chunks(&code.operands())];
+        let mut values = address_of(stage.address, 0usize.runtime(), true, comptime![memory.value]);
+        if comptime![schedule.split_columns] {
+            // As many whole patterns of the swizzle further.
+            let first = first_column_of_warp(comptime![code.operands()], schedule) / MmaSchedule::WIDTH;
+            values = computed_here(values + (first * CHUNK) as u32);
+        }
         #[unroll]
         for step in 0..comptime![keys / 2] {
             let mut left = Sequence::<Vector<u32, Four>>::new();
