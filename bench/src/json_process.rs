@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use tempfile::TempDir;
 
 /// The process, waiting for a request.
 pub struct JsonProcess {
@@ -14,7 +15,7 @@ pub struct JsonProcess {
     child: Child,
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 impl JsonProcess {
@@ -27,10 +28,9 @@ impl JsonProcess {
         help: &str,
         command: impl FnOnce(&Path) -> io::Result<Command>,
     ) -> Result<JsonProcess, String> {
-        let directory = std::env::temp_dir().join(format!("purview-against-{}", std::process::id()));
-        let no_directory = |error: io::Error| format!("{}: {error}", directory.display());
-        fs::create_dir_all(&directory).map_err(no_directory)?;
-        let mut command = command(&directory).map_err(no_directory)?;
+        let no_directory = |error: io::Error| format!("a folder in {}: {error}", std::env::temp_dir().display());
+        let directory = tempfile::Builder::new().prefix("purview-against-").tempdir().map_err(no_directory)?;
+        let mut command = command(directory.path()).map_err(no_directory)?;
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started
             .map_err(|error| format!("{} does not start ({error}): {help}", command.get_program().to_string_lossy()))?;
@@ -68,7 +68,7 @@ impl JsonProcess {
 
     /// The file of the tensor `name`.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a tensor of 32-bit numbers to its file, little-endian as `bytes` gives each, and says where it is and how large.
@@ -102,9 +102,8 @@ impl JsonProcess {
 
 impl Drop for JsonProcess {
     fn drop(&mut self) {
-        // It ends with its input.
+        // It ends with its input, and its directory is removed after it.
         self.requests = None;
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }
