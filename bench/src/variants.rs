@@ -10,6 +10,7 @@ use crate::cases::{CASES, Case, Inputs, chosen, element, usual};
 use crate::device::{self, usual_element};
 use crate::first_call;
 use crate::machine::{self, Machine};
+use crate::nvidia_smi::GpuState;
 use crate::turns::{calls, median, time};
 use clap::Parser;
 use purview::ir::Element;
@@ -126,6 +127,7 @@ impl Measurement<'_> {
     fn print_lines(&self, cases: &[&'static Case]) -> Result<(), String> {
         for (place, case) in cases.iter().enumerate() {
             eprintln!("{}/{} {}", place + 1, cases.len(), case.name);
+            let before = GpuState::read(self.device);
             let mut line = json!({ "case": case.name, "dtype": self.element.name() });
             match self.run(&[case], |_| is_first_of_family(cases, place)) {
                 Ok(measured) => {
@@ -133,6 +135,9 @@ impl Measurement<'_> {
                     line["dtype"] = json!(self.element.name());
                     line["peak_gflops"] = json!(measured.limits.peak);
                     line["bandwidth_gb_s"] = json!(measured.limits.bandwidth);
+                    if let (Some(before), Some(after)) = (before, GpuState::read(self.device)) {
+                        line["gpu"] = json!({ "before": before.json(), "after": after.json() });
+                    }
                     println!("{line}");
                 }
                 Err(error) => {
