@@ -16,7 +16,7 @@ mod steps;
 use crate::cases::element;
 use crate::environment;
 use crate::torch_process::{self, PYTHON};
-use children::Children;
+use children::{Children, End};
 use clap::{Parser, ValueEnum};
 use log::Log;
 use purview::ir::Element;
@@ -209,6 +209,8 @@ pub fn run(flags: &Flags) -> u8 {
         Ok(true) => SUCCESS,
         Ok(false) => FAILURE,
         Err(error) => {
+            // What the files lack is here.
+            let _ = writeln!(io::stdout(), "{}", run.results.page());
             say(format_args!("error: the results can't be written: {error}"));
             FAILURE
         }
@@ -290,6 +292,7 @@ fn look_for_torch(flags: &Flags, children: &Children, deadline: Instant) -> Resu
     let ended = children.run(&mut command, "torch", deadline, |_| ControlFlow::Continue(()));
     let why = match ended {
         Ok(ended) if ended.succeeded() => return Ok(PyTorch::Python(python)),
+        Ok(ended) if ended.end == End::RunEnded => return Ok(PyTorch::Unwanted),
         Ok(ended) => format!("{}: {}", python.display(), ended.reason()),
         Err(error) => error,
     };

@@ -212,7 +212,8 @@ pub fn times(run: &Run, deadline: Instant) -> Result<Report, String> {
         }
         run.command(&args)
     };
-    let work = Work { tag: "times", names, field: "case", lines: 1, errors_spread: run.on_gpu };
+    let tag = if against_torch { "bench torch" } else { "bench variants" };
+    let work = Work { tag, names, field: "case", lines: 1, errors_spread: run.on_gpu };
     let mut errors = Vec::new();
     let mut report = resume(work, deadline, &run.children, command, |row| {
         errors.extend(row["error"].as_str().map(String::from));
