@@ -45,7 +45,7 @@ pub enum End {
     Exited(ExitStatus),
     /// It was ended, since what it printed was enough.
     Enough,
-    /// It was ended, since its time was over.
+    /// It was ended, since its time was over; perhaps it was not even started.
     OutOfTime,
     /// A signal has ended the run; perhaps it was not even started.
     RunEnded,
@@ -136,6 +136,9 @@ impl Children {
     ) -> Result<Ended, String> {
         let program = command.get_program().to_string_lossy().into_owned();
         let no_start = |error: io::Error| format!("{program} does not start: {error}");
+        if Instant::now() >= deadline {
+            return Ok(Ended { end: End::OutOfTime, said: String::new() });
+        }
         self.log.line(tag, &format!("$ {}", text_of(command)));
         let folder = tempfile::Builder::new().prefix("child-").tempdir_in(&self.scratch).map_err(no_start)?;
         command.env("TMPDIR", folder.path());
@@ -362,7 +365,9 @@ mod tests {
         });
         assert_eq!(ended.end, End::RunEnded);
         assert!(numbers.iter().all(|number| !stays(number)), "{numbers:?}");
-        let ended = sh(&children, "echo more", LONG, |line| panic!("{line} was printed"));
+        let never = |line: &str| panic!("{line} was printed");
+        assert_eq!(sh(&children, "echo more", Duration::ZERO, never).end, End::OutOfTime);
+        let ended = sh(&children, "echo more", LONG, never);
         assert_eq!(ended.end, End::RunEnded);
         assert_eq!(ended.reason(), "a signal ended the run");
     }
