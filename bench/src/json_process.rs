@@ -49,7 +49,9 @@ impl JsonProcess {
         let mut line = String::new();
         let requests = self.requests.as_mut().ok_or_else(|| format!("{name}'s process has no input"))?;
         writeln!(requests, "{request}").map_err(|error| ended(error.to_string()))?;
-        self.answers.read_line(&mut line).map_err(|error| ended(error.to_string()))?;
+        if self.answers.read_line(&mut line).map_err(|error| ended(error.to_string()))? == 0 {
+            return Err(ended("it closed its output".into()));
+        }
         let answer: Value = serde_json::from_str(&line).map_err(|error| ended(error.to_string()))?;
         match answer["error"].as_str() {
             Some(error) => Err(format!("{name}: {error}")),
