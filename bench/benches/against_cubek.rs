@@ -13,8 +13,9 @@ mod cubek_process;
 use clap::Parser;
 use cubek_process::Cubek;
 use purview::Device;
+use purview_bench::bench_main::bench_main;
 use purview_bench::cases::{CASES, Case, Inputs, Variant, chosen, usual};
-use purview_bench::device;
+use purview_bench::difference::greatest_difference;
 use purview_bench::turns::{calls, median, time};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -65,20 +66,7 @@ struct Row {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench {
-        println!("against_cubek measures only as a benchmark: ./x bench --against cubek");
-        return ExitCode::SUCCESS;
-    }
-    if device::leaves_to_cuda("against_cubek", "the CPU or wgpu") {
-        return ExitCode::SUCCESS;
-    }
-    match compare(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    bench_main("against_cubek", "./x bench --against cubek", "the CPU or wgpu", || compare(&arguments))
 }
 
 fn compare(arguments: &Arguments) -> Result<(), String> {
@@ -177,9 +165,7 @@ fn difference(case: &Case, ours: &[f32], theirs: &[f32]) -> Result<f32, String> 
     if ours.len() != theirs.len() {
         return Err(format!("{}: cubek-attention gives {} numbers, ours {}", case.name, theirs.len(), ours.len()));
     }
-    // NaN on either side is the greatest difference there is.
-    let differences = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
-    let greatest = differences.fold(0f32, |most, next| if next.is_nan() { f32::INFINITY } else { most.max(next) });
+    let greatest = greatest_difference(ours, theirs);
     if greatest > TOLERANCE {
         return Err(format!(
             "{}: the output differs from cubek-attention's by {greatest:e}, and at most {TOLERANCE:e} is rounding",

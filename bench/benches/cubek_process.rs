@@ -1,6 +1,7 @@
 //! The process that runs cubek-attention (`benches/cubek/`).
 
 use purview_bench::cases::{Case, Operand};
+use purview_bench::environment;
 use purview_bench::json_process::JsonProcess;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub struct Answer {
 impl Cubek {
     /// Whether it has been built.
     pub fn is_built() -> bool {
-        std::env::var_os(RUNNER).is_some() || runner().exists()
+        environment::path(RUNNER).is_some() || runner().exists()
     }
 
     /// Starts it for the device named so.
@@ -93,7 +94,7 @@ impl Cubek {
 
 /// The process to start: what the environment says, or the one that `x` builds in this bench's target directory.
 fn runner() -> PathBuf {
-    std::env::var_os(RUNNER).map(PathBuf::from).unwrap_or_else(|| {
+    environment::path(RUNNER).unwrap_or_else(|| {
         // <target>/debug/deps/against_cubek-…
         let bench = std::env::current_exe().unwrap_or_default();
         let target = bench.ancestors().nth(3).unwrap_or(Path::new("target"));

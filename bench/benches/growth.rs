@@ -9,7 +9,7 @@
 
 use purview::AnyAttention;
 use purview::prelude::*;
-use purview_bench::device;
+use purview_bench::bench_main::{bench_main, exit_code};
 use purview_bench::turns::{calls, median, time};
 use purview_examples::causal::causal;
 use purview_examples::sliding_window::sliding_window;
@@ -40,30 +40,16 @@ const GROWTHS: [Growth; 2] = [
 ];
 
 fn main() -> ExitCode {
-    let result = match std::env::var(LENGTH) {
-        Ok(request) => measure(&request),
-        Err(_) => print_tables(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+    let how = "cargo bench --workspace --profile dev --bench growth";
+    match std::env::var(LENGTH) {
+        Ok(request) => exit_code(measure(&request)),
+        Err(_) => bench_main("growth", how, "the CPU", print_tables),
     }
 }
 
 /// The tables of the variants that the arguments choose.
 fn print_tables() -> Result<(), String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        println!("growth measures only as a benchmark: cargo bench --workspace --profile dev --bench growth");
-        return Ok(());
-    }
-    if device::leaves_to_cuda("growth", "the CPU") {
-        return Ok(());
-    }
-    let wanted: Vec<&String> = arguments.iter().filter(|argument| *argument != "--bench").collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     for name in &wanted {
         if !GROWTHS.iter().any(|growth| growth.name.contains(name.as_str())) {
             let names = GROWTHS.map(|growth| growth.name).join(" and ");

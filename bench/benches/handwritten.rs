@@ -16,7 +16,8 @@ use cubecl::server::Handle;
 use handwritten_kernel::{Form, Mask, attention_by_hand};
 use purview::schedule::{self, Constraints, CpuSchedule, Schedule};
 use purview::{Device, Error, Shape, Tensor};
-use purview_bench::device;
+use purview_bench::bench_main::bench_main;
+use purview_bench::difference::greatest_relative_difference;
 use purview_bench::turns::{calls, median, time};
 use purview_examples::alibi_causal::{alibi_causal, slope};
 use purview_examples::causal::causal;
@@ -156,8 +157,8 @@ impl Case {
             bytemuck::pod_collect_to_vec(&self.device.client().read_one_unchecked(handle))
         };
         Ok((
-            difference(&output.to_vec::<f32>()?, &read(output_by_hand)),
-            difference(&lse.to_vec::<f32>()?, &read(lse_by_hand)),
+            greatest_relative_difference(&output.to_vec::<f32>()?, &read(output_by_hand)),
+            greatest_relative_difference(&lse.to_vec::<f32>()?, &read(lse_by_hand)),
         ))
     }
 
@@ -224,14 +225,6 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
         (state >> 8) as f32 / (1 << 24) as f32 * 3.4 - 1.7
     };
     (0..count).map(|_| next()).collect()
-}
-
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return f32::INFINITY;
-    }
-    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
-    differences.fold(0.0, |greatest, next| if next > greatest || next.is_nan() { next } else { greatest })
 }
 
 fn cases(arguments: &Arguments) -> Result<Vec<Case>, String> {
@@ -320,18 +313,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench {
-        println!("handwritten measures only as a benchmark: cargo bench --workspace --profile dev --bench handwritten");
-        return ExitCode::SUCCESS;
-    }
-    if device::leaves_to_cuda("handwritten", "the CPU") {
-        return ExitCode::SUCCESS;
-    }
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let how = "cargo bench --workspace --profile dev --bench handwritten";
+    bench_main("handwritten", how, "the CPU", || run(&arguments))
 }

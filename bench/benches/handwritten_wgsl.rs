@@ -17,8 +17,9 @@ use cubecl::server::{Handle, KernelArguments};
 use cubecl::{CubeKernel, PrecompiledSource};
 use purview::schedule::{self, Constraints, CubeSchedule, Planes, Products, Schedule};
 use purview::{Device, Error, ShaderLanguage, Tensor};
+use purview_bench::bench_main::bench_main;
 use purview_bench::cases::{Case, Operand, Variant, chosen, usual};
-use purview_bench::device;
+use purview_bench::difference::greatest_relative_difference;
 use purview_bench::turns::{calls, median, time};
 use purview_examples::causal::causal;
 use serde_json::{Value, json};
@@ -179,7 +180,7 @@ impl Inputs {
         for (generated, by_hand) in [(output, output_by_hand), (lse, lse_by_hand)] {
             let by_hand = self.device.client().read_one(by_hand).map_err(|error| error.to_string())?;
             let generated = generated.to_vec::<f32>().map_err(failed)?;
-            greatest = greatest.max(difference(&generated, &bytemuck::pod_collect_to_vec(&by_hand)));
+            greatest = greatest.max(greatest_relative_difference(&generated, &bytemuck::pod_collect_to_vec(&by_hand)));
         }
         Ok(greatest)
     }
@@ -188,15 +189,6 @@ impl Inputs {
     fn time<T>(&self, calls: usize, run: impl Fn(&Inputs) -> Result<T, Error>) -> Result<f64, Error> {
         time(calls, || run(self).and_then(|_| self.device.sync()))
     }
-}
-
-/// The greatest difference, relative to numbers above 1; infinity where there is a NaN, or not as many numbers.
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return f32::INFINITY;
-    }
-    let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs() / a.abs().max(1.0));
-    differences.fold(0.0, |most, next| if next.is_nan() { f32::INFINITY } else { most.max(next) })
 }
 
 /// A case's results.
@@ -293,20 +285,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench {
-        println!(
-            "handwritten_wgsl measures only as a benchmark: cargo bench --workspace --profile dev --bench handwritten_wgsl"
-        );
-        return ExitCode::SUCCESS;
-    }
-    if device::leaves_to_cuda("handwritten_wgsl", "wgpu") {
-        return ExitCode::SUCCESS;
-    }
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let how = "cargo bench --workspace --profile dev --bench handwritten_wgsl";
+    bench_main("handwritten_wgsl", how, "wgpu", || run(&arguments))
 }

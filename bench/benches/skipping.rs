@@ -6,8 +6,10 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use purview::prelude::*;
-use purview_bench::device;
-use std::time::{Duration, Instant};
+use purview_bench::bench_main::bench_main;
+use purview_bench::turns::{median, time};
+use std::process::ExitCode;
+use std::time::Duration;
 
 #[attention]
 fn sliding_window(q: Query, k: Key, v: Value, window: u32) -> Output {
@@ -64,19 +66,15 @@ fn print_table() -> Result<(), Error> {
     let mut times = vec![Vec::new(); WINDOWS.len()];
     for _ in 0..TURNS {
         for (times, window) in times.iter_mut().zip(WINDOWS) {
-            let start = Instant::now();
-            inputs.run(window)?;
-            times.push(start.elapsed());
+            times.push(time(1, || inputs.run(window))?);
         }
     }
     println!("\n{:>8}{:>12}{:>12}{:>16}", "window", "tiles", "median ms", "µs per tile");
-    for (times, window) in times.iter_mut().zip(WINDOWS) {
-        times.sort();
-        let median: Duration = times[TURNS / 2];
+    for (times, window) in times.into_iter().zip(WINDOWS) {
+        let milliseconds = median(times);
         let tiles = sliding_window(window).report(&inputs.shape)?.tiles;
-        let per_tile = median.as_secs_f64() * 1e6 / tiles.visited as f64;
-        let share = 100.0 * tiles.share();
-        println!("{window:>8}{:>11.1}%{:>12.2}{per_tile:>16.2}", share, median.as_secs_f64() * 1e3);
+        let per_tile = milliseconds * 1e3 / tiles.visited as f64;
+        println!("{window:>8}{:>11.1}%{milliseconds:>12.2}{per_tile:>16.2}", 100.0 * tiles.share());
     }
     Ok(())
 }
@@ -87,14 +85,12 @@ criterion_group! {
     targets = bench
 }
 
-fn main() -> Result<(), Error> {
-    if device::leaves_to_cuda("skipping", "the CPU") {
-        return Ok(());
-    }
-    benches();
-    if std::env::args().any(|argument| argument == "--bench") {
-        print_table()?;
-    }
-    Criterion::default().configure_from_args().final_summary();
-    Ok(())
+fn main() -> ExitCode {
+    let how = "cargo bench --workspace --profile dev --bench skipping";
+    bench_main("skipping", how, "the CPU", || {
+        benches();
+        print_table().map_err(|error| error.to_string())?;
+        Criterion::default().configure_from_args().final_summary();
+        Ok(())
+    })
 }

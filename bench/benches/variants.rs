@@ -1,11 +1,12 @@
 //! Every case of the table: criterion's own lines, then the table of `purview_bench::variants`.
 //!
 //! `./x bench` or `cargo bench --workspace --profile dev --bench variants`. Arguments of criterion's (a filter, `--save-baseline`)
-//! give only its part, and `--cases`, `--turns`, `--device`, `--dtype` and `--json` only the table; `--help` describes these.
+//! give only its part, and `--cases`, `--turns`, `--device`, `--dtype`, `--json` and `--lines` only the table; `--help` describes these.
 
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purview::{Device, Error};
+use purview_bench::bench_main::exit_code;
 use purview_bench::cases::{Inputs, usual};
 use purview_bench::device::{self, usual_element};
 use purview_bench::first_call;
@@ -14,22 +15,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    match first_call::answer().and_then(|answered| match answered {
-        true => Ok(()),
-        false => run(),
-    }) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(first_call::answer().and_then(|answered| if answered { Ok(()) } else { run() }))
 }
 
 fn run() -> Result<(), String> {
     let is_own = |argument: String| {
         let flag = argument.split('=').next().unwrap_or_default();
-        ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
+        ["--cases", "--turns", "--device", "--dtype", "--json", "--lines", "--help", "-h"].contains(&flag)
     };
     if std::env::args().any(is_own) {
         return measure(&Flags::parse());

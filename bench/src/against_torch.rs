@@ -7,10 +7,12 @@
 //! The peak is that of multiply-adds in registers; on a GPU in 16 bits it is PyTorch's product of two large matrices. Times include
 //! the launch, the allocation of the output and waiting for the end: on a CPU for each call's, on a GPU, on both sides, for that of
 //! all calls of a turn together. There SDPA is FlashAttention-2 wherever it can be. The result is a table, or with `--json` an array
-//! of objects, or with `--lines` an object a line, as soon as there is one; what goes on is on stderr.
+//! of objects, or with `--lines` an object a line, as soon as there is one; what goes on is on stderr. Where PyTorch has no way to
+//! compute a case that one would expect, the result says why.
 
 use crate::cases::{CASES, Case, Inputs, chosen, element, usual};
 use crate::device::{self, is_gpu, usual_element};
+use crate::difference::greatest_difference;
 use crate::first_call;
 use crate::machine::{self, Machine};
 use crate::nvidia_smi::GpuState;
@@ -21,6 +23,7 @@ use clap::Parser;
 use purview::Device;
 use purview::ir::Element;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -89,6 +92,8 @@ struct Row {
     first: Option<f64>,
     flex_first: Option<f64>,
     flex_mask_first: Option<f64>,
+    /// Why there are no times of a way, where one would expect them.
+    without: Vec<(Way, String)>,
     difference: f32,
     /// What is wrong with the numbers.
     wrong: Option<String>,
@@ -165,6 +170,8 @@ pub fn compare(flags: &Flags) -> Result<(), String> {
     } else if !flags.lines {
         print_table(&rows);
         print_kernels_of_sdpa(&rows);
+        let rows: Vec<Value> = rows.iter().map(Row::json).collect();
+        missing_sides(&rows).iter().for_each(|line| println!("{line}"));
     }
     if let Some(file) = &flags.svg {
         write_svg(file, &rows, &torch, element)?;
@@ -247,6 +254,7 @@ impl Measurement<'_> {
             first,
             flex_first: answer.flex_first,
             flex_mask_first: answer.flex_mask_first,
+            without: answer.without(),
             difference,
             wrong,
             gpu: None,
@@ -311,9 +319,7 @@ fn check(case: &Case, element: Element, ours: &[f32], answer: &Answer) -> (f32, 
             wrong = Some(format!("{}: {side} gives {} numbers, ours {}", case.name, theirs.len(), ours.len()));
             continue;
         }
-        // NaN on either side is the greatest difference there is.
-        let difference = ours.iter().zip(theirs).map(|(ours, theirs)| (ours - theirs).abs());
-        let difference = difference.fold(0f32, |most, next| if next.is_nan() { f32::INFINITY } else { most.max(next) });
+        let difference = greatest_difference(ours, theirs);
         eprintln!("  greatest difference from {side}: {difference:.1e}");
         let tolerance = tolerance(element);
         if difference > tolerance {
@@ -354,6 +360,9 @@ impl Row {
             "flex_mask_first_ms": self.flex_mask_first,
             "max_difference": self.difference,
         });
+        for (way, reason) in &self.without {
+            value["without"][way.name()] = json!(reason);
+        }
         if let Some(wrong) = &self.wrong {
             value["error"] = json!(wrong);
         }
@@ -422,6 +431,23 @@ fn print_kernels_of_sdpa(rows: &[Row]) {
     println!("SDPA is FlashAttention-2 in {}; elsewhere what PyTorch chooses for a dense mask", flash.join(", "));
 }
 
+/// Which of PyTorch's ways are missing in which cases, and why, in lines of words. `rows` are such as `--lines` prints.
+pub(crate) fn missing_sides(rows: &[Value]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for way in Way::ALL {
+        let mut cases: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for row in rows {
+            if let (Some(reason), Some(case)) = (row["without"][way.name()].as_str(), row["case"].as_str()) {
+                cases.entry(reason).or_default().push(case);
+            }
+        }
+        let of_way =
+            cases.into_iter().map(|(reason, cases)| format!("no {} in {}: {reason}", way.title(), cases.join(", ")));
+        lines.extend(of_way);
+    }
+    lines
+}
+
 fn write_svg(file: &Path, rows: &[Row], torch: &Torch, element: Element) -> Result<(), String> {
     let bars: Vec<Bar> = rows
         .iter()
@@ -431,4 +457,25 @@ fn write_svg(file: &Path, rows: &[Row], torch: &Torch, element: Element) -> Resu
     std::fs::write(file, ratios_svg(&title, &bars)).map_err(|error| format!("{}: {error}", file.display()))?;
     eprintln!("wrote {}", file.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_side_is_said_with_its_cases() {
+        let rows = [
+            json!({ "case": "a", "without": { "flex": "no compiler", "cudnn": "too old" } }),
+            json!({ "case": "b", "error": "the process ended" }),
+            json!({ "case": "c", "without": { "flex": "no compiler" } }),
+            json!({ "case": "d", "without": { "flex": "the first only" } }),
+        ];
+        let expected = [
+            "no cuDNN in a: too old",
+            "no FlexAttention in a, c: no compiler",
+            "no FlexAttention in d: the first only",
+        ];
+        assert_eq!(missing_sides(&rows), expected);
+    }
 }

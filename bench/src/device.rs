@@ -1,5 +1,5 @@
 //! The device that a bench measures. `cargo bench --features cuda` runs every bench, one after another until one fails: where there
-//! is no such device, or a bench is of another kind of device, it says so and does not fail.
+//! is no such device, and nobody named it, a bench says so and does not fail.
 
 use purview::Device;
 use purview::ir::Element;
@@ -21,14 +21,6 @@ pub fn open(name: Option<&str>) -> Result<Option<Device>, String> {
         (Err(error), "cuda") => Err(format!("no CUDA device: {error}")),
         (Err(error), _) => Err(error.to_string()),
     }
-}
-
-/// Whether the build is for CUDA, and `bench`, which measures only `what`, therefore nothing. Says so on standard output.
-pub fn leaves_to_cuda(bench: &str, what: &str) -> bool {
-    if cfg!(feature = "cuda") {
-        println!("{bench} measures {what}, and nothing in a build for CUDA");
-    }
-    cfg!(feature = "cuda")
 }
 
 /// Whether it is a GPU in any case: what wgpu finds may be a driver that runs on the CPU.

@@ -15,8 +15,8 @@ const DEVICE: &str = "PURVIEW_BENCH_DEVICE";
 /// The element type, likewise.
 const ELEMENT: &str = "PURVIEW_BENCH_ELEMENT";
 
-/// The milliseconds of the first call of the case `name` with operands of `element` on the device of this name. The process that measures it has already
-/// run another kernel: starting the device is not counted.
+/// The milliseconds of the first call of the case `name` with operands of `element` on the device of this name. The process that
+/// measures it has already run another kernel: starting the device is not counted.
 ///
 /// # Errors
 /// A message where the process did not give a number.

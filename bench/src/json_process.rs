@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use tempfile::TempDir;
 
 /// The process, waiting for a request.
 pub struct JsonProcess {
@@ -14,7 +15,7 @@ pub struct JsonProcess {
     child: Child,
     requests: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    directory: PathBuf,
+    directory: TempDir,
 }
 
 impl JsonProcess {
@@ -27,10 +28,9 @@ impl JsonProcess {
         help: &str,
         command: impl FnOnce(&Path) -> io::Result<Command>,
     ) -> Result<JsonProcess, String> {
-        let directory = std::env::temp_dir().join(format!("purview-against-{}", std::process::id()));
-        let no_directory = |error: io::Error| format!("{}: {error}", directory.display());
-        fs::create_dir_all(&directory).map_err(no_directory)?;
-        let mut command = command(&directory).map_err(no_directory)?;
+        let no_directory = |error: io::Error| format!("a folder in {}: {error}", std::env::temp_dir().display());
+        let directory = tempfile::Builder::new().prefix("purview-against-").tempdir().map_err(no_directory)?;
+        let mut command = command(directory.path()).map_err(no_directory)?;
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = started
             .map_err(|error| format!("{} does not start ({error}): {help}", command.get_program().to_string_lossy()))?;
@@ -49,7 +49,9 @@ impl JsonProcess {
         let mut line = String::new();
         let requests = self.requests.as_mut().ok_or_else(|| format!("{name}'s process has no input"))?;
         writeln!(requests, "{request}").map_err(|error| ended(error.to_string()))?;
-        self.answers.read_line(&mut line).map_err(|error| ended(error.to_string()))?;
+        if self.answers.read_line(&mut line).map_err(|error| ended(error.to_string()))? == 0 {
+            return Err(ended("it closed its output".into()));
+        }
         let answer: Value = serde_json::from_str(&line).map_err(|error| ended(error.to_string()))?;
         match answer["error"].as_str() {
             Some(error) => Err(format!("{name}: {error}")),
@@ -68,7 +70,7 @@ impl JsonProcess {
 
     /// The file of the tensor `name`.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
+        self.directory.path().join(name)
     }
 
     /// Writes a tensor of 32-bit numbers to its file, little-endian as `bytes` gives each, and says where it is and how large.
@@ -102,9 +104,8 @@ impl JsonProcess {
 
 impl Drop for JsonProcess {
     fn drop(&mut self) {
-        // It ends with its input.
+        // It ends with its input, and its directory is removed after it.
         self.requests = None;
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.directory);
     }
 }

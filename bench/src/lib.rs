@@ -4,9 +4,12 @@
 //! the same parts.
 
 mod against_torch;
+pub mod bench_main;
 pub mod cases;
 mod commands;
 pub mod device;
+pub mod difference;
+pub mod environment;
 pub mod first_call;
 mod gpu;
 pub mod json_process;

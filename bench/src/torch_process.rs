@@ -1,6 +1,7 @@
 //! The process that runs PyTorch (`torch_side.py`, which is part of this program).
 
 use crate::cases::{Case, Operand, Variant, copies};
+use crate::environment;
 use crate::json_process::JsonProcess;
 use purview::Device;
 use purview::ir::Element;
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Says where the Python with PyTorch is; `./x bench --against torch` makes one and sets it.
+/// Says where the Python with PyTorch is; `./x bench --against torch` sets it to one that it makes, unless it is set.
 pub const PYTHON: &str = "PURVIEW_TORCH_PYTHON";
 
 const SCRIPT: &str = include_str!("torch_side.py");
@@ -75,6 +76,14 @@ impl Answer {
     /// Whether there is an output by `way`.
     pub fn can(&self, way: Way) -> bool {
         self.outputs[way as usize].is_ok()
+    }
+
+    /// The ways that one would expect and that there are not, each with the reason.
+    pub fn without(&self) -> Vec<(Way, String)> {
+        let reasons = Way::ALL.into_iter().zip(&self.outputs);
+        reasons
+            .filter_map(|(way, output)| Some((way, output.as_ref().err().filter(|why| !why.is_empty())?.clone())))
+            .collect()
     }
 }
 
@@ -183,10 +192,9 @@ impl Torch {
 
 /// The Python to start: what the environment says, the one that `x` sets up where it has, or `python3`.
 pub fn python() -> PathBuf {
-    std::env::var_os(PYTHON).map(PathBuf::from).unwrap_or_else(|| {
-        let data = std::env::var_os("PURVIEW_DATA").map(PathBuf::from);
-        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/purview");
-        let set_up = data.unwrap_or_else(home).join("torch/bin/python");
-        if set_up.exists() { set_up } else { "python3".into() }
+    environment::path(PYTHON).unwrap_or_else(|| {
+        let home = || environment::path("HOME").map(|home| home.join(".cache/purview"));
+        let set_up = environment::path("PURVIEW_DATA").or_else(home).map(|data| data.join("torch/bin/python"));
+        set_up.filter(|python| python.exists()).unwrap_or_else(|| "python3".into())
     })
 }

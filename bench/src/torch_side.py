@@ -18,9 +18,16 @@ os.dup2(2, 1)
 import numpy
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
+# Older ones have less, which leaves out that side alone.
+try:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    NO_FLEX = ""
+except ImportError as error:
+    NO_FLEX = f"PyTorch {torch.__version__} has none ({error})"
+CUDNN = getattr(SDPBackend, "CUDNN_ATTENTION", None)
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
@@ -107,7 +114,10 @@ def read(tensor, kind):
 
 
 class Case:
-    """A case's tensors, and its attention in PyTorch's ways: `ways` has what to call in what context, `without` why there is none."""
+    """A case's tensors, and its attention in PyTorch's ways: `ways` has what to call in what context, `without` why there is none.
+
+    A reason is empty where nobody would expect that way.
+    """
 
     def __init__(self, request):
         dtype = DTYPES[request["dtype"]]
@@ -128,7 +138,7 @@ class Case:
         try:
             self.plan_sdpa(request["variant"])
         except torch.OutOfMemoryError as error:  # a dense mask with a number for each pair and head
-            self.without |= {"sdpa": first_line(error), "cudnn": ""}
+            self.leave_out_sdpa(first_line(error))
 
     def modifications(self, request):
         """FlexAttention's functions for the variant: which pairs are visible, and how a score is formed."""
@@ -167,8 +177,7 @@ class Case:
         """
         kind = variant["kind"]
         if kind == "softcap":
-            self.without["sdpa"] = "scaled_dot_product_attention cannot change scores but by adding to them"
-            self.without["cudnn"] = ""
+            self.leave_out_sdpa("scaled_dot_product_attention cannot change scores but by adding to them")
             return
         arguments = {}
         if kind == "causal" and self.offset == 0:
@@ -184,14 +193,26 @@ class Case:
         if self.grouped:
             arguments["enable_gqa"] = True
         run = lambda: scaled_dot_product_attention(self.query, *self.next_pair(), **arguments)
-        if DEVICE == "cuda" and self.query.dtype != torch.float32:
-            if "attn_mask" not in arguments:
-                self.sdpa_kernel = "flash"
-            self.ways["cudnn"] = run, lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION)
+        if DEVICE == "cuda" and self.query.dtype != torch.float32 and "attn_mask" not in arguments:
+            self.sdpa_kernel = "flash"
+        no_cudnn = self.reason_without_cudnn()
+        if no_cudnn is None:
+            self.ways["cudnn"] = run, lambda: sdpa_kernel(CUDNN)
         else:
-            self.without["cudnn"] = ""
+            self.without["cudnn"] = no_cudnn
         flash = self.sdpa_kernel == "flash"
         self.ways["sdpa"] = run, (lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)) if flash else nullcontext
+
+    def leave_out_sdpa(self, reason):
+        no_cudnn = self.reason_without_cudnn()
+        self.without |= {"sdpa": reason, "cudnn": reason if no_cudnn is None else no_cudnn}
+
+    def reason_without_cudnn(self):
+        if DEVICE != "cuda":
+            return ""
+        if CUDNN is None:
+            return f"PyTorch {torch.__version__} has none"
+        return "it has no f32" if self.query.dtype == torch.float32 else None
 
     def next_pair(self):
         self.turn = (self.turn + 1) % len(self.pairs)
@@ -243,8 +264,8 @@ def set_case(request):
                 write(run(), request["outputs"][way])
         except RuntimeError as error:  # a kernel that this GPU, or this call, does not have; or no memory for a dense mask
             CASE.without[way] = first_line(error)
-    if not request["with_flex"]:
-        CASE.without["flex"] = "it is compiled for the first cases only"
+    if NO_FLEX or not request["with_flex"]:
+        CASE.without["flex"] = NO_FLEX or "it is compiled for the first cases only"
         return answer
     try:
         answer["first"] = CASE.first_flex()

@@ -14,6 +14,9 @@ use purview_compiler::ir::Element;
 #[cfg(feature = "emit")]
 use purview_nvidia::ptx::Counts;
 
+/// At how many shapes `check --gallery` runs each variant: so many lines it prints of it with `--lines`.
+pub const GALLERY_SHAPES: usize = 4;
+
 /// A variant, with its default arguments, at a shape.
 pub(crate) struct GalleryCase<'a> {
     pub variant: &'a Variant,
@@ -27,7 +30,7 @@ pub(crate) fn cases<'a>(gallery: &'a Gallery) -> impl Iterator<Item = GalleryCas
 
 /// Lengths that no tile divides, key heads that query heads share, and few queries at the end of many keys; head dims that are those of models
 /// and one that is none.
-fn shapes() -> [Shape; 4] {
+fn shapes() -> [Shape; GALLERY_SHAPES] {
     [
         Shape::new(2, 4, 150, 24).with_kv_heads(2).with_v_dim(20),
         Shape::new(1, 2, 257, 64),

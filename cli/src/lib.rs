@@ -48,6 +48,7 @@ use crate::golden::GoldenError;
 #[cfg(feature = "emit")]
 use crate::ptx::PtxError;
 use arguments::{Command, CommandLine};
+pub use check_gallery::GALLERY_SHAPES;
 use clap::FromArgMatches;
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use purview::{Error, Variant};

@@ -103,6 +103,12 @@ fn hot_loops_are_as_dense_as_flash_attention_2s() {
         let alibi = density("alibi_causal", dim) / causal;
         assert!(alibi <= 1.12, "alibi_causal of {dim} has {alibi} times the instructions of causal");
     }
+    // Of the products that the formula has: both warps that share rows compute all scores.
+    let absorbed = json("sass latent_absorbed --sm 80 --dim 576 --v-dim 512 --kv-heads 1 --json");
+    assert_eq!((number(&absorbed, "spills"), number(&absorbed, "stack")), (0.0, 0.0));
+    let useful = (576.0 + 512.0) / (2.0 * 576.0 + 512.0);
+    let each = number(&absorbed, "instructions_per_hmma") / useful;
+    assert!(each <= 1.6 * density("causal", 256), "{each} instructions for each useful HMMA of latent_absorbed");
     let capped = json("sass tanh_softcap --sm 80 --dim 64 --json");
     let hot = capped["loops"].as_array().unwrap().iter().find(|one| one["hot"] == true).unwrap();
     // A score of each of 64 in a thread.

@@ -1,5 +1,7 @@
 //! The results as tables of Markdown, to be pasted.
 
+use crate::against_torch::missing_sides;
+use crate::torch_process::Way;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -77,6 +79,7 @@ fn facts(run: &Value, device: &Value) -> String {
         ("compute capability", said("/gpu/compute_capability")),
         ("driver", said("/gpu/driver")),
         ("PyTorch", said("/torch/torch")),
+        ("no PyTorch", text(&run["without_torch"])),
         ("date", text(&run["date"])),
         ("commit", text(&run["commit"])),
         ("command", text(&run["command"])),
@@ -164,6 +167,10 @@ fn times(rows: &[Value]) -> String {
         // Without PyTorch a row has a field of another name.
         let ours = if row["ours_ms"].is_null() { &row["ms"] } else { &row["ours_ms"] };
         let percent = |share: &Value| share.as_f64().map_or(String::new(), |share| format!("{:.1}", 100.0 * share));
+        // Why is below the table.
+        let time = |way: Way, field: &str| {
+            if row["without"][way.name()].is_string() { "no".to_string() } else { number(&row[field], 3) }
+        };
         vec![
             text(&row["case"]),
             text(&row["dtype"]),
@@ -171,12 +178,12 @@ fn times(rows: &[Value]) -> String {
             row["gflops"].as_f64().map_or(String::new(), |rate| format!("{:.2}", rate / 1e3)),
             percent(&row["peak_share"]),
             percent(&row["bandwidth_share"]),
-            number(&row["sdpa_ms"], 3),
+            time(Way::Sdpa, "sdpa_ms"),
             text(&row["sdpa_kernel"]),
             number(&row["ratio_sdpa"], 2),
-            number(&row["cudnn_ms"], 3),
+            time(Way::Cudnn, "cudnn_ms"),
             number(&row["ratio_cudnn"], 2),
-            number(&row["flex_ms"], 3),
+            time(Way::Flex, "flex_ms"),
             number(&row["ratio_flex"], 2),
             number(&row["flex_mask_ms"], 2),
             number(&row["first_ms"], 0),
@@ -207,19 +214,26 @@ fn times(rows: &[Value]) -> String {
         "after",
         "",
     ];
-    table(&head, lines)
-        + "\nMedians of interleaved turns. TFLOP/s are of visible pairs alone; `/ours` is that side's time over ours, so that more \
-           than 1 is slower than Purview. `by`: `flash` is FlashAttention-2, `any` PyTorch's choice for a dense mask. Flex is compiled \
-           FlexAttention; its block mask is apart.\n"
+    let missing: String = missing_sides(rows).iter().map(|line| format!("- {}\n", cell(line))).collect();
+    let mut page = table(&head, lines);
+    if !missing.is_empty() {
+        page += &format!("\n{missing}");
+    }
+    page + "\nMedians of interleaved turns. TFLOP/s are of visible pairs alone; `/ours` is that side's time over ours, so that more than \
+            1 is slower than Purview. `by`: `flash` is FlashAttention-2, `any` PyTorch's choice for a dense mask. Flex is compiled \
+            FlexAttention; its block mask is apart.\n"
 }
 
 fn profile(rows: &[Value]) -> String {
     rows.iter()
         .map(|row| {
             let title = format!("{} (kernel `{}`)", text(&row["case"]), text(&row["kernel"]));
-            let metrics = row["metrics"].as_object().into_iter().flatten();
-            let lines = metrics.map(|(name, value)| vec![cell(name), text(value)]);
-            format!("{title}\n\n{}\n", table(&["", ""], lines))
+            let metrics = row["metrics"].as_array().into_iter().flatten();
+            let lines = metrics.map(|metric| {
+                let value = format!("{} {}", text(&metric["value"]), text(&metric["unit"]));
+                vec![text(&metric["what"]), cell(&value), text(&metric["counter"])]
+            });
+            format!("{title}\n\n{}\n", table(&["", "", "counter"], lines))
         })
         .collect()
 }
@@ -235,14 +249,20 @@ mod tests {
             { "name": "causal", "kind": "golden", "dtype": "f16", "passed": true, "out_error": 2e-4, "lse_error": 1e-7 },
             { "name": "full", "kind": "golden", "dtype": "f16", "passed": false, "error": "a | b\nc" },
         ]);
-        let times =
-            json!([{ "case": "causal-1024x64", "dtype": "bf16", "ours_ms": 1.5, "gflops": 2500.0, "peak_share": 0.5 }]);
+        let times = json!([
+            { "case": "causal-1024x64", "dtype": "bf16", "ours_ms": 1.5, "gflops": 2500.0, "peak_share": 0.5, "cudnn_ms": 3.0,
+              "ratio_cudnn": 2.0, "without": { "flex": "no compiler" } },
+            { "case": "full-1024x64", "dtype": "bf16", "error": "the process ended" },
+        ]);
+        let metrics = json!([{ "what": "time", "value": "1.25", "unit": "ms", "counter": "gpu__time_duration.sum" }]);
         let page = markdown(&json!({
             "device": "cuda",
             "steps": [
                 { "step": "device", "outcome": "ok", "seconds": 3.2, "said": [], "rows": [{ "gpu": { "name": "A GPU" } }] },
                 { "step": "correct", "outcome": "wrong", "seconds": 7.0, "said": ["1 of 2"], "rows": rows },
                 { "step": "times", "outcome": "cut short", "seconds": null, "said": [], "rows": times },
+                { "step": "profile", "outcome": "ok", "seconds": 1.0, "said": [],
+                  "rows": [{ "case": "run causal", "kernel": "causal", "metrics": metrics }] },
             ],
         }));
         let expected = "\
@@ -257,6 +277,7 @@ mod tests {
 | device | ok | 3 |  |
 | correct | wrong | 7 | 1 of 2 |
 | times | cut short |  |  |
+| profile | ok | 1 |  |
 
 ## Numbers
 
@@ -270,10 +291,26 @@ mod tests {
 
 ## Times
 
-| case | type | ours ms | TFLOP/s | % peak |
-| --- | --- | --- | --- | --- |
-| causal-1024x64 | bf16 | 1.500 | 2.50 | 50.0 |
+| case | type | ours ms | TFLOP/s | % peak | cuDNN ms | /ours | Flex ms |  |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| causal-1024x64 | bf16 | 1.500 | 2.50 | 50.0 | 3.000 | 2.00 | no |  |
+| full-1024x64 | bf16 |  |  |  |  |  |  | the process ended |
+
+- no FlexAttention in causal-1024x64: no compiler
+
+Medians of interleaved turns. TFLOP/s are of visible pairs alone; `/ours` is that side's time over ours, so that more than \
+1 is slower than Purview. `by`: `flash` is FlashAttention-2, `any` PyTorch's choice for a dense mask. Flex is compiled \
+FlexAttention; its block mask is apart.
+
+## ncu
+
+run causal (kernel `causal`)
+
+|  |  | counter |
+| --- | --- | --- |
+| time | 1.25 ms | gpu__time_duration.sum |
+
 ";
-        assert_eq!(page.split("\nMedians of").next(), Some(expected));
+        assert_eq!(page, expected);
     }
 }

@@ -4,27 +4,42 @@
 //! takes too long does not stop the next one. `docs/gpu.md` says how to read what comes out; `--device cpu` does the same, smaller,
 //! without a GPU, so that the way is known to work before there is one.
 
-mod child;
+mod children;
+mod log;
 mod markdown;
-mod profile;
+mod ncu;
 mod results;
 mod resume;
+mod selection;
 mod steps;
 
-use crate::cases::{CASES, element};
+use crate::cases::element;
+use crate::environment;
 use crate::torch_process::{self, PYTHON};
-use child::Log;
+use children::{Children, End};
 use clap::{Parser, ValueEnum};
+use log::Log;
 use purview::ir::Element;
 use purview_cli::golden::{self, GoldenCase};
 use purview_cli::{FAILURE, SUCCESS, USAGE};
-use purview_examples::GALLERY;
 use results::{Outcome, Results};
+use selection::Selection;
 use serde_json::json;
+use std::fmt::Display;
 use std::fs;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// The minutes for all steps on a GPU: with what ends the last of them, less than eight.
+const MINUTES: f64 = 7.75;
+/// Those on a CPU.
+const MINUTES_ON_CPU: f64 = 30.0;
+/// How long it may take to find out whether there is PyTorch; importing it for the first time reads gigabytes.
+const LOOK_FOR_TORCH: Duration = Duration::from_secs(60);
 
 /// Proves and measures Purview on an NVIDIA GPU, step by step.
 #[derive(Parser)]
@@ -37,7 +52,7 @@ pub struct Flags {
     #[arg(long, value_delimiter = ',', value_enum, value_name = "STEPS")]
     steps: Vec<Step>,
     /// Golden cases, variants of the gallery, and cases of `bench torch --list` or the part of their names before the shape: each step
-    /// takes what is its own, and nothing where nothing is [default: all; on cpu few to measure]
+    /// takes what is its own, and a step that has none of it is left out [default: all; on cpu few to measure]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     cases: Vec<String>,
     /// The folder that results are written to [default: $OUT, or target/gpu]
@@ -55,7 +70,7 @@ pub struct Flags {
     /// Turns for each case to measure [default: 7, on cpu 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     turns: Option<u32>,
-    /// The minutes for all steps together, of which each has its share, and what earlier ones left [default: 8, on cpu 30]
+    /// The minutes for all steps together, of which each has its share, and what earlier ones left [default: 7.75, on cpu 30]
     #[arg(long, value_parser = minutes)]
     minutes: Option<f64>,
 }
@@ -65,7 +80,7 @@ fn minutes(text: &str) -> Result<f64, String> {
     minutes.ok_or_else(|| "expected a number of minutes above 0".into())
 }
 
-/// A step.
+/// A step of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Step {
     /// What the device is, and what it can do at best
@@ -112,44 +127,73 @@ struct Run {
     on_gpu: bool,
     element: Element,
     turns: u32,
+    /// The folder of the golden cases.
     golden: PathBuf,
-    /// The names of the golden cases there.
-    golden_names: Vec<String>,
-    /// What was chosen; empty for all.
-    cases: Vec<String>,
-    /// The Python that has PyTorch; why there is none; or neither, where nobody wants one.
-    python: Result<PathBuf, Option<String>>,
+    selection: Selection,
+    pytorch: PyTorch,
     /// This program.
     program: PathBuf,
+    /// Where the results are.
     folder: PathBuf,
-    log: Log,
+    /// When it began, and the time for all steps.
+    begun: Instant,
+    time: Duration,
+    children: Children,
     results: Results,
 }
 
-impl Run {
-    /// Whether `name` is chosen.
-    fn wants(&self, name: &str) -> bool {
-        self.cases.is_empty() || self.cases.iter().any(|case| case == name)
-    }
+/// The other side of the times.
+enum PyTorch {
+    /// By this Python.
+    Python(PathBuf),
+    /// Nobody wants it.
+    Unwanted,
+    /// Why there is none.
+    Missing(String),
+}
 
+impl Run {
     /// This program with `args`, and what it needs to know of PyTorch.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args);
-        if let Ok(python) = &self.python {
+        if let PyTorch::Python(python) = &self.pytorch {
             command.env(PYTHON, python);
         }
         command
     }
 }
 
-/// What a step came to: what was wrong, and what could not be done.
+/// What a step came to.
 #[derive(Debug, Default)]
 struct Report {
+    /// What was wrong.
     wrong: Vec<String>,
+    /// What could not be done, which says nothing of what is wrong.
     not_done: Vec<String>,
     /// A few words on what was done.
     summary: String,
+}
+
+impl Report {
+    /// Of something that could not be done, and why.
+    fn not_done(why: impl Into<String>) -> Report {
+        Report { not_done: vec![why.into()], ..Report::default() }
+    }
+
+    /// Adds what another one says; its summary is lost.
+    fn add(&mut self, other: Report) {
+        self.wrong.extend(other.wrong);
+        self.not_done.extend(other.not_done);
+    }
+
+    fn outcome(&self) -> Outcome {
+        match () {
+            () if !self.wrong.is_empty() => Outcome::Wrong,
+            () if !self.not_done.is_empty() => Outcome::NotDone,
+            () => Outcome::Ok,
+        }
+    }
 }
 
 /// Takes the steps that `flags` say. Returns the exit code.
@@ -157,15 +201,17 @@ pub fn run(flags: &Flags) -> u8 {
     let run = match prepare(flags) {
         Ok(run) => run,
         Err((code, error)) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             return code;
         }
     };
-    match take_steps(flags, &run) {
+    match take_steps(&run) {
         Ok(true) => SUCCESS,
         Ok(false) => FAILURE,
         Err(error) => {
-            eprintln!("error: the results can't be written: {error}");
+            // What the files lack is here.
+            let _ = writeln!(io::stdout(), "{}", run.results.page());
+            say(format_args!("error: the results can't be written: {error}"));
             FAILURE
         }
     }
@@ -175,98 +221,114 @@ pub fn run(flags: &Flags) -> u8 {
 fn prepare(flags: &Flags) -> Result<Run, (u8, String)> {
     let usage = |error: String| (USAGE, error);
     let failure = |error: String| (FAILURE, error);
-    let golden_names: Vec<String> = match golden::load(&flags.golden) {
-        Ok(cases) => cases.into_iter().map(|GoldenCase { name, .. }| name).collect(),
-        Err(error) => return Err(usage(format!("--golden: {error}"))),
-    };
-    for name in &flags.cases {
-        let is_known = golden_names.contains(name)
-            || GALLERY.iter().any(|variant| variant.name == name)
-            || CASES.iter().any(|case| case.name == name || case.family() == name);
-        if !is_known {
-            return Err(usage(format!(
-                "--cases names `{name}`, which is no golden case of {}, no variant that `purview list` lists, and no case that \
-                 `purview bench torch --list` lists",
-                flags.golden.display()
-            )));
-        }
-    }
-    let python = python(flags, flags.device == "cuda").map_err(usage)?;
+    let begun = Instant::now();
     // The device itself is opened by the processes of the steps alone, since a driver that fails may end them.
     let on_gpu = flags.device == "cuda";
     if on_gpu && cfg!(not(feature = "cuda")) {
         return Err(usage("this build has no CUDA: `./x gpu` makes one that has, or say --device cpu".into()));
     }
-    let folder = flags.out.clone().or_else(|| std::env::var_os("OUT").map(PathBuf::from));
+    let golden: Vec<String> = match golden::load(&flags.golden) {
+        Ok(cases) => cases.into_iter().map(|GoldenCase { name, .. }| name).collect(),
+        Err(error) => return Err(usage(format!("--golden: {error}"))),
+    };
+    if golden.is_empty() {
+        return Err(usage(format!("--golden: there is no case in {}", flags.golden.display())));
+    }
+    let selection = Selection::new(&flags.steps, &flags.cases, &golden, on_gpu).map_err(usage)?;
+    let folder = flags.out.clone().or_else(|| environment::path("OUT"));
     let folder = folder.unwrap_or_else(|| Path::new("target").join("gpu"));
     if folder.exists() && !folder.is_dir() {
         return Err(usage(format!("{} is a file, expected a folder for the results", folder.display())));
     }
     fs::create_dir_all(&folder).map_err(|error| failure(format!("{}: {error}", folder.display())))?;
-    let log = Log::create(&folder.join("log.txt")).map_err(failure)?;
-    let element = flags.dtype.unwrap_or(if on_gpu { Element::Bf16 } else { Element::F32 });
+    let children = Log::create(&folder.join("log.txt")).and_then(Children::new).map_err(failure)?;
+    children.end_at_signals().map_err(failure)?;
+    let minutes = flags.minutes.unwrap_or(if on_gpu { MINUTES } else { MINUTES_ON_CPU });
+    let time = Duration::from_secs_f64(60.0 * minutes);
+    let wants_torch = selection.steps.iter().any(|step| matches!(step, Step::Device | Step::Times));
+    let pytorch = match wants_torch {
+        true => look_for_torch(flags, &children, begun + LOOK_FOR_TORCH.min(time / 4)).map_err(usage)?,
+        false => PyTorch::Unwanted,
+    };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let missing = if let PyTorch::Missing(why) = &pytorch { Some(why) } else { None };
     let described = json!({
         "device": flags.device,
         "command": format!("./x {}", arguments.join(" ")),
-        "commit": std::env::var("PURVIEW_COMMIT").ok(),
+        "commit": std::env::var("PURVIEW_COMMIT").ok().filter(|commit| !commit.is_empty()),
         "date": date(),
         "version": env!("CARGO_PKG_VERSION"),
+        "without_torch": missing,
     });
     let results = Results::create(&folder, described).map_err(failure)?;
     Ok(Run {
         device: flags.device.clone(),
         on_gpu,
-        element,
+        element: flags.dtype.unwrap_or(if on_gpu { Element::Bf16 } else { Element::F32 }),
         turns: flags.turns.unwrap_or(if on_gpu { 7 } else { 3 }),
         golden: flags.golden.clone(),
-        golden_names,
-        cases: flags.cases.clone(),
-        python,
+        selection,
+        pytorch,
         program: std::env::current_exe().map_err(|error| failure(format!("this program's own path: {error}")))?,
         folder,
-        log,
+        begun,
+        time,
+        children,
         results,
     })
 }
 
-/// The Python that has PyTorch. One that was named must have it.
-fn python(flags: &Flags, on_gpu: bool) -> Result<Result<PathBuf, Option<String>>, String> {
-    let named = flags.python.clone();
-    if named.as_deref() == Some(Path::new("none")) {
-        return Ok(Err(None));
+/// The Python that has a PyTorch which finds the device. One that was named must have it.
+fn look_for_torch(flags: &Flags, children: &Children, deadline: Instant) -> Result<PyTorch, String> {
+    let named = flags.python.as_deref();
+    if named == Some(Path::new("none")) {
+        return Ok(PyTorch::Unwanted);
     }
-    let python = named.clone().unwrap_or_else(torch_process::python);
-    let look = "import importlib.util as u, sys; sys.exit(any(u.find_spec(m) is None for m in ('torch', 'numpy')))";
-    let found = Command::new(&python).args(["-c", look]).stdin(Stdio::null()).stderr(Stdio::null()).status();
-    let why = match found {
-        Ok(status) if status.success() => return Ok(Ok(python)),
-        Ok(_) => format!("{} has no torch, or no numpy", python.display()),
-        Err(error) => format!("{}: {error}", python.display()),
+    let python = named.map_or_else(torch_process::python, Path::to_path_buf);
+    let look = "import sys, numpy, torch\n\
+                if sys.argv[1] == 'cuda' and not torch.cuda.is_available(): sys.exit('its torch finds no CUDA device')";
+    let mut command = Command::new(&python);
+    command.args(["-c", look, &flags.device]);
+    let ended = children.run(&mut command, "torch", deadline, |_| ControlFlow::Continue(()));
+    let why = match ended {
+        Ok(ended) if ended.succeeded() => return Ok(PyTorch::Python(python)),
+        Ok(ended) if ended.end == End::RunEnded => return Ok(PyTorch::Unwanted),
+        Ok(ended) => format!("{}: {}", python.display(), ended.reason()),
+        Err(error) => error,
     };
     match named {
         Some(_) => Err(format!("--python: {why}")),
-        None if on_gpu => Ok(Err(Some(format!("{why}: name one with --python, or say --python none")))),
-        None => Ok(Err(Some(format!("{why}: tools/setup torch installs one (7 GB), or name one with --python")))),
+        None if flags.device == "cuda" => {
+            Ok(PyTorch::Missing(format!("{why} (--python names one that has it, and `--python none` does without)")))
+        }
+        None => Ok(PyTorch::Missing(format!("{why} (`tools/setup torch` installs it, 7 GB; --python names one)"))),
     }
 }
 
-/// Takes the steps, and says in the end whether all was well.
-fn take_steps(flags: &Flags, run: &Run) -> Result<bool, String> {
-    let steps: Vec<Step> =
-        Step::ALL.into_iter().filter(|step| flags.steps.is_empty() || flags.steps.contains(step)).collect();
-    let all = 60.0 * flags.minutes.unwrap_or(if run.on_gpu { 8.0 } else { 30.0 });
+/// Takes the steps. Returns whether nothing was wrong in what was done, and something was done.
+///
+/// # Errors
+/// A message where the results can't be written.
+fn take_steps(run: &Run) -> Result<bool, String> {
+    let steps = &run.selection.steps;
     let shares: f64 = steps.iter().map(|step| step.share()).sum();
-    let start = Instant::now();
-    let mut deadline = start;
+    let mut share = 0.0;
     let (mut wrong, mut not_done) = (Vec::new(), Vec::new());
+    let (mut whole, mut is_something_done) = (0, false);
+    if let PyTorch::Missing(why) = &run.pytorch {
+        say(format_args!("no PyTorch: {why}"));
+        not_done.push(format!("no PyTorch: {why}"));
+    }
     for (place, step) in steps.iter().enumerate() {
-        // What earlier steps left is this one's too, but what they took too much is not its loss.
-        let budget = Duration::from_secs_f64(all * step.share() / shares);
-        deadline = (deadline + budget).max(Instant::now() + budget / 2);
+        if run.children.run_has_ended() {
+            break;
+        }
+        // What earlier steps left of their time is this one's too.
+        share += step.share();
+        let deadline = run.begun + run.time.mul_f64(share / shares);
         let begun = Instant::now();
         let seconds = deadline.saturating_duration_since(begun).as_secs_f64();
-        eprintln!("{}/{} {}: at most {seconds:.0} s", place + 1, steps.len(), step.name());
+        say(format_args!("{}/{} {}: at most {seconds:.0} s", place + 1, steps.len(), step.name()));
         run.results.begin(step.name())?;
         let report = match step {
             Step::Device => steps::device(run, deadline),
@@ -275,34 +337,45 @@ fn take_steps(flags: &Flags, run: &Run) -> Result<bool, String> {
             Step::Times => steps::times(run, deadline),
             Step::Profile => steps::profile(run, deadline),
         }?;
-        let outcome = match () {
-            () if !report.wrong.is_empty() => Outcome::Wrong,
-            () if !report.not_done.is_empty() => Outcome::NotDone,
-            () => Outcome::Ok,
-        };
+        let outcome = if run.children.run_has_ended() { Outcome::CutShort } else { report.outcome() };
+        whole += usize::from(outcome == Outcome::Ok);
+        is_something_done |= outcome == Outcome::Ok || !run.results.rows().is_empty();
         let summary = (!report.summary.is_empty()).then(|| report.summary.clone());
         let said: Vec<String> = report.wrong.iter().chain(&report.not_done).cloned().chain(summary).collect();
         for line in &said {
-            eprintln!("    {line}");
+            say(format_args!("    {line}"));
         }
         run.results.end(outcome, &said, begun.elapsed())?;
         wrong.extend(report.wrong.iter().map(|what| format!("{}: {what}", step.name())));
         not_done.extend(report.not_done.iter().map(|what| format!("{}: {what}", step.name())));
     }
-    let mut line = if wrong.is_empty() {
-        format!("gpu: nothing was wrong in {} steps on {}", steps.len(), run.device)
-    } else {
-        format!("gpu: WRONG on {}: {}", run.device, shortened(&wrong))
+    let was_ended = run.children.run_has_ended();
+    let device = &run.device;
+    let mut line = match () {
+        () if !wrong.is_empty() => format!("gpu: WRONG on {device}: {}", shortened(&wrong)),
+        () if was_ended => format!("gpu: CUT SHORT by a signal on {device}"),
+        () if !is_something_done => format!("gpu: NOTHING WAS DONE on {device}"),
+        () => format!("gpu: nothing was wrong on {device}, where {whole} of {} steps were done whole", steps.len()),
     };
     if !not_done.is_empty() {
         line += &format!("; not done: {}", shortened(&not_done));
     }
-    println!("{}", run.results.page());
-    run.results.conclude(wrong.is_empty(), &line)?;
-    let folder = run.folder.display();
-    println!("{} s; results.json, results.md and log.txt are in {folder}", start.elapsed().as_secs());
-    println!("{line}");
-    Ok(wrong.is_empty())
+    let passed = wrong.is_empty() && !was_ended && is_something_done;
+    run.results.conclude(passed, &line)?;
+    // What was printed is in the files too, if nobody reads it.
+    let _ = writeln!(
+        io::stdout(),
+        "{}\n{} s; results.json, results.md and log.txt are in {}\n{line}",
+        run.results.page(),
+        run.begun.elapsed().as_secs(),
+        run.folder.display()
+    );
+    Ok(passed)
+}
+
+/// Says what goes on, on standard error. The terminal may be gone, which ends no run.
+fn say(what: impl Display) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// The first few, in a line.
@@ -317,4 +390,9 @@ fn shortened(messages: &[String]) -> String {
 fn date() -> Option<String> {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+/// What `mutex` holds. A thread that panicked while it had it ends the run elsewhere.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
