@@ -2,20 +2,19 @@
 
 use crate::analysis::simplify::simplify;
 use crate::expr::Expr;
-use crate::lower::comptime_values;
-use crate::spec::{AccumulatorParam, KeyLoop, ScalarValue, Spec};
+use crate::spec::{AccumulatorParam, KeyLoop, ScalarParam, ScalarValue, Spec};
 use crate::typing::Parameters;
 use std::borrow::Cow;
 
 impl Spec {
     /// The specification without the accumulators that its output is not of, with these values of its comptime scalars: without what is
     /// pushed into them, and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the
-    /// same arguments. It is the specification itself where its output is of all accumulators, or where the scalars are not its own.
+    /// same arguments. It is the specification itself where its output is of all accumulators.
     pub fn kept(&self, scalars: &[ScalarValue]) -> Cow<'_, Spec> {
         if self.accumulators.len() < 2 {
             return Cow::Borrowed(self);
         }
-        let Ok(constants) = comptime_values(self, scalars) else { return Cow::Borrowed(self) };
+        let constants = comptime_values(self, scalars);
         let values = self.output_values();
         let parameters = Parameters { values: &values, ..self.parameters() };
         let output = simplify(&with_constants(&self.output, &constants), parameters);
@@ -37,6 +36,12 @@ impl Spec {
         let output = output.map_values(&|place| Expr::Value(new_place(place)));
         Cow::Owned(Spec { accumulators, loops, output, ..self.clone() })
     }
+}
+
+/// The values of the comptime ones of the specification's scalars, where they have any.
+pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Vec<Option<Expr>> {
+    let value = |(place, param): (usize, &ScalarParam)| scalars.get(place).filter(|_| param.comptime)?.constant();
+    spec.scalars.iter().enumerate().map(value).collect()
 }
 
 /// `expr` with the values of comptime scalars in their places.

@@ -25,7 +25,7 @@ use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
 };
-use crate::kept::with_constants;
+use crate::kept::{comptime_values, with_constants};
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{
     Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarType, ScalarValue,
@@ -403,8 +403,8 @@ pub fn scaled_dim(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> u
     let spec = &spec.kept(scalars);
     let Some((key_loop, push)) = spec.pushes().next() else { return 1 };
     let dim = |place: usize| dims.dims.get(place).copied().unwrap_or(1);
-    let constants = comptime_values(spec, scalars).unwrap_or_else(|_| vec![None; spec.scalars.len()]);
-    let score = simplify(&with_constants(&push.score, &constants), spec.parameters());
+    let score = with_constants(&push.score, &comptime_values(spec, scalars));
+    let score = simplify(&score, spec.parameters());
     let is_of = |(place, _): &(usize, &DotParam)| score.mentions(&Expr::Value(*place));
     let of_score = key_loop.dots.iter().enumerate().filter(is_of).map(|(_, dot)| dim(dot.query)).sum();
     let first = key_loop.dots.first().map_or(0, |dot| dot.query);
@@ -490,30 +490,22 @@ fn and(a: Option<Expr>, b: Option<Expr>) -> Option<Expr> {
     }
 }
 
-/// The values of the comptime ones of the specification's scalars.
-pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Result<Vec<Option<Expr>>, LowerError> {
+/// Refuses other scalars than the specification's, and those that have no value in a program.
+fn check_scalars(spec: &Spec, scalars: &[ScalarValue]) -> Result<(), LowerError> {
     if scalars.len() != spec.scalars.len() {
         let attention = spec.name.clone();
         return Err(LowerError::ScalarCount { attention, expected: spec.scalars.len(), given: scalars.len() });
     }
-    let mut constants = Vec::new();
     for (param, &given) in spec.scalars.iter().zip(scalars) {
         let wrong = |expected| Err(LowerError::Scalar { name: param.name.clone(), given, expected });
         if given.declared() != param.ty {
             return wrong(param.ty.name());
         }
-        let constant = match given {
-            ScalarValue::I32(value) => Expr::Int(value),
-            ScalarValue::U32(value) => match i32::try_from(value) {
-                Ok(value) => Expr::Int(value),
-                Err(_) => return wrong("at most 2147483647, since integers are signed"),
-            },
-            ScalarValue::F32(value) => Expr::float(value),
-            ScalarValue::Bool(value) => Expr::Bool(value),
-        };
-        constants.push(Some(constant).filter(|_| param.comptime));
+        if given.constant().is_none() {
+            return wrong("at most 2147483647, since integers are signed");
+        }
     }
-    Ok(constants)
+    Ok(())
 }
 
 /// What leaves of a specification become in its program.
@@ -526,8 +518,9 @@ pub(crate) struct Replacements {
 impl Replacements {
     /// Those of `spec` with `scalars` and a head dim.
     pub fn new(spec: &Spec, scalars: &[ScalarValue], head_dim: usize) -> Result<Replacements, LowerError> {
+        check_scalars(spec, scalars)?;
         let mut runtime = 0..;
-        let constants = comptime_values(spec, scalars)?.into_iter();
+        let constants = comptime_values(spec, scalars).into_iter();
         let replaced = constants.map(|constant| constant.unwrap_or_else(|| Expr::Scalar(runtime.next().unwrap_or(0))));
         let scalars = replaced.collect();
         // A head dim of more than 32 bits is refused where its tensor is.

@@ -135,6 +135,18 @@ pub enum ScalarValue {
     Bool(bool),
 }
 
+impl ScalarValue {
+    /// It as a constant of an expression; `None` of a `u32` beyond `i32::MAX`.
+    pub fn constant(self) -> Option<Expr> {
+        match self {
+            ScalarValue::I32(value) => Some(Expr::Int(value)),
+            ScalarValue::U32(value) => i32::try_from(value).ok().map(Expr::Int),
+            ScalarValue::F32(value) => Some(Expr::float(value)),
+            ScalarValue::Bool(value) => Some(Expr::Bool(value)),
+        }
+    }
+}
+
 /// A scalar parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScalarParam {
