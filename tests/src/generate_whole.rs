@@ -306,6 +306,13 @@ impl Draw {
                 all.push((Role::Value(set), self.v_dim(), heads));
             }
         }
+        let is_one = |role: Role| all.iter().filter(|(other, ..)| *other == role).count() == 1;
+        let roles = (0..self.sets()).flat_map(|set| [Role::Key(set), Role::Value(set)]);
+        if roles.chain([Role::Query]).all(is_one) {
+            // An attention of pairs takes pairs of the same heads.
+            let of_keys = all.iter().find(|(role, ..)| *role == Role::Key(0)).map_or(heads, |(_, _, heads)| *heads);
+            all.iter_mut().filter(|(role, ..)| *role != Role::Query).for_each(|(_, _, heads)| *heads = of_keys);
+        }
         let mut ordered: Vec<_> = all.into_iter().zip(&self.order).collect();
         ordered.sort_by_key(|(_, place)| **place);
         let mut counts = [0; 3];
