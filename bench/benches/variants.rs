@@ -1,11 +1,13 @@
 //! Every case of the table: criterion's own lines, then the table of `purview_bench::variants`.
 //!
 //! `./x bench` or `cargo bench --workspace --profile dev --bench variants`. Arguments of criterion's (a filter, `--save-baseline`)
-//! give only its part, and `--cases`, `--turns`, `--device`, `--dtype` and `--json` only the table; `--help` describes these.
+//! give only its part, and `--cases`, `--turns`, `--device`, `--dtype` and `--json` only the table; `--help` describes these. With
+//! `--beside`, it is the table of `purview_bench::beside`, with that one's flags.
 
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purview::{Device, Error};
+use purview_bench::beside;
 use purview_bench::cases::{Inputs, usual};
 use purview_bench::device::{self, usual_element};
 use purview_bench::first_call;
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
+    if std::env::args().any(|argument| argument == "--beside") {
+        return beside::measure(&beside::Flags::parse());
+    }
     let is_own = |argument: String| {
         let flag = argument.split('=').next().unwrap_or_default();
         ["--cases", "--turns", "--device", "--dtype", "--json", "--help", "-h"].contains(&flag)
@@ -46,6 +51,7 @@ fn run() -> Result<(), String> {
     // Who asks criterion for something (a filter, a baseline) wants nothing else.
     if std::env::args().skip(1).eq(["--bench"]) {
         measure(&Flags::parse_from(["variants", "--bench"]))?;
+        beside::measure(&beside::Flags::parse_from(["beside"]))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! the same parts.
 
 mod against_torch;
+pub mod beside;
 pub mod cases;
 mod commands;
 pub mod device;
