@@ -2,11 +2,13 @@
 //!
 //! `./x bench` or `cargo bench --workspace --profile dev --bench variants`. Arguments of criterion's (a filter, `--save-baseline`)
 //! give only its part, and `--cases`, `--turns`, `--device`, `--dtype`, `--json` and `--lines` only the table; `--help` describes these.
+//! With `--beside`, it is the table of `purview_bench::beside`, with that one's flags.
 
 use clap::Parser;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purview::{Device, Error};
 use purview_bench::bench_main::exit_code;
+use purview_bench::beside;
 use purview_bench::cases::{Inputs, usual};
 use purview_bench::device::{self, usual_element};
 use purview_bench::first_call;
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
+    if std::env::args().any(|argument| argument == "--beside") {
+        return beside::measure(&beside::Flags::parse());
+    }
     let is_own = |argument: String| {
         let flag = argument.split('=').next().unwrap_or_default();
         ["--cases", "--turns", "--device", "--dtype", "--json", "--lines", "--help", "-h"].contains(&flag)
@@ -38,6 +43,7 @@ fn run() -> Result<(), String> {
     // Who asks criterion for something (a filter, a baseline) wants nothing else.
     if std::env::args().skip(1).eq(["--bench"]) {
         measure(&Flags::parse_from(["variants", "--bench"]))?;
+        beside::measure(&beside::Flags::parse_from(["beside"]))?;
     }
     Ok(())
 }

@@ -251,17 +251,7 @@ impl Case {
 
     /// Q, K or V of one batch as numbers around 0 with a variance of 1, the same in every process.
     pub fn operand(&self, operand: Operand) -> Vec<f32> {
-        let length: usize = self.dimensions(operand)[1..].iter().product();
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(operand as u64 + 1);
-        let numbers = (0..length).map(|_| {
-            // xorshift64*: Vigna 2016.
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let uniform = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1u64 << 24) as f32;
-            (uniform - 0.5) * 12f32.sqrt()
-        });
-        numbers.collect()
+        numbers(self.dimensions(operand)[1..].iter().product(), operand as u64)
     }
 
     /// The shape of Q, K or V.
@@ -408,6 +398,20 @@ impl Inputs {
         self.next = (self.next + 1) % self.pairs.len();
         self.attention.run(&self.device, &self.query, &[(key, value)])
     }
+}
+
+/// So many numbers around 0 with a variance of 1, the same in every process; others for each `seed`.
+pub fn numbers(length: usize, seed: u64) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
+    let numbers = (0..length).map(|_| {
+        // xorshift64*: Vigna 2016.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let uniform = (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1u64 << 24) as f32;
+        (uniform - 0.5) * 12f32.sqrt()
+    });
+    numbers.collect()
 }
 
 fn rounded<T>(data: &[f32], round: fn(f32) -> T) -> Vec<T> {

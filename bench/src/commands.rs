@@ -1,6 +1,6 @@
 //! The commands that this crate adds to the command line.
 
-use crate::{against_torch, gpu, machine_report, variants};
+use crate::{against_torch, beside, gpu, machine_report, variants};
 use clap::{Parser, Subcommand};
 use purview_cli::{FAILURE, OwnCommand, SUCCESS, USAGE};
 use std::ffi::OsString;
@@ -23,6 +23,8 @@ struct Bench {
 enum What {
     /// Every case against the machine's own limits
     Variants(variants::Flags),
+    /// Whole attentions beside what would do their work otherwise
+    Beside(beside::Flags),
     /// The same tensors through PyTorch's attention, in turns
     Torch(against_torch::Flags),
     /// What the machine can do at best
@@ -36,6 +38,7 @@ fn bench(args: &[OsString]) -> u8 {
     };
     let result = match bench.what {
         What::Variants(flags) => variants::measure(&flags),
+        What::Beside(flags) => beside::measure(&flags),
         What::Torch(flags) => against_torch::compare(&flags),
         What::Machine(flags) => machine_report::report(&flags),
     };

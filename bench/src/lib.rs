@@ -5,6 +5,7 @@
 
 mod against_torch;
 pub mod bench_main;
+pub mod beside;
 pub mod cases;
 mod commands;
 pub mod device;

@@ -17,24 +17,24 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The lengths of the captured tensors; indices are brought inside.
-const HEADS: usize = 4;
-const BATCHES: usize = 2;
-const LENGTH: usize = 37;
+pub(crate) const HEADS: usize = 4;
+pub(crate) const BATCHES: usize = 2;
+pub(crate) const LENGTH: usize = 37;
 
 /// What expressions are made of.
-struct Parameters {
-    n: Int,
-    m: Int,
-    shift: Int,
-    cap: Float,
-    causal: Bool,
-    slope: Captured<Float, 1>,
-    document: Captured<Int, 2>,
-    keep: Captured<Bool, 3>,
-    bias: Captured<Float, 4>,
+pub(crate) struct Parameters {
+    pub(crate) n: Int,
+    pub(crate) m: Int,
+    pub(crate) shift: Int,
+    pub(crate) cap: Float,
+    pub(crate) causal: Bool,
+    pub(crate) slope: Captured<Float, 1>,
+    pub(crate) document: Captured<Int, 2>,
+    pub(crate) keep: Captured<Bool, 3>,
+    pub(crate) bias: Captured<Float, 4>,
 }
 
-fn declare(builder: &mut Builder) -> Parameters {
+pub(crate) fn declare(builder: &mut Builder) -> Parameters {
     Parameters {
         n: builder.scalar("n", ScalarType::U32, false),
         m: builder.scalar("m", ScalarType::U32, true),
@@ -48,22 +48,22 @@ fn declare(builder: &mut Builder) -> Parameters {
     }
 }
 
-fn parameters() -> Parameters {
+pub(crate) fn parameters() -> Parameters {
     declare(&mut Builder::new("", "", "", 1, 1))
 }
 
 /// `low <= x <= high`.
-fn clamped<T: lang::Number>(x: T, low: T, high: T) -> T {
+pub(crate) fn clamped<T: lang::Number>(x: T, low: T, high: T) -> T {
     lang::max(lang::min(x, high), low)
 }
 
 /// The index `x`, brought inside `0..length`, by a remainder or by clamping.
-fn inside(x: Int, length: usize, by_remainder: bool) -> Int {
+pub(crate) fn inside(x: Int, length: usize, by_remainder: bool) -> Int {
     let length = length as i32;
     if by_remainder { lang::rem(x, lang::int(length)) } else { clamped(x, lang::int(0), lang::int(length - 1)) }
 }
 
-fn leaf<T: Value + fmt::Debug + 'static>(leaves: Vec<T>) -> BoxedStrategy<T> {
+pub(crate) fn leaf<T: Value + fmt::Debug + 'static>(leaves: Vec<T>) -> BoxedStrategy<T> {
     select(leaves).boxed()
 }
 
@@ -107,7 +107,7 @@ fn clamp_small(depth: u32) -> BoxedStrategy<Int> {
 }
 
 /// What a query may see.
-fn predicate(depth: u32) -> BoxedStrategy<Bool> {
+pub(crate) fn predicate(depth: u32) -> BoxedStrategy<Bool> {
     let Parameters { n, causal, keep, .. } = parameters();
     let (i, j) = (lang::query_position, lang::key_position);
     let leaves = leaf(vec![
@@ -152,7 +152,7 @@ fn compare<T: lang::Number>(op: u32, a: T, b: T) -> Bool {
 }
 
 /// A float that is the same in f32 as in f64: a multiple of 1/8, of a magnitude of a few hundred at most.
-fn exact(depth: u32) -> BoxedStrategy<Float> {
+pub(crate) fn exact(depth: u32) -> BoxedStrategy<Float> {
     let Parameters { cap, slope, bias, .. } = parameters();
     let constants = (-16..17i32).prop_map(|eighths| lang::float(eighths as f32 / 8.0));
     if depth == 0 {
@@ -184,14 +184,14 @@ fn exact(depth: u32) -> BoxedStrategy<Float> {
     .boxed()
 }
 
-/// A float of the whole language, at most 8 in magnitude. `query` stands for the score where there is one.
-fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
+/// A float of the whole language, at most 8 in magnitude, of the `products` and of what else there is.
+pub(crate) fn float(depth: u32, products: BoxedStrategy<Float>) -> BoxedStrategy<Float> {
     let bounded = |x: Float| clamped(x, lang::float(-8.0), lang::float(8.0));
-    let leaves = prop_oneof![3 => Just(query.clone()), 1 => exact(1).prop_map(bounded)];
+    let leaves = prop_oneof![3 => products.clone(), 1 => exact(1).prop_map(bounded)];
     if depth == 0 {
         return leaves.boxed();
     }
-    let of = || float(depth - 1, query.clone());
+    let of = || float(depth - 1, products.clone());
     let positive = || of().prop_map(|x| lang::add(lang::abs(x), lang::float(0.5)));
     let exponent = || of().prop_map(|x| clamped(x, lang::float(-2.0), lang::float(2.0)));
     let functions = select(vec![0, 1, 2, 3, 4, 5]);
@@ -226,7 +226,7 @@ fn float(depth: u32, query: Float) -> BoxedStrategy<Float> {
 fn score() -> BoxedStrategy<Float> {
     let scaled = lang::mul(lang::dot(0), lang::scale());
     let bare = lang::mul(lang::dot(0), lang::float(0.25));
-    prop_oneof![4 => float(2, scaled), 1 => float(2, bare)].boxed()
+    prop_oneof![4 => float(2, Just(scaled).boxed()), 1 => float(2, Just(bare).boxed())].boxed()
 }
 
 /// What may be pushed: a score or weight, masked, and maybe once more, or by its own value.
@@ -265,9 +265,25 @@ pub struct Case {
 }
 
 /// Schedules with small tiles, which have more edges and kernels that are compiled sooner than the one chosen from the device.
-fn schedule() -> impl Strategy<Value = Option<CpuSchedule>> {
+pub(crate) fn schedule() -> impl Strategy<Value = Option<CpuSchedule>> {
     let small = |lanes, vectors, keys, rows| Some(CpuSchedule::new(lanes, vectors, keys, rows));
     select(vec![small(4, 1, 16, 2), small(8, 1, 8, 4), small(4, 2, 32, 4), small(1, 3, 12, 3), small(2, 1, 5, 1)])
+}
+
+/// The captured tensors of every attention, on `device`, in the order that they are declared.
+///
+/// # Errors
+/// As [`Tensor::from_slice`].
+pub(crate) fn captured(device: &Device) -> Result<[Tensor; 4], Error> {
+    let mut numbers = Numbers::new(42);
+    let slope = Tensor::from_slice(device, [HEADS], &numbers.eighths(HEADS))?;
+    let documents: Vec<i32> = (0..BATCHES * LENGTH).map(|_| numbers.integer(-3, 9)).collect();
+    let documents = Tensor::from_slice(device, [BATCHES, LENGTH], &documents)?;
+    let keep: Vec<bool> = (0..HEADS * LENGTH * LENGTH).map(|_| numbers.integer(0, 4) > 0).collect();
+    let keep = Tensor::from_slice(device, [HEADS, LENGTH, LENGTH], &keep)?;
+    let shape = [BATCHES, HEADS, LENGTH, LENGTH];
+    let bias = Tensor::from_slice(device, shape, &numbers.eighths(shape.iter().product()))?;
+    Ok([slope, documents, keep, bias])
 }
 
 impl Case {
@@ -309,16 +325,7 @@ impl Case {
     /// # Errors
     /// As [`Tensor::from_slice`].
     pub fn attention(&self, device: &Device) -> Result<AnyAttention, Error> {
-        let mut numbers = Numbers::new(42);
-        let slope = Tensor::from_slice(device, [HEADS], &numbers.eighths(HEADS))?;
-        let documents: Vec<i32> = (0..BATCHES * LENGTH).map(|_| numbers.integer(-3, 9)).collect();
-        let documents = Tensor::from_slice(device, [BATCHES, LENGTH], &documents)?;
-        let keep: Vec<bool> = (0..HEADS * LENGTH * LENGTH).map(|_| numbers.integer(0, 4) > 0).collect();
-        let keep = Tensor::from_slice(device, [HEADS, LENGTH, LENGTH], &keep)?;
-        let shape = [BATCHES, HEADS, LENGTH, LENGTH];
-        let bias = Tensor::from_slice(device, shape, &numbers.eighths(shape.iter().product()))?;
-        let attention =
-            Attention::<1>::new(self.spec.clone(), self.scalars.clone(), vec![slope, documents, keep, bias]);
+        let attention = Attention::<1>::new(self.spec.clone(), self.scalars.clone(), captured(device)?.to_vec());
         let attention = attention.with_query_offset(self.query_offset).with_key_offsets([self.key_offset]);
         Ok(match self.schedule {
             Some(schedule) if device.name() == "cpu" => attention.with_schedule(Schedule::Cpu(schedule)).into(),
@@ -346,7 +353,7 @@ impl Case {
 }
 
 /// A sink: it may not look at keys, so it is small.
-fn float_of_a_query() -> BoxedStrategy<Float> {
+pub(crate) fn float_of_a_query() -> BoxedStrategy<Float> {
     let Parameters { slope, cap, shift, .. } = parameters();
     let position = lang::to_float(clamped(lang::sub(lang::query_position(), shift), lang::int(-20), lang::int(20)));
     leaf(vec![

@@ -1,10 +1,11 @@
-//! What the tests share: devices, deterministic inputs, attentions to try shapes with, the comparison with the reference, and a
-//! generator of random attentions; predicates, and a check of what the analyses claim of their tiles; and validators and compilers of kernels.
+//! What the tests share: devices, deterministic inputs, attentions to try shapes with, the comparison with the reference, and
+//! generators of random attentions; predicates, and a check of what the analyses claim of their tiles; and validators and compilers of kernels.
 
 pub mod attentions;
 pub mod compare;
 pub mod devices;
 pub mod generate;
+pub mod generate_whole;
 pub mod kept_outputs;
 pub mod naga_validation;
 pub mod newer_mesa;
