@@ -73,7 +73,7 @@ fn integer(depth: u32) -> BoxedStrategy<Int> {
     let positions = leaf(vec![lang::query_position(), lang::key_position()]);
     let scalars = leaf(vec![n.clone(), m.clone(), shift, lang::head(), lang::kv_head(), lang::batch()]);
     let lengths = leaf(vec![lang::q_len(), lang::kv_len(), lang::head_dim()]);
-    let leaves = prop_oneof![4 => positions, 2 => scalars, 1 => lengths, 1 => (-9..9i32).prop_map(lang::int)];
+    let leaves = prop_oneof![8 => positions, 4 => scalars, 1 => lengths, 2 => (-9..9i32).prop_map(lang::int)];
     if depth == 0 {
         return leaves.boxed();
     }

@@ -402,7 +402,7 @@ fn elements_of_the_wrong_type() {
     let run = |slope: &Tensor, document: &Tensor, keep: &Tensor| {
         captured(slope, document, keep, &bias).run(&cpu, &floats, &floats, &floats)
     };
-    refused(run(&integers(&[1]), &document, &truths), "`slope` holds i32, expected f32");
+    refused(run(&integers(&[1]), &document, &truths), "`slope` holds i32, expected f32, f16 or bf16");
     refused(run(&slope, &zeros(&[1, 5]), &truths), "`document` holds f32, expected i32");
     refused(run(&slope, &document, &document), "`keep` holds i32, expected bool (u8 or u32)");
     run(&slope, &document, &truths).unwrap();

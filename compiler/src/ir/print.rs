@@ -3,7 +3,8 @@
 //! Expressions are written as in the language, with its precedences and no parentheses that those make needless (an `if`
 //! inside an operation has them, for the reader). Positions and tile bounds are `i`, `j`, `i0`, `i1`, the score is `s`; a
 //! parameter that is named like one of these or like a function is written `r#name`. Floats have the fewest digits that
-//! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others.
+//! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others. `kv_len()` is the length of the first set of
+//! keys, `kv_len(1)` that of the second.
 
 use super::{Axis, Base, DotTerm, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
