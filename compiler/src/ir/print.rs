@@ -5,7 +5,9 @@
 //! parameter that is named like one of these or like a function is written `r#name`. Floats have the fewest digits that
 //! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others.
 
-use super::{Axis, Base, DotTerm, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
+use super::{
+    Axis, Base, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp,
+};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
 use crate::typing::Parameters;
@@ -385,7 +387,12 @@ impl Display for Program {
         }
         let values = self.stored_values();
         let parameters = Parameters { values: &values, ..self.parameters() };
-        self.outputs.iter().try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))
+        let mut outputs = self.outputs.iter();
+        outputs.try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))?;
+        match self.kept {
+            Kept::LogSumExp => Ok(()),
+            Kept::LogSumExpAndMaximum => writeln!(f, "    keep maximum"),
+        }
     }
 }
 
