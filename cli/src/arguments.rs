@@ -102,6 +102,7 @@ JSON:
   with --check also
     out_error, out_limit: the largest error of the output, relative to its largest magnitude,
     lse_error, lse_limit: the same of the log-sum-exp; absent where the accumulator has none,
+    max_error, max_limit: the same of each row's maximum, by the kernel that gives it,
     passed: true or false
   An error that is not finite is null.";
 

@@ -18,6 +18,8 @@ pub struct PtxResults {
     pub out: Vec<f32>,
     /// The log-sum-exp `[B, H, S]`, of a softmax.
     pub lse: Option<Vec<f32>>,
+    /// Each row's maximum `[B, H, S]`, where the launch gives it.
+    pub max: Option<Vec<f32>>,
     /// Instructions, and what went through memory.
     pub counts: Counts,
 }
@@ -81,7 +83,8 @@ pub fn run_text(launch: &PtxLaunch, text: &str) -> Result<PtxResults, PtxError> 
     };
     let out = read(launch.output, "the output")?;
     let lse = launch.lse.map(|lse| read(lse, "the log-sum-exp")).transpose()?;
-    Ok(PtxResults { out, lse, counts })
+    let max = launch.max.map(|max| read(max, "the maximum")).transpose()?;
+    Ok(PtxResults { out, lse, max, counts })
 }
 
 /// The elements in `bytes`.

@@ -29,12 +29,12 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
     let checked = if flags.check {
         let bar = progress(None);
         bar.set_message("computing the reference");
-        Some(compare(&attention, &inputs, &measured, shape.element)?)
+        Some(compare(&attention, &device, &inputs, &measured, shape.element)?)
     } else {
         None
     };
 
-    let passed = checked.as_ref().is_none_or(|(errors, limits)| errors.within(limits));
+    let passed = checked.as_ref().is_none_or(Checked::passed);
     let schedule = attention.schedule_on(&device, &shape)?;
     if json {
         let mut value = json!({
@@ -48,8 +48,11 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         });
         extend(&mut value, schedule_json(schedule));
         extend(&mut value, scalars_json(&attention));
-        if let Some((errors, limits)) = &checked {
+        if let Some(Checked { errors, limits, max }) = &checked {
             extend(&mut value, errors_json(errors, limits));
+            if let Some(max) = max {
+                extend(&mut value, json!({ "max_error": finite(*max), "max_limit": limits.lse }));
+            }
             extend(&mut value, json!({ "passed": passed }));
         }
         print_json(out, &value)?;
@@ -67,13 +70,14 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
             write!(out, ", then {:.3} ms, the median of {}", milliseconds(median), flags.repeat)?;
         }
         writeln!(out, "; on this machine, in this run")?;
-        if let Some((errors, limits)) = &checked {
+        if let Some(Checked { errors, limits, max }) = &checked {
             writeln!(
                 out,
-                "  error     out {:.1e} (at most {:.0e}){}",
+                "  error     out {:.1e} (at most {:.0e}){}{}",
                 errors.out,
                 limits.out,
-                lse_text(errors, limits)
+                row_text("lse", errors.lse, limits.lse),
+                row_text("max", *max, limits.lse)
             )?;
             writeln!(out, "  {}", if passed { "pass" } else { "FAIL" })?;
         }
@@ -81,10 +85,29 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
     Ok(if passed { SUCCESS } else { FAILURE })
 }
 
-fn lse_text(errors: &Errors, limits: &Errors) -> String {
-    match (errors.lse, limits.lse) {
-        (Some(error), Some(limit)) => format!(", lse {error:.1e} (at most {limit:.0e})"),
+fn row_text(what: &str, error: Option<f64>, limit: Option<f64>) -> String {
+    match (error, limit) {
+        (Some(error), Some(limit)) => format!(", {what} {error:.1e} (at most {limit:.0e})"),
         _ => String::new(),
+    }
+}
+
+/// A launch against the reference.
+struct Checked {
+    errors: Errors,
+    limits: Errors,
+    /// The largest error of a row's maximum, of the kernel that gives it, where the attention has one. It may be as large as that of the
+    /// log-sum-exp.
+    max: Option<f64>,
+}
+
+impl Checked {
+    fn passed(&self) -> bool {
+        let max = match (self.max, self.limits.lse) {
+            (Some(error), Some(limit)) => error <= limit,
+            (error, _) => error.is_none(),
+        };
+        self.errors.within(&self.limits) && max
     }
 }
 
@@ -182,16 +205,28 @@ pub(crate) fn compare_results(
     Ok(Errors { out: relative_error(out, &want.out.data), lse })
 }
 
-/// The largest errors against the reference, and the limits.
+/// The largest errors against the reference.
 fn compare(
     attention: &AnyAttention,
+    device: &Device,
     inputs: &RandomInputs,
     measured: &Measured,
     element: Element,
-) -> Result<(Errors, Errors), Error> {
+) -> Result<Checked, Error> {
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
-    let errors = compare_results(attention, inputs, &measured.out.to_vec::<f32>()?, lse)?;
-    Ok((errors, limits(element)))
+    let operands = inputs.operands();
+    let want = attention.reference_operands(&operands)?;
+    let errors = Errors {
+        out: relative_error(&measured.out.to_vec::<f32>()?, &want.out.data),
+        lse: lse.map(|lse| relative_error(&lse, &want.lse.data)),
+    };
+    let max = if attention.spec().has_lse() {
+        let (_, max) = attention.run_operands_with_max(device, &operands)?;
+        Some(relative_error(&max.to_vec::<f32>()?, &want.max.data))
+    } else {
+        None
+    };
+    Ok(Checked { errors, limits: limits(element), max })
 }
 
 /// The largest errors of a run that passes, relative to the largest magnitude.

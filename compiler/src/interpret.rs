@@ -36,6 +36,9 @@ pub struct Reference {
     /// `[B, H, S]`: the natural logarithm of each row's sum of exponentials, a sink's included; −∞ where there is nothing
     /// to sum. NaN unless there is one accumulator, a `Softmax`: others have none.
     pub lse: HostTensor,
+    /// `[B, H, S]`: the greatest of each row's scores, a sink included; −∞ where there is none, and NaN where a score is NaN, as everywhere
+    /// where the log-sum-exp is.
+    pub max: HostTensor,
 }
 
 /// Why an attention has no value.
@@ -126,8 +129,9 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
         spec.operands_of(Role::Query).map(|(place, _)| &inputs.operands[place]).collect();
 
     let mut out = HostTensor { shape: vec![batch, heads, queries, dims.out], data: Vec::new() };
-    let mut lse = HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
     let keys = key_sets(spec, inputs);
+    let of_rows = || HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
+    let (mut lse, mut max) = (of_rows(), of_rows());
     let mut rows: Vec<Row> = spec.accumulators.iter().map(|_| Row { weights: Vec::new(), sink: None }).collect();
     let mut results: Vec<Vec<f64>> = dims.accumulators.iter().map(|dim| vec![0.0; *dim]).collect();
     let loops: Vec<Vec<Masked>> = spec.loops.iter().map(|one| one.pushes.iter().map(Masked::of).collect()).collect();
@@ -153,7 +157,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                 for (key_loop, pushes) in spec.loops.iter().zip(&loops) {
                     push_all(spec, inputs, (key_loop, pushes), &place, i, &mut at, &mut rows)?;
                 }
-                let mut logarithm = f64::NAN;
+                let mut numbers = RowNumbers::NONE;
                 for ((accumulator, row), result) in spec.accumulators.iter().zip(&mut rows).zip(&mut results) {
                     row.sink = match &accumulator.kind {
                         Accumulator::Softmax { sink: Some(sink) } => {
@@ -162,9 +166,11 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                         _ => None,
                     };
                     result.fill(0.0);
-                    logarithm = row.reduce(&accumulator.kind, result);
+                    numbers = row.reduce(&accumulator.kind, result);
                 }
-                lse.data.push(if has_lse { logarithm } else { f64::NAN });
+                let RowNumbers { log_sum_exp, maximum } = if has_lse { numbers } else { RowNumbers::NONE };
+                lse.data.push(log_sum_exp);
+                max.data.push(maximum);
                 for element in 0..dims.out {
                     let results = results.iter().zip(&dims.accumulators).map(|(result, dim)| (&result[..], *dim));
                     let queries = along_queries.iter().map(|tensor| (place.row(tensor, i), tensor.shape[3]));
@@ -180,7 +186,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
             }
         }
     }
-    Ok(Reference { out, lse })
+    Ok(Reference { out, lse, max })
 }
 
 /// The sets of keys, whose operands are checked.
@@ -323,9 +329,21 @@ struct Row<'a> {
     sink: Option<f64>,
 }
 
+/// What a softmax knows of a row beside its result.
+#[derive(Clone, Copy)]
+struct RowNumbers {
+    log_sum_exp: f64,
+    maximum: f64,
+}
+
+impl RowNumbers {
+    /// Those of what is no softmax.
+    const NONE: RowNumbers = RowNumbers { log_sum_exp: f64::NAN, maximum: f64::NAN };
+}
+
 impl Row<'_> {
-    /// Writes the row of the result, and gives its log-sum-exp.
-    fn reduce(&self, accumulator: &Accumulator, out: &mut [f64]) -> f64 {
+    /// Writes the row of the result, and gives what is known of it.
+    fn reduce(&self, accumulator: &Accumulator, out: &mut [f64]) -> RowNumbers {
         let add = |out: &mut [f64], weight: f64, value: &[f64]| {
             for (out, value) in out.iter_mut().zip(value) {
                 *out += weight * value;
@@ -347,7 +365,8 @@ impl Row<'_> {
                 if sum != 0.0 {
                     out.iter_mut().for_each(|out| *out /= sum);
                 }
-                max + sum.ln()
+                // `f64::max` drops a NaN, and the sum does not.
+                RowNumbers { log_sum_exp: max + sum.ln(), maximum: if sum.is_nan() { sum } else { max } }
             }
             Accumulator::Sum | Accumulator::Mean => {
                 let mut sum = 0.0;
@@ -358,7 +377,7 @@ impl Row<'_> {
                 if *accumulator == Accumulator::Mean {
                     out.iter_mut().for_each(|out| *out = if sum == 0.0 { 0.0 } else { *out / sum });
                 }
-                f64::NAN
+                RowNumbers::NONE
             }
         }
     }

@@ -23,7 +23,8 @@ use crate::expr::{BinaryOp, Expr, Type};
 use crate::ir::forward::{OperandDims, Operands};
 use crate::ir::print::{RESERVED, VALUES};
 use crate::ir::{
-    self, Axis, Base, DotTerm, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop, TileOp,
+    self, Axis, Base, DotTerm, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop,
+    TileOp,
 };
 use crate::kept::{comptime_values, with_constants};
 use crate::schedule::MAX_HEAD_DIM;
@@ -212,6 +213,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         loads,
         loops,
         outputs: vec![Output { element, heads: Heads::Query, dim, value }],
+        kept: Kept::default(),
     })
 }
 

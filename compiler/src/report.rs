@@ -381,8 +381,8 @@ impl Looked<'_> {
         let loaded = self.program.loads.iter().map(|load| &self.program.operands[load.operand]);
         let loaded: usize = loaded.map(|operand| operand.dim * operand.element.size()).sum();
         let stored: usize = self.program.outputs.iter().map(|output| output.dim * output.element.size()).sum();
-        let of_lse = if self.program.has_lse() { 4 } else { 0 };
-        rows * (loaded + stored + of_lse) as u64
+        let of_numbers = 4 * self.program.row_numbers().len();
+        rows * (loaded + stored + of_numbers) as u64
     }
 
     /// The floating-point operations of the products and pushes of a loop for one pair of a query and a key.

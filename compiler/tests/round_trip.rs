@@ -7,8 +7,8 @@ use purview_compiler::expr::{BinaryOp, Expr, Real, Type, UnaryOp};
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
-    TileKind, TileLoop, TileOp,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range,
+    Reduction, TileKind, TileLoop, TileOp,
 };
 use purview_compiler::launch::Keys;
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
@@ -281,7 +281,8 @@ fn program() -> impl Strategy<Value = Program> {
     let sizes = (element, 1..=256usize, 1..=256usize);
     let scale = prop::option::of(expr(Type::Float, uniform, 2));
     let loops = (tile_loop(0), tile_loop(1), tile_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
-    (reduction, sizes, scale, loops).prop_map(|(reduction, (element, qk_dim, v_dim), scale, loops)| {
+    let kept = prop::sample::select(vec![Kept::LogSumExp, Kept::LogSumExpAndMaximum]);
+    (reduction, sizes, scale, loops, kept).prop_map(|(reduction, (element, qk_dim, v_dim), scale, loops, kept)| {
         let operand = |name: &str, heads, axis, dim| Operand { name: name.into(), element, heads, axis, dim };
         let of_keys = |name, set, dim| operand(name, Heads::Key, Axis::Keys(set), dim);
         Program {
@@ -300,6 +301,7 @@ fn program() -> impl Strategy<Value = Program> {
             loads: vec![Load { operand: 0, scale }],
             loops: loops.into_iter().map(|one| with_dim(one, v_dim)).collect(),
             outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
+            kept,
         }
     })
 }
@@ -374,6 +376,7 @@ fn general_program() -> impl Strategy<Value = Program> {
                     Output { element: Element::F16, heads: Heads::Query, dim: if of == 1 { 4 } else { 8 }, value }
                 })
                 .collect(),
+            kept: Kept::default(),
         }
     })
 }

@@ -9,6 +9,7 @@ use crate::operation::Operation;
 use crate::plan;
 use crate::prove;
 use crate::request::{Call, Request};
+use crate::results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 /// A function with `#[attention]` returns it. Queries are `[B, H, S, D]`, keys `[B, G, T, D]`, values `[B, G, T, Dv]` and the
 /// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 576; one element type of f32,
 /// f16 and bf16, with f32 inside.
-pub type Attention<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>>;
+pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver<Exactly<PAIRS>, Outputs<OUTPUTS>>;
 
 /// An attention variant that takes other tensors than queries and pairs of keys and values, with the values of its scalars and captured
 /// tensors: `OPERANDS` of them, in the order of the signature.
@@ -41,18 +42,20 @@ pub type Attention<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>>;
 /// A function with `#[attention]` returns it where there are several `Query`s, or not one `Key` and one `Value` for each loop. What lies
 /// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; the output is
 /// `[B, H, S, Dv]`.
-pub type GeneralAttention<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>>;
+pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
+    AttentionOver<Operands<OPERANDS>, Outputs<OUTPUTS>>;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
 /// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
 pub type AnyAttention = AttentionOver<AnyNumber>;
 
 /// What [`Attention`], [`GeneralAttention`] and [`AnyAttention`] are: an attention variant with the values of its scalars and captured
-/// tensors. `P` says whether the number of its pairs of keys and values, or of its tensors, is in the type.
+/// tensors. `P` says whether the number of its pairs of keys and values, or of its tensors, is in the type, and `R` what a launch
+/// [gives](Results).
 #[derive(Clone, Debug)]
-pub struct AttentionOver<P> {
+pub struct AttentionOver<P, R = Outputs<1>> {
     pub(crate) request: Request,
-    form: PhantomData<P>,
+    form: PhantomData<(P, R)>,
 }
 
 /// A number of pairs that is in the type, for [`AttentionOver`].
@@ -68,12 +71,10 @@ pub enum Operands<const OPERANDS: usize> {}
 pub enum AnyNumber {}
 
 /// An [`Attention`] that also returns each row's log-sum-exp.
-#[derive(Clone, Debug)]
-pub struct AttentionWithLse<const PAIRS: usize>(AnyAttention);
+pub type AttentionWithLse<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>, WithLse<Outputs<1>>>;
 
 /// A [`GeneralAttention`] that also returns each row's log-sum-exp.
-#[derive(Clone, Debug)]
-pub struct GeneralAttentionWithLse<const OPERANDS: usize>(AnyAttention);
+pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>, WithLse<Outputs<1>>>;
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -100,7 +101,7 @@ impl<const OPERANDS: usize> From<GeneralAttention<OPERANDS>> for AnyAttention {
 }
 
 /// Whatever the tensors.
-impl<P> AttentionOver<P> {
+impl<P, R> AttentionOver<P, R> {
     /// What was asked, as data.
     pub fn spec(&self) -> &Spec {
         &self.request.spec
@@ -264,8 +265,27 @@ impl<P> AttentionOver<P> {
         self.request.schedule.unwrap_or_else(|| Schedule::Cpu(schedule::cpu(VectorRegisters::AVX512)))
     }
 
-    fn call<'a>(&'a self, device: &'a Device, operands: &'a [&'a Tensor], counters: Option<&'a Tensor>) -> Call<'a> {
-        Call { request: &self.request, device, operands, counters }
+    /// The same, of which a launch gives other results.
+    fn giving<S: Results>(self) -> AttentionOver<P, S> {
+        AttentionOver { request: self.request.keeping(S::KEPT), form: PhantomData }
+    }
+
+    /// Launches it for the tensors that lie along queries and keys.
+    fn launch_as<S: Results>(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+        counters: Option<&Tensor>,
+    ) -> Result<S::Tensors, Error> {
+        S::check(&self.request.spec)?;
+        let keeping;
+        let request = if self.request.kept == S::KEPT {
+            &self.request
+        } else {
+            keeping = self.request.keeping(S::KEPT);
+            &keeping
+        };
+        launch(&Call { request, device, operands, counters }).map(S::of)
     }
 
     /// Queries, and pairs of keys and values in the order of the keys in the signature, as the operands that an [`AnyAttention`] takes.
@@ -317,7 +337,7 @@ impl AnyAttention {
     /// Everything that [`Error`] lists, before the attention is launched; [`Error::Execution`] only where captured tensors are
     /// looked at first (their range, whether they are sorted). What fails on the device later surfaces where the output is read.
     pub fn run_operands(&self, device: &Device, operands: &[&Tensor]) -> Result<Tensor, Error> {
-        launch(&self.call(device, operands, None)).map(|(out, _)| out)
+        self.launch_as::<Outputs<1>>(device, operands, None)
     }
 
     /// The output, and the tiles that the kernel itself counted as it visited them, for each key loop: to see that it does what
@@ -346,7 +366,7 @@ impl AnyAttention {
         let Request { spec, scalars, .. } = &self.request;
         let loops = spec.kept(scalars).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
-        let (out, _) = launch(&self.call(device, operands, Some(&counters)))?;
+        let out = self.launch_as::<Outputs<1>>(device, operands, Some(&counters))?;
         let counts = counters.to_vec::<i32>()?;
         let counted = counts.chunks(2).map(|counts| CountedTiles {
             visited: u64::from(counts[0].cast_unsigned()),
@@ -359,7 +379,7 @@ impl AnyAttention {
     /// included, and −∞ where no key is visible.
     ///
     /// # Errors
-    /// As [`AnyAttention::run`], and [`Error::NoLse`] unless there is one accumulator, a `Softmax`.
+    /// As [`AnyAttention::run`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
     pub fn run_with_lse(
         &self,
         device: &Device,
@@ -372,10 +392,44 @@ impl AnyAttention {
     /// As [`AnyAttention::run_with_lse`], for the tensors that lie along queries and keys, in the order of the signature.
     ///
     /// # Errors
-    /// As [`AnyAttention::run_operands`], and [`Error::NoLse`] unless there is one accumulator, a `Softmax`.
+    /// As [`AnyAttention::run_operands`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
     pub fn run_operands_with_lse(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Tensor), Error> {
-        validate::has_lse(&self.request.spec)?;
-        launch(&self.call(device, operands, None))
+        self.launch_as::<WithLse<Outputs<1>>>(device, operands, None)
+    }
+
+    /// The output and each row's maximum `[B, H, S]` in f32: the greatest of its scores in natural units, as they are pushed, a sink
+    /// included; −∞ where no key is visible, and NaN where a score that is seen is.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
+    pub fn run_with_max(
+        &self,
+        device: &Device,
+        query: &Tensor,
+        pairs: &[(&Tensor, &Tensor)],
+    ) -> Result<(Tensor, Tensor), Error> {
+        self.run_operands_with_max(device, &self.in_order(query, pairs)?)
+    }
+
+    /// As [`AnyAttention::run_with_max`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
+    pub fn run_operands_with_max(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Tensor), Error> {
+        self.launch_as::<WithMax<Outputs<1>>>(device, operands, None)
+    }
+
+    /// The output, each row's log-sum-exp and its maximum, as [`AnyAttention::run_operands_with_lse`] and
+    /// [`AnyAttention::run_operands_with_max`] give them, by one kernel.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
+    pub fn run_operands_with_lse_and_max(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Tensor, Tensor, Tensor), Error> {
+        self.launch_as::<WithLseAndMax<Outputs<1>>>(device, operands, None)
     }
 
     /// The output, and each row's log-sum-exp where there is one, for the tensors that lie along queries and keys, in the order of the
@@ -388,13 +442,16 @@ impl AnyAttention {
         device: &Device,
         operands: &[&Tensor],
     ) -> Result<(Tensor, Option<Tensor>), Error> {
-        let (out, lse) = launch(&self.call(device, operands, None))?;
-        Ok((out, Some(lse).filter(|_| self.request.spec.has_lse())))
+        if self.request.spec.has_lse() {
+            self.run_operands_with_lse(device, operands).map(|(out, lse)| (out, Some(lse)))
+        } else {
+            self.run_operands(device, operands).map(|out| (out, None))
+        }
     }
 
-    /// The output and log-sum-exp by the reference: in f64, straight from the specification, in time proportional to queries
+    /// The output, log-sum-exp and maximum by the reference: in f64, straight from the specification, in time proportional to queries
     /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
-    /// could leave 32 bits. The log-sum-exp is NaN where the attention has none.
+    /// could leave 32 bits. Log-sum-exp and maximum are NaN where the attention has none.
     ///
     /// # Errors
     /// As [`AnyAttention::run`], but that an index outside its tensor, or a division by zero, is [`Error::Interpret`] at the
@@ -413,7 +470,7 @@ impl AnyAttention {
 }
 
 /// Where the number of tensors is in the type.
-impl<const OPERANDS: usize> GeneralAttention<OPERANDS> {
+impl<const OPERANDS: usize, R: Results> AttentionOver<Operands<OPERANDS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
@@ -428,17 +485,12 @@ impl<const OPERANDS: usize> GeneralAttention<OPERANDS> {
         self
     }
 
-    /// Returning the log-sum-exp with the output; see [`AnyAttention::run_operands_with_lse`].
-    pub fn with_lse(self) -> GeneralAttentionWithLse<OPERANDS> {
-        GeneralAttentionWithLse(self.into())
-    }
-
     /// The output for the tensors that lie along queries and keys, in the order of the signature.
     ///
     /// # Errors
     /// As [`AnyAttention::run_operands`].
-    pub fn run(&self, device: &Device, operands: [&Tensor; OPERANDS]) -> Result<Tensor, Error> {
-        launch(&self.call(device, &operands, None)).map(|(out, _)| out)
+    pub fn run(&self, device: &Device, operands: [&Tensor; OPERANDS]) -> Result<R::Tensors, Error> {
+        self.launch_as::<R>(device, &operands, None)
     }
 
     /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
@@ -450,18 +502,8 @@ impl<const OPERANDS: usize> GeneralAttention<OPERANDS> {
     }
 }
 
-impl<const OPERANDS: usize> GeneralAttentionWithLse<OPERANDS> {
-    /// The output, as [`GeneralAttention::run`] gives it, and the log-sum-exp `[B, H, S]`.
-    ///
-    /// # Errors
-    /// As [`AnyAttention::run_operands_with_lse`].
-    pub fn run(&self, device: &Device, operands: [&Tensor; OPERANDS]) -> Result<(Tensor, Tensor), Error> {
-        self.0.run_operands_with_lse(device, &operands)
-    }
-}
-
 /// Where the number of pairs is in the type.
-impl<const PAIRS: usize> Attention<PAIRS> {
+impl<const PAIRS: usize, R: Results> AttentionOver<Exactly<PAIRS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
@@ -474,17 +516,12 @@ impl<const PAIRS: usize> Attention<PAIRS> {
         self
     }
 
-    /// Returning the log-sum-exp with the output; see [`AnyAttention::run_with_lse`].
-    pub fn with_lse(self) -> AttentionWithLse<PAIRS> {
-        AttentionWithLse(self.into())
-    }
-
     /// The output for `query` and the pairs of keys and values, in the order of the signature; see [`Attention`] for their shapes.
     ///
     /// # Errors
     /// As [`AnyAttention::run`].
-    pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<Tensor, Error> {
-        launch(&self.call(device, &self.in_order(query, &pairs)?, None)).map(|(out, _)| out)
+    pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<R::Tensors, Error> {
+        self.launch_as::<R>(device, &self.in_order(query, &pairs)?, None)
     }
 
     /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
@@ -497,16 +534,16 @@ impl<const PAIRS: usize> Attention<PAIRS> {
 }
 
 /// Over one pair.
-impl Attention<1> {
-    /// The output `[B, H, S, Dv]` for queries `[B, H, S, D]`, keys `[B, G, T, D]` and values `[B, G, T, Dv]`.
+impl<R: Results> AttentionOver<Exactly<1>, R> {
+    /// The output `[B, H, S, Dv]` for queries `[B, H, S, D]`, keys `[B, G, T, D]` and values `[B, G, T, Dv]`, and what else was asked for.
     ///
     /// # Errors
     /// As [`Attention::run_pairs`].
-    pub fn run(&self, device: &Device, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor, Error> {
+    pub fn run(&self, device: &Device, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<R::Tensors, Error> {
         self.run_pairs(device, query, [(key, value)])
     }
 
-    /// The output and log-sum-exp by the reference; see [`AnyAttention::reference`].
+    /// The output and the numbers of each row by the reference; see [`AnyAttention::reference`].
     ///
     /// # Errors
     /// As [`AnyAttention::reference`].
@@ -515,28 +552,25 @@ impl Attention<1> {
     }
 }
 
-impl<const PAIRS: usize> AttentionWithLse<PAIRS> {
-    /// The output, as [`Attention::run_pairs`] gives it, and the log-sum-exp `[B, H, S]`.
-    ///
-    /// # Errors
-    /// As [`AnyAttention::run_with_lse`].
-    pub fn run_pairs(&self, device: &Device, query: &Tensor, pairs: Pairs<PAIRS>) -> Result<(Tensor, Tensor), Error> {
-        self.0.run_with_lse(device, query, &pairs)
+/// Numbers of each row beside the outputs, where the number of tensors or pairs is in the type.
+impl<P, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
+where
+    Outputs<OUTPUTS>: Results,
+{
+    /// Returning each row's log-sum-exp `[B, H, S]` with the output; see [`AnyAttention::run_with_lse`].
+    pub fn with_lse(self) -> AttentionOver<P, WithLse<Outputs<OUTPUTS>>> {
+        self.giving()
+    }
+
+    /// Returning each row's maximum `[B, H, S]` with the output; see [`AnyAttention::run_with_max`].
+    pub fn with_max(self) -> AttentionOver<P, WithMax<Outputs<OUTPUTS>>> {
+        self.giving()
     }
 }
 
-impl AttentionWithLse<1> {
-    /// The output `[B, H, S, Dv]` and the log-sum-exp `[B, H, S]`.
-    ///
-    /// # Errors
-    /// As [`AttentionWithLse::run_pairs`].
-    pub fn run(
-        &self,
-        device: &Device,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
-    ) -> Result<(Tensor, Tensor), Error> {
-        self.run_pairs(device, query, [(key, value)])
+impl<P, O: Results> AttentionOver<P, WithLse<O>> {
+    /// Returning output, log-sum-exp and maximum; see [`AnyAttention::run_with_max`].
+    pub fn with_max(self) -> AttentionOver<P, WithLseAndMax<O>> {
+        self.giving()
     }
 }

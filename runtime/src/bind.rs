@@ -7,15 +7,16 @@ use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
 use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
-use purview_compiler::ir::Summary;
+use purview_compiler::ir::Program;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::Role;
 
 /// The results of a launch, and what computes them.
 pub(crate) struct Bound {
-    pub output: Tensor,
-    /// The log-sum-exp, which only a softmax writes.
-    pub lse: Tensor,
+    /// The outputs, in the program's order.
+    pub outputs: Vec<Tensor>,
+    /// The numbers of each row that the program keeps, in its order.
+    pub rows: Vec<Tensor>,
     /// None where there is nothing to compute.
     pub data: Option<LaunchData>,
 }
@@ -24,13 +25,17 @@ pub(crate) struct Bound {
 pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Result<Bound, Error> {
     let &Call { request, device, operands: tensors, counters } = call;
     let program = &proved.program;
-    let &Operation { batch, heads, queries, ref operands, .. } = operation;
-    let shape = vec![batch, heads, queries, program.outputs[0].dim];
-    let output = Tensor::empty(device, operands.element.into(), shape, "the output")?;
-    let rows = if program.has_lse() { queries } else { 0 };
-    let lse = Tensor::empty(device, DType::F32, vec![batch, heads, rows], "the log-sum-exp")?;
+    let &Operation { batch, heads, queries, .. } = operation;
+    let outputs = program.outputs.iter().map(|output| {
+        let shape = vec![batch, heads, queries, output.dim];
+        Tensor::empty(device, output.element.into(), shape, "the output")
+    });
+    let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
+    let numbers = program.row_numbers().iter();
+    let rows = numbers.map(|number| Tensor::empty(device, DType::F32, vec![batch, heads, queries], number.name()));
+    let rows = rows.collect::<Result<Vec<_>, Error>>()?;
     if [batch, heads, queries].contains(&0) {
-        return Ok(Bound { output, lse, data: None });
+        return Ok(Bound { outputs, rows, data: None });
     }
 
     let operands = request.spec.operands.iter().zip(tensors).map(|(param, tensor)| {
@@ -44,19 +49,20 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
     });
     let summaries = summaries.collect::<Result<Vec<_>, Error>>()?;
-    let needed = 2 + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
+    let results = outputs.len() + rows.len();
+    let needed = results + tensors.len() + request.tensors.len() + summaries.len() + usize::from(counters.is_some());
     if let Some(limit) = device.capabilities().most_buffers
         && needed > limit
     {
-        let buffers = buffers(call, program.summaries());
+        let buffers = buffers(call, program);
         let (attention, device) = (request.spec.name.clone(), device.name().into());
         return Err(Error::ManyBuffers { attention, needed, buffers, device, limit });
     }
     let data = LaunchData {
         operands: operands.collect(),
         keys: keys.collect(),
-        output: output.buffer(),
-        lse: lse.buffer(),
+        outputs: outputs.iter().map(Tensor::buffer).collect(),
+        rows: rows.iter().map(Tensor::buffer).collect(),
         scalars: runtime_scalars(&request.spec, &request.scalars),
         tensors: request.tensors.iter().map(Tensor::captured).collect(),
         summaries,
@@ -68,16 +74,18 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         query_offset: operation.query_offset as i32,
         careful: proved.careful,
     };
-    Ok(Bound { output, lse, data: Some(data) })
+    Ok(Bound { outputs, rows, data: Some(data) })
 }
 
 /// What each buffer of a launch holds, in the order of the kernel's arguments.
-fn buffers(call: &Call, summaries: Vec<Summary>) -> Vec<String> {
+fn buffers(call: &Call, program: &Program) -> Vec<String> {
     let spec = &call.request.spec;
     let tensors = spec.tensors.iter().map(|tensor| &tensor.name);
     let operands = spec.operands.iter().map(|operand| &operand.name);
     let quoted = |name: &String| format!("`{name}`");
-    let results = ["the output", "the log-sum-exp"].map(String::from);
+    let outputs = program.outputs.iter().map(|_| "the output".to_string());
+    let results = outputs.chain(program.row_numbers().iter().map(|number| number.name().to_string()));
+    let summaries = program.summaries();
     let summaries = summaries.iter().map(|of| format!("a summary of `{}`", spec.tensors[of.tensor].name));
     let counters = call.counters.map(|_| "the count of tiles".into());
     operands.map(quoted).chain(results).chain(tensors.map(quoted)).chain(summaries).chain(counters).collect()

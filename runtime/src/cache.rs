@@ -1,6 +1,6 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
-//! A key holds the specification, its comptime scalars, and the operands' types and head dims. Lengths, strides, offsets and runtime
+//! A key holds the specification, its comptime scalars, the operands' types and head dims, and which numbers of each row are kept. Lengths, strides, offsets and runtime
 //! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels
 //! themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`] counts those.
 
@@ -9,6 +9,7 @@ use crate::request::Request;
 use crate::schedule::Constraints;
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
+use purview_compiler::ir::Kept;
 use purview_compiler::ir::forward::{Form, OperandDims};
 use purview_compiler::notes;
 use purview_compiler::passes;
@@ -41,6 +42,7 @@ struct Key {
     /// The bits of the comptime scalars.
     comptime: Vec<u32>,
     operands: OperandDims,
+    kept: Kept,
 }
 
 impl PartialEq for Key {
@@ -48,6 +50,7 @@ impl PartialEq for Key {
         (Arc::ptr_eq(&self.spec, &other.spec) || self.spec == other.spec)
             && self.comptime == other.comptime
             && self.operands == other.operands
+            && self.kept == other.kept
     }
 }
 
@@ -59,6 +62,7 @@ impl Hash for Key {
         self.spec.name.hash(state);
         self.comptime.hash(state);
         self.operands.hash(state);
+        self.kept.hash(state);
     }
 }
 
@@ -66,7 +70,8 @@ impl Key {
     fn new(request: &Request, operands: &OperandDims) -> Key {
         let spec = request.spec.clone();
         let comptime = spec.scalars.iter().zip(&request.scalars).filter(|(param, _)| param.comptime);
-        Key { comptime: comptime.map(|(_, value)| bits(*value)).collect(), spec, operands: operands.clone() }
+        let comptime = comptime.map(|(_, value)| bits(*value)).collect();
+        Key { spec, comptime, operands: operands.clone(), kept: request.kept }
     }
 }
 
@@ -164,7 +169,7 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
     }
     // Without the lock: other programs need not wait for this one.
     let (spec, scalars) = (&request.spec, &request.scalars);
-    let program = passes::compile(spec, scalars, operands)?;
+    let program = passes::compile(spec, scalars, operands)?.keeping(request.kept);
     COMPILED.fetch_add(1, Ordering::Relaxed);
     for note in notes::of_program(spec, scalars, &program) {
         log::log!(note.level, "{note}");

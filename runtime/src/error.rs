@@ -359,13 +359,15 @@ pub enum Error {
         /// How many were given.
         given: usize,
     },
-    /// A log-sum-exp of an accumulator that has none, or of several.
-    #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has a log-sum-exp")]
-    NoLse {
+    /// A log-sum-exp, or another number of a row, of an accumulator that has none, or of several.
+    #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has {number}")]
+    NoRowNumber {
         /// The attention.
         attention: String,
         /// Its accumulator, or accumulators.
         accumulator: String,
+        /// What was asked for.
+        number: &'static str,
     },
     /// A schedule that is not for this device or these head dims.
     #[error("the schedule {schedule} does not fit: {reason}")]

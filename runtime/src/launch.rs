@@ -9,9 +9,26 @@ use crate::request::Call;
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::emit::launch as emit;
+use purview_compiler::ir::RowNumber;
 
-/// Launches `call`. Returns the output and the log-sum-exp, which only a softmax writes. Every error is found before the launch.
-pub(crate) fn launch(call: &Call) -> Result<(Tensor, Tensor), Error> {
+/// What a launch gives.
+pub struct Launched {
+    /// The outputs, in the order of the specification.
+    pub(crate) outputs: Vec<Tensor>,
+    /// The numbers of each row that were asked for, of one softmax.
+    pub(crate) rows: Vec<(RowNumber, Tensor)>,
+}
+
+impl Launched {
+    /// A number of each row that was asked for.
+    pub(crate) fn number(&self, number: RowNumber) -> Tensor {
+        let found = self.rows.iter().find(|(kept, _)| *kept == number);
+        found.map(|(_, tensor)| tensor.clone()).expect("a number that a launch gives was asked for")
+    }
+}
+
+/// Launches `call`. Every error is found before the launch.
+pub(crate) fn launch(call: &Call) -> Result<Launched, Error> {
     // Types, shapes and places fit each other.
     let operation = validate::call(call)?;
     // Compiled at the first call for such operands, whatever their lengths.
@@ -22,8 +39,10 @@ pub(crate) fn launch(call: &Call) -> Result<(Tensor, Tensor), Error> {
     let proved = prove::launch(call, &operation, &programs, schedule)?;
     // Memory for the results, and the summaries of captured tensors.
     let bound = bind::bind(call, &operation, &proved)?;
+    let numbers = proved.program.row_numbers();
     if let Some(data) = bound.data {
         emit::launch(call.device.client(), &proved.program, data);
     }
-    Ok((bound.output, bound.lse))
+    let rows = numbers.iter().copied().zip(bound.rows).collect();
+    Ok(Launched { outputs: bound.outputs, rows })
 }

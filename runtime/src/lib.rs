@@ -48,6 +48,7 @@ mod prove;
 #[cfg(feature = "emit")]
 mod ptx_launch;
 mod request;
+mod results;
 mod rope;
 pub mod schedule;
 mod shape;
@@ -72,6 +73,7 @@ pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
 pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
 pub use purview_macros::{attention, index, mask, score};
+pub use results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
 pub use rope::rope;
 pub use shape::Shape;
 pub use tensor::{Tensor, TensorElement};

@@ -13,7 +13,7 @@ use crate::validate;
 use purview_compiler::device_model::DeviceModel;
 pub use purview_compiler::emit::text::ptx_launch::PtxGrid;
 use purview_compiler::emit::text::ptx_launch::{self, ptx_launch};
-use purview_compiler::ir::Element;
+use purview_compiler::ir::{Element, Kept, RowNumber};
 use purview_compiler::target::{KernelText, Target};
 
 /// A launch of a kernel's PTX as plain data, for an interpreter or a driver: [`AnyAttention::ptx_launch`] makes it.
@@ -32,6 +32,8 @@ pub struct PtxLaunch {
     pub output: PtxResult,
     /// The log-sum-exp `[B, H, S]`, of a softmax.
     pub lse: Option<PtxResult>,
+    /// Each row's maximum `[B, H, S]`, where it was [asked for](AnyAttention::ptx_launch_operands_with_max).
+    pub max: Option<PtxResult>,
 }
 
 /// What a buffer of a [`PtxLaunch`] holds before it.
@@ -76,12 +78,27 @@ impl AnyAttention {
     /// # Errors
     /// As [`AnyAttention::ptx_launch`].
     pub fn ptx_launch_operands(&self, model: &DeviceModel, tensors: &[&Tensor]) -> Result<PtxLaunch, Error> {
+        self.ptx_launch_keeping(model, tensors, Kept::LogSumExp)
+    }
+
+    /// As [`AnyAttention::ptx_launch_operands`], of the kernel that also gives each row's maximum, as
+    /// [`AnyAttention::run_operands_with_max`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::ptx_launch`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
+    pub fn ptx_launch_operands_with_max(&self, model: &DeviceModel, tensors: &[&Tensor]) -> Result<PtxLaunch, Error> {
+        validate::has_row_number(&self.request.spec, RowNumber::Maximum)?;
+        self.ptx_launch_keeping(model, tensors, Kept::LogSumExpAndMaximum)
+    }
+
+    fn ptx_launch_keeping(&self, model: &DeviceModel, tensors: &[&Tensor], kept: Kept) -> Result<PtxLaunch, Error> {
+        let request = &self.request.keeping(kept);
         let Some(first) = tensors.first() else {
-            let (attention, expected) = (self.request.spec.name.clone(), self.request.spec.operands.len());
+            let (attention, expected) = (request.spec.name.clone(), request.spec.operands.len());
             return Err(Error::Count { attention, what: "tensors along queries and keys", expected, given: 0 });
         };
         let device = first.device();
-        let call = Call { request: &self.request, device, operands: tensors, counters: None };
+        let call = Call { request, device, operands: tensors, counters: None };
         let operation = validate::call(&call)?;
         let element = operation.operands.element;
         let programs = cache::programs(call.request, &operation.operands)?;
@@ -91,31 +108,36 @@ impl AnyAttention {
         let kernel = programs.ptx(model, &program, compile)?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };
-        let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;
+        let Bound { outputs, data, .. } = bind::bind(&call, &operation, &proved)?;
         let program = &proved.program;
-        let softmax = program.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
+        let of_rows = |number| program.row_numbers().contains(&number).then_some(result(rows, Element::F32));
         let mut launch = PtxLaunch {
             kernel,
             buffers: Vec::new(),
             grids: Vec::new(),
-            output: result(elements_of(output.shape())?, element),
-            lse: softmax.then_some(result(rows, Element::F32)),
+            output: result(elements_of(outputs[0].shape())?, element),
+            lse: of_rows(RowNumber::LogSumExp),
+            max: of_rows(RowNumber::Maximum),
         };
         let Some(data) = data else { return Ok(launch) };
-        let ptx_launch::PtxArguments { buffers, output, lse, grids } = ptx_launch(program, model, &data)?;
+        let ptx_launch::PtxArguments { buffers, outputs, rows, grids } = ptx_launch(program, model, &data)?;
         let contents = buffers.into_iter().enumerate().map(|(place, buffer)| {
-            if place == output || place == lse {
+            if outputs.contains(&place) || rows.contains(&place) {
                 return Ok(PtxBuffer::Unwritten(buffer.memory.size_in_used() as usize));
             }
             let bytes = device.client().read_one(buffer.memory).map_err(Error::execution)?;
             Ok(PtxBuffer::Bytes(bytes.to_vec()))
         });
         (launch.buffers, launch.grids) = (contents.collect::<Result<_, Error>>()?, grids);
-        launch.output.buffer = output;
-        if let Some(result) = &mut launch.lse {
-            result.buffer = lse;
+        launch.output.buffer = outputs[0];
+        for (number, place) in program.row_numbers().iter().zip(rows) {
+            let result = match number {
+                RowNumber::LogSumExp => &mut launch.lse,
+                RowNumber::Maximum => &mut launch.max,
+            };
+            *result = result.map(|result| PtxResult { buffer: place, ..result });
         }
         Ok(launch)
     }

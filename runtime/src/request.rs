@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::schedule::Schedule;
 use crate::tensor::Tensor;
 use purview_compiler::eval::HostTensor;
+use purview_compiler::ir::Kept;
 use purview_compiler::spec::{ScalarValue, Spec, TensorType};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +26,8 @@ pub(crate) struct Request {
     pub key_offsets: Vec<i64>,
     /// The schedule; chosen from the device if `None`.
     pub schedule: Option<Schedule>,
+    /// Which numbers of each row a launch gives beside the output, of a softmax.
+    pub kept: Kept,
 }
 
 /// A request for a launch on a device, with the tensors that it is of.
@@ -43,7 +46,12 @@ impl Request {
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Request {
         let spec = spec_as_given(spec, &tensors);
         let (scale, query_offset, key_offsets, schedule) = (None, None, Vec::new(), None);
-        Request { spec, scalars, tensors, scale, query_offset, key_offsets, schedule }
+        Request { spec, scalars, tensors, scale, query_offset, key_offsets, schedule, kept: Kept::default() }
+    }
+
+    /// The same, of which a launch gives these numbers of each row.
+    pub fn keeping(&self, kept: Kept) -> Request {
+        Request { kept, ..self.clone() }
     }
 
     /// Its captured tensors on the host.

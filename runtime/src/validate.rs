@@ -7,6 +7,7 @@ use crate::request::{Call, Request};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use purview_compiler::expr::Expr;
+use purview_compiler::ir::RowNumber;
 use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::{check_form, scaled_dim};
@@ -318,13 +319,18 @@ fn placement(call: &Call) -> Result<(), Error> {
     }
 }
 
-/// That there is one accumulator, which has a log-sum-exp.
-pub(crate) fn has_lse(spec: &Spec) -> Result<(), Error> {
+/// That there is one accumulator, whose rows have `number`.
+pub(crate) fn has_row_number(spec: &Spec, number: RowNumber) -> Result<(), Error> {
     if spec.has_lse() {
         return Ok(());
     }
     let accumulators: Vec<&str> = spec.accumulators.iter().map(|accumulator| accumulator.kind.name()).collect();
-    Err(Error::NoLse { attention: spec.name.clone(), accumulator: accumulators.join(" and ") })
+    let (attention, accumulator) = (spec.name.clone(), accumulators.join(" and "));
+    let number = match number {
+        RowNumber::LogSumExp => "a log-sum-exp",
+        RowNumber::Maximum => "a maximum of its scores",
+    };
+    Err(Error::NoRowNumber { attention, accumulator, number })
 }
 
 /// The four lengths of `[B, H, S, D]`.

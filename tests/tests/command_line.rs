@@ -316,7 +316,9 @@ fn run_prints_what_it_ran_and_checks_it() {
     assert!(
         got["out_error"].as_f64() <= got["out_limit"].as_f64()
             && got["lse_error"].as_f64() <= got["lse_limit"].as_f64()
+            && got["max_error"].as_f64() <= got["max_limit"].as_f64()
     );
+    assert!(printed.contains(", max "), "{printed}");
 
     // No log-sum-exp, two sets of keys, half the bits, once.
     let got =
@@ -552,7 +554,7 @@ fn help_describes_the_json() {
                 "picture",
             ],
         ),
-        ("run", &["kernels_compiled", "first_call_ms", "median_ms", "out_error", "lse_error", "passed"]),
+        ("run", &["kernels_compiled", "first_call_ms", "median_ms", "out_error", "lse_error", "max_error", "passed"]),
         ("check", &["golden_passed", "golden_total", "minilm_passed", "minilm_total", "passed"]),
     ] {
         let help = text(&format!("{command} --help"));

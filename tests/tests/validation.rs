@@ -478,6 +478,9 @@ fn a_log_sum_exp_of_weights() {
     refused(sum().with_lse().run(&devices::cpu(), &q, &k, &v), message);
     let message = "`leading` accumulates with `Softmax and Softmax`, and only one `Softmax` has a log-sum-exp";
     refused(leading(8).with_lse().run(&devices::cpu(), &q, &k, &v), message);
+    let message = "`sum` accumulates with `Sum`, and only one `Softmax` has a maximum of its scores";
+    refused(sum().with_max().run(&devices::cpu(), &q, &k, &v), message);
+    refused(AnyAttention::from(sum()).run_operands_with_lse_and_max(&devices::cpu(), &[&q, &k, &v]), message);
 }
 
 #[test]

@@ -62,6 +62,29 @@ impl<E: CubePrimitive> OperandArgument<E> {
     }
 }
 
+/// What a kernel writes.
+#[derive(CubeType, CubeLaunch)]
+pub struct Results<O: CubePrimitive> {
+    /// The outputs, in the program's order: contiguous `[B, H, S, D]`, of elements or of vectors of them along the head dim.
+    pub outputs: Sequence<OutputBuffer<O>>,
+    /// The [numbers of each row](crate::ir::Program::row_numbers), in that order: contiguous `[B, H, S]`.
+    pub rows: Sequence<RowBuffer>,
+}
+
+/// An output.
+#[derive(CubeType, CubeLaunch)]
+pub struct OutputBuffer<O: CubePrimitive> {
+    /// The buffer.
+    pub data: Box<[O]>,
+}
+
+/// A number of each row.
+#[derive(CubeType, CubeLaunch)]
+pub struct RowBuffer {
+    /// The buffer.
+    pub data: Box<[f32]>,
+}
+
 /// A set of keys, which operands lie along.
 #[derive(CubeType, CubeLaunch)]
 pub struct KeySet {
@@ -207,7 +230,7 @@ pub struct ParameterValues {
     pub lengths: Sequence<LengthArgument>,
     /// `scale()`.
     pub scale: f32,
-    /// The log-sum-exp of a row that sees nothing: −∞, which WGSL has no constant for.
+    /// The log-sum-exp and the maximum of a row that sees nothing: −∞, which WGSL has no constant for.
     pub empty_lse: f32,
     /// Whether scores need no more than 10 bits, as where weights are rounded to f16 or bf16: then by the device's own approximations.
     #[cube(comptime)]

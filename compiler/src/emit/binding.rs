@@ -7,12 +7,14 @@
 #[cfg(feature = "emit")]
 use super::arguments::{
     CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
-    LengthArgumentCompilationArg, OperandArgumentCompilationArg, ParameterValuesCompilationArg,
-    ScalarArgumentCompilationArg, SummaryArgumentCompilationArg,
+    LengthArgumentCompilationArg, OperandArgumentCompilationArg, OutputBufferCompilationArg,
+    ParameterValuesCompilationArg, ResultsCompilationArg, RowBufferCompilationArg, ScalarArgumentCompilationArg,
+    SummaryArgumentCompilationArg,
 };
 use super::arguments::{
     CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
-    OperandArgument, OperandArgumentLaunch, ParameterValuesLaunch, ScalarArgumentLaunch, SummaryArgumentLaunch,
+    OperandArgument, OperandArgumentLaunch, OutputBufferLaunch, ParameterValuesLaunch, ResultsLaunch, RowBufferLaunch,
+    ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
 #[cfg(feature = "emit")]
 use crate::ir::Heads;
@@ -112,10 +114,10 @@ pub struct LaunchData {
     pub operands: Vec<OperandData>,
     /// The sets of keys, in the program's order.
     pub keys: Vec<KeySetData>,
-    /// The output, contiguous `[B, H, S, Dv]`.
-    pub output: Buffer,
-    /// The log-sum-exp, contiguous `[B, H, S]`, if the program [has one](Program::has_lse); else any buffer of f32.
-    pub lse: Buffer,
+    /// The outputs, in the program's order, contiguous `[B, H, S, D]`.
+    pub outputs: Vec<Buffer>,
+    /// The [numbers of each row](Program::row_numbers), in that order, contiguous `[B, H, S]`.
+    pub rows: Vec<Buffer>,
     /// The runtime scalars, in the program's order.
     pub scalars: Vec<ScalarValue>,
     /// The captured tensors, in the program's order.
@@ -399,6 +401,25 @@ fn register_scalar(value: ScalarValue, to: &mut Registered) {
         ScalarValue::Bool(value) => to.number(value.into()),
         ScalarValue::F32(value) => to.float(value),
     }
+}
+
+/// Where a launch writes `outputs`, in vectors of `width` elements, and the numbers of `rows`.
+pub(super) fn results_launch<O: CubePrimitive>(
+    outputs: Vec<Buffer>,
+    rows: Vec<Buffer>,
+    width: usize,
+) -> ResultsLaunch<O> {
+    let outputs = outputs.into_iter().map(|output| OutputBufferLaunch::new(output.launch(width)));
+    let rows = rows.into_iter().map(|numbers| RowBufferLaunch::new(numbers.launch(1)));
+    ResultsLaunch::new(sequence(outputs), sequence(rows))
+}
+
+/// As a definition of `program`'s kernel declares it.
+#[cfg(feature = "emit")]
+pub(super) fn results_definition<O: CubePrimitive>(program: &Program) -> ResultsCompilationArg<O> {
+    let outputs = program.outputs.iter().map(|_| OutputBufferCompilationArg { data: Buffer::definition() });
+    let rows = program.row_numbers().iter().map(|_| RowBufferCompilationArg { data: Buffer::definition() });
+    ResultsCompilationArg { outputs: outputs.collect(), rows: rows.collect() }
 }
 
 /// The values of a program's parameters.

@@ -1,11 +1,11 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KeySet, OperandArgument, ParameterValues};
+use super::arguments::{Extent, KeySet, OperandArgument, ParameterValues, Results};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
-use super::softmax::{inverse, log_sum_exp};
+use super::softmax::{inverse, row_number};
 use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::expr::Expr;
 use crate::ir::Reduction;
@@ -40,7 +40,7 @@ pub struct CarefulRow {
     pub vector: usize,
 }
 
-/// Computes `row` and writes its `columns`, those that there are, to `output`, and its log-sum-exp to `lse` with the first column.
+/// Computes `row` and writes its `columns`, those that there are, and with the first column the numbers of it that the program keeps.
 /// `unrolled` says that the products are one block of code, without a loop.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
@@ -48,8 +48,7 @@ pub fn careful_row<E: Float, V: Size>(
     row: CarefulRow,
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    results: &mut Results<Vector<E, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     #[comptime] columns: Columns,
@@ -171,6 +170,7 @@ pub fn careful_row<E: Float, V: Size>(
     let stored_elements = &first.elements;
     let row_of_output = (row.batch * extent.heads + row.head) * extent.queries + row.query;
     let v_dim = comptime![program.outputs[0].dim];
+    let output = &mut results.outputs[0];
     #[unroll]
     for vector in 0..comptime![columns.count] {
         let x = row.vector + comptime![vector * columns.step];
@@ -183,7 +183,7 @@ pub fn careful_row<E: Float, V: Size>(
                     let at = vector * columns.width + element;
                     stored.insert(element, E::cast_from(stored_elements[at].extract(0usize)));
                 }
-                output[row_of_output * comptime![v_dim / columns.width] + x] = stored;
+                output.data[row_of_output * comptime![v_dim / columns.width] + x] = stored;
             }
         } else {
             #[unroll]
@@ -191,17 +191,21 @@ pub fn careful_row<E: Float, V: Size>(
                 let at = x * columns.width + element;
                 if at < v_dim {
                     let element = stored_elements[vector * columns.width + element].extract(0usize);
-                    output[row_of_output * v_dim + at] = Vector::new(E::cast_from(element));
+                    output.data[row_of_output * v_dim + at] = Vector::new(E::cast_from(element));
                 }
             }
         }
     }
-    if comptime![program.has_lse()] {
+    #[unroll]
+    for at in 0..comptime![program.row_numbers().len()] {
         if row.vector == 0 {
+            let number = comptime![program.row_numbers()[at]];
             let first = &states[0];
             let seen = &first.seen;
-            lse[row_of_output] =
-                log_sum_exp::<One>(seen.maximum.read(), seen.sum.read(), parameters.empty_lse, PARTS).extract(0usize);
+            let stored = &mut results.rows[at];
+            stored.data[row_of_output] =
+                row_number::<One>(seen.maximum.read(), seen.sum.read(), parameters.empty_lse, number, PARTS)
+                    .extract(0usize);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
 use super::arguments::{CountersLaunch, Extent, PartialsLaunch};
-use super::binding::{Buffer, CapturedData, LaunchData, ParametersData, keys_launch, operands_launch, sequence};
+use super::binding::{
+    Buffer, CapturedData, LaunchData, ParametersData, keys_launch, operands_launch, results_launch, sequence,
+};
 use super::summary::{self, Find};
 use crate::emit::cpu::attention_cpu;
 use crate::emit::cpu::query_tile::partial_vectors;
@@ -66,8 +68,6 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
     let cubes = CubeCount::new_3d(grid.cubes[0], grid.cubes[1], grid.cubes[2]);
     let counting = data.counters.is_some();
     let counters = sequence(data.counters.map(|tiles| CountersLaunch::new(tiles.launch(1))));
-    let lse = data.lse.launch(1);
-    let output = data.output.launch(width);
 
     match schedule {
         Schedule::Cpu(cpu) => {
@@ -95,8 +95,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     cpu.lanes,
                     operands_launch(data.operands, width),
                     keys_launch(data.keys),
-                    output,
-                    lse,
+                    results_launch(data.outputs, data.rows, width),
                     counter,
                     partials,
                     extent,
@@ -121,8 +120,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     width,
                     operands_launch(data.operands, width),
                     keys_launch(data.keys),
-                    output,
-                    lse,
+                    results_launch(data.outputs, data.rows, width),
                     extent,
                     parameters,
                     counters,
@@ -143,8 +141,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
                     width,
                     operands_launch(data.operands, width),
                     keys_launch(data.keys),
-                    output,
-                    lse,
+                    results_launch(data.outputs, data.rows, width),
                     extent,
                     parameters,
                     counters,

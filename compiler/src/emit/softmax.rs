@@ -6,6 +6,7 @@
 //! [that shows](is_too_great()) at its end is computed again, [with care](super::careful).
 
 use super::math::ln;
+use crate::ir::RowNumber;
 use cubecl::prelude::*;
 
 /// The score of a hidden key.
@@ -47,6 +48,13 @@ pub fn is_finite<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
     let infinity = comptime![f32::INFINITY.to_bits()];
     let exponent = Vector::<u32, N>::reinterpret(x) & Vector::new(infinity);
     exponent.not_equal(&Vector::new(infinity))
+}
+
+/// Whether each number is a NaN, likewise.
+#[cube]
+fn is_nan<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
+    let magnitude = Vector::<u32, N>::reinterpret(x) & Vector::new(comptime![i32::MAX.cast_unsigned()]);
+    magnitude.greater_than(&Vector::new(comptime![f32::INFINITY.to_bits()]))
 }
 
 /// Whether each number is −∞, likewise.
@@ -99,10 +107,41 @@ pub fn inverse<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
     select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum))
 }
 
+/// A number of rows, from their maximum m, in units of 1/`parts` to base 2, and their sum l; `empty` for rows that see nothing, whose l is 0.
+#[cube]
+pub fn row_number<N: Size>(
+    maximum: Vector<f32, N>,
+    sum: Vector<f32, N>,
+    empty: f32,
+    #[comptime] number: RowNumber,
+    #[comptime] parts: f32,
+) -> Vector<f32, N> {
+    if comptime![number == RowNumber::LogSumExp] {
+        log_sum_exp::<N>(maximum, sum, empty, parts)
+    } else {
+        natural_maximum::<N>(maximum, sum, empty, parts)
+    }
+}
+
+/// The maximum in natural units: `parts`·m·ln 2, and `empty` where l is 0. Where it overflows, the least finite number. A NaN among the
+/// scores is only in their sum.
+#[cube]
+fn natural_maximum<N: Size>(
+    maximum: Vector<f32, N>,
+    sum: Vector<f32, N>,
+    empty: f32,
+    #[comptime] parts: f32,
+) -> Vector<f32, N> {
+    let natural = maximum * Vector::new(comptime![parts * std::f32::consts::LN_2]);
+    let natural = select_many(is_negative_infinity::<N>(natural), Vector::new(f32::MIN), natural);
+    let natural = select_many(is_nan::<N>(sum), sum, natural);
+    select_many(sum.equal(&Vector::new(0.0)), Vector::new(empty), natural)
+}
+
 /// The natural logarithm of the row's sum of exponentials, from its maximum m, in units of 1/`parts` to base 2, and its sum l:
 /// `parts`·m·ln 2 + ln l, and `empty` where l is 0. Where the sum overflows, the least finite number.
 #[cube]
-pub fn log_sum_exp<N: Size>(
+fn log_sum_exp<N: Size>(
     maximum: Vector<f32, N>,
     sum: Vector<f32, N>,
     empty: f32,

@@ -4,7 +4,7 @@
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
 //! schedules run less.
 
-use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, TileLoop, TileOp};
+use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, RowNumber, TileLoop, TileOp};
 use crate::expr::Expr;
 use std::fmt;
 
@@ -251,6 +251,11 @@ impl Program {
     /// Whether it has a log-sum-exp: if its one accumulator is a softmax.
     pub fn has_lse(&self) -> bool {
         matches!(&self.accumulators[..], [one] if one.reduction.is_softmax())
+    }
+
+    /// The numbers of each row that it stores, in order: none unless its one accumulator is a softmax.
+    pub fn row_numbers(&self) -> &'static [RowNumber] {
+        if self.has_lse() { self.kept.numbers() } else { &[] }
     }
 
     /// Whether its output is its one accumulator.

@@ -30,7 +30,7 @@
 //!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
 //!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
 //!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
-//!           { loop }  { "store" expr }
+//!           { loop }  { "store" expr } [ "keep" "maximum" ]
 //! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
 //! axis    = "S" | "T"n
 //! loop    = "for" ("j"|"i") "in" "tiles" "(" axis ")" [ "of" "each" "head" ] [ "nowhere" | ranges ] [ "full" ranges ]
@@ -77,6 +77,47 @@ pub struct Program {
     pub loops: Vec<TileLoop>,
     /// What it stores for each row.
     pub outputs: Vec<Output>,
+    /// Which numbers it stores of each row beside them, where its one accumulator is a softmax.
+    pub kept: Kept,
+}
+
+/// Which numbers of a softmax are stored of each row, beside the outputs. All are in f32, `[B, H, S]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// The log-sum-exp.
+    #[default]
+    LogSumExp,
+    /// The log-sum-exp and the maximum: `keep maximum`.
+    LogSumExpAndMaximum,
+}
+
+/// A number of a softmax's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RowNumber {
+    /// The natural logarithm of the sum of exponentials of its scores, a sink's included; −∞ where nothing is visible.
+    LogSumExp,
+    /// The greatest of its scores, in natural units, a sink included; −∞ where nothing is visible, and NaN where a score is.
+    Maximum,
+}
+
+impl Kept {
+    /// The numbers, in the order in which they are stored.
+    pub fn numbers(self) -> &'static [RowNumber] {
+        match self {
+            Kept::LogSumExp => &[RowNumber::LogSumExp],
+            Kept::LogSumExpAndMaximum => &[RowNumber::LogSumExp, RowNumber::Maximum],
+        }
+    }
+}
+
+impl RowNumber {
+    /// What it is called in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            RowNumber::LogSumExp => "the log-sum-exp",
+            RowNumber::Maximum => "the maximum",
+        }
+    }
 }
 
 /// What a tensor lies along, and a loop runs over.
@@ -307,6 +348,11 @@ impl Program {
     /// computed in 32 bits.
     pub fn without_skipping(&self) -> Program {
         Program { loops: self.loops.iter().map(TileLoop::without_skipping).collect(), ..self.clone() }
+    }
+
+    /// The same program, which keeps these numbers of each row.
+    pub fn keeping(self, kept: Kept) -> Program {
+        Program { kept, ..self }
     }
 
     /// The lengths that its expressions are of: that of the queries, and then those of sets of keys.

@@ -8,8 +8,8 @@
 use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Load, MaskedTiles, Operand, Output, Program, Range, Reduction,
-    TileKind, TileLoop, TileOp,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range,
+    Reduction, TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -112,8 +112,8 @@ impl Parser<'_> {
             loops.push(self.tile_loop(&operands, &accumulators, rows)?);
         }
         let (scalars, tensors) = (std::mem::take(&mut self.scalars), std::mem::take(&mut self.tensors));
-        let outputs = Vec::new();
-        let mut program = Program { name, scalars, tensors, operands, rows, accumulators, loads, loops, outputs };
+        let (outputs, kept) = (Vec::new(), Kept::default());
+        let mut program = Program { name, scalars, tensors, operands, rows, accumulators, loads, loops, outputs, kept };
         self.scalars.clone_from(&program.scalars);
         self.tensors.clone_from(&program.tensors);
         self.values = program.stored_values();
@@ -123,6 +123,10 @@ impl Parser<'_> {
             }
             self.cursor.word("store")?;
             program.outputs.push(Output { element, heads, dim, value: self.expr(Precedence::Or)? });
+        }
+        if self.cursor.skip_word("keep") {
+            self.cursor.word("maximum")?;
+            program.kept = Kept::LogSumExpAndMaximum;
         }
         Ok(program)
     }

@@ -6,7 +6,9 @@
 //! read back to the same bits; `inf` and `nan(0x7fc00000)` are the others. `kv_len()` is the length of the first set of
 //! keys, `kv_len(1)` that of the second.
 
-use super::{Axis, Base, DotTerm, Element, Heads, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp};
+use super::{
+    Axis, Base, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp,
+};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
 use crate::typing::Parameters;
@@ -406,7 +408,12 @@ impl Display for Program {
         }
         let values = self.stored_values();
         let parameters = Parameters { values: &values, ..self.parameters() };
-        self.outputs.iter().try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))
+        let mut outputs = self.outputs.iter();
+        outputs.try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))?;
+        match self.kept {
+            Kept::LogSumExp => Ok(()),
+            Kept::LogSumExpAndMaximum => writeln!(f, "    keep maximum"),
+        }
     }
 }
 

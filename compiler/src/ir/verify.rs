@@ -5,7 +5,8 @@
 //! 2. Scalars are runtime values: none is comptime.
 //! 3. Captured tensors have 1 to 4 dimensions.
 //! 4. Dims are at least 1.
-//! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements.
+//! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements. Only where the one accumulator is a
+//!    softmax are numbers of its rows kept.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
 //! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of one dim. A push is of as many elements of one
 //!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
@@ -27,7 +28,7 @@
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
 use super::print::{RESERVED, VALUES};
-use super::{Axis, DotTerm, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
+use super::{Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
 use std::collections::{BTreeSet, HashSet};
@@ -64,7 +65,11 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let parameters = Parameters { values: &values, ..program.parameters() };
     let loaded = program.loads.iter().map(|load| program.operands[load.operand].dim);
     let dims: Vec<_> = dims.into_iter().flatten().chain(loaded).collect();
-    verify_outputs(&Checked { program, parameters }, &row, &dims)
+    verify_outputs(&Checked { program, parameters }, &row, &dims)?;
+    if program.kept != Kept::default() && !program.has_lse() {
+        return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
+    }
+    Ok(())
 }
 
 fn fail(message: impl Into<String>) -> Result<(), VerifyError> {
@@ -480,7 +485,8 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
 
     #[test]
     fn programs_of_all_forms_are_accepted_and_read_back() {
-        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS] {
+        let with_maximum = format!("{PROGRAM}    keep maximum\n");
+        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS, &with_maximum] {
             let program = parse(text).unwrap();
             assert_eq!(verify(&program), Ok(()), "{text}");
             assert_eq!(program.to_string(), text);
@@ -495,6 +501,14 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
         refused_in(ROWS, "y: f32[B, H, S, 8]", "y: f32[B, H, S, 1]", "an output of dim 8 is of `y`, of dim 1");
         let message = "in loop 0: values of different dims are pushed into `a`";
         refused_in(DIFFERENCE, "b = push s2, v[j]", "b = push s2, v[j]\n      a = push s2, k1[j]", message);
+    }
+
+    #[test]
+    fn kept_numbers() {
+        let message = "the maximum of rows is kept of one softmax, and here the accumulators are others";
+        for (text, last) in [(DIFFERENCE, "store a - lambda[head()] * b"), (ROWS, "store x * y * gate[batch()][i]")] {
+            refused_in(text, last, &format!("{last}\n    keep maximum"), message);
+        }
     }
 
     #[test]

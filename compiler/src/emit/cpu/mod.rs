@@ -28,14 +28,14 @@ mod stripes;
 use self::key_tile::{Block, CpuTileCode, KeyRows, Part, careful_tile, visit_part};
 use self::query_tile::{QueryRows, QueryTile};
 use self::stripes::StripeSpans;
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Partials};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Partials, Results};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
 use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
-/// The attention of `program` with the `cpu` schedule. `lse` is written if the program has one.
+/// The attention of `program` with the `cpu` schedule.
 ///
 /// `counter` holds the next item, then the next tile to merge. An item is one of the `tiles` query tiles, or with `split_kv` a query
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
@@ -43,8 +43,7 @@ use cubecl::prelude::*;
 pub fn attention_cpu<E: Float, N: Size>(
     operands: &Sequence<OperandArgument<E>>,
     keys: &Sequence<KeySet>,
-    output: &mut [E],
-    lse: &mut [f32],
+    results: &mut Results<E>,
     counter: &[Atomic<u32>],
     partials: &mut Sequence<Partials<N>>,
     extent: &Extent,
@@ -161,7 +160,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             tile.store_partial(&mut partials[0], item, comptime![program.clone()]);
         } else {
             let program = comptime![program.clone()];
-            tile.finish::<E>(operands, output, lse, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E>(operands, results, extent, &rows, &place, parameters, program, schedule);
         }
         item = counter[0].fetch_add(1u32) as usize;
     }
@@ -175,7 +174,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             let rows = QueryRows::new(extent, at, schedule);
             let place = rows.place::<N>(extent, schedule);
             let program = comptime![program.clone()];
-            tile.finish::<E>(operands, output, lse, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E>(operands, results, extent, &rows, &place, parameters, program, schedule);
             at = counter[1].fetch_add(1u32) as usize;
         }
     }

@@ -3,11 +3,11 @@
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With
 //! [`FewQueries::along_head_dim`](crate::schedule::FewQueries::along_head_dim) they are Q and O, as they lie.
 
-use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials};
+use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials, Results};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::TileArrays;
-use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, raise, row_number};
 use crate::expr::Expr;
 use crate::ir::{Program, Reduction};
 use crate::schedule::CpuSchedule;
@@ -245,13 +245,12 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Transposes the output and stores `rows`, and their log-sum-exp.
+    /// Transposes the output and stores `rows`, and what numbers of them the program keeps.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn finish<E: Float>(
         &mut self,
         operands: &Sequence<OperandArgument<E>>,
-        output: &mut [E],
-        lse: &mut [f32],
+        results: &mut Results<E>,
         extent: &Extent,
         rows: &QueryRows,
         place: &Place<N>,
@@ -262,13 +261,14 @@ impl<N: Size> QueryTile<N> {
         let dim = comptime![program.outputs[0].dim];
         let first = rows.base + rows.first;
         let value = comptime![program.outputs[0].value.clone()];
+        let output = &mut results.outputs[0];
         for row in 0..rows.count {
             let start = (first + row) * dim;
             if comptime![program.stores_accumulator()] {
                 let accumulator = &self.accumulators[0];
                 let factor = accumulator.factor_of(row);
                 for column in 0..dim {
-                    output[start + column] = E::cast_from(accumulator.element(row, column) * factor);
+                    output.data[start + column] = E::cast_from(accumulator.element(row, column) * factor);
                 }
             } else {
                 let (head, at) = rows.row(extent, row, schedule);
@@ -298,19 +298,23 @@ impl<N: Size> QueryTile<N> {
                         values.push(Vector::new(element));
                     }
                     let stored = parameters.float_of::<One>(&here, &values, comptime![value.clone()]);
-                    output[start + column] = E::cast_from(stored.extract(0usize));
+                    output.data[start + column] = E::cast_from(stored.extract(0usize));
                 }
             }
         }
-        if comptime![program.has_lse()] {
+        #[unroll]
+        for at in 0..comptime![program.row_numbers().len()] {
+            let number = comptime![program.row_numbers()[at]];
             let accumulator = &mut self.accumulators[0];
             for vector in 0..comptime![schedule.vectors] {
-                accumulator.maximum[vector] =
-                    log_sum_exp::<N>(accumulator.maximum[vector], accumulator.sum[vector], parameters.empty_lse, PARTS);
+                let (maximum, sum) = (accumulator.maximum[vector], accumulator.sum[vector]);
+                // No tile of keys needs its place any more.
+                accumulator.tile_maximum[vector] = row_number::<N>(maximum, sum, parameters.empty_lse, number, PARTS);
             }
-            let logs = accumulator.maximum.with_vector_size::<One>();
+            let numbers = accumulator.tile_maximum.with_vector_size::<One>();
+            let stored = &mut results.rows[at];
             for row in 0..rows.count {
-                lse[first + row] = logs[row].extract(0usize);
+                stored.data[first + row] = numbers[row].extract(0usize);
             }
         }
     }

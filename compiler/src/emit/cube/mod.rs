@@ -26,7 +26,7 @@ mod vectors;
 use self::products::{RowShape, Stage, accumulate, product, put_weights, stage_queries};
 use self::unit::{Unit, UnitAccumulator, UnitTile};
 use self::vectors::{W, read, retag};
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
@@ -35,7 +35,7 @@ use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::{TileArrays, apply};
-use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, raise, row_number};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Pushed;
@@ -94,8 +94,7 @@ impl Item {
 pub fn attention_cube<E: Float, R: Size, V: Size>(
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    results: &mut Results<Vector<E, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     counters: &Sequence<Counters>,
@@ -242,17 +241,16 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     }
 
     let item = Item::new(extent, schedule, true);
-    let lse_of_rows =
-        divide::<E, R>(&mut tile, &mut stage, parameters.empty_lse, item.unit, comptime![program.clone()], schedule);
+    divide::<E, R>(&mut tile, &mut stage, item.unit, comptime![program.clone()], schedule);
+    let numbers = numbers_of_rows::<R>(&tile, parameters.empty_lse, comptime![program.clone()]);
     let doubtful = doubtful_rows::<R>(&tile, comptime![program.clone()], schedule);
     if comptime![!program.stores_accumulator()] {
         combine::<E, R, V>(&mut tile, operands, extent, &place, parameters, item, comptime![program.clone()], schedule);
     }
     store::<E, R, V>(
         &tile,
-        lse_of_rows,
-        output,
-        lse,
+        &numbers,
+        results,
         (item.batch * extent.heads + item.head) * extent.queries,
         item.row(schedule),
         extent.queries,
@@ -271,8 +269,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
                 CarefulRow { batch, head, query: at.read(), vector: unit.column },
                 operands,
                 keys,
-                output,
-                lse,
+                results,
                 extent,
                 parameters,
                 comptime![Columns {
@@ -503,18 +500,15 @@ fn over_row<E: Float, R: Size>(
     found
 }
 
-/// Divides a unit's part of the accumulators by their sums, where they are, and makes its sums those of the row. Returns the log-sum-exp of its
-/// queries, if the program has one.
+/// Divides a unit's part of the accumulators by their sums, where they are, and makes its sums those of the row.
 #[cube]
 fn divide<E: Float, R: Size>(
     tile: &mut UnitTile<R>,
     stage: &mut Stage<E, R>,
-    empty_lse: f32,
     unit: Unit,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
-) -> Vector<f32, R> {
-    let mut lse = Vector::<f32, R>::new(0.0);
+) {
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
         if comptime![program.accumulators[at].reduction != Reduction::Sum] {
@@ -526,12 +520,21 @@ fn divide<E: Float, R: Size>(
             for x in 0..comptime![accumulator.vectors] {
                 accumulator.output[x] *= factor;
             }
-            if comptime![program.has_lse()] {
-                lse = log_sum_exp::<R>(accumulator.maximum, sum, empty_lse, 1.0);
-            }
         }
     }
-    lse
+}
+
+/// The numbers of a unit's queries that the program keeps.
+#[cube]
+fn numbers_of_rows<R: Size>(tile: &UnitTile<R>, empty: f32, #[comptime] program: Compiled) -> Sequence<Vector<f32, R>> {
+    let mut numbers = Sequence::new();
+    let accumulator = &tile.accumulators[0];
+    #[unroll]
+    for at in 0..comptime![program.row_numbers().len()] {
+        let number = comptime![program.row_numbers()[at]];
+        numbers.push(row_number::<R>(accumulator.maximum, accumulator.sum, empty, number, 1.0));
+    }
+    numbers
 }
 
 /// Which of a unit's rows must be computed with [care](crate::emit::careful): a bit each, the first row's the lowest.
@@ -624,14 +627,13 @@ fn combine<E: Float, R: Size, V: Size>(
     }
 }
 
-/// Writes a unit's part of the output, and the log-sum-exp of its queries.
+/// Writes a unit's part of the output, and the numbers of its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
     tile: &UnitTile<R>,
-    lse_of_rows: Vector<f32, R>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    numbers: &Sequence<Vector<f32, R>>,
+    results: &mut Results<Vector<E, V>>,
     base: usize,
     row: usize,
     queries: usize,
@@ -644,6 +646,7 @@ fn store<E: Float, R: Size, V: Size>(
     let vectors = comptime![CubeSchedule::vectors_of(v_dim)];
     let first = &tile.accumulators[0];
     let stored = &first.output;
+    let output = &mut results.outputs[0];
     let columns = comptime![schedule.unit_columns];
     let lanes = V::value();
     #[unroll]
@@ -660,20 +663,24 @@ fn store<E: Float, R: Size, V: Size>(
                     }
                     let elements = Vector::<E, W>::cast_from(elements);
                     if comptime![lanes == width] {
-                        output[(base + row + lane) * vectors + x] = retag::<E, W, V>(elements);
+                        output.data[(base + row + lane) * vectors + x] = retag::<E, W, V>(elements);
                     } else {
                         #[unroll]
                         for element in 0..width {
                             if x * width + element < v_dim {
-                                output[(base + row + lane) * v_dim + x * width + element] =
+                                output.data[(base + row + lane) * v_dim + x * width + element] =
                                     Vector::new(elements.extract(element));
                             }
                         }
                     }
                 }
             }
-            if comptime![program.has_lse()] && unit.column == 0 {
-                lse[base + row + lane] = lse_of_rows.extract(lane);
+            #[unroll]
+            for at in 0..comptime![program.row_numbers().len()] {
+                if unit.column == 0 {
+                    let stored = &mut results.rows[at];
+                    stored.data[base + row + lane] = numbers[at].extract(lane);
+                }
             }
         }
     }

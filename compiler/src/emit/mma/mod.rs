@@ -26,14 +26,14 @@ mod tile;
 use self::memory::{Lane, Memory, key_columns, query_columns};
 use self::rows::{CubeRows, first_column_of_warp, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues};
+use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{inverse, is_finite, is_too_great, log_sum_exp, raise};
+use crate::emit::softmax::{inverse, is_finite, is_too_great, raise, row_number};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
@@ -55,8 +55,7 @@ fn takes_few(schedule: MmaSchedule, operands: Operands) -> bool {
 pub fn attention_mma<E: Float, R: Size, V: Size>(
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    results: &mut Results<Vector<E, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     counters: &Sequence<Counters>,
@@ -206,8 +205,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         &warps,
         &mut stage,
         operands,
-        output,
-        lse,
+        results,
         extent,
         parameters,
         rows,
@@ -215,7 +213,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         comptime![program.clone()],
         schedule,
     );
-    mend::<E, V>(&stage, operands, keys, output, lse, extent, parameters, rows, comptime![program.clone()], schedule);
+    mend::<E, V>(&stage, operands, keys, results, extent, parameters, rows, comptime![program.clone()], schedule);
 }
 
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
@@ -225,8 +223,7 @@ fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    results: &mut Results<Vector<E, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     rows: CubeRows,
@@ -256,8 +253,7 @@ fn mend<E: Float, V: Size>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
                         operands,
                         keys,
-                        output,
-                        lse,
+                        results,
                         extent,
                         parameters,
                         comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
@@ -310,15 +306,14 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Plac
     }
 }
 
-/// Writes the rows' output, and their log-sum-exp. `base` is the output's row at which the tile's head begins.
+/// Writes the rows' output, and the numbers of them that the program keeps. `base` is the output's row at which the tile's head begins.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    output: &mut [Vector<E, V>],
-    lse: &mut [f32],
+    results: &mut Results<Vector<E, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     rows: CubeRows,
@@ -372,8 +367,11 @@ fn store<E: Float, R: Size, V: Size>(
             stage.put_output(row, column, within, first, second, memory);
         }
     }
-    if comptime![program.has_lse()] {
-        let all = log_sum_exp::<R>(first.maximum.read(), sums[0], parameters.empty_lse, 1.0);
+    #[unroll]
+    for number in 0..comptime![program.row_numbers().len()] {
+        let kept = comptime![program.row_numbers()[number]];
+        let all = row_number::<R>(first.maximum.read(), sums[0], parameters.empty_lse, kept, 1.0);
+        let numbers = &mut results.rows[number];
         #[unroll]
         for at in 0..comptime![schedule.rows()] {
             let row = rows.first + row_of(at, schedule);
@@ -382,12 +380,13 @@ fn store<E: Float, R: Size, V: Size>(
                 is_first = is_first && first_column_of_warp(sizes, schedule) == 0;
             }
             if is_first && row < rows.total {
-                lse[base + row] = all.extract(at);
+                numbers.data[base + row] = all.extract(at);
             }
         }
     }
     sync_cube();
-    stage.store_output::<V>(output, base, rows, memory, schedule);
+    let output = &mut results.outputs[0];
+    stage.store_output::<V>(&mut output.data, base, rows, memory, schedule);
 }
 
 /// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first. Where an accumulator is

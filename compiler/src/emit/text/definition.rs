@@ -1,7 +1,7 @@
 //! A kernel's definition in CubeCL IR without a launch: its arguments as types, with no buffers and no numbers.
 
 use crate::emit::arguments::{Extent, PartialsCompilationArg};
-use crate::emit::binding::{Buffer, ParametersData, keys_definition, operands_definition};
+use crate::emit::binding::{Buffer, ParametersData, keys_definition, operands_definition, results_definition};
 use crate::emit::cpu::attention_cpu::AttentionCpu;
 use crate::emit::cube::attention_cube::AttentionCube;
 use crate::emit::mma::attention_mma::AttentionMma;
@@ -45,8 +45,7 @@ fn define_typed<E: Float>(
             Arc::new(target),
             operands_definition(program),
             keys_definition(program),
-            Buffer::definition(),
-            Buffer::definition(),
+            results_definition(program),
             Buffer::definition(),
             (0..usize::from(cpu.few.split_kv))
                 .map(|_| PartialsCompilationArg { vectors: Buffer::definition() })
@@ -68,8 +67,7 @@ fn define_typed<E: Float>(
             Arc::new(target),
             operands_definition(program),
             keys_definition(program),
-            Buffer::definition(),
-            Buffer::definition(),
+            results_definition(program),
             extent,
             parameters,
             counters,
@@ -86,8 +84,7 @@ fn define_typed<E: Float>(
             Arc::new(target),
             operands_definition(program),
             keys_definition(program),
-            Buffer::definition(),
-            Buffer::definition(),
+            results_definition(program),
             extent,
             parameters,
             counters,

@@ -22,10 +22,10 @@ use crate::target::Target;
 pub struct PtxArguments {
     /// The buffers whose addresses are the first parameters, in their order.
     pub buffers: Vec<Buffer>,
-    /// Which of them is the output.
-    pub output: usize,
-    /// Which of them is the log-sum-exp.
-    pub lse: usize,
+    /// Which of them are the outputs, in the program's order.
+    pub outputs: Vec<usize>,
+    /// Which of them are the [numbers of each row](crate::ir::Program::row_numbers), in that order.
+    pub rows: Vec<usize>,
     /// The grids that it takes.
     pub grids: Vec<PtxGrid>,
 }
@@ -52,36 +52,36 @@ pub fn ptx_launch(scheduled: &Scheduled, model: &DeviceModel, data: &LaunchData)
     let width = schedule.width_of(program);
     let limits = device_properties(model, Target::Ptx).hardware.max_cube_count;
     let vector = width * program.sizes().element.size();
-    let mut launch = PtxArguments { buffers: Vec::new(), output: 0, lse: 0, grids: Vec::new() };
+    let mut launch = PtxArguments { buffers: Vec::new(), outputs: Vec::new(), rows: Vec::new(), grids: Vec::new() };
     for grid in grids(cubes(schedule, data), limits) {
-        let (arguments, output, lse) = arguments(program, data, width, vector, grid.first)?;
+        let (arguments, outputs, rows) = arguments(program, data, width, vector, grid.first)?;
         let Registered { buffers, mut info } = arguments;
         let numbers = info.finish(ADDRESSES).data.into_iter().flat_map(u64::to_le_bytes).collect();
         launch.grids.push(PtxGrid { blocks: grid.cubes, numbers });
-        launch = PtxArguments { buffers, output, lse, ..launch };
+        launch = PtxArguments { buffers, outputs, rows, ..launch };
     }
     Ok(launch)
 }
 
-/// The arguments of the grid whose first block is at `first`, and which buffers are the output and the log-sum-exp.
+/// The arguments of the grid whose first block is at `first`, and which buffers are the outputs and the numbers of each row.
 fn arguments(
     program: &Compiled,
     data: &LaunchData,
     width: usize,
     vector: usize,
     first: [usize; 3],
-) -> Result<(Registered, usize, usize), LaunchError> {
+) -> Result<(Registered, Vec<usize>, Vec<usize>), LaunchError> {
     let mut arguments = Registered::default();
     for (operand, data) in program.operands.iter().zip(&data.operands) {
         check_layout(&operand.name, data, width)?;
         data.register(&mut arguments, width, vector);
     }
     data.keys.iter().for_each(|set| set.register(&mut arguments));
-    let output = arguments.buffer(&data.output, vector);
-    let lse = arguments.buffer(&data.lse, 4);
+    let outputs = data.outputs.iter().map(|output| arguments.buffer(output, vector)).collect();
+    let rows = data.rows.iter().map(|numbers| arguments.buffer(numbers, 4)).collect();
     Extent::of(data, first).register(&mut arguments);
     ParametersData::new(program, data, false).register(&mut arguments);
-    Ok((arguments, output, lse))
+    Ok((arguments, outputs, rows))
 }
 
 fn check_layout(operand: &str, data: &OperandData, width: usize) -> Result<(), LaunchError> {

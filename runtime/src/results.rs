@@ -1,0 +1,109 @@
+//! What a launch gives beside its outputs, in the type of an attention.
+
+use crate::error::Error;
+use crate::launch::Launched;
+use crate::tensor::Tensor;
+use crate::validate;
+use purview_compiler::ir::{Kept, RowNumber};
+use purview_compiler::spec::Spec;
+use std::marker::PhantomData;
+
+pub(crate) mod sealed {
+    use super::*;
+
+    /// What [`super::Results`] needs to know.
+    pub trait Sealed {
+        /// The numbers of each row that a launch gives.
+        const KEPT: Kept = Kept::LogSumExp;
+
+        /// That the rows of `spec` have them.
+        fn check(_: &Spec) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+}
+
+/// What [`run`](crate::Attention::run) gives for an [`AttentionOver`](crate::AttentionOver).
+pub trait Results: sealed::Sealed {
+    /// The tensors.
+    type Tensors;
+
+    /// Those of a launch.
+    #[doc(hidden)]
+    fn of(launched: Launched) -> Self::Tensors;
+}
+
+/// The outputs of an attention with `COUNT` of them, without a number of its rows: a [`Tensor`] of one.
+#[derive(Clone, Copy, Debug)]
+pub enum Outputs<const COUNT: usize> {}
+
+/// The outputs `O`, and each row's log-sum-exp `[B, H, S]`: [`with_lse`](crate::AttentionOver::with_lse).
+#[derive(Clone, Copy, Debug)]
+pub struct WithLse<O>(PhantomData<O>);
+
+/// The outputs `O`, and each row's maximum `[B, H, S]`: [`with_max`](crate::AttentionOver::with_max).
+#[derive(Clone, Copy, Debug)]
+pub struct WithMax<O>(PhantomData<O>);
+
+/// The outputs `O`, each row's log-sum-exp and its maximum, `[B, H, S]`: `with_lse().with_max()`.
+#[derive(Clone, Copy, Debug)]
+pub struct WithLseAndMax<O>(PhantomData<O>);
+
+impl sealed::Sealed for Outputs<1> {}
+
+impl Results for Outputs<1> {
+    type Tensors = Tensor;
+
+    fn of(mut launched: Launched) -> Tensor {
+        launched.outputs.remove(0)
+    }
+}
+
+impl<O: Results> sealed::Sealed for WithLse<O> {
+    fn check(spec: &Spec) -> Result<(), Error> {
+        validate::has_row_number(spec, RowNumber::LogSumExp)
+    }
+}
+
+impl<O: Results> Results for WithLse<O> {
+    type Tensors = (O::Tensors, Tensor);
+
+    fn of(launched: Launched) -> (O::Tensors, Tensor) {
+        let lse = launched.number(RowNumber::LogSumExp);
+        (O::of(launched), lse)
+    }
+}
+
+impl<O: Results> sealed::Sealed for WithMax<O> {
+    const KEPT: Kept = Kept::LogSumExpAndMaximum;
+
+    fn check(spec: &Spec) -> Result<(), Error> {
+        validate::has_row_number(spec, RowNumber::Maximum)
+    }
+}
+
+impl<O: Results> Results for WithMax<O> {
+    type Tensors = (O::Tensors, Tensor);
+
+    fn of(launched: Launched) -> (O::Tensors, Tensor) {
+        let maximum = launched.number(RowNumber::Maximum);
+        (O::of(launched), maximum)
+    }
+}
+
+impl<O: Results> sealed::Sealed for WithLseAndMax<O> {
+    const KEPT: Kept = Kept::LogSumExpAndMaximum;
+
+    fn check(spec: &Spec) -> Result<(), Error> {
+        validate::has_row_number(spec, RowNumber::Maximum)
+    }
+}
+
+impl<O: Results> Results for WithLseAndMax<O> {
+    type Tensors = (O::Tensors, Tensor, Tensor);
+
+    fn of(launched: Launched) -> (O::Tensors, Tensor, Tensor) {
+        let (lse, maximum) = (launched.number(RowNumber::LogSumExp), launched.number(RowNumber::Maximum));
+        (O::of(launched), lse, maximum)
+    }
+}
