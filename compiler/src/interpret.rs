@@ -122,7 +122,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
-    let spec = &spec.kept(inputs.scalars);
+    let spec = &spec.pruned(inputs.scalars);
     let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =

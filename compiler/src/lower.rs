@@ -26,7 +26,7 @@ use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop,
     TileOp,
 };
-use crate::kept::{comptime_values, with_constants};
+use crate::pruned::{comptime_values, with_constants};
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{
     Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarType, ScalarValue,
@@ -177,7 +177,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     let replacements = Replacements::new(spec, scalars, head_dim(spec, dims))?;
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
-    let spec = &with_products(spec.kept(scalars), dims)?;
+    let spec = &with_products(spec.pruned(scalars), dims)?;
 
     let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
         let reduction = match &accumulator.kind {
@@ -402,7 +402,7 @@ pub fn dims_of(spec: &Spec, operands: Operands) -> OperandDims {
 /// D in the default 1/√D of `scale()`: the sum of the head dims of the products that the first push's score is of, with the values of
 /// comptime scalars; or, where it is of none, the head dim of the first product or the first operand.
 pub fn scaled_dim(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> usize {
-    let spec = &spec.kept(scalars);
+    let spec = &spec.pruned(scalars);
     let Some((key_loop, push)) = spec.pushes().next() else { return 1 };
     let dim = |place: usize| dims.dims.get(place).copied().unwrap_or(1);
     let score = with_constants(&push.score, &comptime_values(spec, scalars));

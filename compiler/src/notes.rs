@@ -39,7 +39,7 @@ impl fmt::Display for Note {
 pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Vec<Note> {
     // A program was lowered from it.
     let Ok(replacements) = Replacements::new(spec, scalars, program.head_dim()) else { return Vec::new() };
-    let spec = &spec.kept(scalars);
+    let spec = &spec.pruned(scalars);
     let mut notes: Vec<Note> = Vec::new();
     for Pushed { of, push, key_loop, own_mask } in pushed(spec, program) {
         let accumulator = &spec.accumulators[push.accumulator].kind;
@@ -82,7 +82,7 @@ struct Pushed<'a> {
     own_mask: Option<&'a Expr>,
 }
 
-/// The pushes of `spec`, of which [all are kept](Spec::kept), and from which `program` was lowered.
+/// The pushes of `spec`, which is [pruned](Spec::pruned), and from which `program` was lowered.
 fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
     let mut found = Vec::new();
     for (of, key_loop) in spec.loops.iter().zip(&program.loops) {
@@ -104,7 +104,7 @@ fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
 /// What can be said of a launch of `program`, in which the queries of `masked` see no key.
 pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option<&MaskedRows>) -> Vec<Note> {
     let mut notes = Vec::new();
-    let spec = &spec.kept(launch.scalars);
+    let spec = &spec.pruned(launch.scalars);
     let (Some((_, last)), Some(keys)) = (spec.pushes().last(), launch.keys.last()) else { return notes };
     let mut note =
         |location: &Location, message| notes.push(Note { level: Level::Info, location: location.clone(), message });

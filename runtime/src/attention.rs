@@ -364,7 +364,7 @@ impl AnyAttention {
         operands: &[&Tensor],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
         let Request { spec, scalars, .. } = &self.request;
-        let loops = spec.kept(scalars).loops.len();
+        let loops = spec.pruned(scalars).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
         let out = self.launch_as::<Outputs<1>>(device, operands, Some(&counters))?;
         let counts = counters.to_vec::<i32>()?;

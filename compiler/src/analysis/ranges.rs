@@ -33,7 +33,7 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
     if launch.is_empty() {
         return Ok(());
     }
-    let spec = &spec.kept(launch.scalars);
+    let spec = &spec.pruned(launch.scalars);
     let asked = RangeChecker::new(spec, program, launch, spec.parameters(), launch.scalars.to_vec());
     asked.check_positions()?;
     let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`simplify`] says which rules there are. A tile that nothing is made of any more goes, and so does its product: that is how a comptime `if`
-//! takes one away. (An accumulator that it takes away is not lowered: [`Spec::kept`](crate::spec::Spec::kept).)
+//! takes one away. (An accumulator that it takes away is not lowered: [`Spec::pruned`](crate::spec::Spec::pruned).)
 
 use crate::analysis::simplify::simplify;
 use crate::expr::Expr;

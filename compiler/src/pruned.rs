@@ -10,7 +10,7 @@ impl Spec {
     /// The specification without the accumulators that its output is not of, with these values of its comptime scalars: without what is
     /// pushed into them, and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the
     /// same arguments. It is the specification itself where its output is of all accumulators.
-    pub fn kept(&self, scalars: &[ScalarValue]) -> Cow<'_, Spec> {
+    pub fn pruned(&self, scalars: &[ScalarValue]) -> Cow<'_, Spec> {
         if self.accumulators.len() < 2 {
             return Cow::Borrowed(self);
         }
