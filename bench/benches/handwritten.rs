@@ -182,6 +182,7 @@ impl Case {
 fn schedule(device: &Device, (length, dim): (usize, usize), arguments: &Arguments) -> Result<CpuSchedule, String> {
     let constraints = Constraints {
         operands: Shape::new(1, HEADS, length, dim).operands(),
+        value_dim: dim,
         bounded: true,
         intricate: false,
         form: purview::ir::forward::Form::Single,

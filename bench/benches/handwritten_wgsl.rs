@@ -256,6 +256,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             &device,
             Constraints {
                 operands: case.shape().operands(),
+                value_dim: case.shape().v_dim,
                 bounded: true,
                 intricate: false,
                 form: purview::ir::forward::Form::Single,

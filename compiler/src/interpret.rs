@@ -7,6 +7,7 @@ use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
 use crate::launch::Keys;
 use crate::lower::{LowerError, check_form};
+use crate::pruned::Constants;
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
@@ -119,10 +120,10 @@ pub enum InterpretError {
 /// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
     check_form(spec)?;
-    check(spec, inputs)?;
+    let Sizes { head_dim, .. } = check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
-    let spec = &spec.pruned(inputs.scalars);
+    let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim as usize));
     let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =

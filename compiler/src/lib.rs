@@ -11,6 +11,7 @@
 //! - [`philox`](mod@philox): the random numbers that an expression may ask for.
 //! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands.
 //! - [`ir`]: the tile program, with its text form and its invariants.
+//! - [`pruned`](mod@pruned): what is left of a specification where what is known when it is compiled takes parts away.
 //! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is scheduled;
 //!   [`passes::compile`] is the whole way.
 //! - [`analysis`]: what passes and the runtime know of expressions; [`analysis::ranges::check_launch`] is asked before
@@ -45,7 +46,7 @@ pub mod notes;
 pub mod passes;
 pub mod philox;
 pub mod picture;
-mod pruned;
+pub mod pruned;
 pub mod report;
 pub mod schedule;
 pub mod scheduled;

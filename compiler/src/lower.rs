@@ -26,7 +26,7 @@ use crate::ir::{
     self, Axis, Base, DotTerm, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range, Reduction, TileLoop,
     TileOp,
 };
-use crate::pruned::{comptime_values, with_constants};
+use crate::pruned::{Constants, head_dim};
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{
     Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarType, ScalarValue,
@@ -122,6 +122,16 @@ pub enum LowerError {
         /// Where it is written.
         location: Location,
     },
+    /// An output of nothing that keys are pushed into, with the comptime scalars and head dims that there are.
+    #[error(
+        "{location}: with these comptime scalars and head dims the output is of none of {names}, and no key is read"
+    )]
+    NoAccumulator {
+        /// Where the output is written.
+        location: Location,
+        /// The accumulators.
+        names: String,
+    },
     /// An output that depends on keys.
     #[error("{location}: an output is computed after the key loops, but `{text}` depends on {what}")]
     Output {
@@ -177,7 +187,15 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     let replacements = Replacements::new(spec, scalars, head_dim(spec, dims))?;
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
-    let spec = &with_products(spec.pruned(scalars), dims)?;
+    let constants = Constants::new(spec, scalars, head_dim(spec, dims));
+    let output = spec.simple_output(&constants);
+    if !(0..spec.accumulators.len()).any(|place| output.mentions(&Expr::Value(place))) {
+        let names: Vec<String> = spec.accumulators.iter().map(|one| format!("`{}`", one.name)).collect();
+        let (location, names) = (spec.locate(&spec.output).clone(), names.join(", "));
+        return Err(LowerError::NoAccumulator { location, names });
+    }
+    let spec = without_dead_products(spec.pruned(&constants), &constants);
+    let spec = &with_products(spec, dims)?;
 
     let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
         let reduction = match &accumulator.kind {
@@ -235,6 +253,36 @@ fn loads(spec: &Spec, replacements: &Replacements) -> (Vec<Load>, Expr) {
 /// `expr` with each value at its new place.
 fn at_places(expr: &Expr, places: &[usize]) -> Expr {
     expr.map_values(&|value| Expr::Value(places[value]))
+}
+
+/// `spec`, in whose scores and weights no product is left that only a branch which is never taken, as `constants` say, is of.
+fn without_dead_products<'a>(spec: Cow<'a, Spec>, constants: &Constants) -> Cow<'a, Spec> {
+    let alive = |key_loop: &KeyLoop, expr: &Expr| {
+        let simple = simplify(&constants.apply(expr), spec.parameters());
+        let dots = 0..key_loop.dots.len();
+        let is_dead = |dot: usize| expr.mentions(&Expr::Value(dot)) && !simple.mentions(&Expr::Value(dot));
+        dots.into_iter().any(is_dead).then_some(simple)
+    };
+    let mut changed = Vec::new();
+    for (nth, key_loop) in spec.loops.iter().enumerate() {
+        for (place, push) in key_loop.pushes.iter().enumerate() {
+            let weight = push.weight.as_ref().and_then(|weight| alive(key_loop, weight));
+            let score = alive(key_loop, &push.score);
+            if score.is_some() || weight.is_some() {
+                changed.push((nth, place, score, weight));
+            }
+        }
+    }
+    if changed.is_empty() {
+        return spec;
+    }
+    let mut spec = spec.into_owned();
+    for (nth, place, score, weight) in changed {
+        let push = &mut spec.loops[nth].pushes[place];
+        push.score = score.unwrap_or_else(|| push.score.clone());
+        push.weight = weight.or(push.weight.take());
+    }
+    Cow::Owned(spec)
 }
 
 /// `spec` with a product in every loop: one whose pushes are of positions alone has none. Schedules go through keys by their products, and a
@@ -402,11 +450,11 @@ pub fn dims_of(spec: &Spec, operands: Operands) -> OperandDims {
 /// D in the default 1/√D of `scale()`: the sum of the head dims of the products that the first push's score is of, with the values of
 /// comptime scalars; or, where it is of none, the head dim of the first product or the first operand.
 pub fn scaled_dim(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> usize {
-    let spec = &spec.pruned(scalars);
+    let constants = Constants::new(spec, scalars, head_dim(spec, dims));
+    let spec = &spec.pruned(&constants);
     let Some((key_loop, push)) = spec.pushes().next() else { return 1 };
     let dim = |place: usize| dims.dims.get(place).copied().unwrap_or(1);
-    let score = with_constants(&push.score, &comptime_values(spec, scalars));
-    let score = simplify(&score, spec.parameters());
+    let score = simplify(&constants.apply(&push.score), spec.parameters());
     let is_of = |(place, _): &(usize, &DotParam)| score.mentions(&Expr::Value(*place));
     let of_score = key_loop.dots.iter().enumerate().filter(is_of).map(|(_, dot)| dim(dot.query)).sum();
     let first = key_loop.dots.first().map_or(0, |dot| dot.query);
@@ -512,37 +560,31 @@ fn check_scalars(spec: &Spec, scalars: &[ScalarValue]) -> Result<(), LowerError>
 
 /// What leaves of a specification become in its program.
 pub(crate) struct Replacements {
-    /// What each of its scalars becomes.
-    scalars: Vec<Expr>,
-    head_dim: Expr,
+    constants: Constants,
+    /// The place of each scalar that is not a constant among those.
+    scalars: Vec<usize>,
 }
 
 impl Replacements {
     /// Those of `spec` with `scalars` and a head dim.
     pub fn new(spec: &Spec, scalars: &[ScalarValue], head_dim: usize) -> Result<Replacements, LowerError> {
         check_scalars(spec, scalars)?;
-        let mut runtime = 0..;
-        let constants = comptime_values(spec, scalars).into_iter();
-        let replaced = constants.map(|constant| constant.unwrap_or_else(|| Expr::Scalar(runtime.next().unwrap_or(0))));
-        let scalars = replaced.collect();
-        // A head dim of more than 32 bits is refused where its tensor is.
-        let head_dim = Expr::Int(i32::try_from(head_dim).unwrap_or(i32::MAX));
-        Ok(Replacements { scalars, head_dim })
+        let constants = Constants::new(spec, scalars, head_dim);
+        let before = |place: usize| (0..place).filter(|other| constants.scalar(*other).is_none()).count();
+        let scalars = (0..scalars.len()).map(before).collect();
+        Ok(Replacements { constants, scalars })
     }
 
     /// `expr` with what its leaves become.
     pub fn apply(&self, expr: &Expr) -> Expr {
-        match expr {
-            Expr::Scalar(place) => self.scalars[*place].clone(),
-            Expr::HeadDim => self.head_dim.clone(),
-            other => other.map_children(|child| self.apply(child)),
+        fn renumbered(expr: &Expr, places: &[usize]) -> Expr {
+            match expr {
+                Expr::Scalar(place) => Expr::Scalar(places[*place]),
+                other => other.map_children(|child| renumbered(child, places)),
+            }
         }
+        renumbered(&self.constants.apply(expr), &self.scalars)
     }
-}
-
-/// The head dim of the first operand along queries.
-fn head_dim(spec: &Spec, dims: &OperandDims) -> usize {
-    spec.operands_of(Role::Query).next().and_then(|(first, _)| dims.dims.get(first)).copied().unwrap_or(0)
 }
 
 /// Checks head dims against each other. Returns that of the output.
@@ -596,6 +638,19 @@ pub fn check_form(spec: &Spec) -> Result<(), LowerError> {
     let wrong = |message| Err(LowerError::Form { attention: spec.name.clone(), message });
     let role = |place: usize| spec.operands.get(place).map(|operand| operand.role);
     let sets = spec.sets();
+    let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {
+        Accumulator::Softmax { sink } => sink.as_ref(),
+        Accumulator::Sum | Accumulator::Mean => None,
+    });
+    let pushed = spec.pushes().flat_map(|(_, push)| std::iter::once(&push.score).chain(&push.weight));
+    let is_missing = |expr: &Expr| match expr {
+        Expr::Scalar(place) => *place >= spec.scalars.len(),
+        Expr::Load { tensor, .. } => *tensor >= spec.tensors.len(),
+        _ => false,
+    };
+    if pushed.chain(sinks).chain([&spec.output]).any(|expr| expr.any(&mut |expr| is_missing(expr))) {
+        return wrong("an expression is of a scalar or a captured tensor that there is not".into());
+    }
     for (nth, key_loop) in spec.loops.iter().enumerate() {
         let set = key_loop.set;
         if set >= sets {

@@ -10,6 +10,7 @@ use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Program, Range, TileKind, TileLoop, TileOp};
 use crate::launch::Launch;
 use crate::lower::{Parts, Replacements};
+use crate::pruned::Constants;
 use crate::shortened::shortened;
 use crate::spec::{Accumulator, KeyLoop, Location, Push, ScalarType, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
@@ -39,7 +40,7 @@ impl fmt::Display for Note {
 pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Vec<Note> {
     // A program was lowered from it.
     let Ok(replacements) = Replacements::new(spec, scalars, program.head_dim()) else { return Vec::new() };
-    let spec = &spec.pruned(scalars);
+    let spec = &spec.pruned(&Constants::new(spec, scalars, program.head_dim()));
     let mut notes: Vec<Note> = Vec::new();
     for Pushed { of, push, key_loop, own_mask } in pushed(spec, program) {
         let accumulator = &spec.accumulators[push.accumulator].kind;
@@ -104,8 +105,9 @@ fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
 /// What can be said of a launch of `program`, in which the queries of `masked` see no key.
 pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option<&MaskedRows>) -> Vec<Note> {
     let mut notes = Vec::new();
-    let spec = &spec.pruned(launch.scalars);
-    let (Some((_, last)), Some(keys)) = (spec.pushes().last(), launch.keys.last()) else { return notes };
+    let spec = &spec.pruned(&Constants::new(spec, launch.scalars, program.head_dim()));
+    let last_set = spec.last_set();
+    let (Some((_, last)), Some(keys)) = (spec.pushes().last(), launch.keys.get(last_set)) else { return notes };
     let mut note =
         |location: &Location, message| notes.push(Note { level: Level::Info, location: location.clone(), message });
     let location = |expr| spec.locate(mask(expr));
@@ -132,8 +134,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
 
     let mut places: Vec<&Location> = Vec::new();
     for Pushed { of, push, own_mask, .. } in pushed(spec, program) {
-        let of_last = of.set + 1 == spec.sets();
-        if of_last
+        if of.set == last_set
             && launch.query_offset == keys.offset
             && keys.length > launch.queries
             && launch.queries > 0

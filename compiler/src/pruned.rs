@@ -1,26 +1,60 @@
-//! What is left of a specification where the values of comptime scalars take accumulators away.
+//! What is left of a specification where what is known when it is compiled takes accumulators and products away.
 
 use crate::analysis::simplify::simplify;
 use crate::expr::Expr;
-use crate::spec::{AccumulatorParam, KeyLoop, ScalarParam, ScalarValue, Spec};
+use crate::ir::forward::OperandDims;
+use crate::spec::{AccumulatorParam, KeyLoop, Role, ScalarParam, ScalarValue, Spec};
 use crate::typing::Parameters;
 use std::borrow::Cow;
 
+/// What is known of a specification's expressions when it is compiled: comptime scalars and `head_dim()`.
+pub struct Constants {
+    /// The value of each scalar that is comptime, where it has one.
+    scalars: Vec<Option<Expr>>,
+    head_dim: Expr,
+}
+
+impl Constants {
+    /// Those of `spec` with these values of its scalars, where `head_dim()` is so much.
+    pub fn new(spec: &Spec, scalars: &[ScalarValue], head_dim: usize) -> Constants {
+        let value = |(place, param): (usize, &ScalarParam)| scalars.get(place).filter(|_| param.comptime)?.constant();
+        // A head dim of more than 32 bits is refused where its tensor is.
+        let head_dim = Expr::Int(i32::try_from(head_dim).unwrap_or(i32::MAX));
+        Constants { scalars: spec.scalars.iter().enumerate().map(value).collect(), head_dim }
+    }
+
+    /// The value of the scalar at this place, if it is known.
+    pub fn scalar(&self, place: usize) -> Option<&Expr> {
+        self.scalars.get(place)?.as_ref()
+    }
+
+    /// `expr` with them in their places.
+    pub fn apply(&self, expr: &Expr) -> Expr {
+        match expr {
+            Expr::Scalar(place) => self.scalar(*place).unwrap_or(expr).clone(),
+            Expr::HeadDim => self.head_dim.clone(),
+            other => other.map_children(|child| self.apply(child)),
+        }
+    }
+}
+
+/// The head dim of the first operand along queries: `head_dim()`.
+pub fn head_dim(spec: &Spec, dims: &OperandDims) -> usize {
+    spec.operands_of(Role::Query).next().and_then(|(first, _)| dims.dims.get(first)).copied().unwrap_or(0)
+}
+
 impl Spec {
-    /// The specification without the accumulators that its output is not of, with these values of its comptime scalars: without what is
-    /// pushed into them, and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the
-    /// same arguments. It is the specification itself where its output is of all accumulators.
-    pub fn pruned(&self, scalars: &[ScalarValue]) -> Cow<'_, Spec> {
+    /// The specification without the accumulators that its output is not of, where `constants` are known: without what is pushed into them,
+    /// and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the same arguments. It is
+    /// the specification itself where its output is of all accumulators, or of none, which lowering refuses.
+    pub fn pruned(&self, constants: &Constants) -> Cow<'_, Spec> {
         if self.accumulators.len() < 2 {
             return Cow::Borrowed(self);
         }
-        let constants = comptime_values(self, scalars);
-        let values = self.output_values();
-        let parameters = Parameters { values: &values, ..self.parameters() };
-        let output = simplify(&with_constants(&self.output, &constants), parameters);
+        let output = self.simple_output(constants);
         let is_kept: Vec<bool> =
             (0..self.accumulators.len()).map(|place| output.mentions(&Expr::Value(place))).collect();
-        if is_kept.iter().all(|kept| *kept) {
+        if is_kept.iter().all(|kept| *kept) || !is_kept.contains(&true) {
             return Cow::Borrowed(self);
         }
 
@@ -36,18 +70,10 @@ impl Spec {
         let output = output.map_values(&|place| Expr::Value(new_place(place)));
         Cow::Owned(Spec { accumulators, loops, output, ..self.clone() })
     }
-}
 
-/// The values of the comptime ones of the specification's scalars, where they have any.
-pub(crate) fn comptime_values(spec: &Spec, scalars: &[ScalarValue]) -> Vec<Option<Expr>> {
-    let value = |(place, param): (usize, &ScalarParam)| scalars.get(place).filter(|_| param.comptime)?.constant();
-    spec.scalars.iter().enumerate().map(value).collect()
-}
-
-/// `expr` with the values of comptime scalars in their places.
-pub(crate) fn with_constants(expr: &Expr, constants: &[Option<Expr>]) -> Expr {
-    match expr {
-        Expr::Scalar(place) => constants[*place].clone().unwrap_or(Expr::Scalar(*place)),
-        other => other.map_children(|child| with_constants(child, constants)),
+    /// The output, where `constants` are known, without constant parts.
+    pub(crate) fn simple_output(&self, constants: &Constants) -> Expr {
+        let values = self.output_values();
+        simplify(&constants.apply(&self.output), Parameters { values: &values, ..self.parameters() })
     }
 }

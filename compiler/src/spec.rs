@@ -247,6 +247,11 @@ impl Spec {
         self.operands.iter().filter_map(|operand| operand.role.set()).max().map_or(0, |last| last + 1)
     }
 
+    /// The last set of keys that a loop reads.
+    pub fn last_set(&self) -> usize {
+        self.loops.iter().map(|key_loop| key_loop.set).max().unwrap_or(0)
+    }
+
     /// The operands of a role, with their places in [`Spec::operands`].
     pub fn operands_of(&self, role: Role) -> impl Iterator<Item = (usize, &OperandParam)> {
         self.operands.iter().enumerate().filter(move |(_, operand)| operand.role == role)

@@ -21,10 +21,11 @@ use purview_compiler::interpret::{Inputs, Reference, interpret};
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
+use purview_compiler::pruned::Constants;
 use purview_compiler::report::{Report, ReportError, report, verified_report};
 use purview_compiler::schedule::Schedule;
 use purview_compiler::scheduled::{Compiled, Scheduled};
-use purview_compiler::spec::{ScalarValue, Spec};
+use purview_compiler::spec::{Role, ScalarValue, Spec};
 use purview_compiler::target::{KernelText, Target};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -222,7 +223,7 @@ impl<P, R> AttentionOver<P, R> {
     pub fn kernel_text(&self, target: Target, model: &DeviceModel, shape: &Shape) -> Result<KernelText, Error> {
         let (programs, schedule) = self.planned(target, model, shape)?;
         let program = programs.scheduled(schedule, true)?;
-        emit::emit(target, model, &program, programs.constraints(&self.request.spec))
+        emit::emit(target, model, &program, programs.constraints(&self.request))
     }
 
     /// The schedule that the kernel for `shape` on `target` has: the caller's, or else the one for the device `model`.
@@ -255,7 +256,7 @@ impl<P, R> AttentionOver<P, R> {
             Some(schedule) => Ok(schedule),
             None => {
                 let programs = cache::programs(&self.request, &dims)?;
-                schedule::choose(device, programs.constraints(&self.request.spec))
+                schedule::choose(device, programs.constraints(&self.request))
             }
         }
     }
@@ -364,7 +365,10 @@ impl AnyAttention {
         operands: &[&Tensor],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
         let Request { spec, scalars, .. } = &self.request;
-        let loops = spec.pruned(scalars).loops.len();
+        validate::arguments(&self.request)?;
+        let first = spec.operands_of(Role::Query).next().and_then(|(first, _)| operands.get(first));
+        let head_dim = first.and_then(|query| query.shape().last()).copied().unwrap_or(0);
+        let loops = spec.pruned(&Constants::new(spec, scalars, head_dim)).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
         let out = self.launch_as::<Outputs<1>>(device, operands, Some(&counters))?;
         let counts = counters.to_vec::<i32>()?;

@@ -13,6 +13,7 @@ use purview_compiler::ir::Kept;
 use purview_compiler::ir::forward::{Form, OperandDims};
 use purview_compiler::notes;
 use purview_compiler::passes;
+use purview_compiler::pruned::Constants;
 use purview_compiler::schedule::Schedule;
 use purview_compiler::scheduled::{Compiled, Scheduled};
 use purview_compiler::spec::{ScalarValue, Spec};
@@ -99,10 +100,13 @@ pub(crate) struct Programs {
 
 impl Programs {
     /// What chooses a schedule for them.
-    pub fn constraints(&self, spec: &Spec) -> Constraints {
+    pub fn constraints(&self, request: &Request) -> Constraints {
         let program = &self.skipping;
+        let Request { spec, scalars, .. } = request;
+        let spec = &spec.pruned(&Constants::new(spec, scalars, program.head_dim()));
         Constraints {
             operands: program.sizes(),
+            value_dim: program.memory_sizes().v_dim,
             bounded: spec.is_bounded(),
             // Scores and an output of each take registers, as much code does.
             intricate: spec.is_intricate() || program.accumulators.len() > 1,

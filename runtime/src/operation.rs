@@ -52,9 +52,9 @@ impl Operation {
         Ok(Operation::sizes(batch, heads, kv_heads, queries, dims).with_key_heads(key_heads))
     }
 
-    /// The default position of the first query, with which the last query is at the last key of the last set.
-    pub fn default_query_offset(keys: &[Keys], queries: usize) -> i64 {
-        keys.last().map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)
+    /// The default position of the first query, with which the last query is at the last of these keys.
+    pub fn default_query_offset(keys: Option<&Keys>, queries: usize) -> i64 {
+        keys.map_or(0, |keys| keys.offset + keys.length as i64 - queries as i64)
     }
 
     /// The launch in the compiler's terms, with `scalars` and what is known of captured tensors.

@@ -14,7 +14,7 @@ use purview_compiler::target::Target;
 /// The schedule of `call`: the caller's, or else the one that its device and its number of queries choose.
 pub(crate) fn on_device(call: &Call, operation: &Operation, programs: &Programs) -> Result<Schedule, Error> {
     let &Call { request, device, operands, counters } = call;
-    let constraints = programs.constraints(&request.spec);
+    let constraints = programs.constraints(request);
     let schedule = match request.schedule {
         Some(schedule) => with_heads_alike(schedule, programs)?,
         None => with_shared_tiles(schedule::choose(device, constraints)?, constraints, operation, programs),
@@ -63,7 +63,7 @@ pub(crate) fn on_model(
     operation: &Operation,
     programs: &Programs,
 ) -> Result<Schedule, Error> {
-    let constraints = programs.constraints(&request.spec);
+    let constraints = programs.constraints(request);
     match request.schedule {
         Some(schedule) => {
             if let Schedule::Cpu(cpu) = schedule {

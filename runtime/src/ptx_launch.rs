@@ -104,7 +104,7 @@ impl AnyAttention {
         let programs = cache::programs(call.request, &operation.operands)?;
         let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
         let program = prove::program(call.request, &operation, &programs, schedule)?;
-        let compile = || emit::emit(Target::Ptx, model, &program, programs.constraints(&call.request.spec));
+        let compile = || emit::emit(Target::Ptx, model, &program, programs.constraints(call.request));
         let kernel = programs.ptx(model, &program, compile)?;
         // A GPU's driver ends no loops.
         let proved = Proved { program, careful: true };

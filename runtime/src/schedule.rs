@@ -50,6 +50,8 @@ pub const SMALL_CUBE: CubeSchedule = CubeSchedule {
 pub struct Constraints {
     /// The operands' type and head dims.
     pub operands: Operands,
+    /// The head dim of the output: of each accumulator's values, of which [`operands`](Self::operands) have the sum.
+    pub value_dim: usize,
     /// Whether no weight is greater than 1, as with a softmax: products may then be by matrices of the operands' type, to which
     /// weights are rounded.
     pub bounded: bool,
@@ -311,9 +313,13 @@ const MMA_SIZES: [MmaSizes; 10] = {
 /// The `mma` schedules for such an attention, the best first.
 pub(crate) fn mma_schedules(constraints: Constraints) -> impl Iterator<Item = MmaSchedule> {
     let Operands { qk_dim, v_dim, .. } = constraints.operands;
-    let (dim, split_columns) = (qk_dim.max(v_dim), v_dim > 256);
+    // What the output of several accumulators takes in registers, warps that share its columns do not halve: each value would be padded.
+    let (dim, split_columns) = (qk_dim.max(v_dim), constraints.value_dim > 256);
+    let has_registers = v_dim <= if split_columns && v_dim == constraints.value_dim { 512 } else { 256 };
     // Sizes for much code are smaller, and serve as well where shared memory is short.
-    let sizes = MMA_SIZES.iter().filter(move |sizes| dim <= sizes.dim && (sizes.intricate || !constraints.intricate));
+    let fits =
+        move |sizes: &&MmaSizes| has_registers && dim <= sizes.dim && (sizes.intricate || !constraints.intricate);
+    let sizes = MMA_SIZES.iter().filter(fits);
     sizes.map(move |&MmaSizes { warps, fragments, keys, .. }| MmaSchedule {
         warps,
         fragments,

@@ -12,6 +12,7 @@ use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::{check_form, scaled_dim};
 use purview_compiler::passes::CompileError;
+use purview_compiler::pruned::{Constants, head_dim};
 use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{Role, ScalarValue, Spec, TensorType};
 
@@ -289,7 +290,10 @@ fn operation(request: &Request, sizes: Operation, lengths: &[usize]) -> Result<O
         }
         keys.push(Keys { length, offset });
     }
-    let query_offset = request.query_offset.unwrap_or(Operation::default_query_offset(&keys, sizes.queries));
+    // Of the last set that is read.
+    let constants = Constants::new(spec, &request.scalars, head_dim(spec, &sizes.operands));
+    let last = keys.get(spec.pruned(&constants).last_set());
+    let query_offset = request.query_offset.unwrap_or(Operation::default_query_offset(last, sizes.queries));
     if i32::try_from(query_offset).is_err() {
         return Err(Error::Offset { name: spec.query().into(), given: query_offset });
     }

@@ -17,6 +17,7 @@ use crate::eval::floor_div;
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::launch::Launch;
 use crate::lower::{Parts, runtime_scalars};
+use crate::pruned::Constants;
 use crate::scheduled::Scheduled;
 use crate::spec::{Accumulator, Location, ScalarValue, Spec, TensorType};
 use crate::typing::Parameters;
@@ -33,7 +34,7 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
     if launch.is_empty() {
         return Ok(());
     }
-    let spec = &spec.pruned(launch.scalars);
+    let spec = &spec.pruned(&Constants::new(spec, launch.scalars, program.head_dim()));
     let asked = RangeChecker::new(spec, program, launch, spec.parameters(), launch.scalars.to_vec());
     asked.check_positions()?;
     let sinks = spec.accumulators.iter().filter_map(|accumulator| match &accumulator.kind {
