@@ -56,11 +56,10 @@ fn rewrite_unary(op: UnaryOp, a: &Expr, parameters: Parameters) -> Option<Expr> 
         (UnaryOp::Abs, Expr::Unary(UnaryOp::Abs, _)) => Some(a.clone()),
         (UnaryOp::Abs, Expr::Unary(UnaryOp::Neg, a)) => Some(Expr::Unary(UnaryOp::Abs, a.clone())),
         // What is whole already.
-        (UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round, Expr::Unary(of, _))
-            if matches!(of, UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::ToFloat) =>
-        {
-            Some(a.clone())
-        }
+        (
+            UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round,
+            Expr::Unary(UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::ToFloat, _),
+        ) => Some(a.clone()),
         (UnaryOp::Not, Expr::Binary(op, a, b)) => {
             // The negation of an order of floats is also true of NaN: it is no order.
             let ordered = parameters.assume_type(a) != Type::Float;

@@ -137,7 +137,7 @@ impl Checker<'_> {
 
     /// Reports `kv_len()` outside of the loops over keys, where those are over several keys.
     fn length_of_several(&self, token: Span) {
-        let [first, others @ ..] = &self.uses.looped()[..] else { return };
+        let [first, others @ ..] = self.uses.looped() else { return };
         if others.iter().all(|other| other == first) {
             return;
         }
