@@ -385,7 +385,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn expressions_read_back(expr in prop_oneof![expr(Type::Int, SPECIFICATION, 4), expr(Type::Float, SPECIFICATION, 4), expr(Type::Bool, SPECIFICATION, 4)]) {
+    fn expressions_read_back(
+        expr in {
+            let of = |ty| expr(ty, SPECIFICATION, 4);
+            prop_oneof![of(Type::Int), of(Type::Float), of(Type::Bool)]
+        },
+    ) {
         let text = expr.display(parameters()).to_string();
         prop_assert_eq!(parse_expr(&text, parameters()), Ok(expr.clone()), "{}", text);
         prop_assert!(type_of(&expr, parameters()).is_ok());

@@ -34,8 +34,8 @@ use purview_language::{Diagnostic, Kind, check};
 ///
 /// # Parameters
 /// One or more `Query`, `Key` and `Value`, where what one loop over keys reads has one length; scalars `u32`, `i32`, `f32`, `bool`,
-/// which `#[comptime]` makes a part of the kernel; captured tensors `Tensor<T, R>` of `f32` (given in f32, f16 or bf16), `i32`, `bool` or `u8` (any value but zero is
-/// true), with 1 to 4 dimensions.
+/// which `#[comptime]` makes a part of the kernel; captured tensors `Tensor<T, R>` of `f32` (given in f32, f16 or bf16), `i32`, `bool` or
+/// `u8` (any value but zero is true), with 1 to 4 dimensions.
 ///
 /// `#[sorted]` on a captured `Tensor<i32, R>`, such as `#[sorted] doc: Tensor<i32, 2>`, says that its elements never decrease
 /// along the last dimension, so that keys are found by their element without a look at every key. It is checked on the device

@@ -48,7 +48,8 @@ pub enum Error {
     },
     /// An integer of a tensor that has more than 32 bits.
     #[error(
-        "element {index:?} of a tensor of {element} of shape {shape:?} is {value}, expected a signed 32-bit number: integers are i32 in kernels"
+        "element {index:?} of a tensor of {element} of shape {shape:?} is {value}, expected a signed 32-bit number: integers are i32 in \
+         kernels"
     )]
     Wide {
         /// The tensor's shape.

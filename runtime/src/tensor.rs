@@ -181,13 +181,14 @@ impl Tensor {
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. Only one of i64 is read, and
-    /// copied to i32, which is what kernels have. The memory must not be
-    /// written to while this tensor, or a clone of it, exists: what kernels found of a captured tensor's elements (their range,
-    /// order and extremes) is kept with it. After a write, take a new tensor of the handle.
+    /// copied to i32, which is what kernels have. The memory must not be written to while this tensor, or a clone of it, exists: what
+    /// kernels found of a captured tensor's elements (their range, order and extremes) is kept with it. After a write, take a new tensor of
+    /// the handle.
     ///
     /// # Errors
-    /// [`Error::HandleType`] for an element type that is not one of [`DType`], [`Error::Wide`] for an integer that has no signed 32 bits, and [`Error::UnsupportedType`] for one that the device
-    /// lacks (truth values are u32 where there are no bytes, as in WGSL); [`Error::OtherDevice`] for memory of another device;
+    /// [`Error::HandleType`] for an element type that is not one of [`DType`], [`Error::UnsupportedType`] for one that the device
+    /// lacks (truth values are u32 where there are no bytes, as in WGSL), and [`Error::Wide`] for an integer that has no signed 32 bits;
+    /// [`Error::OtherDevice`] for memory of another device;
     /// [`Error::LargeBuffer`] for more memory than a kernel can bind; and as [`Tensor::view`] where shape and strides reach too far.
     pub fn from_handle(device: &Device, handle: TensorHandle) -> Result<Tensor, Error> {
         let is_wide = handle.dtype == ElemType::Int(IntKind::I64);
