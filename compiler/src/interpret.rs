@@ -5,7 +5,7 @@
 
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
-use crate::lower::{LowerError, check_spec};
+use crate::lower::{LowerError, check_kept, check_spec};
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
 
@@ -119,6 +119,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
     let spec = &spec.kept(inputs.scalars);
+    check_kept(spec)?;
     let Sizes { batch, heads, kv_heads, queries, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =

@@ -10,9 +10,10 @@ use std::borrow::Cow;
 impl Spec {
     /// The specification without the accumulators that its output is not of, with these values of its comptime scalars: without what is
     /// pushed into them, and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the
-    /// same arguments. It is the specification itself where its output is of all accumulators, or where the scalars are not its own.
+    /// same arguments. It is the specification itself where its output is of all accumulators, or where the scalars are not its own. It has
+    /// no loops where its output is of no accumulator, which [lowering](crate::lower::lower) refuses.
     pub fn kept(&self, scalars: &[ScalarValue]) -> Cow<'_, Spec> {
-        if self.accumulators.len() < 2 {
+        if self.accumulators.len() < 2 && matches!(self.output, Expr::Value(_)) {
             return Cow::Borrowed(self);
         }
         let Ok(constants) = comptime_values(self, scalars) else { return Cow::Borrowed(self) };

@@ -168,7 +168,9 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     let replacements = scalar_replacements(spec, scalars)?;
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
-    let spec = &with_products(spec.kept(scalars), dims)?;
+    let spec = spec.kept(scalars);
+    check_kept(&spec)?;
+    let spec = &with_products(spec, dims)?;
 
     let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
         let reduction = match &accumulator.kind {
@@ -692,6 +694,18 @@ fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
     let Some(what) = depends_on_keys(sink).or(score) else { return Ok(()) };
     let text = sink.display(spec.parameters()).to_string();
     Err(LowerError::Sink { location: spec.locate(sink).clone(), text, what })
+}
+
+/// Refuses what is [kept](Spec::kept) of a specification where that is nothing.
+///
+/// # Errors
+/// [`LowerError::Form`].
+pub(crate) fn check_kept(kept: &Spec) -> Result<(), LowerError> {
+    if kept.loops.is_empty() {
+        let message = "with these comptime scalars the output is of no accumulator, expected one at least".into();
+        return Err(LowerError::Form { attention: kept.name.clone(), message });
+    }
+    Ok(())
 }
 
 fn check_output(spec: &Spec) -> Result<(), LowerError> {
