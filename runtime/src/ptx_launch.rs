@@ -30,7 +30,7 @@ pub struct PtxLaunch {
     pub grids: Vec<PtxGrid>,
     /// The output `[B, H, S, Dv]`.
     pub output: PtxResult,
-    /// The log-sum-exp `[B, H, S]`, of a softmax.
+    /// The log-sum-exp `[B, H, S]`, of an attention whose one accumulator is a softmax.
     pub lse: Option<PtxResult>,
 }
 
@@ -93,7 +93,8 @@ impl AnyAttention {
         let proved = Proved { program, careful: true };
         let Bound { output, data, .. } = bind::bind(&call, &operation, &proved)?;
         let program = &proved.program;
-        let softmax = program.has_lse();
+        // A kernel has one also where a comptime scalar leaves one of several accumulators, and the attention has none.
+        let has_lse = self.request.spec.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
         let mut launch = PtxLaunch {
@@ -101,7 +102,7 @@ impl AnyAttention {
             buffers: Vec::new(),
             grids: Vec::new(),
             output: result(elements_of(output.shape())?, element),
-            lse: softmax.then_some(result(rows, Element::F32)),
+            lse: has_lse.then_some(result(rows, Element::F32)),
         };
         let Some(data) = data else { return Ok(launch) };
         let ptx_launch::PtxArguments { buffers, output, lse, grids } = ptx_launch(program, model, &data)?;
