@@ -6,7 +6,7 @@
 use crate::eval::{self, Environment, EvalError, HostTensor, Value};
 use crate::expr::Expr;
 use crate::launch::Keys;
-use crate::lower::{LowerError, check_form};
+use crate::lower::{LowerError, check_form, check_pruned};
 use crate::pruned::Constants;
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
 use thiserror::Error;
@@ -124,6 +124,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
     let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim as usize));
+    check_pruned(spec)?;
     let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =

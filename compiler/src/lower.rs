@@ -122,16 +122,6 @@ pub enum LowerError {
         /// Where it is written.
         location: Location,
     },
-    /// An output of nothing that keys are pushed into, with the comptime scalars and head dims that there are.
-    #[error(
-        "{location}: with these comptime scalars and head dims the output is of none of {names}, and no key is read"
-    )]
-    NoAccumulator {
-        /// Where the output is written.
-        location: Location,
-        /// The accumulators.
-        names: String,
-    },
     /// An output that depends on keys.
     #[error("{location}: an output is computed after the key loops, but `{text}` depends on {what}")]
     Output {
@@ -188,13 +178,9 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
     let dim = check_dims(spec, scalars, dims)?;
     let element = dims.element;
     let constants = Constants::new(spec, scalars, head_dim(spec, dims));
-    let output = spec.simple_output(&constants);
-    if !(0..spec.accumulators.len()).any(|place| output.mentions(&Expr::Value(place))) {
-        let names: Vec<String> = spec.accumulators.iter().map(|one| format!("`{}`", one.name)).collect();
-        let (location, names) = (spec.locate(&spec.output).clone(), names.join(", "));
-        return Err(LowerError::NoAccumulator { location, names });
-    }
-    let spec = without_dead_products(spec.pruned(&constants), &constants);
+    let spec = spec.pruned(&constants);
+    check_pruned(&spec)?;
+    let spec = without_dead_products(spec, &constants);
     let spec = &with_products(spec, dims)?;
 
     let accumulators = spec.accumulators.iter().zip(accumulator_names(spec)).map(|(accumulator, name)| {
@@ -782,6 +768,18 @@ fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
     let Some(what) = depends_on_keys(sink).or(score) else { return Ok(()) };
     let text = sink.display(spec.parameters()).to_string();
     Err(LowerError::Sink { location: spec.locate(sink).clone(), text, what })
+}
+
+/// Refuses a [pruned](Spec::pruned) specification of which nothing is left.
+///
+/// # Errors
+/// [`LowerError::Form`].
+pub(crate) fn check_pruned(pruned: &Spec) -> Result<(), LowerError> {
+    if pruned.loops.is_empty() {
+        let message = "with these comptime scalars the output is of no accumulator, expected one at least".into();
+        return Err(LowerError::Form { attention: pruned.name.clone(), message });
+    }
+    Ok(())
 }
 
 fn check_output(spec: &Spec) -> Result<(), LowerError> {

@@ -46,15 +46,16 @@ pub fn head_dim(spec: &Spec, dims: &OperandDims) -> usize {
 impl Spec {
     /// The specification without the accumulators that its output is not of, where `constants` are known: without what is pushed into them,
     /// and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the same arguments. It is
-    /// the specification itself where its output is of all accumulators, or of none, which lowering refuses.
+    /// the specification itself where its output is of all accumulators. It has no loops where its output is of none, which
+    /// [lowering](crate::lower::lower) refuses.
     pub fn pruned(&self, constants: &Constants) -> Cow<'_, Spec> {
-        if self.accumulators.len() < 2 {
+        if self.accumulators.len() < 2 && matches!(self.output, Expr::Value(_)) {
             return Cow::Borrowed(self);
         }
         let output = self.simple_output(constants);
         let is_kept: Vec<bool> =
             (0..self.accumulators.len()).map(|place| output.mentions(&Expr::Value(place))).collect();
-        if is_kept.iter().all(|kept| *kept) || !is_kept.contains(&true) {
+        if is_kept.iter().all(|kept| *kept) {
             return Cow::Borrowed(self);
         }
 

@@ -238,6 +238,32 @@ fn a_comptime_scalar_takes_an_accumulator_and_its_loop_away() {
     assert!(both.contains("b = push s, mv[j]") && both.contains("tiles(T1)"), "{both}");
 }
 
+#[test]
+fn a_comptime_scalar_that_takes_every_accumulator_away_is_refused() {
+    let message =
+        "`gate_or_nothing`: with these comptime scalars the output is of no accumulator, expected one at least";
+    for accumulators in [1, 2] {
+        let mut builder = Builder::new("gate_or_nothing", "", "a.rs", 1, 1);
+        let (q, k, v) = (builder.query("q"), builder.key("k", 0), builder.value("v", 0));
+        let all = builder.scalar::<lang::Bool>("all", ScalarType::Bool, true);
+        builder.key_loop(0, &[(q, k)]);
+        for nth in 0..accumulators {
+            builder.softmax(["a", "b"][nth], None);
+            builder.push(nth, causal(scaled(0)), v);
+        }
+        let sum = lang::add(lang::result(0), lang::result(accumulators - 1));
+        // The query comes after the accumulators.
+        builder.output(lang::select(all, sum, lang::result(accumulators)));
+        let spec = builder.finish();
+        refused(&spec, &[ScalarValue::Bool(false)], &[4, 4, 4], message);
+        let operands = [&[1, 1, 2, 1]; 3].map(|shape| tensor(shape, &[0.0; 2]));
+        let error = run(&spec, &operands, &[ScalarValue::Bool(false)], &[]).unwrap_err();
+        assert_eq!(error.to_string(), message);
+        run(&spec, &operands, &[ScalarValue::Bool(true)], &[]).unwrap();
+        lower(&spec, &[ScalarValue::Bool(true)], &dims(&[4, 4, 4])).unwrap();
+    }
+}
+
 /// Positions alone, with queries and keys that have one head dim, and none that have.
 #[test]
 fn a_loop_without_a_product_is_given_one() {

@@ -30,7 +30,7 @@ pub struct PtxLaunch {
     pub grids: Vec<PtxGrid>,
     /// The output `[B, H, S, Dv]`.
     pub output: PtxResult,
-    /// The log-sum-exp `[B, H, S]`, of a softmax.
+    /// The log-sum-exp `[B, H, S]`, of an attention whose one accumulator is a softmax.
     pub lse: Option<PtxResult>,
     /// Each row's maximum `[B, H, S]`, where it was [asked for](AnyAttention::ptx_launch_operands_with_max).
     pub max: Option<PtxResult>,
@@ -110,6 +110,8 @@ impl AnyAttention {
         let proved = Proved { program, careful: true };
         let Bound { outputs, data, .. } = bind::bind(&call, &operation, &proved)?;
         let program = &proved.program;
+        // A kernel has one also where a comptime scalar leaves one of several accumulators, and the attention has none.
+        let has_lse = self.request.spec.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
         let of_rows = |number| program.row_numbers().contains(&number).then_some(result(rows, Element::F32));
@@ -118,7 +120,7 @@ impl AnyAttention {
             buffers: Vec::new(),
             grids: Vec::new(),
             output: result(elements_of(outputs[0].shape())?, element),
-            lse: of_rows(RowNumber::LogSumExp),
+            lse: of_rows(RowNumber::LogSumExp).filter(|_| has_lse),
             max: of_rows(RowNumber::Maximum),
         };
         let Some(data) = data else { return Ok(launch) };

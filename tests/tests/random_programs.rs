@@ -197,16 +197,19 @@ fn run_ptx(case: &WholeCase, element: Element, limit: &Errors) -> Result<(Outcom
 /// As products of matrices. Weights and outputs are rounded to the type of the operands, and an output is a sum of up to three.
 #[test]
 fn random_whole_attentions_by_matrices_as_ptx() {
-    let of_matrices = Cell::new(0);
+    let (all, of_matrices) = (Cell::new(0), Cell::new(0));
     for (element, out, cases) in [(Element::F16, 6e-3, 8), (Element::Bf16, 3e-2, 4)] {
         let limit = Errors { out, lse: Some(1e-4) };
         check_whole(&format!("in {} as PTX", element.name()), cases, Kind::Tiled, |case| {
             let (outcome, schedule) = run_ptx(case, element, &limit)?;
+            all.set(all.get() + 1);
             of_matrices.set(of_matrices.get() + u32::from(schedule == "mma"));
             Ok(outcome)
         });
     }
-    println!("{} by `mma`", of_matrices.get());
+    let (all, of_matrices) = (all.get(), of_matrices.get());
+    println!("{of_matrices} of {all} by `mma`");
+    assert!(of_matrices * 3 >= all, "{of_matrices} of {all} attentions run by `mma`");
 }
 
 /// As any number of products, by units.

@@ -3,8 +3,9 @@
 
 use purview::ir::Element;
 use purview::prelude::*;
-use purview::{AnyAttention, DType, GeneralAttention};
+use purview::{AnyAttention, DType, DeviceModel, GeneralAttention};
 use purview_cli::golden::relative_error;
+use purview_cli::ptx;
 use purview_tests::compare::{Failures, compare_operands, tolerance};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
@@ -442,6 +443,22 @@ fn a_general_attention_has_a_log_sum_exp() {
     let want = two_parts().reference(operands).unwrap();
     let error = relative_error(&lse.to_vec::<f32>().unwrap(), &want.lse.data);
     assert!(error < 1e-4, "{error}");
+}
+
+/// What a comptime scalar leaves is one softmax, whose kernel has a log-sum-exp; the attention, of two accumulators, has none.
+#[test]
+fn regression_ptx_gave_a_log_sum_exp_of_an_accumulator_that_was_left() {
+    let device = devices::cpu();
+    let mut numbers = Numbers::new(19);
+    let shapes = [[1, HEADS, 5, 16], [1, 2, 9, 16], [1, 2, 9, 16], [1, HEADS, 5, 8], [1, 1, 9, 8]];
+    let tensors = shapes.map(|shape| numbers.tensor(&device, Element::F32, &shape).unwrap());
+    let operands: Vec<&Tensor> = tensors.iter().collect();
+    let attention = AnyAttention::from(switched(false));
+    let launch = attention.ptx_launch_operands(&DeviceModel::ampere(), &operands).unwrap();
+    assert!(launch.lse.is_none());
+    let out = ptx::run(&launch).unwrap().out;
+    let want = attention.reference_operands(&operands).unwrap().out.data;
+    assert!(relative_error(&out, &want) < 2e-5);
 }
 
 /// Scores so great that to base 2 they overflow, in one of the two products: the row is computed again, with care.

@@ -94,7 +94,7 @@ impl QueryRows {
 /// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
 #[derive(CubeType)]
 pub struct QueryTile<N: Size> {
-    /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot.
+    /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot; at the end likewise of each that is in the output.
     pub queries: Sequence<Array<Vector<f32, N>>>,
     /// What the current tile of keys has for each row, `[keys, vectors]` each: [`TileArrays`] says what.
     pub tiles: Sequence<Array<Vector<f32, N>>>,
@@ -138,10 +138,7 @@ impl<N: Size> QueryTile<N> {
         let mut queries = Sequence::new();
         #[unroll]
         for at in 0..comptime![program.loads.len()] {
-            let dim =
-                comptime![if program.is_in_dots(at) { program.operands[program.loads[at].operand].dim } else { 0 }];
-            // There is no array of nothing.
-            queries.push(Array::new(comptime![Ord::max(dim * vectors, 1)]));
+            queries.push(Array::new(comptime![program.operands[program.loads[at].operand].dim * vectors]));
         }
         let mut tiles = Sequence::new();
         #[unroll]
@@ -169,6 +166,22 @@ impl<N: Size> QueryTile<N> {
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
     ) {
+        self.take_positions(extent, rows, schedule);
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            if comptime![program.is_in_dots(load)] {
+                let scale = comptime![program.loads[load].scale.clone()];
+                let mut factor = 1.0f32;
+                if comptime![scale.is_some()] {
+                    factor = parameters.float::<N>(place, comptime![scale.unwrap()]).extract(0usize);
+                }
+                self.take::<E>(operands, extent, rows, factor, load, comptime![program.clone()], schedule);
+            }
+        }
+    }
+
+    /// Takes the positions of `rows`, and their heads where they differ.
+    fn take_positions(&mut self, extent: &Extent, rows: &QueryRows, #[comptime] schedule: CpuSchedule) {
         let positions = self.positions.with_vector_size_mut::<One>();
         let heads = self.heads.with_vector_size_mut::<One>();
         for row in 0..comptime![schedule.tile_rows()] {
@@ -178,28 +191,32 @@ impl<N: Size> QueryTile<N> {
             }
             positions[row] = Vector::new(extent.query_offset + at as i32);
         }
-        #[unroll]
-        for load in 0..comptime![program.loads.len()] {
-            if comptime![program.is_in_dots(load)] {
-                let loaded = comptime![program.loads[load].clone()];
-                let operand = &operands[comptime![loaded.operand]];
-                let dim = comptime![program.operands[loaded.operand].dim];
-                let strides = comptime![element_strides(dim, &schedule)];
-                let mut factor = 1.0f32;
-                if comptime![loaded.scale.is_some()] {
-                    factor = parameters.float::<N>(place, comptime![loaded.scale.clone().unwrap()]).extract(0usize);
-                }
-                let base = operand.batch(rows.batch);
-                let queries = &mut self.queries[load];
-                let elements = queries.with_vector_size_mut::<One>();
-                for row in 0..comptime![schedule.tile_rows()] {
-                    let (head, at) = rows.row(extent, row, schedule);
-                    let start = operand.row(operand.head(base, head), at);
-                    for x in 0..dim {
-                        elements[row * comptime![strides.0] + x * comptime![strides.1]] =
-                            Vector::new(f32::cast_from(operand.data[operand.at(start, x)]) * factor);
-                    }
-                }
+    }
+
+    /// Takes what `load` has for `rows`, times `factor`.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+    fn take<E: Float>(
+        &mut self,
+        operands: &Sequence<OperandArgument<E>>,
+        extent: &Extent,
+        rows: &QueryRows,
+        factor: f32,
+        #[comptime] load: usize,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let operand = &operands[comptime![program.loads[load].operand]];
+        let dim = comptime![program.operands[program.loads[load].operand].dim];
+        let strides = comptime![element_strides(dim, &schedule)];
+        let base = operand.batch(rows.batch);
+        let queries = &mut self.queries[load];
+        let elements = queries.with_vector_size_mut::<One>();
+        for row in 0..comptime![schedule.tile_rows()] {
+            let (head, at) = rows.row(extent, row, schedule);
+            let start = operand.row(operand.head(base, head), at);
+            for x in 0..dim {
+                elements[row * comptime![strides.0] + x * comptime![strides.1]] =
+                    Vector::new(f32::cast_from(operand.data[operand.at(start, x)]) * factor);
             }
         }
     }
@@ -260,46 +277,20 @@ impl<N: Size> QueryTile<N> {
     ) {
         let dim = comptime![program.outputs[0].dim];
         let first = rows.base + rows.first;
-        let value = comptime![program.outputs[0].value.clone()];
         let output = &mut results.outputs[0];
+        let is_expression = comptime![!program.stores_accumulator()];
+        if is_expression {
+            self.combine::<E>(operands, extent, rows, place, parameters, comptime![program.clone()], schedule);
+        }
         for row in 0..rows.count {
             let start = (first + row) * dim;
-            if comptime![program.stores_accumulator()] {
-                let accumulator = &self.accumulators[0];
-                let factor = accumulator.factor_of(row);
-                for column in 0..dim {
-                    output.data[start + column] = E::cast_from(accumulator.element(row, column) * factor);
-                }
-            } else {
-                let (head, at) = rows.row(extent, row, schedule);
-                let position = Vector::<i32, One>::new(extent.query_offset + at as i32);
-                let tile = place.tile;
-                let here =
-                    Place::<One>::of_queries(tile, position, Vector::new(head as i32), comptime![place.heads_differ]);
-                let bases = row_starts::<E>(operands, rows.batch, head, at, comptime![program.clone()]);
-                for column in 0..dim {
-                    let mut values = Sequence::<Vector<f32, One>>::new();
-                    #[unroll]
-                    for place in 0..comptime![program.accumulators.len()] {
-                        let mut element = 0.0f32;
-                        if comptime![value.mentions(&Expr::Value(place))] {
-                            let accumulator = &self.accumulators[place];
-                            element = accumulator.element(row, column) * accumulator.factor_of(row);
-                        }
-                        values.push(Vector::new(element));
-                    }
-                    #[unroll]
-                    for load in 0..comptime![program.loads.len()] {
-                        let mut element = 0.0f32;
-                        if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                            let operand = &operands[comptime![program.loads[load].operand]];
-                            element = f32::cast_from(operand.data[operand.at(bases[load], column)]);
-                        }
-                        values.push(Vector::new(element));
-                    }
-                    let stored = parameters.float_of::<One>(&here, &values, comptime![value.clone()]);
-                    output.data[start + column] = E::cast_from(stored.extract(0usize));
-                }
+            let accumulator = &self.accumulators[0];
+            let mut factor = 1.0f32;
+            if comptime![!is_expression] {
+                factor = accumulator.factor_of(row);
+            }
+            for column in 0..dim {
+                output.data[start + column] = E::cast_from(accumulator.element(row, column) * factor);
             }
         }
         #[unroll]
@@ -315,6 +306,53 @@ impl<N: Size> QueryTile<N> {
             let stored = &mut results.rows[at];
             for row in 0..rows.count {
                 stored.data[first + row] = numbers[row].extract(0usize);
+            }
+        }
+    }
+
+    /// Makes the output of the accumulators, and of what lies as it does, in the place of the first of them: the output is of all.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+    fn combine<E: Float>(
+        &mut self,
+        operands: &Sequence<OperandArgument<E>>,
+        extent: &Extent,
+        rows: &QueryRows,
+        place: &Place<N>,
+        parameters: &ParameterValues,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let dim = comptime![program.outputs[0].dim];
+        let value = comptime![program.outputs[0].value.clone()];
+        let accumulators = comptime![program.accumulators.len()];
+        // Where partials were merged, the tile before was another.
+        self.take_positions(extent, rows, schedule);
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            if comptime![value.mentions(&Expr::Value(accumulators + load))] {
+                self.take::<E>(operands, extent, rows, 1.0f32, load, comptime![program.clone()], schedule);
+            }
+        }
+        for vector in 0..rows.count.div_ceil(comptime![schedule.lanes]) {
+            let here = place.of_rows(self.positions[vector], self.heads[vector]);
+            for column in 0..dim {
+                let mut values = Sequence::<Vector<f32, N>>::new();
+                #[unroll]
+                for at in 0..accumulators {
+                    let accumulator = &self.accumulators[at];
+                    values.push(accumulator.get(column, vector) * accumulator.factor[vector]);
+                }
+                #[unroll]
+                for load in 0..comptime![program.loads.len()] {
+                    let mut element = Vector::<f32, N>::new(0.0);
+                    if comptime![value.mentions(&Expr::Value(accumulators + load))] {
+                        element = of_rows::<N>(&self.queries[load], column, vector, dim, schedule);
+                    }
+                    values.push(element);
+                }
+                let stored = parameters.float_of::<N>(&here, &values, comptime![value.clone()]);
+                let first = &mut self.accumulators[0];
+                first.put(stored, column, vector);
             }
         }
     }
@@ -344,24 +382,6 @@ impl<N: Size> QueryTile<N> {
             accumulator.merge_partials(partials, first, count, size, before);
         }
     }
-}
-
-/// Where row `at` of query head `head` begins in each load.
-#[cube]
-fn row_starts<E: Float>(
-    operands: &Sequence<OperandArgument<E>>,
-    batch: usize,
-    head: usize,
-    at: usize,
-    #[comptime] program: Compiled,
-) -> Sequence<usize> {
-    let mut starts = Sequence::new();
-    #[unroll]
-    for load in 0..comptime![program.loads.len()] {
-        let operand = &operands[comptime![program.loads[load].operand]];
-        starts.push(operand.row(operand.rows_of(batch, head), at));
-    }
-    starts
 }
 
 #[cube]
