@@ -20,6 +20,8 @@ pub struct PtxResults {
     pub lse: Option<Vec<f32>>,
     /// Each row's maximum `[B, H, S]`, where the launch gives it.
     pub max: Option<Vec<f32>>,
+    /// Each row's sum `[B, H, S]`, of a partial result.
+    pub sum: Option<Vec<f32>>,
     /// Instructions, and what went through memory.
     pub counts: Counts,
 }
@@ -84,7 +86,8 @@ pub fn run_text(launch: &PtxLaunch, text: &str) -> Result<PtxResults, PtxError> 
     let out = read(launch.output, "the output")?;
     let lse = launch.lse.map(|lse| read(lse, "the log-sum-exp")).transpose()?;
     let max = launch.max.map(|max| read(max, "the maximum")).transpose()?;
-    Ok(PtxResults { out, lse, max, counts })
+    let sum = launch.sum.map(|sum| read(sum, "the sum")).transpose()?;
+    Ok(PtxResults { out, lse, max, sum, counts })
 }
 
 /// The elements in `bytes`.

@@ -6,6 +6,7 @@ use crate::emit;
 use crate::error::Error;
 use crate::launch::launch;
 use crate::operation::Operation;
+use crate::partial::{AsPartial, Partial};
 use crate::plan;
 use crate::prove;
 use crate::request::{Call, Request};
@@ -267,7 +268,7 @@ impl<P, R> AttentionOver<P, R> {
     }
 
     /// The same, of which a launch gives other results.
-    fn giving<S: Results>(self) -> AttentionOver<P, S> {
+    pub(crate) fn giving<S: Results>(self) -> AttentionOver<P, S> {
         AttentionOver { request: self.request.keeping(S::KEPT), form: PhantomData }
     }
 
@@ -434,6 +435,23 @@ impl AnyAttention {
         operands: &[&Tensor],
     ) -> Result<(Tensor, Tensor, Tensor), Error> {
         self.launch_as::<WithLseAndMax<Outputs<1>>>(device, operands, None)
+    }
+
+    /// The [`Partial`] of these keys, to be merged with those of others; see [`AttentionOver::with_partial`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`], [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it has
+    /// a sink or is not the output.
+    pub fn run_partial(&self, device: &Device, query: &Tensor, pairs: &[(&Tensor, &Tensor)]) -> Result<Partial, Error> {
+        self.run_operands_partial(device, &self.in_order(query, pairs)?)
+    }
+
+    /// As [`AnyAttention::run_partial`], for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_partial`].
+    pub fn run_operands_partial(&self, device: &Device, operands: &[&Tensor]) -> Result<Partial, Error> {
+        self.launch_as::<AsPartial>(device, operands, None)
     }
 
     /// The output, and each row's log-sum-exp where there is one, for the tensors that lie along queries and keys, in the order of the

@@ -6,7 +6,7 @@ use crate::operation::Operation;
 use crate::prove::Proved;
 use crate::request::Call;
 use crate::tensor::Tensor;
-use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
+use purview_compiler::emit::binding::{KeySetData, LaunchData};
 use purview_compiler::ir::Program;
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::spec::Role;
@@ -40,7 +40,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
 
     let operands = request.spec.operands.iter().zip(tensors).map(|(param, tensor)| {
         let group = (param.role != Role::Query).then(|| heads / tensor.shape()[1]);
-        operand(tensor, group)
+        tensor.operand(group)
     });
     let keys = operation.keys.iter().map(|keys| KeySetData { length: keys.length, offset: keys.offset as i32 });
     let summaries = program.summaries().into_iter().map(|summary| {
@@ -89,15 +89,4 @@ fn buffers(call: &Call, program: &Program) -> Vec<String> {
     let summaries = summaries.iter().map(|of| format!("a summary of `{}`", spec.tensors[of.tensor].name));
     let counters = call.counters.map(|_| "the count of tiles".into());
     operands.map(quoted).chain(results).chain(tensors.map(quoted)).chain(summaries).chain(counters).collect()
-}
-
-/// `tensor`, of whose heads each is read by `group` query heads, if it has heads of its own.
-fn operand(tensor: &Tensor, group: Option<usize>) -> OperandData {
-    let strides = tensor.steps();
-    OperandData {
-        buffer: tensor.buffer(),
-        start: tensor.start(),
-        strides: [strides[0], strides[1], strides[2], strides[3]],
-        group,
-    }
 }

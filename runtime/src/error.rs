@@ -370,6 +370,17 @@ pub enum Error {
         /// What was asked for.
         number: &'static str,
     },
+    /// A partial result of an attention that has none.
+    #[error("`{attention}` has no partial result: {reason}")]
+    NoPartial {
+        /// The attention.
+        attention: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// No partial result to merge.
+    #[error("there is no partial result to merge, and at least one is needed")]
+    NoPartials,
     /// A schedule that is not for this device or these head dims.
     #[error("the schedule {schedule} does not fit: {reason}")]
     Schedule {

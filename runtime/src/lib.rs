@@ -43,6 +43,7 @@ mod emit;
 mod error;
 mod launch;
 mod operation;
+mod partial;
 mod plan;
 mod prove;
 #[cfg(feature = "emit")]
@@ -66,6 +67,7 @@ pub use capabilities::ShaderLanguage;
 pub use device::Device;
 pub use dtype::{DType, MAX_ELEMENTS};
 pub use error::Error;
+pub use partial::{AsPartial, Partial, merge};
 #[cfg(feature = "emit")]
 pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};

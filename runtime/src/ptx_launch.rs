@@ -5,9 +5,11 @@ use crate::bind::{self, Bound};
 use crate::cache;
 use crate::emit;
 use crate::error::Error;
+use crate::partial::AsPartial;
 use crate::plan;
 use crate::prove::{self, Proved};
 use crate::request::Call;
+use crate::results::sealed::Sealed;
 use crate::tensor::{Tensor, elements_of};
 use crate::validate;
 use purview_compiler::device_model::DeviceModel;
@@ -34,6 +36,8 @@ pub struct PtxLaunch {
     pub lse: Option<PtxResult>,
     /// Each row's maximum `[B, H, S]`, where it was [asked for](AnyAttention::ptx_launch_operands_with_max).
     pub max: Option<PtxResult>,
+    /// Each row's sum `[B, H, S]`, of a [partial result](AnyAttention::ptx_launch_operands_partial).
+    pub sum: Option<PtxResult>,
 }
 
 /// What a buffer of a [`PtxLaunch`] holds before it.
@@ -91,6 +95,15 @@ impl AnyAttention {
         self.ptx_launch_keeping(model, tensors, Kept::LogSumExpAndMaximum)
     }
 
+    /// As [`AnyAttention::ptx_launch_operands`], of the kernel that gives a [`Partial`](crate::Partial): the output is not divided, in f32.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::ptx_launch`] and [`AnyAttention::run_operands_partial`].
+    pub fn ptx_launch_operands_partial(&self, model: &DeviceModel, tensors: &[&Tensor]) -> Result<PtxLaunch, Error> {
+        AsPartial::check(&self.request.spec)?;
+        self.ptx_launch_keeping(model, tensors, Kept::Partial)
+    }
+
     fn ptx_launch_keeping(&self, model: &DeviceModel, tensors: &[&Tensor], kept: Kept) -> Result<PtxLaunch, Error> {
         let request = &self.request.keeping(kept);
         let Some(first) = tensors.first() else {
@@ -100,7 +113,6 @@ impl AnyAttention {
         let device = first.device();
         let call = Call { request, device, operands: tensors, counters: None };
         let operation = validate::call(&call)?;
-        let element = operation.operands.element;
         let programs = cache::programs(call.request, &operation.operands)?;
         let schedule = plan::on_model(call.request, Target::Ptx, model, &operation, &programs)?;
         let program = prove::program(call.request, &operation, &programs, schedule)?;
@@ -119,9 +131,10 @@ impl AnyAttention {
             kernel,
             buffers: Vec::new(),
             grids: Vec::new(),
-            output: result(elements_of(outputs[0].shape())?, element),
+            output: result(elements_of(outputs[0].shape())?, program.outputs[0].element),
             lse: of_rows(RowNumber::LogSumExp).filter(|_| has_lse),
             max: of_rows(RowNumber::Maximum),
+            sum: of_rows(RowNumber::Sum),
         };
         let Some(data) = data else { return Ok(launch) };
         let ptx_launch::PtxArguments { buffers, outputs, rows, grids } = ptx_launch(program, model, &data)?;
@@ -138,6 +151,7 @@ impl AnyAttention {
             let result = match number {
                 RowNumber::LogSumExp => &mut launch.lse,
                 RowNumber::Maximum => &mut launch.max,
+                RowNumber::Sum => &mut launch.sum,
             };
             *result = result.map(|result| PtxResult { buffer: place, ..result });
         }

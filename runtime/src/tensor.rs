@@ -8,7 +8,7 @@ use cubecl::ir::{ElemType, IntKind};
 use cubecl::server::Handle;
 use cubecl::std::tensor::TensorHandle;
 use half::{bf16, f16};
-use purview_compiler::emit::binding::{Buffer, CapturedData, Storage};
+use purview_compiler::emit::binding::{Buffer, CapturedData, OperandData, Storage};
 use purview_compiler::emit::launch as emit;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::ir::Summary;
@@ -334,6 +334,15 @@ impl Tensor {
             _ => usize::from(axis == last),
         };
         self.shape.iter().zip(&self.strides).enumerate().map(step).collect()
+    }
+
+    /// It as a kernel reads it, with dimensions of length 1 behind those that it has, up to four. Each of its heads is read by `group` query
+    /// heads, if it has heads of its own.
+    pub(crate) fn operand(&self, group: Option<usize>) -> OperandData {
+        let steps = self.steps();
+        // The last stride is that of the elements of a row, of which there is one where there are fewer dimensions.
+        let stride = |axis: usize| steps.get(axis).copied().unwrap_or(1);
+        OperandData { buffer: self.buffer(), start: self.start(), strides: [0, 1, 2, 3].map(stride), group }
     }
 
     /// The type of its elements.

@@ -333,6 +333,7 @@ pub(crate) fn has_row_number(spec: &Spec, number: RowNumber) -> Result<(), Error
     let number = match number {
         RowNumber::LogSumExp => "a log-sum-exp",
         RowNumber::Maximum => "a maximum of its scores",
+        RowNumber::Sum => "a partial result",
     };
     Err(Error::NoRowNumber { attention, accumulator, number })
 }

@@ -96,9 +96,7 @@ fn every_device() {
     let mut failures = Failures::default();
     for Described { device, what } in all_devices("every_device") {
         for attention in attentions(&device) {
-            for (queries, keys) in [(33, 70), (70, 33)] {
-                check(&mut failures, &what, &attention, &device, &operands(&device, Element::F32, queries, keys));
-            }
+            check(&mut failures, &what, &attention, &device, &operands(&device, Element::F32, 70, 50));
         }
     }
     failures.report();

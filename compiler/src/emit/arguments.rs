@@ -85,6 +85,17 @@ pub struct RowBuffer {
     pub data: Box<[f32]>,
 }
 
+/// A partial result: what a softmax has of each row after some of the keys.
+#[derive(CubeType, CubeLaunch)]
+pub struct PartialArgument {
+    /// The output, not divided by the sum: `[B, H, S, D]`.
+    pub output: OperandArgument<f32>,
+    /// Each row's maximum in natural units: `[B, H, S, 1]`.
+    pub maximum: OperandArgument<f32>,
+    /// Each row's sum of exponentials of scores less the maximum: `[B, H, S, 1]`.
+    pub sum: OperandArgument<f32>,
+}
+
 /// A set of keys, which operands lie along.
 #[derive(CubeType, CubeLaunch)]
 pub struct KeySet {

@@ -166,8 +166,9 @@ pub enum Exp2 {
     Device,
 }
 
+/// 2 to the x, for x ≤ 0.
 #[cube]
-fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
+pub fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
     if comptime![by == Exp2::Polynomial] { exp2::<N>(x) } else { exp2_native::<N>(x) }
 }
 

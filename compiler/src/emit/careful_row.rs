@@ -44,11 +44,11 @@ pub struct CarefulRow {
 /// `unrolled` says that the products are one block of code, without a loop.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-pub fn careful_row<E: Float, V: Size>(
+pub fn careful_row<E: Float, O: Float, V: Size>(
     row: CarefulRow,
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    results: &mut Results<Vector<E, V>>,
+    results: &mut Results<Vector<O, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     #[comptime] columns: Columns,
@@ -163,6 +163,14 @@ pub fn careful_row<E: Float, V: Size>(
             }
         }
     }
+    if comptime![program.is_undivided()] {
+        let state = &mut states[0];
+        let sum = state.seen.sum.read();
+        #[unroll]
+        for x in 0..comptime![columns.count * columns.width] {
+            state.elements[x] *= sum;
+        }
+    }
     if comptime![!program.stores_accumulator()] {
         combine::<E, V>(&mut states, operands, &starts, &place, parameters, row, columns, comptime![program.clone()]);
     }
@@ -177,11 +185,11 @@ pub fn careful_row<E: Float, V: Size>(
         let lanes = V::value();
         if comptime![lanes == columns.width] {
             if x < comptime![v_dim / columns.width] {
-                let mut stored = Vector::<E, V>::empty();
+                let mut stored = Vector::<O, V>::empty();
                 #[unroll]
                 for element in 0..comptime![columns.width] {
                     let at = vector * columns.width + element;
-                    stored.insert(element, E::cast_from(stored_elements[at].extract(0usize)));
+                    stored.insert(element, O::cast_from(stored_elements[at].extract(0usize)));
                 }
                 output.data[row_of_output * comptime![v_dim / columns.width] + x] = stored;
             }
@@ -191,7 +199,7 @@ pub fn careful_row<E: Float, V: Size>(
                 let at = x * columns.width + element;
                 if at < v_dim {
                     let element = stored_elements[vector * columns.width + element].extract(0usize);
-                    output.data[row_of_output * v_dim + at] = Vector::new(E::cast_from(element));
+                    output.data[row_of_output * v_dim + at] = Vector::new(O::cast_from(element));
                 }
             }
         }

@@ -52,14 +52,24 @@ pub fn launch(client: &Client, scheduled: &Scheduled, data: LaunchData) {
 }
 
 fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
-    match program.sizes().element {
-        Element::F32 => launch_typed::<f32>(client, program, schedule, data, grid),
-        Element::F16 => launch_typed::<f16>(client, program, schedule, data, grid),
-        Element::Bf16 => launch_typed::<bf16>(client, program, schedule, data, grid),
+    let elements = (program.sizes().element, program.outputs[0].element);
+    match elements {
+        (Element::F32, _) => launch_typed::<f32, f32>(client, program, schedule, data, grid),
+        (Element::F16, Element::F32) => launch_typed::<f16, f32>(client, program, schedule, data, grid),
+        (Element::F16, _) => launch_typed::<f16, f16>(client, program, schedule, data, grid),
+        (Element::Bf16, Element::F32) => launch_typed::<bf16, f32>(client, program, schedule, data, grid),
+        (Element::Bf16, _) => launch_typed::<bf16, bf16>(client, program, schedule, data, grid),
     }
 }
 
-fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
+/// A launch of operands in `E`, with outputs in `O`.
+fn launch_typed<E: Float, O: Float>(
+    client: &Client,
+    program: &Compiled,
+    schedule: Schedule,
+    data: LaunchData,
+    grid: Grid,
+) {
     let most_keys = data.keys.iter().map(|set| set.length).max().unwrap_or(0);
     let width = data.width(program, schedule);
     let group = data.group();
@@ -88,7 +98,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
             }
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
-                attention_cpu::launch_unchecked::<E>(
+                attention_cpu::launch_unchecked::<E, O>(
                     client,
                     cubes,
                     CubeDim::new_1d(units),
@@ -112,7 +122,7 @@ fn launch_typed<E: Float>(client: &Client, program: &Compiled, schedule: Schedul
         Schedule::Cube(cube) => {
             // SAFETY: the kernel stays inside the lengths that `data` states.
             unsafe {
-                attention_cube::launch_unchecked::<E>(
+                attention_cube::launch_unchecked::<E, O>(
                     client,
                     cubes,
                     CubeDim::new_1d(cube.units() as u32),
@@ -226,7 +236,7 @@ fn look_at_blocks(client: &Client, tensor: CapturedData, summary: &Summary, find
 
 /// Cubes for `items` things, of which a unit does several where there are more than units. On a CPU only the units of a cube run side by
 /// side; elsewhere cubes have a size, and there are as many, as every device has.
-fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
+pub(super) fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
     match client.properties().hardware.num_cpu_cores {
         Some(cores) => (CubeCount::new_single(), CubeDim::new_1d(cores)),
         None => (CubeCount::new_1d(items.div_ceil(64).clamp(1, 65_535) as u32), CubeDim::new_1d(64)),

@@ -4,7 +4,7 @@
 //! share is here: the arguments ([`arguments`], and as plain data [`binding`]), the evaluator of the user's expressions
 //! ([`expression`]), the tiles of key loops ([`key_tiles`]), what maps and masks do to scores ([`scores`]), the arithmetic of the
 //! softmax ([`softmax`]), and what is done where the quick way was not enough ([`careful`], for GPUs [`careful_row`]). [`summary`]
-//! looks at captured tensors beforehand, [`planes`] at the device. [`math`] has the functions that a target lacks, [`nvidia`] the
+//! looks at captured tensors beforehand, [`planes`] at the device, and [`merge`] makes one of partial results. [`math`] has the functions that a target lacks, [`nvidia`] the
 //! instructions that CubeCL has no operation for. [`launch`](mod@launch) runs kernels; with the feature `emit`, `text` writes them
 //! out for a target without a device.
 
@@ -18,6 +18,7 @@ pub mod expression;
 pub mod key_tiles;
 pub mod launch;
 pub mod math;
+pub mod merge;
 pub mod mma;
 pub mod nvidia;
 pub mod place;

@@ -52,7 +52,7 @@ pub fn is_finite<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
 
 /// Whether each number is a NaN, likewise.
 #[cube]
-fn is_nan<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
+pub fn is_nan<N: Size>(x: Vector<f32, N>) -> Vector<bool, N> {
     let magnitude = Vector::<u32, N>::reinterpret(x) & Vector::new(comptime![i32::MAX.cast_unsigned()]);
     magnitude.greater_than(&Vector::new(comptime![f32::INFINITY.to_bits()]))
 }
@@ -118,6 +118,8 @@ pub fn row_number<N: Size>(
 ) -> Vector<f32, N> {
     if comptime![number == RowNumber::LogSumExp] {
         log_sum_exp::<N>(maximum, sum, empty, parts)
+    } else if comptime![number == RowNumber::Sum] {
+        sum
     } else {
         natural_maximum::<N>(maximum, sum, empty, parts)
     }
@@ -141,7 +143,7 @@ fn natural_maximum<N: Size>(
 /// The natural logarithm of the row's sum of exponentials, from its maximum m, in units of 1/`parts` to base 2, and its sum l:
 /// `parts`·m·ln 2 + ln l, and `empty` where l is 0. Where the sum overflows, the least finite number.
 #[cube]
-fn log_sum_exp<N: Size>(
+pub fn log_sum_exp<N: Size>(
     maximum: Vector<f32, N>,
     sum: Vector<f32, N>,
     empty: f32,

@@ -70,9 +70,10 @@ pub fn check(program: &Program) -> Result<(), String> {
             return Err(format!("keys and values have heads of their own, and `{name}` has the query heads"));
         }
     }
+    let stored = if program.is_undivided() { Element::F32 } else { *element };
     match &program.outputs[..] {
-        [output] if output.heads == Heads::Query && output.element == *element => {}
-        [_] => return Err(format!("the output has the query heads, in {}", element.name())),
+        [output] if output.heads == Heads::Query && output.element == stored => {}
+        [_] => return Err(format!("the output has the query heads, in {}", stored.name())),
         outputs => return Err(format!("there is one output, and here are {}", outputs.len())),
     }
     let is_stored = |place: &usize| program.outputs[0].value.mentions(&Expr::Value(*place));
@@ -128,6 +129,8 @@ impl Form {
     /// That of `program`.
     pub fn of(program: &Program) -> Form {
         match () {
+            // Its output is in f32 whatever the operands are in, and is stored from registers.
+            () if program.is_undivided() => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
             () => Form::General,

@@ -30,7 +30,7 @@
 //!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
 //!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
 //!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
-//!           { loop }  { "store" expr } [ "keep" "maximum" ]
+//!           { loop }  { "store" expr } [ "keep" ( "maximum" | "undivided" ) ]
 //! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
 //! axis    = "S" | "T"n
 //! loop    = "for" ("j"|"i") "in" "tiles" "(" axis ")" [ "of" "each" "head" ] [ "nowhere" | ranges ] [ "full" ranges ]
@@ -89,6 +89,9 @@ pub enum Kept {
     LogSumExp,
     /// The log-sum-exp and the maximum: `keep maximum`.
     LogSumExpAndMaximum,
+    /// The maximum and the sum, beside an output in f32 that is not divided by the sum: `keep undivided`. That is a partial result, which
+    /// can be [merged](crate::emit::merge) with those of other keys.
+    Partial,
 }
 
 /// A number of a softmax's row.
@@ -98,6 +101,8 @@ pub enum RowNumber {
     LogSumExp,
     /// The greatest of its scores, in natural units, a sink included; −∞ where nothing is visible, and NaN where a score is.
     Maximum,
+    /// The sum of the exponentials of its scores less the maximum, a sink's included; 0 where nothing is visible.
+    Sum,
 }
 
 impl Kept {
@@ -106,6 +111,7 @@ impl Kept {
         match self {
             Kept::LogSumExp => &[RowNumber::LogSumExp],
             Kept::LogSumExpAndMaximum => &[RowNumber::LogSumExp, RowNumber::Maximum],
+            Kept::Partial => &[RowNumber::Maximum, RowNumber::Sum],
         }
     }
 }
@@ -116,6 +122,7 @@ impl RowNumber {
         match self {
             RowNumber::LogSumExp => "the log-sum-exp",
             RowNumber::Maximum => "the maximum",
+            RowNumber::Sum => "the sum of weights",
         }
     }
 }
@@ -350,9 +357,18 @@ impl Program {
         Program { loops: self.loops.iter().map(TileLoop::without_skipping).collect(), ..self.clone() }
     }
 
-    /// The same program, which keeps these numbers of each row.
-    pub fn keeping(self, kept: Kept) -> Program {
-        Program { kept, ..self }
+    /// The same program, which keeps these numbers of each row; the output of a [partial result](Kept::Partial) is in f32.
+    pub fn keeping(mut self, kept: Kept) -> Program {
+        self.kept = kept;
+        if self.is_undivided() {
+            self.outputs.iter_mut().for_each(|output| output.element = Element::F32);
+        }
+        self
+    }
+
+    /// Whether what it stores is not divided by the sum of its row.
+    pub fn is_undivided(&self) -> bool {
+        self.kept == Kept::Partial
     }
 
     /// The lengths that its expressions are of: that of the queries, and then those of sets of keys.

@@ -125,8 +125,12 @@ impl Parser<'_> {
             program.outputs.push(Output { element, heads, dim, value: self.expr(Precedence::Or)? });
         }
         if self.cursor.skip_word("keep") {
-            self.cursor.word("maximum")?;
-            program.kept = Kept::LogSumExpAndMaximum;
+            program.kept = if self.cursor.skip_word("undivided") {
+                Kept::Partial
+            } else {
+                self.cursor.word("maximum")?;
+                Kept::LogSumExpAndMaximum
+            };
         }
         Ok(program)
     }

@@ -413,6 +413,7 @@ impl Display for Program {
         match self.kept {
             Kept::LogSumExp => Ok(()),
             Kept::LogSumExpAndMaximum => writeln!(f, "    keep maximum"),
+            Kept::Partial => writeln!(f, "    keep undivided"),
         }
     }
 }

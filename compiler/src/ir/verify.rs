@@ -6,7 +6,7 @@
 //! 3. Captured tensors have 1 to 4 dimensions.
 //! 4. Dims are at least 1.
 //! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements. Only where the one accumulator is a
-//!    softmax are numbers of its rows kept.
+//!    softmax are numbers of its rows kept, and only where the one output is that accumulator is it not divided by their sum.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
 //! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of one dim. A push is of as many elements of one
 //!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
@@ -68,6 +68,9 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_outputs(&Checked { program, parameters }, &row, &dims)?;
     if program.kept != Kept::default() && !program.has_lse() {
         return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
+    }
+    if program.is_undivided() && !program.stores_accumulator() {
+        return fail("what is not divided by its sum is a softmax, and the output is an expression");
     }
     Ok(())
 }
@@ -486,7 +489,8 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
     #[test]
     fn programs_of_all_forms_are_accepted_and_read_back() {
         let with_maximum = format!("{PROGRAM}    keep maximum\n");
-        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS, &with_maximum] {
+        let undivided = format!("{PROGRAM}    keep undivided\n");
+        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS, &with_maximum, &undivided] {
             let program = parse(text).unwrap();
             assert_eq!(verify(&program), Ok(()), "{text}");
             assert_eq!(program.to_string(), text);
@@ -508,7 +512,10 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
         let message = "the maximum of rows is kept of one softmax, and here the accumulators are others";
         for (text, last) in [(DIFFERENCE, "store a - lambda[head()] * b"), (ROWS, "store x * y * gate[batch()][i]")] {
             refused_in(text, last, &format!("{last}\n    keep maximum"), message);
+            refused_in(text, last, &format!("{last}\n    keep undivided"), message);
         }
+        let message = "what is not divided by its sum is a softmax, and the output is an expression";
+        refused("store o", "store o * 2.0\n    keep undivided", message);
     }
 
     #[test]

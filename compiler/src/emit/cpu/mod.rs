@@ -35,15 +35,15 @@ use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
 
-/// The attention of `program` with the `cpu` schedule.
+/// The attention of `program` with the `cpu` schedule, of operands in `E`, with outputs in `O`.
 ///
 /// `counter` holds the next item, then the next tile to merge. An item is one of the `tiles` query tiles, or with `split_kv` a query
 /// tile and one of `splits` runs of keys: those leave what they accumulated in the one of `partials`, and are merged when all have.
 #[cube(launch_unchecked)]
-pub fn attention_cpu<E: Float, N: Size>(
+pub fn attention_cpu<E: Float, O: Float, N: Size>(
     operands: &Sequence<OperandArgument<E>>,
     keys: &Sequence<KeySet>,
-    results: &mut Results<E>,
+    results: &mut Results<O>,
     counter: &[Atomic<u32>],
     partials: &mut Sequence<Partials<N>>,
     extent: &Extent,
@@ -160,7 +160,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             tile.store_partial(&mut partials[0], item, comptime![program.clone()]);
         } else {
             let program = comptime![program.clone()];
-            tile.finish::<E>(operands, results, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E, O>(operands, results, extent, &rows, &place, parameters, program, schedule);
         }
         item = counter[0].fetch_add(1u32) as usize;
     }
@@ -174,7 +174,7 @@ pub fn attention_cpu<E: Float, N: Size>(
             let rows = QueryRows::new(extent, at, schedule);
             let place = rows.place::<N>(extent, schedule);
             let program = comptime![program.clone()];
-            tile.finish::<E>(operands, results, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E, O>(operands, results, extent, &rows, &place, parameters, program, schedule);
             at = counter[1].fetch_add(1u32) as usize;
         }
     }

@@ -264,10 +264,10 @@ impl<N: Size> QueryTile<N> {
 
     /// Transposes the output and stores `rows`, and what numbers of them the program keeps.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-    pub fn finish<E: Float>(
+    pub fn finish<E: Float, O: Float>(
         &mut self,
         operands: &Sequence<OperandArgument<E>>,
-        results: &mut Results<E>,
+        results: &mut Results<O>,
         extent: &Extent,
         rows: &QueryRows,
         place: &Place<N>,
@@ -289,8 +289,13 @@ impl<N: Size> QueryTile<N> {
             if comptime![!is_expression] {
                 factor = accumulator.factor_of(row);
             }
+            if comptime![program.is_undivided()] {
+                // With care, and where runs of keys were merged, it is divided already.
+                let sums = accumulator.sum.with_vector_size::<One>();
+                factor *= sums[row].extract(0usize);
+            }
             for column in 0..dim {
-                output.data[start + column] = E::cast_from(accumulator.element(row, column) * factor);
+                output.data[start + column] = O::cast_from(accumulator.element(row, column) * factor);
             }
         }
         #[unroll]

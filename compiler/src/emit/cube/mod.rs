@@ -89,12 +89,12 @@ impl Item {
 }
 
 /// The attention of `program` with the `cube` schedule: cube x is the query tile, y the head, z the batch, each from the grid's first
-/// on. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
+/// on. Operands are in E and outputs in O. Vectors have R lanes over the queries of a unit; operands are read in vectors of V elements, [`CubeSchedule::WIDTH`] or 1.
 #[cube(launch_unchecked)]
-pub fn attention_cube<E: Float, R: Size, V: Size>(
+pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     keys: &Sequence<KeySet>,
-    results: &mut Results<Vector<E, V>>,
+    results: &mut Results<Vector<O, V>>,
     extent: &Extent,
     parameters: &ParameterValues,
     counters: &Sequence<Counters>,
@@ -247,7 +247,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     if comptime![!program.stores_accumulator()] {
         combine::<E, R, V>(&mut tile, operands, extent, &place, parameters, item, comptime![program.clone()], schedule);
     }
-    store::<E, R, V>(
+    store::<O, R, V>(
         &tile,
         &numbers,
         results,
@@ -265,7 +265,7 @@ pub fn attention_cube<E: Float, R: Size, V: Size>(
     while rest.read() != 0u32 {
         if rest.read() % 2 == 1u32 && at.read() < extent.queries {
             let Item { batch, head, unit, .. } = Item::new(extent, schedule, true);
-            careful_row::<E, V>(
+            careful_row::<E, O, V>(
                 CarefulRow { batch, head, query: at.read(), vector: unit.column },
                 operands,
                 keys,
@@ -515,10 +515,12 @@ fn divide<E: Float, R: Size>(
             let accumulator = &mut tile.accumulators[at];
             let sum = over_row::<E, R>(accumulator.sum, stage, unit, schedule, false);
             accumulator.sum = sum;
-            let factor = inverse::<R>(sum);
-            #[unroll]
-            for x in 0..comptime![accumulator.vectors] {
-                accumulator.output[x] *= factor;
+            if comptime![!program.is_undivided()] {
+                let factor = inverse::<R>(sum);
+                #[unroll]
+                for x in 0..comptime![accumulator.vectors] {
+                    accumulator.output[x] *= factor;
+                }
             }
         }
     }
@@ -630,10 +632,10 @@ fn combine<E: Float, R: Size, V: Size>(
 /// Writes a unit's part of the output, and the numbers of its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn store<E: Float, R: Size, V: Size>(
+fn store<O: Float, R: Size, V: Size>(
     tile: &UnitTile<R>,
     numbers: &Sequence<Vector<f32, R>>,
-    results: &mut Results<Vector<E, V>>,
+    results: &mut Results<Vector<O, V>>,
     base: usize,
     row: usize,
     queries: usize,
@@ -661,9 +663,9 @@ fn store<E: Float, R: Size, V: Size>(
                     for element in 0..width {
                         elements.insert(element, stored[at * width + element].extract(lane));
                     }
-                    let elements = Vector::<E, W>::cast_from(elements);
+                    let elements = Vector::<O, W>::cast_from(elements);
                     if comptime![lanes == width] {
-                        output.data[(base + row + lane) * vectors + x] = retag::<E, W, V>(elements);
+                        output.data[(base + row + lane) * vectors + x] = retag::<O, W, V>(elements);
                     } else {
                         #[unroll]
                         for element in 0..width {

@@ -249,7 +249,7 @@ fn mend<E: Float, V: Size>(
                         head += row / extent.queries;
                         at = row % extent.queries;
                     }
-                    careful_row::<E, V>(
+                    careful_row::<E, E, V>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
                         operands,
                         keys,

@@ -20,14 +20,17 @@ pub fn define(
     device: DeviceProperties,
     target: TargetProperties,
 ) -> KernelDefinition {
-    match program.sizes().element {
-        Element::F32 => define_typed::<f32>(program, schedule, device, target),
-        Element::F16 => define_typed::<f16>(program, schedule, device, target),
-        Element::Bf16 => define_typed::<bf16>(program, schedule, device, target),
+    let elements = (program.sizes().element, program.outputs[0].element);
+    match elements {
+        (Element::F32, _) => define_typed::<f32, f32>(program, schedule, device, target),
+        (Element::F16, Element::F32) => define_typed::<f16, f32>(program, schedule, device, target),
+        (Element::F16, _) => define_typed::<f16, f16>(program, schedule, device, target),
+        (Element::Bf16, Element::F32) => define_typed::<bf16, f32>(program, schedule, device, target),
+        (Element::Bf16, _) => define_typed::<bf16, bf16>(program, schedule, device, target),
     }
 }
 
-fn define_typed<E: Float>(
+fn define_typed<E: Float, O: Float>(
     program: &Compiled,
     schedule: Schedule,
     device: DeviceProperties,
@@ -39,7 +42,7 @@ fn define_typed<E: Float>(
     let extent = Extent::definition();
     let counters = [].into_iter().collect();
     match schedule {
-        Schedule::Cpu(cpu) => AttentionCpu::<E>::new(
+        Schedule::Cpu(cpu) => AttentionCpu::<E, O>::new(
             settings(CubeDim::new_1d(device.hardware.num_cpu_cores.unwrap_or(1))),
             Arc::new(device),
             Arc::new(target),
@@ -61,7 +64,7 @@ fn define_typed<E: Float>(
             false,
         )
         .define(),
-        Schedule::Cube(cube) => AttentionCube::<E>::new(
+        Schedule::Cube(cube) => AttentionCube::<E, O>::new(
             settings(CubeDim::new_1d(cube.units() as u32)),
             Arc::new(device),
             Arc::new(target),

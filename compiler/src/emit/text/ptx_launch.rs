@@ -77,7 +77,8 @@ fn arguments(
         data.register(&mut arguments, width, vector);
     }
     data.keys.iter().for_each(|set| set.register(&mut arguments));
-    let outputs = data.outputs.iter().map(|output| arguments.buffer(output, vector)).collect();
+    let outputs = program.outputs.iter().zip(&data.outputs);
+    let outputs = outputs.map(|(output, data)| arguments.buffer(data, width * output.element.size())).collect();
     let rows = data.rows.iter().map(|numbers| arguments.buffer(numbers, 4)).collect();
     Extent::of(data, first).register(&mut arguments);
     ParametersData::new(program, data, false).register(&mut arguments);
