@@ -68,6 +68,20 @@ pub enum Exactly<const PAIRS: usize> {}
 #[derive(Clone, Copy, Debug)]
 pub enum Operands<const OPERANDS: usize> {}
 
+mod sealed {
+    /// What a user has none of.
+    pub trait Sealed {}
+}
+
+/// A number of pairs or tensors that is in the type, for [`AttentionOver`]. What gives numbers of rows by `with_lse` and its like has one; an
+/// [`AnyAttention`] gives them by [`AnyAttention::run_operands_with_lse`] and its like.
+pub trait InType: sealed::Sealed {}
+
+impl<const PAIRS: usize> sealed::Sealed for Exactly<PAIRS> {}
+impl<const PAIRS: usize> InType for Exactly<PAIRS> {}
+impl<const OPERANDS: usize> sealed::Sealed for Operands<OPERANDS> {}
+impl<const OPERANDS: usize> InType for Operands<OPERANDS> {}
+
 /// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
 pub enum AnyNumber {}
@@ -155,7 +169,8 @@ impl<P, R> AttentionOver<P, R> {
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
         let Request { spec, scalars, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?;
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?.into_iter();
+        let stages: Vec<_> = stages.map(|(stage, program)| (stage, program.keeping(self.request.kept))).collect();
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -575,7 +590,7 @@ impl<R: Results> AttentionOver<Exactly<1>, R> {
 }
 
 /// Numbers of each row beside the outputs, where the number of tensors or pairs is in the type.
-impl<P, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
+impl<P: InType, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
 where
     Outputs<OUTPUTS>: Results,
 {

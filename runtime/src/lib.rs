@@ -61,7 +61,7 @@ mod variant;
 
 pub use attention::{
     AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, GeneralAttention,
-    GeneralAttentionWithLse, Operands, Pairs,
+    GeneralAttentionWithLse, InType, Operands, Pairs,
 };
 pub use capabilities::ShaderLanguage;
 pub use device::Device;

@@ -7,8 +7,8 @@ use crate::request::{Call, Request};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use purview_compiler::expr::Expr;
-use purview_compiler::ir::RowNumber;
 use purview_compiler::ir::forward::OperandDims;
+use purview_compiler::ir::{Kept, RowNumber};
 use purview_compiler::launch::Keys;
 use purview_compiler::lower::{check_form, scaled_dim};
 use purview_compiler::passes::CompileError;
@@ -53,6 +53,11 @@ pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
     // What follows goes by its places; one that is made by hand may have any.
     check_form(spec).map_err(CompileError::from)?;
+    match request.kept {
+        Kept::LogSumExp => {}
+        Kept::LogSumExpAndMaximum => has_row_number(spec, RowNumber::Maximum)?,
+        Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
+    }
     let counts =
         [("scalars", spec.scalars.len(), scalars.len()), ("captured tensors", spec.tensors.len(), tensors.len())];
     for (what, expected, given) in counts {

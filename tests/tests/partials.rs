@@ -94,7 +94,9 @@ fn keys_in_parts() {
     let mut failures = Failures::default();
     for Described { device, what } in all_devices("keys_in_parts") {
         for element in [Element::F32, Element::F16].into_iter().filter(|element| device.supports(*element)) {
-            for attention in [attentions::window(20), attentions::full(), capped(2.0)] {
+            // One is enough to see that outputs are not in 16 bits.
+            let variants = [attentions::window(20), attentions::full(), capped(2.0)];
+            for attention in variants.into_iter().take(if element == Element::F32 { 3 } else { 1 }) {
                 for (queries, offset) in [(70, 60), (1, 129), (33, 0)] {
                     let tensors = operands(&device, element, queries, 130);
                     let [q, k, v] = &tensors;
