@@ -589,6 +589,18 @@ impl<R: Results> AttentionOver<Exactly<1>, R> {
     }
 }
 
+impl<P: InType> AttentionOver<P, Outputs<1>> {
+    /// Returning a [`Partial`] in place of the output, to be [merged](crate::merge()) with those of other keys. Give keys and queries their
+    /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
+    /// and the last query at the last key that is given.
+    ///
+    /// By `cpu` and `cube` kernels: those by tensor cores have outputs of 16 bits. Where it is run, it is [`Error::NoRowNumber`] unless
+    /// there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it has a sink or is not the output.
+    pub fn with_partial(self) -> AttentionOver<P, AsPartial> {
+        self.giving()
+    }
+}
+
 /// Numbers of each row beside the outputs, where the number of tensors or pairs is in the type.
 impl<P: InType, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
 where

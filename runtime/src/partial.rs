@@ -1,11 +1,10 @@
 //! Partial results: what a softmax has of rows of queries after some of the keys, and how those of all keys are made one.
 
-use crate::attention::AttentionOver;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::launch::Launched;
-use crate::results::{Outputs, Results, sealed};
+use crate::results::{Results, sealed};
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::emit::merge::{self as emit, MergeData, PartialData};
@@ -218,7 +217,7 @@ fn contiguous(shape: &[usize]) -> Vec<usize> {
     (1..=shape.len()).map(|from| shape[from..].iter().product()).collect()
 }
 
-/// A [`Partial`] in place of the output: [`with_partial`](AttentionOver::with_partial).
+/// A [`Partial`] in place of the output: [`with_partial`](crate::AttentionOver::with_partial).
 #[derive(Clone, Copy, Debug)]
 pub enum AsPartial {}
 
@@ -246,17 +245,5 @@ impl Results for AsPartial {
     fn of(mut launched: Launched) -> Partial {
         let (maximum, sum) = (launched.number(RowNumber::Maximum), launched.number(RowNumber::Sum));
         Partial { output: launched.outputs.remove(0), maximum, sum }
-    }
-}
-
-impl<P> AttentionOver<P, Outputs<1>> {
-    /// Returning a [`Partial`] in place of the output, to be [merged](merge()) with those of other keys. Give keys and queries their
-    /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
-    /// and the last query at the last key that is given.
-    ///
-    /// By `cpu` and `cube` kernels: those by tensor cores have outputs of 16 bits. Where it is run, it is [`Error::NoRowNumber`] unless
-    /// there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it has a sink or is not the output.
-    pub fn with_partial(self) -> AttentionOver<P, AsPartial> {
-        self.giving()
     }
 }
