@@ -123,7 +123,7 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let Sizes { head_dim, .. } = check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
-    let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim as usize));
+    let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim));
     check_pruned(spec)?;
     let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
