@@ -412,8 +412,9 @@ impl Draw {
                 // A mean is divided by the sum of its weights, which should not vanish.
                 score = lang::add(lang::abs(score), lang::float(0.25));
             }
-            let hidden =
-                if matches!(kept, Accumulated::Softmax | Accumulated::WithSink(_)) { f32::NEG_INFINITY } else { 0.0 };
+            // A literal must be finite. What a formula gives need not be.
+            let hides = matches!(kept, Accumulated::Softmax | Accumulated::WithSink(_));
+            let hidden = if hides { lang::log(lang::float(0.0)) } else { lang::float(0.0) };
             score = match push.second.clone() {
                 Second::None => score,
                 Second::Inside(visible) => lang::mul(lang::mask(score, visible), lang::float(0.5)),
@@ -421,7 +422,7 @@ impl Draw {
                     lang::mask(score, lang::gt(lang::dot(0), threshold))
                 }
                 Second::ByProduct(_) => score,
-                Second::InScore(visible) => lang::select(visible, score, lang::float(hidden)),
+                Second::InScore(visible) => lang::select(visible, score, hidden),
             };
             if let Some(visible) = &push.mask {
                 score = lang::mask(score, visible.clone());
