@@ -611,7 +611,9 @@ impl fmt::Debug for WholeCase {
                 writeln!(f, "  {accumulator}.push({score}{weight}, {values}[j]{})", dim.unwrap_or_default())?;
             }
         }
-        writeln!(f, "{}", spec.output.display(Names { values: &spec.output_values(), ..names }))?;
+        let values = spec.output_values();
+        let outputs = spec.outputs.iter().map(|output| output.display(Names { values: &values, ..names }).to_string());
+        writeln!(f, "{}", outputs.collect::<Vec<_>>().join(", "))?;
         let stages = Device::cpu().and_then(|device| self.attention(&device)?.stages(shape));
         match stages {
             Ok(stages) => stages.first().map_or(Ok(()), |(_, program)| writeln!(f, "{program}")),
