@@ -54,7 +54,10 @@ impl Checker<'_> {
             ExprKind::Tuple(parts) => {
                 let message = format!("a function gives one value, and here are {}", parts.len());
                 let help = match &parts[..] {
-                    [first, second, ..] => format!("write one expression, such as `{first} - {second}`"),
+                    [first, second, ..] => {
+                        let operator = if first.is_condition() { "&&" } else { "-" };
+                        format!("write one expression, such as `{first} {operator} {second}`")
+                    }
                     parts => format!("write `{}`", parts[0]),
                 };
                 self.errors.push(source, message, help);
