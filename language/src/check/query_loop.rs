@@ -359,10 +359,14 @@ impl Checker<'_> {
     /// What to write for as many outputs as the signature says, of which `given` are there.
     fn outputs_help(&self, given: &[&Expression], accumulators: &[&ast::AccumulatorLet]) -> String {
         let count = self.signature.outputs.unwrap_or(1);
-        let is_free = |accumulator: &&&ast::AccumulatorLet| given.iter().all(|value| !value.mentions(&[**accumulator]));
-        let free = accumulators.iter().filter(is_free).map(|accumulator| accumulator.name.to_string());
+        // Those that are nowhere come first, and then those that are part of something.
+        let free = |accumulator: &ast::AccumulatorLet| given.iter().all(|value| !value.mentions(&[accumulator]));
+        let part = |accumulator: &ast::AccumulatorLet| given.iter().all(|value| !value.names(&[accumulator]));
+        let others = accumulators.iter().filter(|accumulator| free(accumulator));
+        let others = others.chain(accumulators.iter().filter(|accumulator| !free(accumulator) && part(accumulator)));
+        let others = others.map(|accumulator| accumulator.name.to_string());
         let given = given.iter().map(|value| value.to_string());
-        let all = given.chain(free).chain(std::iter::repeat("…".to_string()));
+        let all = given.chain(others).chain(std::iter::repeat("…".to_string()));
         format!("({})", all.take(count).collect::<Vec<_>>().join(", "))
     }
 
