@@ -248,20 +248,26 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
     let rows = UnitRows { first: item.row(schedule), base, queries: extent.queries };
     #[unroll]
     for output in 0..comptime![program.outputs.len()] {
-        let stored = &mut results.outputs[output];
         let accumulator = comptime![program.stored_accumulator(output)];
-        let dim = comptime![program.outputs[output].dim];
         if comptime![accumulator.is_some()] {
             let accumulator = &tile.accumulators[comptime![accumulator.unwrap()]];
-            store::<O, R, V>(&accumulator.output, &mut stored.data, rows, item.unit, dim, schedule);
-        } else {
             let program = comptime![program.clone()];
-            let made =
-                expression::<E, R, V>(&tile, operands, extent, &place, parameters, item, output, program, schedule);
-            store::<O, R, V>(&made, &mut stored.data, rows, item.unit, dim, schedule);
+            store::<O, R, V>(&accumulator.output, &numbers, results, rows, item.unit, output, program, schedule);
+        } else {
+            let made = expression::<E, R, V>(
+                &tile,
+                operands,
+                extent,
+                &place,
+                parameters,
+                item,
+                output,
+                comptime![program.clone()],
+                schedule,
+            );
+            store::<O, R, V>(&made, &numbers, results, rows, item.unit, output, comptime![program.clone()], schedule);
         }
     }
-    store_numbers::<O, R, V>(&numbers, results, rows, item.unit, comptime![program.clone()], schedule);
     // Rows whose bit is set, the first in the lowest. By an integer, since a constant `false` that a loop carries is never defined in
     // CubeCL's SPIR-V.
     let rest = RuntimeCell::<u32>::new(select(extent.careful != 0, doubtful, 0u32));
@@ -646,24 +652,30 @@ fn expression<E: Float, R: Size, V: Size>(
     made
 }
 
-/// Writes a unit's part of an output of `dim` elements a row.
+/// Writes a unit's part of an output, and with the first the numbers of its queries.
 #[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<O: Float, R: Size, V: Size>(
     stored: &Array<Vector<f32, R>>,
-    output: &mut [Vector<O, V>],
+    numbers: &Sequence<Vector<f32, R>>,
+    results: &mut Results<Vector<O, V>>,
     rows: UnitRows,
     unit: Unit,
-    #[comptime] dim: usize,
+    #[comptime] output: usize,
+    #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
+    let dim = comptime![program.outputs[output].dim];
     let vectors = comptime![CubeSchedule::vectors_of(dim)];
     let columns = comptime![schedule.unit_columns];
+    let of_rows = comptime![if output == 0 { program.row_numbers().len() } else { 0 }];
+    let output = &mut results.outputs[output];
+    let UnitRows { first: row, base, queries } = rows;
     let lanes = V::value();
     #[unroll]
     for lane in 0..comptime![schedule.rows] {
-        if rows.first + lane < rows.queries {
-            let row = rows.base + rows.first + lane;
+        if row + lane < queries {
             #[unroll]
             for at in 0..comptime![vectors.div_ceil(columns)] {
                 let x = at * columns + unit.column;
@@ -675,41 +687,23 @@ fn store<O: Float, R: Size, V: Size>(
                     }
                     let elements = Vector::<O, W>::cast_from(elements);
                     if comptime![lanes == width] {
-                        output[row * vectors + x] = retag::<O, W, V>(elements);
+                        output.data[(base + row + lane) * vectors + x] = retag::<O, W, V>(elements);
                     } else {
                         #[unroll]
                         for element in 0..width {
                             if x * width + element < dim {
-                                output[row * dim + x * width + element] = Vector::new(elements.extract(element));
+                                output.data[(base + row + lane) * dim + x * width + element] =
+                                    Vector::new(elements.extract(element));
                             }
                         }
                     }
                 }
             }
-        }
-    }
-}
-
-/// Writes the numbers of a unit's queries.
-#[cube]
-fn store_numbers<O: Float, R: Size, V: Size>(
-    numbers: &Sequence<Vector<f32, R>>,
-    results: &mut Results<Vector<O, V>>,
-    rows: UnitRows,
-    unit: Unit,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
-) {
-    if comptime![!program.row_numbers().is_empty()] {
-        if unit.column == 0 {
             #[unroll]
-            for lane in 0..comptime![schedule.rows] {
-                if rows.first + lane < rows.queries {
-                    #[unroll]
-                    for at in 0..comptime![program.row_numbers().len()] {
-                        let stored = &mut results.rows[at];
-                        stored.data[rows.base + rows.first + lane] = numbers[at].extract(lane);
-                    }
+            for at in 0..of_rows {
+                if unit.column == 0 {
+                    let stored = &mut results.rows[at];
+                    stored.data[base + row + lane] = numbers[at].extract(lane);
                 }
             }
         }
