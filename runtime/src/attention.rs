@@ -19,6 +19,7 @@ use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
@@ -167,10 +168,9 @@ impl<P, R> AttentionOver<P, R> {
     /// # Errors
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
-        let Request { spec, scalars, .. } = &self.request;
+        let Request { spec, scalars, kept, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?.into_iter();
-        let stages: Vec<_> = stages.map(|(stage, program)| (stage, program.keeping(self.request.kept))).collect();
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?, *kept)?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -393,6 +393,17 @@ impl AnyAttention {
             full: u64::from(counts[1].cast_unsigned()),
         });
         Ok((out, counted.collect()))
+    }
+
+    /// With the [program](AttentionOver::program), its [stages](AttentionOver::stages), the [report](AttentionOver::report) and the
+    /// [texts of kernels](AttentionOver::emit) being those of launches that give these numbers of each row, such as
+    /// [`AnyAttention::run_with_max`]. Launches go by their own names.
+    ///
+    /// Where they are asked for, it is [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it
+    /// has a sink or is not the output.
+    pub fn with_kept(mut self, kept: Kept) -> AnyAttention {
+        self.request.kept = kept;
+        self
     }
 
     /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's

@@ -17,8 +17,8 @@ pub(crate) mod sealed {
         const KEPT: Kept = Kept::LogSumExp;
 
         /// That the rows of `spec` have them.
-        fn check(_: &Spec) -> Result<(), Error> {
-            Ok(())
+        fn check(spec: &Spec) -> Result<(), Error> {
+            validate::has_kept(spec, Self::KEPT)
         }
     }
 }
@@ -76,10 +76,6 @@ impl<O: Results> Results for WithLse<O> {
 
 impl<O: Results> sealed::Sealed for WithMax<O> {
     const KEPT: Kept = Kept::LogSumExpAndMaximum;
-
-    fn check(spec: &Spec) -> Result<(), Error> {
-        validate::has_row_number(spec, RowNumber::Maximum)
-    }
 }
 
 impl<O: Results> Results for WithMax<O> {
@@ -93,10 +89,6 @@ impl<O: Results> Results for WithMax<O> {
 
 impl<O: Results> sealed::Sealed for WithLseAndMax<O> {
     const KEPT: Kept = Kept::LogSumExpAndMaximum;
-
-    fn check(spec: &Spec) -> Result<(), Error> {
-        validate::has_row_number(spec, RowNumber::Maximum)
-    }
 }
 
 impl<O: Results> Results for WithLseAndMax<O> {

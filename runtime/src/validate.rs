@@ -14,7 +14,7 @@ use purview_compiler::lower::{check_form, scaled_dim};
 use purview_compiler::passes::CompileError;
 use purview_compiler::pruned::{Constants, head_dim};
 use purview_compiler::schedule::MAX_HEAD_DIM;
-use purview_compiler::spec::{Role, ScalarValue, Spec, TensorType};
+use purview_compiler::spec::{Accumulator, Role, ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.
 const MAX_PAIRS: u128 = 1 << 46;
@@ -53,11 +53,7 @@ pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
     // What follows goes by its places; one that is made by hand may have any.
     check_form(spec).map_err(CompileError::from)?;
-    match request.kept {
-        Kept::LogSumExp => {}
-        Kept::LogSumExpAndMaximum => has_row_number(spec, RowNumber::Maximum)?,
-        Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
-    }
+    has_kept(spec, request.kept)?;
     let counts =
         [("scalars", spec.scalars.len(), scalars.len()), ("captured tensors", spec.tensors.len(), tensors.len())];
     for (what, expected, given) in counts {
@@ -341,6 +337,25 @@ pub(crate) fn has_row_number(spec: &Spec, number: RowNumber) -> Result<(), Error
         RowNumber::Sum => "a partial result",
     };
     Err(Error::NoRowNumber { attention, accumulator, number })
+}
+
+/// That an attention has what is kept of its rows. The log-sum-exp is kept where there is one.
+pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
+    match kept {
+        Kept::LogSumExp => return Ok(()),
+        Kept::LogSumExpAndMaximum => return has_row_number(spec, RowNumber::Maximum),
+        Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
+    }
+    let refused = |reason: &'static str| Err(Error::NoPartial { attention: spec.name.clone(), reason });
+    if spec.output != Expr::Value(0) {
+        return refused("its output is an expression of its accumulator");
+    }
+    match &spec.accumulators[..] {
+        [one] if matches!(one.kind, Accumulator::Softmax { sink: Some(_) }) => {
+            refused("its sink would be counted once for each part of the keys")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The four lengths of `[B, H, S, D]`.
