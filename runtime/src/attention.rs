@@ -46,7 +46,7 @@ pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver
 /// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; the output is
 /// `[B, H, S, Dv]`.
 pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
-    AttentionOver<Operands<OPERANDS>, Outputs<OUTPUTS>>;
+    AttentionOver<ExactlyOperands<OPERANDS>, Outputs<OUTPUTS>>;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
 /// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
@@ -67,7 +67,7 @@ pub enum Exactly<const PAIRS: usize> {}
 
 /// A number of tensors along queries and keys that is in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
-pub enum Operands<const OPERANDS: usize> {}
+pub enum ExactlyOperands<const OPERANDS: usize> {}
 
 mod sealed {
     /// What a user has none of.
@@ -80,8 +80,8 @@ pub trait InType: sealed::Sealed {}
 
 impl<const PAIRS: usize> sealed::Sealed for Exactly<PAIRS> {}
 impl<const PAIRS: usize> InType for Exactly<PAIRS> {}
-impl<const OPERANDS: usize> sealed::Sealed for Operands<OPERANDS> {}
-impl<const OPERANDS: usize> InType for Operands<OPERANDS> {}
+impl<const OPERANDS: usize> sealed::Sealed for ExactlyOperands<OPERANDS> {}
+impl<const OPERANDS: usize> InType for ExactlyOperands<OPERANDS> {}
 
 /// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,7 @@ pub enum AnyNumber {}
 pub type AttentionWithLse<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>, WithLse<Outputs<1>>>;
 
 /// A [`GeneralAttention`] that also returns each row's log-sum-exp.
-pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>, WithLse<Outputs<1>>>;
+pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<ExactlyOperands<OPERANDS>, WithLse<Outputs<1>>>;
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -518,7 +518,7 @@ impl AnyAttention {
 }
 
 /// Where the number of tensors is in the type.
-impl<const OPERANDS: usize, R: Results> AttentionOver<Operands<OPERANDS>, R> {
+impl<const OPERANDS: usize, R: Results> AttentionOver<ExactlyOperands<OPERANDS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {

@@ -206,7 +206,7 @@ fn check_sets<'a>(
 
 /// The first elements of each row of an operand: all of them, or those that are pushed.
 #[derive(Clone, Copy)]
-struct Elements {
+struct ResultElements {
     /// How many.
     count: usize,
     /// The operand's place in the signature.
@@ -217,7 +217,7 @@ struct Elements {
 fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'a Tensor)) -> Result<(), Error> {
     let spec = &request.spec;
     let dim = |place: usize| four(named(place).0, named(place).1).map(|[_, _, _, dim]| dim);
-    let alike = |what: &'static str, elements: Elements, others: Elements| {
+    let alike = |what: &'static str, elements: ResultElements, others: ResultElements| {
         let (name, other) = (named(elements.place), named(others.place));
         let (dim, other_dim) = (dim(elements.place)?, dim(others.place)?);
         if elements.count == others.count || elements.count == dim && others.count == other_dim {
@@ -234,19 +234,19 @@ fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'
         })
     };
     // The elements of each accumulator's result, by the first values that are pushed into it.
-    let mut results: Vec<Option<Elements>> = vec![None; spec.accumulators.len()];
+    let mut results: Vec<Option<ResultElements>> = vec![None; spec.accumulators.len()];
     for (_, push) in spec.pushes() {
         let whole = dim(push.values)?;
         let count = push.dim.map_or(Some(whole), |leading| leading.value(&request.scalars)).unwrap_or(0);
         if !(1..=whole).contains(&count) && push.dim.is_some() {
             return Err(Error::Leading { name: named(push.values).0.into(), dim: whole, leading: count });
         }
-        let elements = Elements { count, place: push.values };
+        let elements = ResultElements { count, place: push.values };
         let first = *results[push.accumulator].get_or_insert(elements);
         alike("head dims of the values", elements, first)?;
     }
     let queries = spec.operands_of(Role::Query);
-    let queries = queries.map(|(place, _)| Ok(Some(Elements { count: dim(place)?, place })));
+    let queries = queries.map(|(place, _)| Ok(Some(ResultElements { count: dim(place)?, place })));
     let queries = queries.collect::<Result<Vec<_>, Error>>()?;
     let mut made_of = None;
     for (value, found) in results.into_iter().chain(queries).enumerate() {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use purview::expr::Expr;
 use purview::ir::Element;
-use purview::lang::{self, Bool, Builder, Float, Values};
+use purview::lang::{self, Bool, Builder, Float, PushedValues};
 use purview::schedule::{CpuSchedule, FewQueries, SMALL_CUBE, Schedule};
 use purview::spec::{Role, ScalarType, ScalarValue, Spec};
 use purview::{AnyAttention, Device, Error, GeneralAttention, Shape, Tensor};
@@ -430,9 +430,9 @@ impl Draw {
             let of = if kind == Kind::Tiled { &one.pushes[0] } else { push };
             let values = candidates[of.values % candidates.len()];
             let values = match () {
-                () if dim(values) == v_dim => Values::from(values),
-                () if of.by_scalar => Values::leading_by_scalar(values, RANK),
-                () => Values::leading(values, v_dim),
+                () if dim(values) == v_dim => PushedValues::from(values),
+                () if of.by_scalar => PushedValues::leading_by_scalar(values, RANK),
+                () => PushedValues::leading(values, v_dim),
             };
             builder.push_weighted(accumulator, score, push.weight.clone(), values);
         }
