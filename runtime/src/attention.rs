@@ -19,6 +19,7 @@ use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
@@ -45,7 +46,7 @@ pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver
 /// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; an output is
 /// `[B, H, S, Dv]`, where each of several has a Dv of its own.
 pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
-    AttentionOver<Operands<OPERANDS>, Outputs<OUTPUTS>>;
+    AttentionOver<ExactlyOperands<OPERANDS>, Outputs<OUTPUTS>>;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
 /// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
@@ -66,7 +67,7 @@ pub enum Exactly<const PAIRS: usize> {}
 
 /// A number of tensors along queries and keys that is in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
-pub enum Operands<const OPERANDS: usize> {}
+pub enum ExactlyOperands<const OPERANDS: usize> {}
 
 mod sealed {
     /// What a user has none of.
@@ -79,8 +80,8 @@ pub trait InType: sealed::Sealed {}
 
 impl<const PAIRS: usize> sealed::Sealed for Exactly<PAIRS> {}
 impl<const PAIRS: usize> InType for Exactly<PAIRS> {}
-impl<const OPERANDS: usize> sealed::Sealed for Operands<OPERANDS> {}
-impl<const OPERANDS: usize> InType for Operands<OPERANDS> {}
+impl<const OPERANDS: usize> sealed::Sealed for ExactlyOperands<OPERANDS> {}
+impl<const OPERANDS: usize> InType for ExactlyOperands<OPERANDS> {}
 
 /// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +91,7 @@ pub enum AnyNumber {}
 pub type AttentionWithLse<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>, WithLse<Outputs<1>>>;
 
 /// A [`GeneralAttention`] that also returns each row's log-sum-exp.
-pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>, WithLse<Outputs<1>>>;
+pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<ExactlyOperands<OPERANDS>, WithLse<Outputs<1>>>;
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -167,10 +168,9 @@ impl<P, R> AttentionOver<P, R> {
     /// # Errors
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
-        let Request { spec, scalars, .. } = &self.request;
+        let Request { spec, scalars, kept, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?.into_iter();
-        let stages: Vec<_> = stages.map(|(stage, program)| (stage, program.keeping(self.request.kept))).collect();
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?, *kept)?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -417,6 +417,17 @@ impl AnyAttention {
         Ok((outputs, counted.collect()))
     }
 
+    /// With the [program](AttentionOver::program), its [stages](AttentionOver::stages), the [report](AttentionOver::report) and the
+    /// [texts of kernels](AttentionOver::emit) being those of launches that give these numbers of each row, such as
+    /// [`AnyAttention::run_with_max`]. Launches go by their own names.
+    ///
+    /// Where they are asked for, it is [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it
+    /// has a sink or is not the output.
+    pub fn with_kept(mut self, kept: Kept) -> AnyAttention {
+        self.request.kept = kept;
+        self
+    }
+
     /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's
     /// included, and −∞ where no key is visible.
     ///
@@ -547,7 +558,7 @@ impl AnyAttention {
 }
 
 /// Where the number of tensors is in the type.
-impl<const OPERANDS: usize, R: Results> AttentionOver<Operands<OPERANDS>, R> {
+impl<const OPERANDS: usize, R: Results> AttentionOver<ExactlyOperands<OPERANDS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {

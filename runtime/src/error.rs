@@ -61,6 +61,20 @@ pub enum Error {
         /// The element.
         value: i64,
     },
+    /// An element that can't be read as the type that was asked for.
+    #[error("element {index:?} of a tensor of {dtype} of shape {shape:?} is {value}, expected a number of {element}")]
+    Unread {
+        /// The type of the tensor's elements.
+        dtype: DType,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// Where the element is: the first such.
+        index: Vec<usize>,
+        /// The element.
+        value: f64,
+        /// The type that was asked for.
+        element: &'static str,
+    },
     /// A shape with more elements than offsets can count.
     #[error("a tensor of shape {shape:?} has more than {} elements", MAX_ELEMENTS)]
     TooLarge {

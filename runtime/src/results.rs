@@ -17,8 +17,8 @@ pub(crate) mod sealed {
         const KEPT: Kept = Kept::LogSumExp;
 
         /// That the rows of `spec` have them.
-        fn check(_: &Spec) -> Result<(), Error> {
-            Ok(())
+        fn check(spec: &Spec) -> Result<(), Error> {
+            validate::has_kept(spec, Self::KEPT)
         }
     }
 }
@@ -128,7 +128,7 @@ impl<O: Results> sealed::Sealed for WithMax<O> {
 
     fn check(spec: &Spec) -> Result<(), Error> {
         O::check(spec)?;
-        validate::has_row_number(spec, RowNumber::Maximum)
+        validate::has_kept(spec, Self::KEPT)
     }
 }
 
@@ -146,7 +146,7 @@ impl<O: Results> sealed::Sealed for WithLseAndMax<O> {
 
     fn check(spec: &Spec) -> Result<(), Error> {
         O::check(spec)?;
-        validate::has_row_number(spec, RowNumber::Maximum)
+        validate::has_kept(spec, Self::KEPT)
     }
 }
 
