@@ -388,7 +388,7 @@ mod tests {
             "t[0] * s + t[n] * t[2] + t[j - 4]",
             "t[places[0]] * exp(t[places[1]])",
             "(i - j) as f32 * s + (i < j) as f32",
-            "random(n) * s",
+            "random(n, batch(), head(), i, j) * s",
             "c * tanh(s * scale() / c) - log(1.0 + exp(t[1]))",
             "max(max(min(s, c), s2), min(t[0], t[1]))",
         ] {
