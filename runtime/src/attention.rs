@@ -18,7 +18,8 @@ use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::interpret::{Inputs, InterpretError, Reference, interpret};
+use purview_compiler::interpret_backward::{ReferenceGradients, interpret_backward};
 use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
@@ -318,13 +319,22 @@ impl<P, R> AttentionOver<P, R> {
     }
 
     fn reference_of(&self, tensors: &[&Tensor]) -> Result<Reference, Error> {
+        self.interpreted(tensors, interpret)
+    }
+
+    /// What `compute` makes of the specification and its inputs on the host.
+    fn interpreted<T>(
+        &self,
+        tensors: &[&Tensor],
+        compute: impl FnOnce(&Spec, &Inputs) -> Result<T, InterpretError>,
+    ) -> Result<T, Error> {
         let Request { spec, scalars, .. } = &self.request;
         let operation = validate::operands(&self.request, tensors)?;
         // The specification is checked as for a kernel.
         check(spec, scalars, &operation.operands).map_err(CompileError::from)?;
         let operands = tensors.iter().map(|tensor| tensor.to_host()).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
-        Ok(interpret(
+        Ok(compute(
             spec,
             &Inputs {
                 operands: &operands,
@@ -554,6 +564,25 @@ impl AnyAttention {
     /// As [`AnyAttention::reference`].
     pub fn reference_operands(&self, operands: &[&Tensor]) -> Result<Reference, Error> {
         self.reference_of(operands)
+    }
+
+    /// The gradients by the reference, in f64 on the host: by each operand, captured tensor of floats, float scalar and `scale()`, of the
+    /// sum of the output's elements, each times its own in `d_out`, and of those of the log-sum-exp times `d_lse`, if it is given. What
+    /// they are where a function has no derivative, [`interpret_backward`] says.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference_operands`], and [`Error::Interpret`] where `d_out` or `d_lse` has another shape than what it is the
+    /// gradient of, or there is no log-sum-exp.
+    pub fn reference_gradients(
+        &self,
+        operands: &[&Tensor],
+        d_out: &Tensor,
+        d_lse: Option<&Tensor>,
+    ) -> Result<ReferenceGradients, Error> {
+        let (d_out, d_lse) = (d_out.to_host()?, d_lse.map(Tensor::to_host).transpose()?);
+        self.interpreted(operands, |spec, inputs| {
+            interpret_backward(spec, inputs, std::slice::from_ref(&d_out), d_lse.as_ref())
+        })
     }
 }
 
