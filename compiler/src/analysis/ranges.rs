@@ -606,7 +606,7 @@ impl<'a> RangeChecker<'a> {
             }
             Expr::Int(value) => Values::Int(Interval::new((*value).into(), (*value).into())),
             Expr::Scalar(place) => self.scalar(*place),
-            Expr::Value(_) => Values::Float(FloatInterval::ANY),
+            Expr::Value(_) | Expr::Number(_) => Values::Float(FloatInterval::ANY),
             Expr::Scale => Values::Float(FloatInterval::FINITE),
             Expr::Float(value) => Values::Float(FloatInterval::constant(value.value())),
             Expr::Bool(_) => Values::Truth,

@@ -184,6 +184,7 @@ impl<'a> Evaluator<'a> {
             Expr::KeyFirst => int(self.key_ends[0]),
             Expr::KeyLast => int(self.key_ends[1]),
             Expr::Value(place) => float(self.values[*place]),
+            Expr::Number(_) => unreachable!("a push's expression has its numbers after its products"),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
             // WGSL has no text for −∞.
