@@ -10,9 +10,11 @@ use super::arguments::{
 };
 use super::math;
 use super::place::{Place, PlaceExpand};
+use crate::eval::{Environment, evaluate};
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
 use crate::ir::{Axis, SUMMARY_BLOCK, Summary};
 use crate::philox::{KEY_STEPS, MULTIPLIERS, ROUNDS};
+use crate::typing::{Parameters, type_of};
 use cubecl::ir::{
     ConstantValue, ElemType, ExpandValue, FloatKind, IntKind, UIntKind,
     dialect::vector::{CompositeExtractOp, CompositeInsertOp},
@@ -114,6 +116,22 @@ fn truth(value: ExpandValue) -> Typed {
     Typed { ty: Type::Bool, value }
 }
 
+/// The value of a constant, or of an operation on constants, that is not finite.
+fn without_text(expr: &Expr) -> Option<f32> {
+    let value = match expr {
+        Expr::Float(value) => value.value(),
+        Expr::Unary(..) | Expr::Binary(..) if expr.children().into_iter().all(|of| matches!(of, Expr::Float(_))) => {
+            evaluate(expr, &Environment::EMPTY).ok()??.float() as f32
+        }
+        _ => return None,
+    };
+    // Of what is no float there is no value here: a comparison of floats is no constant of that kind.
+    (!value.is_finite() && type_of(expr, NOTHING) == Ok(Type::Float)).then_some(value)
+}
+
+/// The parameters of an expression that has none.
+const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[] };
+
 /// Expands the sub-expressions of one expression, each once.
 struct Evaluator<'a> {
     scope: &'a Scope,
@@ -171,6 +189,9 @@ impl<'a> Evaluator<'a> {
     }
 
     fn expand(&self, expr: &Expr) -> Typed {
+        if let Some(value) = without_text(expr) {
+            return self.not_finite(value);
+        }
         match expr {
             Expr::Query => int(self.query),
             Expr::Key => int(self.key),
@@ -187,8 +208,6 @@ impl<'a> Evaluator<'a> {
             Expr::Number(_) => unreachable!("a push's expression has its numbers after its products"),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
-            // WGSL has no text for −∞.
-            Expr::Float(value) if value.value() == f32::NEG_INFINITY => float(self.parameters.empty_lse.expand),
             Expr::Float(value) => float(constant_float(value.value())),
             Expr::Bool(value) => truth(ExpandValue::constant(ConstantValue::Bool(*value), ElemType::Bool)),
             Expr::Scalar(place) => self.scalar(*place),
@@ -204,6 +223,16 @@ impl<'a> Evaluator<'a> {
             Expr::Random(of) => self.random(of.each_ref().map(|expr| self.evaluate(expr).value)),
             Expr::Select(condition, a, b) => self.select(self.evaluate(condition), self.evaluate(a), self.evaluate(b)),
             Expr::Mask(..) | Expr::HeadDim => unreachable!("the verifier allows neither in an expression of a program"),
+        }
+    }
+
+    /// A constant that WGSL has no text for, made of −∞, which is a number of the launch.
+    fn not_finite(&self, value: f32) -> Typed {
+        let infinite = float(self.parameters.empty_lse.expand);
+        match value {
+            f32::NEG_INFINITY => infinite,
+            f32::INFINITY => self.unary(UnaryOp::Neg, infinite),
+            _ => self.binary(BinaryOp::Sub, infinite, infinite, false),
         }
     }
 
