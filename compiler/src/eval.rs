@@ -483,8 +483,11 @@ mod tests {
     fn at_three(text: &str) -> Result<Option<Value>, EvalError> {
         let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
-        let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] })
-            .unwrap();
+        let expr = parse_expr(
+            text,
+            Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] },
+        )
+        .unwrap();
         let host = [HostTensor { shape: vec![2], data: vec![10.0, 20.0] }];
         let environment = Environment {
             query: 3,

@@ -59,9 +59,7 @@ fn of_unary(op: UnaryOp, a: &Expr) -> Expr {
     let is = |op| Expr::binary(op, a.clone(), number(0.0));
     match op {
         UnaryOp::Neg => number(-1.0),
-        UnaryOp::Abs => {
-            select(is(BinaryOp::Gt), number(1.0), select(is(BinaryOp::Lt), number(-1.0), number(0.0)))
-        }
+        UnaryOp::Abs => select(is(BinaryOp::Gt), number(1.0), select(is(BinaryOp::Lt), number(-1.0), number(0.0))),
         UnaryOp::Exp => of(UnaryOp::Exp),
         UnaryOp::Exp2 => times(of(UnaryOp::Exp2), number(std::f32::consts::LN_2)),
         UnaryOp::Log => over(a.clone()),
@@ -113,8 +111,7 @@ fn of_binary(op: BinaryOp, (a, of_a): (&Expr, Expr), (b, of_b): (&Expr, Expr)) -
             let by_a = times(b.clone(), Expr::binary(BinaryOp::Pow, a.clone(), less));
             let by_a = select(is_zero(b), number(0.0), by_a);
             let by_b = times(binary(BinaryOp::Pow, a, b), Expr::unary(UnaryOp::Log, a.clone()));
-            let flat =
-                Expr::binary(BinaryOp::And, is_zero(a), Expr::binary(BinaryOp::Ge, b.clone(), number(0.0)));
+            let flat = Expr::binary(BinaryOp::And, is_zero(a), Expr::binary(BinaryOp::Ge, b.clone(), number(0.0)));
             plus(times(of_a, by_a), times(of_b, select(flat, number(0.0), by_b)))
         }
         // Of integers and truth values.
@@ -196,10 +193,30 @@ mod tests {
     #[test]
     fn every_function_has_its_derivative() {
         let functions = [
-            "-s", "abs(s)", "exp(s)", "exp2(s)", "log(s * s + 1.0)", "log2(abs(s))", "sqrt(s * s + 0.5)", "tanh(s)",
-            "sigmoid(s)", "relu(s)", "sin(s)", "cos(s)", "floor(s)", "ceil(s)", "round(s)", "min(s, 0.5)",
-            "max(s, s * s)", "pow(abs(s), 1.7)", "pow(2.0, s)", "s / (1.0 + s * s)", "3.0 * s - s * s * (i - j) as f32",
-            "if i > j { s * s } else { 0.0 }", "if s > 0.0 { s * s } else { exp(s) }", "max(min(s, 0.9), -0.9) * s",
+            "-s",
+            "abs(s)",
+            "exp(s)",
+            "exp2(s)",
+            "log(s * s + 1.0)",
+            "log2(abs(s))",
+            "sqrt(s * s + 0.5)",
+            "tanh(s)",
+            "sigmoid(s)",
+            "relu(s)",
+            "sin(s)",
+            "cos(s)",
+            "floor(s)",
+            "ceil(s)",
+            "round(s)",
+            "min(s, 0.5)",
+            "max(s, s * s)",
+            "pow(abs(s), 1.7)",
+            "pow(2.0, s)",
+            "s / (1.0 + s * s)",
+            "3.0 * s - s * s * (i - j) as f32",
+            "if i > j { s * s } else { 0.0 }",
+            "if s > 0.0 { s * s } else { exp(s) }",
+            "max(min(s, 0.9), -0.9) * s",
             "30.0 * tanh(s / 30.0)",
         ];
         functions.into_iter().for_each(check);

@@ -162,8 +162,6 @@ struct Pulled {
     /// The values' operand, and how many elements of their rows.
     values: usize,
     dim: usize,
-    /// Its accumulator.
-    accumulator: usize,
 }
 
 impl Derive<'_> {
@@ -201,7 +199,7 @@ impl Derive<'_> {
         let by_dot = by_dot.collect();
         let weight = times(weight, factor);
         let mask = mask.as_ref().map(|(visible, _)| visible.clone());
-        Pulled { weight, by_dot, mask, values: *values, dim: *dim, accumulator: *accumulator }
+        Pulled { weight, by_dot, mask, values: *values, dim: *dim }
     }
 
     /// The program with these rows; `None` where none of what lies along them has a gradient that is wanted.
@@ -287,7 +285,7 @@ impl Made {
         let of_queries = rows == Axis::Queries;
         let along = |term: &DotTerm| if of_queries { *term } else { DotTerm { row: term.column, column: term.row } };
         let gradient = derive.forward.operands.len();
-        let (dots, pushes) = (one.dots(), one.pushes());
+        let (dots, pushes) = (one.dots(), one.pushes_of_tiles());
         let mut body = Body::default();
         for terms in &dots {
             body.dots.push(terms.iter().map(along).collect());
@@ -530,6 +528,49 @@ mod tests {
         texts.join("\n")
     }
 
+    const WINDOW: &str = "\
+attention @window_backward_queries(window: u32) -> f32[B, H, S, 64]
+  q: f32[B, H, S, 64]
+  k: f32[B, G, T0, 64]  v: f32[B, G, T0, 64]
+  d_out: f32[B, H, S, 64]
+  lse: f32[B, H, S]  delta: f32[B, H, S]
+  for i in tiles(S)
+    d_q = sum
+    q = load q[i] * (scale() * 1.442695)
+    d_out = load d_out[i]
+    for j in tiles(T0) from i0 - window + 1 to i1 + 1 if window >= 1
+        full from i1 - window + 1 to i0 + 1
+      s = dot q, k[j]
+      dp = dot d_out, v[j]
+      ds = map exp2(s - lse[i]) * (dp - delta[i])
+      ds = mask ds where j <= i && i - j < window on partial
+      d_q = push ds, k[j]
+    store d_q * scale()
+
+attention @window_backward_keys(window: u32) -> f32[B, G, T0, 64], f32[B, G, T0, 64]
+  q: f32[B, H, S, 64]
+  k: f32[B, G, T0, 64]  v: f32[B, G, T0, 64]
+  d_out: f32[B, H, S, 64]
+  lse: f32[B, H, S]  delta: f32[B, H, S]
+  for j in tiles(T0)
+    d_k = sum
+    d_v = sum
+    k = load k[j] * (scale() * 1.442695)
+    v = load v[j]
+    for i in tiles(S) of each head from j0 to j1 + window if window >= 1
+        full from j1 to j0 + window
+      s = dot k, q[i]
+      dp = dot v, d_out[i]
+      ds = map exp2(s - lse[i]) * (dp - delta[i])
+      ds = mask ds where j <= i && i - j < window on partial
+      p = map exp2(s - lse[i])
+      p = mask p where j <= i && i - j < window on partial
+      d_k = push ds, q[i]
+      d_v = push p, d_out[i]
+    store d_k * scale()
+    store d_v
+";
+
     #[test]
     fn a_window() {
         let forward = "\
@@ -546,6 +587,6 @@ attention @window(window: u32) -> f32[B, H, S, 64]
       o = push s, v[j]
     store o
 ";
-        assert_eq!(derived(forward), "");
+        assert_eq!(derived(forward), WINDOW);
     }
 }

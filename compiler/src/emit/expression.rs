@@ -130,7 +130,7 @@ fn without_text(expr: &Expr) -> Option<f32> {
 }
 
 /// The parameters of an expression that has none.
-const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[] };
+const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[], numbers: &[] };
 
 /// Expands the sub-expressions of one expression, each once.
 struct Evaluator<'a> {

@@ -1,4 +1,4 @@
-//! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps, masks and pushes.
+//! The programs that schedules run: the body of each loop is dots, then maps, masks and pushes.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
@@ -28,7 +28,8 @@ pub struct OperandDims {
     pub dims: Vec<usize>,
 }
 
-/// What a loop pushes into an accumulator, as expressions of its dots: [`Expr::Value`] counts in [`TileLoop::dots`].
+/// What a loop pushes into an accumulator, as expressions of its dots: [`Expr::Value`] counts in [`TileLoop::dots`], and then in
+/// [`Program::numbers`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pushed {
     /// The accumulator, by its place in [`Program::accumulators`].
@@ -52,9 +53,6 @@ pub struct Pushed {
 /// # Errors
 /// A text that says what a schedule takes and what the program has.
 pub fn check(program: &Program) -> Result<(), String> {
-    if program.rows != Axis::Queries {
-        return Err("rows are queries, and these are keys".into());
-    }
     let Some(Operand { element, .. }) = program.operands.first() else {
         return Err("there are operands, and here are none".into());
     };
@@ -70,10 +68,15 @@ pub fn check(program: &Program) -> Result<(), String> {
             return Err(format!("keys and values have heads of their own, and `{name}` has the query heads"));
         }
     }
+    // The heads of what lies along the rows and of what is stored.
+    let heads = if program.rows == Axis::Queries { Heads::Query } else { Heads::Key };
+    if program.loops.iter().any(|one| one.each_head == (program.rows == Axis::Queries)) {
+        return Err("a loop over queries runs for each head, and one over keys does not".into());
+    }
     let stored = if program.is_undivided() { Element::F32 } else { *element };
     match &program.outputs[..] {
-        [output] if output.heads == Heads::Query && output.element == stored => {}
-        [_] => return Err(format!("the output has the query heads, in {}", stored.name())),
+        [output] if output.heads == heads && output.element == stored => {}
+        [_] => return Err(format!("the output has the heads of the rows, in {}", stored.name())),
         outputs => return Err(format!("there is one output, and here are {}", outputs.len())),
     }
     let is_stored = |place: &usize| program.outputs[0].value.mentions(&Expr::Value(*place));
@@ -131,6 +134,8 @@ impl Form {
         match () {
             // Its output is in f32 whatever the operands are in, and is stored from registers.
             () if program.is_undivided() => Form::General,
+            // Rows of keys, and numbers of rows and columns, are known to the schedules that run any products.
+            () if program.rows != Axis::Queries || !program.numbers.is_empty() => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
             () => Form::General,
@@ -191,6 +196,14 @@ impl Pushed {
     /// The same, with its score as an expression of its own dot alone, which is [`Expr::SCORE`].
     pub fn of_own_dot(&self) -> Pushed {
         Pushed { score: self.score.map_values(&|_| Expr::SCORE), ..self.clone() }
+    }
+}
+
+/// `expr` with the numbers of rows and columns as values, after the `dots`.
+fn numbers_as_values(expr: &Expr, dots: usize) -> Expr {
+    match expr {
+        Expr::Number(place) => Expr::Value(dots + place),
+        other => other.map_children(|child| numbers_as_values(child, dots)),
     }
 }
 
@@ -281,11 +294,11 @@ impl Program {
 }
 
 impl TileLoop {
-    /// The number of the set of keys that it runs over.
-    pub fn key_set(&self) -> usize {
+    /// The number of the set of columns that it runs over: of keys, or the only one, of queries.
+    pub fn column_set(&self) -> usize {
         match self.columns {
             Axis::Keys(set) => set,
-            Axis::Queries => panic!("schedules run loops over keys"),
+            Axis::Queries => 0,
         }
     }
 
@@ -300,6 +313,17 @@ impl TileLoop {
 
     /// What it pushes, in its order.
     pub fn pushes(&self) -> Vec<Pushed> {
+        let mut pushes = self.pushes_of_tiles();
+        let dots = self.dots().len();
+        for push in &mut pushes {
+            let exprs = std::iter::once(&mut push.score).chain(&mut push.factor);
+            exprs.for_each(|expr| *expr = numbers_as_values(expr, dots));
+        }
+        pushes
+    }
+
+    /// The same, in which numbers of rows and columns are those.
+    pub fn pushes_of_tiles(&self) -> Vec<Pushed> {
         let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
         let mut masks = vec![None; self.tiles.len()];
         let mut dot_of_tile = vec![None; self.tiles.len()];
