@@ -430,7 +430,7 @@ fn an_output_is_computed_of_accumulators() {
     let mut wrong = operands;
     wrong[3] = tensor(&[1, 1, 2, 2], &[0.0; 4]);
     let error = run(&gated(), &wrong, &[], &[]).unwrap_err().to_string();
-    assert_eq!(error, "the output of `gated` is of `o`, of dim 1, and of `gate`, of dim 2");
+    assert_eq!(error, "an output of `gated` is of `o`, of dim 1, and of `gate`, of dim 2");
 }
 
 #[test]

@@ -8,7 +8,6 @@ use crate::results::{Results, sealed};
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::emit::merge::{self as emit, MergeData, PartialData};
-use purview_compiler::expr::Expr;
 use purview_compiler::ir::{Kept, RowNumber};
 use purview_compiler::spec::{Accumulator, Spec};
 
@@ -227,7 +226,10 @@ impl sealed::Sealed for AsPartial {
     fn check(spec: &Spec) -> Result<(), Error> {
         validate::has_row_number(spec, RowNumber::Sum)?;
         let refused = |reason: &'static str| Err(Error::NoPartial { attention: spec.name.clone(), reason });
-        if spec.output != Expr::Value(0) {
+        if spec.outputs.len() > 1 {
+            return refused("it has several outputs");
+        }
+        if !spec.stores_accumulator() {
             return refused("its output is an expression of its accumulator");
         }
         match &spec.accumulators[..] {

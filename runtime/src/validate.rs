@@ -252,11 +252,14 @@ fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'
     let queries = spec.operands_of(Role::Query);
     let queries = queries.map(|(place, _)| Ok(Some(Elements { count: dim(place)?, place })));
     let queries = queries.collect::<Result<Vec<_>, Error>>()?;
-    let mut made_of = None;
-    for (value, found) in results.into_iter().chain(queries).enumerate() {
-        let Some(elements) = found.filter(|_| spec.output.mentions(&Expr::Value(value))) else { continue };
-        let first = *made_of.get_or_insert(elements);
-        alike("head dims of what the output is made of", elements, first)?;
+    let values: Vec<Option<Elements>> = results.into_iter().chain(queries).collect();
+    for output in &spec.outputs {
+        let mut made_of = None;
+        for (value, found) in values.iter().enumerate() {
+            let Some(elements) = found.filter(|_| output.mentions(&Expr::Value(value))) else { continue };
+            let first = *made_of.get_or_insert(elements);
+            alike("head dims of what the output is made of", elements, first)?;
+        }
     }
     Ok(())
 }
@@ -341,6 +344,15 @@ pub(crate) fn has_row_number(spec: &Spec, number: RowNumber) -> Result<(), Error
         RowNumber::Sum => "a partial result",
     };
     Err(Error::NoRowNumber { attention, accumulator, number })
+}
+
+/// Refuses an attention that has another number of outputs than `asked`.
+pub(crate) fn has_outputs(spec: &Spec, asked: usize) -> Result<(), Error> {
+    let outputs = spec.outputs.len();
+    if outputs == asked {
+        return Ok(());
+    }
+    Err(Error::OutputCount { attention: spec.name.clone(), outputs, asked })
 }
 
 /// The four lengths of `[B, H, S, D]`.

@@ -256,7 +256,7 @@ fn mend<E: Float, V: Size>(
                         results,
                         extent,
                         parameters,
-                        comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
+                        comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
                     );
