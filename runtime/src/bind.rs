@@ -72,6 +72,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         batch,
         heads,
         row_group: None,
+        kv_group: heads / operation.kv_heads,
         rows_len: queries,
         row_offset: operation.query_offset as i32,
         careful: proved.careful,

@@ -389,6 +389,24 @@ pub enum Error {
         /// Why.
         reason: &'static str,
     },
+    /// Gradients of an attention that has none.
+    #[error("`{attention}` has no gradients yet: {reason}")]
+    NoGradients {
+        /// The attention.
+        attention: String,
+        /// Why.
+        reason: String,
+    },
+    /// The gradient of something that is no operand.
+    #[error("`{attention}` has no operand `{given}`, expected {}", named(expected))]
+    NoOperand {
+        /// The attention.
+        attention: String,
+        /// What was given.
+        given: String,
+        /// What there is.
+        expected: Vec<String>,
+    },
     /// No partial result to merge.
     #[error("there is no partial result to merge, and at least one is needed")]
     NoPartials,
@@ -431,5 +449,14 @@ impl Error {
         let text = error.to_string();
         let reason = text.split("Backtrace:").next().unwrap_or(&text).trim().to_string();
         Error::Execution { reason }
+    }
+}
+
+/// Names as a message lists them.
+fn named(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match &quoted[..] {
+        [several @ .., last] if !several.is_empty() => format!("{} or {last}", several.join(", ")),
+        _ => quoted.concat(),
     }
 }

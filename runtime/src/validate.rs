@@ -355,6 +355,36 @@ pub(crate) fn has_outputs(spec: &Spec, asked: usize) -> Result<(), Error> {
     Err(Error::OutputCount { attention: spec.name.clone(), outputs, asked })
 }
 
+/// That `tensor`, called `name`, has the shape and type of another tensor, and is on `device`.
+pub(crate) fn as_tensor(
+    name: &str,
+    tensor: &Tensor,
+    (other, shape, dtype): (&str, &[usize], DType),
+    device: &Device,
+) -> Result<(), Error> {
+    if tensor.shape().len() != shape.len() {
+        return Err(Error::Rank { name: name.into(), expected: shape.len(), shape: tensor.shape().to_vec() });
+    }
+    if tensor.shape() != shape {
+        return Err(Error::Mismatch {
+            what: "shapes",
+            name: name.into(),
+            shape: tensor.shape().to_vec(),
+            other: other.into(),
+            other_shape: shape.to_vec(),
+        });
+    }
+    if tensor.dtype() != dtype {
+        let expected = format!("{dtype}, as {other}");
+        return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+    }
+    if !tensor.is_on(device.client()) {
+        let (name, given) = (name.to_string(), tensor.device().name().to_string());
+        return Err(Error::OtherDevice { name, given, expected: device.name().into() });
+    }
+    Ok(())
+}
+
 /// The four lengths of `[B, H, S, D]`.
 fn four(name: &str, tensor: &Tensor) -> Result<[usize; 4], Error> {
     let shape = tensor.shape();

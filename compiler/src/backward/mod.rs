@@ -48,9 +48,9 @@ use thiserror::Error;
 /// The programs that give an attention's gradients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backward {
-    /// What the numbers of rows are that the programs take, by their places in [`Program::numbers`], the same in all of them.
+    /// What the [numbers](Program::numbers) of the programs are, the same in all of them.
     pub numbers: Vec<RowNumbers>,
-    /// What each accumulator's gradient is that the programs take, by the accumulators' places.
+    /// The program that gives the gradients of what lies along queries, if any is wanted.
     pub queries: Option<Derived>,
     /// That of each set of keys, those that have one.
     pub keys: Vec<Derived>,
@@ -63,6 +63,8 @@ pub struct Derived {
     pub program: Program,
     /// The operands that its outputs are the gradients of, by their places in the forward program.
     pub of: Vec<usize>,
+    /// What its operands are, by their places in the forward program; the gradient of the output has the place after the last.
+    pub operands: Vec<usize>,
 }
 
 /// A number of each row that the forward pass leaves, or that is made of what it leaves.
@@ -82,20 +84,26 @@ pub enum BackwardError {
     /// It is one that has no rows of queries.
     #[error("`{0}` has no rows of queries, expected a forward program")]
     NotForward(String),
+    /// Its output is an expression.
+    #[error("`{0}` has an output that is not its one accumulator, and only such have gradients")]
+    Output(String),
 }
 
 /// The gradient of the output, or of an accumulator: an operand of derived programs, beside those of the forward program.
 pub const OUTPUT_GRADIENT: &str = "d_out";
 
-/// The programs that give the gradients of the operands of `forward` for which `wanted` says so, where the output is its one accumulator.
+/// The programs that give the gradients of the operands of `forward` for which `wanted` says so.
 ///
 /// `forward` is a program as [simplified](crate::passes::simplify_expressions), with softmaxes to base e.
 ///
 /// # Errors
-/// [`BackwardError`].
+/// [`BackwardError`] where it has no rows of queries, or its output is not its one accumulator.
 pub fn differentiate(forward: &Program, wanted: &dyn Fn(usize) -> bool) -> Result<Backward, BackwardError> {
     if forward.rows != Axis::Queries {
         return Err(BackwardError::NotForward(forward.name.clone()));
+    }
+    if !forward.stores_accumulator() || forward.outputs.len() != 1 {
+        return Err(BackwardError::Output(forward.name.clone()));
     }
     let names = Names::of(forward);
     let mut numbers = Vec::new();
@@ -245,8 +253,8 @@ impl Derive<'_> {
             kept: Kept::default(),
         };
         simplify_expressions(&mut program);
-        load_what_is_used(&mut program);
-        Some(Derived { program, of })
+        let operands = load_what_is_used(&mut program);
+        Some(Derived { program, of, operands })
     }
 
     /// A number of rows as a program declares it.
@@ -472,8 +480,8 @@ fn take_common_factors(loops: &mut [TileLoop], accumulators: usize) -> Vec<Optio
     found.into_iter().zip(agree).map(|(factor, agree)| factor.flatten().filter(|_| agree)).collect()
 }
 
-/// Loads what lies along the rows of a product, and leaves out the operands that nothing is of.
-fn load_what_is_used(program: &mut Program) {
+/// Loads what lies along the rows of a product, and leaves out the operands that nothing is of. Returns the places that the others had.
+fn load_what_is_used(program: &mut Program) -> Vec<usize> {
     let (mut rows, mut used) = (BTreeSet::new(), BTreeSet::new());
     for op in program.loops.iter().flat_map(|one| &one.body) {
         match op {
@@ -501,6 +509,7 @@ fn load_what_is_used(program: &mut Program) {
         at += 1;
         used.contains(&(at - 1))
     });
+    used.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -136,6 +136,8 @@ pub struct LaunchData {
     pub heads: usize,
     /// Query heads to a head of the rows; `None` where those are queries.
     pub row_group: Option<usize>,
+    /// Query heads to a head of the first operand along keys, which `kv_head()` counts.
+    pub kv_group: usize,
     /// How many rows there are: S where those are queries.
     pub rows_len: usize,
     /// The position of the first row.
@@ -172,11 +174,6 @@ impl LaunchData {
         }
         let groups = self.operands.iter().filter_map(|operand| operand.group);
         groups.reduce(greatest_common_divisor).unwrap_or(1)
-    }
-
-    /// Query heads to a head of the first operand along keys.
-    fn kv_group(&self) -> usize {
-        self.row_group.unwrap_or(1) * self.operands.iter().find_map(|operand| operand.group).unwrap_or(1)
     }
 }
 
@@ -510,8 +507,8 @@ impl Extent {
     /// That of the cubes of a launch from `first` on, along each axis.
     pub(super) fn of(data: &LaunchData, first: [usize; 3]) -> Extent {
         let [first_tile, first_head, first_batch] = first;
-        let LaunchData { heads, rows_len: queries, row_offset: query_offset, careful, .. } = *data;
-        let (group, kv_group, careful) = (data.group(), data.kv_group(), careful.into());
+        let LaunchData { heads, kv_group, rows_len: queries, row_offset: query_offset, careful, .. } = *data;
+        let (group, careful) = (data.group(), careful.into());
         Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful }
     }
 

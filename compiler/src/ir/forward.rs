@@ -230,6 +230,14 @@ impl Program {
         sets.max().unwrap_or(0)
     }
 
+    /// The set of keys that `j` is of in a loop: of its columns, or where the rows are keys of those.
+    pub fn key_set(&self, one: &TileLoop) -> usize {
+        match self.rows {
+            Axis::Keys(set) => set,
+            Axis::Queries => one.column_set(),
+        }
+    }
+
     /// The name of a set of keys: that of its first operand in a dot.
     pub fn key_name(&self, set: usize) -> &str {
         let of_set = |place: &usize| self.operands[*place].axis == Axis::Keys(set);
