@@ -316,6 +316,41 @@ impl GoldenCase {
         })
     }
 
+    /// The largest errors of the gradients of its operands by `variant` on `device` in f32, by their names, where that of the output is the
+    /// case's weights.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`] and [`Saved::backward`](purview::Saved::backward), and [`GoldenError::Operand`] of a case without gradients.
+    pub fn run_backward(&self, variant: &Variant, device: &Device) -> Result<Vec<(String, f64)>, GoldenError> {
+        let attention = self.attention(variant, device, Element::F32)?;
+        let spec = attention.spec();
+        let arrays = self.operands(spec)?;
+        let missing = |name: String| GoldenError::Operand { case: self.name.clone(), name };
+        let on_device = |array: &GoldenArray| match &array.data {
+            Data::F32(data) => Ok(Tensor::from_slice(device, array.shape.as_slice(), data)?),
+            Data::I32(_) | Data::Bool(_) => Err(missing("operand".into())),
+        };
+        let operands = arrays.iter().map(|array| on_device(array)).collect::<Result<Vec<_>, GoldenError>>()?;
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let weights = on_device(self.tensors.get("w").ok_or_else(|| missing("w".into()))?)?;
+        let (_, saved) = attention.run_operands_with_gradients(device, &operands)?;
+        let gradients = saved.backward(&weights)?;
+        let mut errors = Vec::new();
+        for (place, (param, gradient)) in spec.operands.iter().zip(gradients.operands()).enumerate() {
+            // Usual operands are stored by usual names.
+            let stored =
+                self.tensors.iter().find(|(_, array)| std::ptr::eq(*array, arrays[place])).map(|(name, _)| name);
+            let named = stored.into_iter().flat_map(|name| [format!("d{name}"), format!("d_{name}")]);
+            let wanted = named.filter_map(|name| self.tensors.get(&name)).next();
+            let (Some(GoldenArray { data: Data::F32(wanted), .. }), Some(gradient)) = (wanted, gradient) else {
+                return Err(missing(format!("d_{}", param.name)));
+            };
+            let wanted: Vec<f64> = wanted.iter().map(|x| f64::from(*x)).collect();
+            errors.push((param.name.clone(), relative_error(&gradient.to_vec::<f32>()?, &wanted)));
+        }
+        Ok(errors)
+    }
+
     /// The largest errors of the reference by `variant`: in f64, on the case's own numbers.
     ///
     /// # Errors

@@ -294,12 +294,12 @@ pub enum Error {
         /// The other.
         second: usize,
     },
-    /// A shape of an operand that the attention has not.
+    /// A shape, or a gradient, of an operand that the attention has not.
     #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
     NoOperand {
         /// The attention.
         attention: String,
-        /// The name in the shape.
+        /// The name that was given.
         name: String,
         /// The names of the tensors that it takes.
         operands: String,
@@ -397,16 +397,6 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// The gradient of something that is no operand.
-    #[error("`{attention}` has no operand `{given}`, expected {}", named(expected))]
-    NoOperand {
-        /// The attention.
-        attention: String,
-        /// What was given.
-        given: String,
-        /// What there is.
-        expected: Vec<String>,
-    },
     /// No partial result to merge.
     #[error("there is no partial result to merge, and at least one is needed")]
     NoPartials,
@@ -449,14 +439,5 @@ impl Error {
         let text = error.to_string();
         let reason = text.split("Backtrace:").next().unwrap_or(&text).trim().to_string();
         Error::Execution { reason }
-    }
-}
-
-/// Names as a message lists them.
-fn named(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-    match &quoted[..] {
-        [several @ .., last] if !several.is_empty() => format!("{} or {last}", several.join(", ")),
-        _ => quoted.concat(),
     }
 }

@@ -85,10 +85,11 @@ impl Saved {
     fn wanted(&self, names: &[&str]) -> Result<Vec<bool>, Error> {
         let params = &self.request.spec.operands;
         if let Some(unknown) = names.iter().find(|name| params.iter().all(|param| param.name != **name)) {
+            let operands: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
             return Err(Error::NoOperand {
                 attention: self.request.spec.name.clone(),
-                given: (*unknown).into(),
-                expected: params.iter().map(|param| param.name.clone()).collect(),
+                name: (*unknown).into(),
+                operands: operands.join(", "),
             });
         }
         Ok(params.iter().map(|param| names.contains(&param.name.as_str())).collect())

@@ -1,5 +1,6 @@
 //! Everything that is checked before a launch, but for the ranges of integers, which the compiler checks.
 
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::Operation;
