@@ -316,6 +316,32 @@ impl GoldenCase {
         })
     }
 
+    /// The largest error of the gradient of each operand by `variant` on `device` in f32, with the name that it has in the case's file, where
+    /// that of the output is the case's weights; nothing for a case without gradients.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`] and [`Saved::backward`](purview::Saved::backward), and [`GoldenError::Gradient`].
+    pub fn run_backward(&self, variant: &Variant, device: &Device) -> Result<Vec<(String, f64)>, GoldenError> {
+        let Some(w) = self.tensors.get("w").filter(|w| matches!(w.data, Data::F32(_))) else { return Ok(Vec::new()) };
+        let attention = self.attention(variant, device, Element::F32)?;
+        let spec = attention.spec();
+        let arrays = self.operands(spec)?;
+        let operands = arrays.iter().map(|array| operand(array, device, Element::F32));
+        let operands = operands.collect::<Result<Vec<_>, _>>()?;
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let (_, saved) = attention.run_operands_with_gradients(device, &operands)?;
+        let gradients = saved.backward(&operand(w, device, Element::F32)?)?;
+        let mut errors = Vec::new();
+        for (name, gradient) in operand_names(spec).iter().zip(gradients.operands()) {
+            // A captured tensor of squared norms is made of the operand, and its share is the caller's.
+            let has_norms = spec.tensors.iter().any(|param| param.name == format!("{name}_norms"));
+            let Some(gradient) = gradient.as_ref().filter(|_| !has_norms) else { continue };
+            let found: Vec<f64> = gradient.to_vec::<f32>()?.into_iter().map(f64::from).collect();
+            errors.push(self.gradient_error(&[format!("d{name}"), format!("d_{name}")], &found, name)?);
+        }
+        Ok(errors)
+    }
+
     /// The largest errors of the reference by `variant`: in f64, on the case's own numbers.
     ///
     /// # Errors

@@ -163,6 +163,8 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::QueryLen => Value::Int(at.query_length),
         Expr::KeyLen(set) => Value::Int(at.keys.get(*set).ok_or(EvalError::Types)?.length as i64),
         Expr::HeadDim => Value::Int(at.head_dim),
+        // What is evaluated without a device is of specifications and of tiles' ends.
+        Expr::Number(_) => return Err(EvalError::Types),
         Expr::Value(place) => Value::Float(*at.values.get(*place).ok_or(EvalError::Types)?),
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
@@ -488,8 +490,11 @@ mod tests {
     fn at_three(text: &str) -> Result<Option<Value>, EvalError> {
         let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
-        let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE })
-            .unwrap();
+        let expr = parse_expr(
+            text,
+            Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] },
+        )
+        .unwrap();
         let host = [HostTensor { shape: vec![2], data: vec![10.0, 20.0] }];
         let environment = Environment {
             query: 3,

@@ -26,6 +26,7 @@
 //! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
 pub mod analysis;
+pub mod backward;
 pub mod device_model;
 pub mod dual;
 #[allow(missing_docs, reason = "CubeCL's macros generate launchers and arguments without documentation")]

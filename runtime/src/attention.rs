@@ -4,6 +4,7 @@ use crate::cache::{self, Programs};
 use crate::device::Device;
 use crate::emit;
 use crate::error::Error;
+use crate::gradients::{self, Saved, WithGradients};
 use crate::launch::launch;
 use crate::operation::Operation;
 use crate::partial::{AsPartial, Partial};
@@ -296,6 +297,9 @@ impl<P, R> AttentionOver<P, R> {
         counters: Option<&Tensor>,
     ) -> Result<S::Tensors, Error> {
         S::check(&self.request.spec)?;
+        if S::SAVES {
+            gradients::check(&self.request.spec, device)?;
+        }
         let keeping;
         let request = if self.request.kept == S::KEPT {
             &self.request
@@ -303,7 +307,12 @@ impl<P, R> AttentionOver<P, R> {
             keeping = self.request.keeping(S::KEPT);
             &keeping
         };
-        launch(&Call { request, device, operands, counters }).map(S::of)
+        let mut launched = launch(&Call { request, device, operands, counters })?;
+        if S::SAVES {
+            let operands = operands.iter().map(|tensor| Tensor::clone(tensor)).collect();
+            launched.asked = Some((request.clone(), operands));
+        }
+        Ok(S::of(launched))
     }
 
     /// Queries, and pairs of keys and values in the order of the keys in the signature, as the operands that an [`AnyAttention`] takes.
@@ -480,6 +489,14 @@ impl AnyAttention {
     /// As [`AnyAttention::run_operands`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
     pub fn run_operands_with_max(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Tensor), Error> {
         self.launch_as::<WithMax<Outputs<1>>>(device, operands, None)
+    }
+
+    /// The output, and what a backward pass needs; see [`AttentionOver::with_gradients`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_operands_with_gradients(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Saved), Error> {
+        self.launch_as::<WithGradients>(device, operands, None)
     }
 
     /// The output, each row's log-sum-exp and its maximum, as [`AnyAttention::run_operands_with_lse`] and
@@ -670,6 +687,38 @@ impl<R: Results> AttentionOver<Exactly<1>, R> {
 }
 
 impl<P: InType> AttentionOver<P, Outputs<1>> {
+    /// Returning the output and what a backward pass needs, of which [`Saved::backward`](crate::Saved::backward) gives the gradients of
+    /// queries, keys and values. On the CPU, for attentions whose output is their one `Softmax` or `Sum`; of another it is
+    /// [`Error::NoGradients`] when it is run.
+    ///
+    /// ```
+    /// use purview::prelude::*;
+    ///
+    /// /// Each position sees itself and those before it.
+    /// #[attention]
+    /// pub fn causal(q: Query, k: Key, v: Value) -> Output {
+    ///     for i in q.tiles() {
+    ///         let mut o = Softmax::new();
+    ///         for j in k.tiles() {
+    ///             o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+    ///         }
+    ///         o
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let device = Device::cpu()?;
+    /// let q = Tensor::from_slice(&device, [1, 4, 100, 64], &vec![0.1f32; 25600])?;
+    /// let (out, saved) = causal().with_gradients().run(&device, &q, &q, &q)?;
+    /// let gradients = saved.backward(&out)?;
+    /// assert_eq!(gradients.of("k").unwrap().shape(), q.shape());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_gradients(self) -> AttentionOver<P, WithGradients> {
+        self.giving()
+    }
+
     /// Returning a [`Partial`] in place of the output, to be [merged](crate::merge()) with those of other keys. Give keys and queries their
     /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
     /// and the last query at the last key that is given.

@@ -8,6 +8,7 @@
 use crate::error::Error;
 use crate::request::Request;
 use crate::schedule::Constraints;
+use purview_compiler::backward::Backward;
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Kept;
@@ -94,6 +95,8 @@ pub(crate) struct Programs {
     whole: OnceLock<Compiled>,
     /// Either of them with a schedule, and whether it skips tiles.
     scheduled: Mutex<Vec<(bool, Scheduled)>>,
+    /// The programs of the gradients of operands, of those that were wanted, in the order of the operands.
+    backward: Mutex<Vec<(Vec<bool>, Arc<Backward>)>>,
     /// The PTX of launches as data, for each device and schedule: like kernels on a device, it is compiled once.
     #[cfg(feature = "emit")]
     ptx: Mutex<Vec<(DeviceModel, Scheduled, KernelText)>>,
@@ -136,6 +139,20 @@ impl Programs {
         let scheduled = passes::schedule(program.clone(), schedule)?;
         known.push((skipping, scheduled.clone()));
         Ok(scheduled)
+    }
+
+    /// The programs of the gradients of those operands of `request` that are `wanted`, compiled when they are first asked for.
+    pub fn backward(&self, request: &Request, operands: &OperandDims, wanted: &[bool]) -> Result<Arc<Backward>, Error> {
+        let mut known = lock(&self.backward);
+        if let Some((_, backward)) = known.iter().find(|(of, _)| of == wanted) {
+            return Ok(backward.clone());
+        }
+        let is_wanted = |operand: usize| wanted.get(operand).copied().unwrap_or(false);
+        let backward = passes::compile_backward(&request.spec, &request.scalars, operands, &is_wanted)?;
+        COMPILED.fetch_add(backward.queries.iter().chain(&backward.keys).count(), Ordering::Relaxed);
+        let backward = Arc::new(backward);
+        known.push((wanted.to_vec(), backward.clone()));
+        Ok(backward)
     }
 
     /// The PTX of `scheduled`, one of these programs, for `model`, which `compile` makes where no launch has asked for it yet.
@@ -183,6 +200,7 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
         skipping: Compiled::new(program),
         whole: OnceLock::new(),
         scheduled: Mutex::default(),
+        backward: Mutex::default(),
         #[cfg(feature = "emit")]
         ptx: Mutex::default(),
     };

@@ -308,12 +308,12 @@ pub enum Error {
         /// The other.
         second: usize,
     },
-    /// A shape of an operand that the attention has not.
+    /// A shape, or a gradient, of an operand that the attention has not.
     #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
     NoOperand {
         /// The attention.
         attention: String,
-        /// The name in the shape.
+        /// The name that was given.
         name: String,
         /// The names of the tensors that it takes.
         operands: String,
@@ -398,6 +398,14 @@ pub enum Error {
     /// A partial result of an attention that has none.
     #[error("`{attention}` has no partial result: {reason}")]
     NoPartial {
+        /// The attention.
+        attention: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Gradients of an attention that has none.
+    #[error("`{attention}` has no gradients yet: {reason}")]
+    NoGradients {
         /// The attention.
         attention: String,
         /// Why.

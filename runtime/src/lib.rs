@@ -41,6 +41,7 @@ mod device;
 mod dtype;
 mod emit;
 mod error;
+mod gradients;
 mod launch;
 mod operation;
 mod partial;
@@ -67,6 +68,7 @@ pub use capabilities::ShaderLanguage;
 pub use device::Device;
 pub use dtype::{DType, MAX_ELEMENTS};
 pub use error::Error;
+pub use gradients::{Gradients, Saved, WithGradients};
 pub use partial::{AsPartial, Partial, merge};
 #[cfg(feature = "emit")]
 pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};

@@ -16,6 +16,9 @@ pub(crate) mod sealed {
         /// The numbers of each row that a launch gives.
         const KEPT: Kept = Kept::LogSumExp;
 
+        /// Whether a backward pass may follow.
+        const SAVES: bool = false;
+
         /// That the rows of `spec` have them.
         fn check(spec: &Spec) -> Result<(), Error> {
             validate::has_kept(spec, Self::KEPT)

@@ -1,5 +1,6 @@
 //! Everything that is checked before a launch, but for the ranges of integers, which the compiler checks.
 
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::Operation;
@@ -371,6 +372,36 @@ pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// That `tensor`, called `name`, has the shape and type of another tensor, and is on `device`.
+pub(crate) fn as_tensor(
+    name: &str,
+    tensor: &Tensor,
+    (other, shape, dtype): (&str, &[usize], DType),
+    device: &Device,
+) -> Result<(), Error> {
+    if tensor.shape().len() != shape.len() {
+        return Err(Error::Rank { name: name.into(), expected: shape.len(), shape: tensor.shape().to_vec() });
+    }
+    if tensor.shape() != shape {
+        return Err(Error::Mismatch {
+            what: "shapes",
+            name: name.into(),
+            shape: tensor.shape().to_vec(),
+            other: other.into(),
+            other_shape: shape.to_vec(),
+        });
+    }
+    if tensor.dtype() != dtype {
+        let expected = format!("{dtype}, as {other}");
+        return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+    }
+    if !tensor.is_on(device.client()) {
+        let (name, given) = (name.to_string(), tensor.device().name().to_string());
+        return Err(Error::OtherDevice { name, given, expected: device.name().into() });
+    }
+    Ok(())
 }
 
 /// The four lengths of `[B, H, S, D]`.

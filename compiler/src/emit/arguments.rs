@@ -239,6 +239,8 @@ pub struct ParameterValues {
     pub summaries: Sequence<SummaryArgument>,
     /// The lengths that the program's expressions are of, in its order.
     pub lengths: Sequence<LengthArgument>,
+    /// The numbers of rows and columns, in the program's order: `[B, H, S, 1]`.
+    pub numbers: Sequence<OperandArgument<f32>>,
     /// `scale()`.
     pub scale: f32,
     /// The log-sum-exp and the maximum of a row that sees nothing: −∞, which WGSL has no constant for.
@@ -248,12 +250,12 @@ pub struct ParameterValues {
     pub approximate: bool,
 }
 
-/// Lengths and heads of a launch.
+/// Lengths and heads of a launch. Where the rows are keys, the queries of which it says how many there are and where they begin are those.
 #[derive(CubeType, CubeLaunch)]
 pub struct Extent {
-    /// Query heads: H.
+    /// Heads of the rows: query heads, H, where the rows are queries.
     pub heads: usize,
-    /// Query heads that share the heads of all operands along keys.
+    /// Query heads that share the heads of all operands along keys; where the rows are keys, the query heads to a head of the rows.
     pub group: usize,
     /// Query heads to a head of the first operand along keys, which `kv_head()` counts: H/G.
     pub kv_group: usize,

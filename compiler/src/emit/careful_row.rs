@@ -104,7 +104,7 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let (terms, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
-        let set = &keys[comptime![key_loop.key_set()]];
+        let set = &keys[comptime![key_loop.column_set()]];
         let tiles = KeyTiles::new::<One>(parameters, &place, set.len, set.offset, 1usize, comptime![key_loop.clone()]);
         let mut bases = Sequence::<usize>::new();
         #[unroll]

@@ -130,7 +130,7 @@ fn without_text(expr: &Expr) -> Option<f32> {
 }
 
 /// The parameters of an expression that has none.
-const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[] };
+const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[], numbers: &[] };
 
 /// Expands the sub-expressions of one expression, each once.
 struct Evaluator<'a> {
@@ -205,6 +205,7 @@ impl<'a> Evaluator<'a> {
             Expr::KeyFirst => int(self.key_ends[0]),
             Expr::KeyLast => int(self.key_ends[1]),
             Expr::Value(place) => float(self.values[*place]),
+            Expr::Number(_) => unreachable!("a push's expression has its numbers after its products"),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
             Expr::Float(value) => float(constant_float(value.value())),

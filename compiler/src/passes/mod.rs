@@ -6,7 +6,7 @@ mod find_full_tiles;
 mod join_dots;
 mod scale_queries;
 mod simplify_expressions;
-mod use_base_two;
+pub(crate) mod use_base_two;
 
 pub use bound_key_loops::bound_key_loops;
 pub use classify_tiles::classify_tiles;
@@ -16,6 +16,7 @@ pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
+use crate::backward::{Backward, BackwardError, differentiate};
 use crate::ir::forward::OperandDims;
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Kept, Program};
@@ -66,6 +67,9 @@ pub enum CompileError {
     /// The specification is at fault.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// It has no derivative.
+    #[error(transparent)]
+    Backward(#[from] BackwardError),
     /// The schedule, or a stage of the compiler, is at fault.
     #[error("the program after `{stage}` is not valid: {error}")]
     Verify {
@@ -144,4 +148,29 @@ fn run(
         finish(pass.name, &program, started)?;
     }
     Ok(program)
+}
+
+/// The programs that give the gradients of the operands of `spec` that `wanted` says, after all passes.
+///
+/// # Errors
+/// [`CompileError`].
+pub fn compile_backward(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    dims: &OperandDims,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<Backward, CompileError> {
+    let mut program = lower(spec, scalars, dims)?;
+    simplify_expressions(&mut program);
+    join_dots(&mut program);
+    let mut backward = differentiate(&program, wanted)?;
+    for derived in backward.queries.iter_mut().chain(&mut backward.keys) {
+        for pass in PASSES {
+            (pass.run)(&mut derived.program);
+            dump(pass.name, &derived.program);
+            let stage = pass.name;
+            verify(&derived.program).map_err(|error| CompileError::Verify { stage, error })?;
+        }
+    }
+    Ok(backward)
 }

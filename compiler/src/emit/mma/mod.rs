@@ -115,7 +115,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let key_loop = comptime![program.loops[at].clone()];
         let (terms, pushes) = comptime![(key_loop.dots().concat(), key_loop.pushes())];
         let of_keys = comptime![key_columns(&program, &key_loop, schedule)];
-        let set = &keys[comptime![key_loop.key_set()]];
+        let set = &keys[comptime![key_loop.column_set()]];
         let value = &operands[comptime![pushes[0].values]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
