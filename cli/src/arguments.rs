@@ -4,7 +4,7 @@ use crate::{Failure, Gallery};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 use purview::{AnyAttention, Arguments, Device, Error, Shape, Variant};
-use purview_compiler::ir::Element;
+use purview_compiler::ir::{Element, Kept};
 use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
 use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
@@ -48,7 +48,7 @@ JSON:
   pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
   masked_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
   executed_flops (of visited tiles, as if each were whole), useful_flops (of visible pairs, null with them),
-  bytes: of queries, output and log-sum-exp once, and of keys and values once for each visited tile,
+  bytes: of queries, outputs and log-sum-exp once, and of keys and values once for each visited tile,
   mask_bytes: of the summaries of captured tensors that tiles are decided by,
   notes: a list of {location, message},
   loops: a list of
@@ -100,7 +100,7 @@ JSON:
   variant, shape, schedule, query_tile, key_tile, scalars (see `report`), device,
   kernels_compiled, first_call_ms (with compilation), median_ms, repeat: of this run on this machine,
   with --check also
-    out_error, out_limit: the largest error of the output, relative to its largest magnitude,
+    out_error, out_limit: the largest error of an output, relative to its largest magnitude,
     lse_error, lse_limit: the same of the log-sum-exp; absent where the accumulator has none,
     max_error, max_limit: the same of each row's maximum, by the kernel that gives it,
     passed: true or false
@@ -152,6 +152,8 @@ pub(crate) struct ProgramFlags {
     #[command(flatten)]
     pub variant: VariantFlags,
     #[command(flatten)]
+    pub kept: KeptFlags,
+    #[command(flatten)]
     pub shape: ShapeFlags,
     /// The stage after which to print it, or `all` of them
     #[arg(long, default_value = SCHEDULE, value_parser = PossibleValuesParser::new(stages()))]
@@ -178,6 +180,8 @@ pub(crate) struct ReportFlags {
 pub(crate) struct EmitFlags {
     #[command(flatten)]
     pub variant: VariantFlags,
+    #[command(flatten)]
+    pub kept: KeptFlags,
     /// The language
     #[arg(long, value_parser = target())]
     pub target: Target,
@@ -300,6 +304,13 @@ pub(crate) struct ShapeFlags {
 }
 
 #[derive(Args)]
+pub(crate) struct KeptFlags {
+    /// What a launch gives beside or in place of the output: each row's maximum (`with_max`), or a partial result (`with_partial`)
+    #[arg(long, value_name = "RESULT", value_parser = kept())]
+    with: Option<Kept>,
+}
+
+#[derive(Args)]
 pub(crate) struct PositionFlags {
     /// The first query's position [default: so that the last query is at the last key]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -325,6 +336,12 @@ fn element() -> impl TypedValueParser<Value = Element> {
     const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
     PossibleValuesParser::new(ELEMENTS.map(Element::name))
         .try_map(|name| ELEMENTS.into_iter().find(|element| element.name() == name).ok_or("not a type"))
+}
+
+fn kept() -> impl TypedValueParser<Value = Kept> {
+    const KEPT: [(&str, Kept); 2] = [("max", Kept::LogSumExpAndMaximum), ("partial", Kept::Partial)];
+    PossibleValuesParser::new(KEPT.map(|(name, _)| name))
+        .try_map(|name| KEPT.into_iter().find(|(known, _)| *known == name).map(|(_, kept)| kept).ok_or("not a result"))
 }
 
 fn target() -> impl TypedValueParser<Value = Target> {
@@ -429,6 +446,13 @@ pub(crate) fn defaults(variant: &Variant, device: &Device) -> Result<Vec<Option<
 
 fn at_shape(variant: &Variant, device: &Device, shape: Shape) -> Result<AnyAttention, Error> {
     (variant.make)(&Arguments::new(device.clone(), shape))
+}
+
+impl KeptFlags {
+    /// `attention`, of which texts are of kernels that give what was asked for.
+    pub fn of(&self, attention: AnyAttention) -> AnyAttention {
+        attention.with_kept(self.with.unwrap_or_default())
+    }
 }
 
 impl VariantFlags {

@@ -26,6 +26,7 @@ use half::{bf16, f16};
 use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
+use purview_compiler::interpret::Reference;
 use purview_compiler::ir::Element;
 use purview_compiler::spec::{Role, Spec};
 #[cfg(feature = "emit")]
@@ -77,6 +78,16 @@ pub enum GoldenError {
         case: String,
         /// The attention.
         attention: String,
+    },
+    /// A case of an attention with several outputs: a case has one, `out`.
+    #[error("the case `{case}` has one output, and `{attention}` has {outputs}")]
+    Outputs {
+        /// The case.
+        case: String,
+        /// The attention.
+        attention: String,
+        /// How many outputs it has.
+        outputs: usize,
     },
     /// A case with gradients, but none by something that its attention takes.
     #[error("the case `{case}` has no gradient by `{name}`")]
@@ -400,6 +411,11 @@ impl GoldenCase {
         if self.has_lse() && !attention.spec().has_lse() {
             return Err(GoldenError::Lse { case: self.name.clone(), attention: attention.spec().name.clone() });
         }
+        let outputs = attention.spec().outputs.len();
+        if outputs != 1 {
+            let (case, attention) = (self.name.clone(), attention.spec().name.clone());
+            return Err(GoldenError::Outputs { case, attention, outputs });
+        }
         let arrays = self.operands(attention.spec())?;
         let operands = arrays.into_iter().map(|array| operand(array, device, element));
         let operands = operands.collect::<Result<Vec<_>, Error>>()?;
@@ -479,6 +495,15 @@ pub fn relative_error<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
         _ => f64::INFINITY,
     };
     got.iter().zip(want).map(error).fold(0.0, f64::max)
+}
+
+/// The largest [`relative_error`] of the outputs of an attention. It is infinite where there is another number of them than in `want`.
+pub fn outputs_error(got: &[impl AsRef<[f32]>], want: &Reference) -> f64 {
+    let want: Vec<_> = want.outputs().collect();
+    if got.len() != want.len() {
+        return f64::INFINITY;
+    }
+    got.iter().zip(want).map(|(got, want)| relative_error(got.as_ref(), &want.data)).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::arguments::{RunFlags, device};
 use crate::describe::{extend, scalars_json, scalars_text, schedule_json, shape_json, shape_text};
-use crate::golden::{Errors, relative_error};
+use crate::golden::{Errors, outputs_error, relative_error};
 use crate::{FAILURE, Failure, Gallery, SUCCESS, finite, print_json, progress};
 use half::{bf16, f16};
 use purview::cache::kernels_compiled;
@@ -34,7 +34,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         None
     };
 
-    let passed = checked.as_ref().is_none_or(Checked::passed);
+    let passed = checked.as_ref().is_none_or(Comparison::passed);
     let schedule = attention.schedule_on(&device, &shape)?;
     if json {
         let mut value = json!({
@@ -48,7 +48,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         });
         extend(&mut value, schedule_json(schedule));
         extend(&mut value, scalars_json(&attention));
-        if let Some(Checked { errors, limits, max }) = &checked {
+        if let Some(Comparison { errors, limits, max }) = &checked {
             extend(&mut value, errors_json(errors, limits));
             if let Some(max) = max {
                 extend(&mut value, json!({ "max_error": finite(*max), "max_limit": limits.lse }));
@@ -70,7 +70,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
             write!(out, ", then {:.3} ms, the median of {}", milliseconds(median), flags.repeat)?;
         }
         writeln!(out, "; on this machine, in this run")?;
-        if let Some(Checked { errors, limits, max }) = &checked {
+        if let Some(Comparison { errors, limits, max }) = &checked {
             writeln!(
                 out,
                 "  error     out {:.1e} (at most {:.0e}){}{}",
@@ -93,7 +93,7 @@ fn row_text(what: &str, error: Option<f64>, limit: Option<f64>) -> String {
 }
 
 /// A launch against the reference.
-struct Checked {
+struct Comparison {
     errors: Errors,
     limits: Errors,
     /// The largest error of a row's maximum, of the kernel that gives it, where the attention has one. It may be as large as that of the
@@ -101,7 +101,7 @@ struct Checked {
     max: Option<f64>,
 }
 
-impl Checked {
+impl Comparison {
     fn passed(&self) -> bool {
         let max = match (self.max, self.limits.lse) {
             (Some(error), Some(limit)) => error <= limit,
@@ -167,7 +167,7 @@ impl Numbers {
 }
 
 struct Measured {
-    out: Tensor,
+    outputs: Vec<Tensor>,
     lse: Option<Tensor>,
     kernels: usize,
     first: Duration,
@@ -179,30 +179,30 @@ fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, rep
     let operands = inputs.operands();
     let call = || {
         let start = Instant::now();
-        let (out, lse) = attention.run_operands_with_lse_if_any(device, &operands)?;
+        let (outputs, lse) = attention.run_outputs_with_lse_if_any(device, &operands)?;
         device.sync()?;
-        Ok::<_, Error>((start.elapsed(), out, lse))
+        Ok::<_, Error>((start.elapsed(), outputs, lse))
     };
     // The inputs are there before time is taken.
     device.sync()?;
     let kernels = kernels_compiled();
-    let (first, out, lse) = call()?;
+    let (first, outputs, lse) = call()?;
     let kernels = kernels_compiled() - kernels;
     let mut times = (0..repeat).map(|_| call().map(|(time, ..)| time)).collect::<Result<Vec<_>, Error>>()?;
     times.sort_unstable();
-    Ok(Measured { out, lse, kernels, first, median: times.get(times.len() / 2).copied() })
+    Ok(Measured { outputs, lse, kernels, first, median: times.get(times.len() / 2).copied() })
 }
 
 /// The largest errors against the reference.
 pub(crate) fn compare_results(
     attention: &AnyAttention,
     inputs: &RandomInputs,
-    out: &[f32],
+    outputs: &[impl AsRef<[f32]>],
     lse: Option<Vec<f32>>,
 ) -> Result<Errors, Error> {
     let want = attention.reference_operands(&inputs.operands())?;
     let lse = lse.map(|lse| relative_error(&lse, &want.lse.data));
-    Ok(Errors { out: relative_error(out, &want.out.data), lse })
+    Ok(Errors { out: outputs_error(outputs, &want), lse })
 }
 
 /// The largest errors against the reference.
@@ -212,21 +212,20 @@ fn compare(
     inputs: &RandomInputs,
     measured: &Measured,
     element: Element,
-) -> Result<Checked, Error> {
+) -> Result<Comparison, Error> {
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
     let operands = inputs.operands();
     let want = attention.reference_operands(&operands)?;
-    let errors = Errors {
-        out: relative_error(&measured.out.to_vec::<f32>()?, &want.out.data),
-        lse: lse.map(|lse| relative_error(&lse, &want.lse.data)),
-    };
+    let outputs = measured.outputs.iter().map(Tensor::to_vec::<f32>).collect::<Result<Vec<_>, Error>>()?;
+    let errors =
+        Errors { out: outputs_error(&outputs, &want), lse: lse.map(|lse| relative_error(&lse, &want.lse.data)) };
     let max = if attention.spec().has_lse() {
         let (_, max) = attention.run_operands_with_max(device, &operands)?;
         Some(relative_error(&max.to_vec::<f32>()?, &want.max.data))
     } else {
         None
     };
-    Ok(Checked { errors, limits: limits(element), max })
+    Ok(Comparison { errors, limits: limits(element), max })
 }
 
 /// The largest errors of a run that passes, relative to the largest magnitude.

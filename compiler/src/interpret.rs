@@ -33,14 +33,23 @@ pub struct Inputs<'a> {
 /// What an attention gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reference {
-    /// `[B, H, S, Dv]`; of an accumulator of a query that sees no key, zero.
+    /// The output, or the first of them: `[B, H, S, Dv]`; of an accumulator of a query that sees no key, zero.
     pub out: HostTensor,
+    /// The outputs after the first, likewise.
+    pub further: Vec<HostTensor>,
     /// `[B, H, S]`: the natural logarithm of each row's sum of exponentials, a sink's included; −∞ where there is nothing
     /// to sum. NaN unless there is one accumulator, a `Softmax`: others have none.
     pub lse: HostTensor,
     /// `[B, H, S]`: the greatest of each row's scores, a sink included; −∞ where there is none, and NaN where a score is NaN, as everywhere
     /// where the log-sum-exp is.
     pub max: HostTensor,
+}
+
+impl Reference {
+    /// All outputs, in the order of the specification.
+    pub fn outputs(&self) -> impl Iterator<Item = &HostTensor> {
+        std::iter::once(&self.out).chain(&self.further)
+    }
 }
 
 /// Why an attention has no value.
@@ -69,7 +78,7 @@ pub enum InterpretError {
         expected: String,
     },
     /// An output of what has other numbers of elements.
-    #[error("the output of `{name}` is of `{first}`, of dim {first_dim}, and of `{other}`, of dim {other_dim}")]
+    #[error("an output of `{name}` is of `{first}`, of dim {first_dim}, and of `{other}`, of dim {other_dim}")]
     Output {
         /// The attention's name.
         name: String,
@@ -127,7 +136,7 @@ pub enum InterpretError {
 /// [`InterpretError`].
 pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretError> {
     check_form(spec)?;
-    let Sizes { head_dim, .. } = check(spec, inputs)?;
+    let Sizes { head_dim, dims: Dims { outputs: output_dims, .. }, .. } = check(spec, inputs)?;
     let has_lse = spec.has_lse();
     // An accumulator that a comptime scalar takes away has no value.
     let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim));
@@ -138,7 +147,8 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let along_queries: Vec<&HostTensor> =
         spec.operands_of(Role::Query).map(|(place, _)| &inputs.operands[place]).collect();
 
-    let mut out = HostTensor { shape: vec![batch, heads, queries, dims.out], data: Vec::new() };
+    let of_output = |dim: &usize| HostTensor { shape: vec![batch, heads, queries, *dim], data: Vec::new() };
+    let mut outputs: Vec<HostTensor> = output_dims.iter().map(of_output).collect();
     let keys = key_sets(spec, inputs);
     let of_rows = || HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
     let (mut lse, mut max) = (of_rows(), of_rows());
@@ -159,22 +169,23 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
                 let RowNumbers { log_sum_exp, maximum } = if has_lse { numbers } else { RowNumbers::NONE };
                 lse.data.push(log_sum_exp);
                 max.data.push(maximum);
-                for element in 0..dims.out {
-                    let results = results.iter().zip(&dims.accumulators).map(|(result, dim)| (&result[..], *dim));
-                    let queries = along_queries.iter().map(|tensor| (place.row(tensor, i), tensor.shape[3]));
-                    // What has another number of elements is not part of the output, as was checked.
-                    let values: Vec<f64> = results
-                        .chain(queries)
-                        .map(|(row, dim)| if dim == dims.out { row[element] } else { 0.0 })
-                        .collect();
-                    let at = Environment { values: &values, ..at };
-                    let stored = eval::evaluate(&spec.output, &at).map_err(|error| locate(spec, error, &at))?;
-                    out.data.push(stored.map_or(0.0, Value::float));
+                let queries = along_queries.iter().map(|tensor| place.row(tensor, i));
+                let made_of: Vec<&[f64]> = results.iter().map(|result| &result[..]).chain(queries).collect();
+                for ((output, dim), out) in spec.outputs.iter().zip(&output_dims).zip(&mut outputs) {
+                    for element in 0..*dim {
+                        // What has another number of elements is not part of the output, as was checked.
+                        let of_row = |row: &&[f64]| if row.len() == *dim { row[element] } else { 0.0 };
+                        let values: Vec<f64> = made_of.iter().map(of_row).collect();
+                        let at = Environment { values: &values, ..at };
+                        let stored = eval::evaluate(output, &at).map_err(|error| locate(spec, error, &at))?;
+                        out.data.push(stored.map_or(0.0, Value::float));
+                    }
                 }
             }
         }
     }
-    Ok(Reference { out, lse, max })
+    let out = outputs.remove(0);
+    Ok(Reference { out, further: outputs, lse, max })
 }
 
 /// Where the expressions of a batch and a query head are evaluated, but for their keys and scalars.
@@ -310,7 +321,8 @@ pub(crate) struct Sizes {
 pub(crate) struct Dims {
     /// The elements of each accumulator's result.
     pub accumulators: Vec<usize>,
-    pub out: usize,
+    /// The elements of a row of each output.
+    pub outputs: Vec<usize>,
 }
 
 /// A push, and the masks around its score that a query and a key decide alone: a key they hide costs no product.
@@ -543,20 +555,24 @@ pub(crate) fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretErro
     let results: Vec<usize> = results.into_iter().map(|dim| dim.unwrap_or(0)).collect();
     let along_queries = spec.operands_of(Role::Query).map(|(place, _)| shape(place)[3]);
     let dims: Vec<usize> = results.iter().copied().chain(along_queries).collect();
-    let of_output = |value: &usize| spec.output.mentions(&Expr::Value(*value));
-    let first = (0..dims.len()).find(of_output).unwrap_or(0);
-    let out = dims[first];
-    if let Some(other) = (0..dims.len()).filter(of_output).find(|value| dims[*value] != out) {
-        let names = spec.output_values();
-        return Err(InterpretError::Output {
-            name: spec.name.clone(),
-            first: names[first].to_string(),
-            first_dim: out,
-            other: names[other].to_string(),
-            other_dim: dims[other],
-        });
+    let mut outputs = Vec::new();
+    for output in &spec.outputs {
+        let is_of = |value: &usize| output.mentions(&Expr::Value(*value));
+        let first = (0..dims.len()).find(is_of).unwrap_or(0);
+        let dim = dims[first];
+        if let Some(other) = (0..dims.len()).filter(is_of).find(|value| dims[*value] != dim) {
+            let names = spec.output_values();
+            return Err(InterpretError::Output {
+                name: spec.name.clone(),
+                first: names[first].to_string(),
+                first_dim: dim,
+                other: names[other].to_string(),
+                other_dim: dims[other],
+            });
+        }
+        outputs.push(dim);
     }
-    let dims = Dims { accumulators: results, out };
+    let dims = Dims { accumulators: results, outputs };
     Ok(Sizes { batch, heads, kv_heads: kv_heads.unwrap_or(1), queries, head_dim, dims })
 }
 

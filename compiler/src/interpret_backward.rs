@@ -8,14 +8,14 @@ use crate::dual::{Leaf, differentiate};
 use crate::eval::{Environment, HostTensor, Value};
 use crate::expr::{Expr, Type};
 use crate::interpret::{
-    Inputs, InterpretError, Pair, Place, Row, Sizes, check, environment, expect, fill_rows, key_sets, locate,
+    Dims, Inputs, InterpretError, Pair, Place, Row, Sizes, check, environment, expect, fill_rows, key_sets, locate,
     masked_pushes, weigh,
 };
 use crate::lower::{check_form, check_pruned};
 use crate::pruned::Constants;
 use crate::spec::{Accumulator, Push, Role, ScalarParam, Spec};
 
-/// The gradients of an attention: of the sum of its output, each element times its own in `d_out`, and of its log-sum-exp likewise.
+/// The gradients of an attention: of the sum of its outputs, each element times its own in `d_outputs`, and of its log-sum-exp likewise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReferenceGradients {
     /// By each operand, in the order of the signature and in its shape. What several query heads read has the sum of theirs.
@@ -29,10 +29,10 @@ pub struct ReferenceGradients {
     pub scale: f64,
 }
 
-/// Computes the gradients of `spec` on `inputs`, where that of its output `[B, H, S, Dv]` is `d_out`, and that of its log-sum-exp
-/// `[B, H, S]`, if it is given, `d_lse`.
+/// Computes the gradients of `spec` on `inputs`, where those of its outputs, `[B, H, S, Dv]` each, are `d_outputs`, in their order,
+/// and that of its log-sum-exp `[B, H, S]`, if it is given, `d_lse`.
 ///
-/// A row that sees no key has none, whatever `d_out` holds there, and a key whose score is −∞ is not seen. Where a function has no derivative
+/// A row that sees no key has none, whatever `d_outputs` hold there, and a key whose score is −∞ is not seen. Where a function has no derivative
 /// the conventions are PyTorch's, as [`dual`](crate::dual) lists them; a `Mean` whose weights sum to zero gives none.
 ///
 /// # Errors
@@ -41,11 +41,11 @@ pub struct ReferenceGradients {
 pub fn interpret_backward(
     spec: &Spec,
     inputs: &Inputs,
-    d_out: &HostTensor,
+    d_outputs: &[HostTensor],
     d_lse: Option<&HostTensor>,
 ) -> Result<ReferenceGradients, InterpretError> {
     check_form(spec)?;
-    let Sizes { head_dim, .. } = check(spec, inputs)?;
+    let Sizes { head_dim, dims: Dims { outputs: output_dims, .. }, .. } = check(spec, inputs)?;
     if d_lse.is_some() && !spec.has_lse() {
         return Err(InterpretError::NoLogSumExp { name: spec.name.clone() });
     }
@@ -54,8 +54,14 @@ pub fn interpret_backward(
     check_pruned(spec)?;
     let sizes = check(spec, inputs)?;
     let Sizes { batch, heads, queries, ref dims, .. } = sizes;
-    let of_out = [batch, heads, queries, dims.out];
-    expect("d_out", d_out, d_out.shape == of_out, || format!("{of_out:?}"))?;
+    if d_outputs.len() != spec.outputs.len() {
+        let (given, expected, name) = (d_outputs.len(), spec.outputs.len(), spec.name.clone());
+        return Err(InterpretError::Count { what: "gradients of outputs", given, expected, name });
+    }
+    for (d_out, dim) in d_outputs.iter().zip(&output_dims) {
+        let of_out = [batch, heads, queries, *dim];
+        expect("d_out", d_out, d_out.shape == of_out, || format!("{of_out:?}"))?;
+    }
     if let Some(d_lse) = d_lse {
         let of_lse = [batch, heads, queries];
         expect("d_lse", d_lse, d_lse.shape == of_lse, || format!("{of_lse:?}"))?;
@@ -78,8 +84,11 @@ pub fn interpret_backward(
                     row.reduce(&accumulator.kind, result);
                 }
                 let nth_row = (b * heads + h) * queries + i;
-                let d_row = &d_out.data[nth_row * dims.out..][..dims.out];
-                let d_results = walk.output(&place, i, &at, &results, d_row)?;
+                let mut d_results: Vec<Vec<f64>> = results.iter().map(|result| vec![0.0; result.len()]).collect();
+                for (nth, (d_out, dim)) in d_outputs.iter().zip(&output_dims).enumerate() {
+                    let d_row = &d_out.data[nth_row * dim..][..*dim];
+                    walk.output(&spec.outputs[nth], &place, i, &at, (&results, &mut d_results), d_row)?;
+                }
                 let d_lse = d_lse.map_or(0.0, |d_lse| d_lse.data[nth_row]);
                 for ((accumulator, row), d_result) in spec.accumulators.iter().zip(&rows).zip(&d_results) {
                     walk.accumulator(&accumulator.kind, row, d_result, d_lse, &place, i, &at)?;
@@ -129,17 +138,17 @@ struct Backward<'a> {
 }
 
 impl Backward<'_> {
-    /// From the gradient of a row of the output to those of the accumulators' results, which it gives, and of what else the output is of.
+    /// From the gradient of a row of an output to those of the accumulators' results, to which it adds, and of what else the output is of.
     fn output(
         &mut self,
+        output: &Expr,
         place: &Place,
         i: usize,
         at: &Environment,
-        results: &[Vec<f64>],
+        (results, d_results): (&[Vec<f64>], &mut [Vec<f64>]),
         d_row: &[f64],
-    ) -> Result<Vec<Vec<f64>>, InterpretError> {
+    ) -> Result<(), InterpretError> {
         let (spec, inputs) = (self.spec, self.inputs);
-        let mut d_results: Vec<Vec<f64>> = results.iter().map(|result| vec![0.0; result.len()]).collect();
         let along_queries: Vec<usize> = spec.operands_of(Role::Query).map(|(place, _)| place).collect();
         let of_queries = along_queries.iter().map(|operand| place.row(&inputs.operands[*operand], i));
         let made_of: Vec<&[f64]> = results.iter().map(|result| &result[..]).chain(of_queries).collect();
@@ -147,7 +156,7 @@ impl Backward<'_> {
             // What has another number of elements is not part of the output, as was checked.
             let of_row = |row: &&[f64]| if row.len() == d_row.len() { row[element] } else { 0.0 };
             let values: Vec<f64> = made_of.iter().map(of_row).collect();
-            self.pass_on(&spec.output, *d_element, &Environment { values: &values, ..*at }, |gradients, value, d| {
+            self.pass_on(output, *d_element, &Environment { values: &values, ..*at }, |gradients, value, d| {
                 match d_results.get_mut(value) {
                     Some(d_result) => d_result[element] += d,
                     None => {
@@ -158,7 +167,7 @@ impl Backward<'_> {
                 }
             })?;
         }
-        Ok(d_results)
+        Ok(())
     }
 
     /// From the gradients of an accumulator's result and log-sum-exp, for query `i`, to those of everything that was pushed.

@@ -68,7 +68,7 @@ fn gradients_of(
 ) -> ReferenceGradients {
     let d_lse = d_lse.map(|d_lse| tensor(&[1, 2, 2], |_| d_lse));
     let found = on_inputs(values, |inputs| {
-        interpret_backward(&attention(accumulator, push), inputs, &tensor(&[1, 2, 2, 1], d_out), d_lse.as_ref())
+        interpret_backward(&attention(accumulator, push), inputs, &[tensor(&[1, 2, 2, 1], d_out)], d_lse.as_ref())
     });
     found.unwrap()
 }
@@ -255,7 +255,8 @@ fn gradients_that_do_not_fit_are_errors() {
     let error = |accumulator, d_out: &[usize], d_lse: &[usize]| {
         let (d_out, d_lse) = (tensor(d_out, |_| 0.0), tensor(d_lse, |_| 0.0));
         let spec = attention(accumulator, "s");
-        let found = on_inputs([0.0; 3], |inputs| interpret_backward(&spec, inputs, &d_out, Some(&d_lse)));
+        let found =
+            on_inputs([0.0; 3], |inputs| interpret_backward(&spec, inputs, std::slice::from_ref(&d_out), Some(&d_lse)));
         found.unwrap_err().to_string()
     };
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::partial::{AsPartial, Partial};
 use crate::plan;
 use crate::prove;
 use crate::request::{Call, Request};
-use crate::results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
+use crate::results::{AnyOutputs, Outputs, Results, WithLse, WithLseAndMax, WithMax};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -20,6 +20,7 @@ use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::interpret::{Inputs, InterpretError, Reference, interpret};
 use purview_compiler::interpret_backward::{ReferenceGradients, interpret_backward};
+use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
@@ -36,17 +37,17 @@ use std::sync::Arc;
 ///
 /// A function with `#[attention]` returns it. Queries are `[B, H, S, D]`, keys `[B, G, T, D]`, values `[B, G, T, Dv]` and the
 /// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 576; one element type of f32,
-/// f16 and bf16, with f32 inside.
+/// f16 and bf16, with f32 inside. A launch gives a tensor, or where there are several `OUTPUTS` a tuple of them.
 pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver<Exactly<PAIRS>, Outputs<OUTPUTS>>;
 
 /// An attention variant that takes other tensors than queries and pairs of keys and values, with the values of its scalars and captured
 /// tensors: `OPERANDS` of them, in the order of the signature.
 ///
 /// A function with `#[attention]` returns it where there are several `Query`s, or not one `Key` and one `Value` for each loop. What lies
-/// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; the output is
-/// `[B, H, S, Dv]`.
+/// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; an output is
+/// `[B, H, S, Dv]`, where each of several has a Dv of its own.
 pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
-    AttentionOver<Operands<OPERANDS>, Outputs<OUTPUTS>>;
+    AttentionOver<ExactlyOperands<OPERANDS>, Outputs<OUTPUTS>>;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
 /// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
@@ -67,7 +68,7 @@ pub enum Exactly<const PAIRS: usize> {}
 
 /// A number of tensors along queries and keys that is in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
-pub enum Operands<const OPERANDS: usize> {}
+pub enum ExactlyOperands<const OPERANDS: usize> {}
 
 mod sealed {
     /// What a user has none of.
@@ -80,8 +81,8 @@ pub trait InType: sealed::Sealed {}
 
 impl<const PAIRS: usize> sealed::Sealed for Exactly<PAIRS> {}
 impl<const PAIRS: usize> InType for Exactly<PAIRS> {}
-impl<const OPERANDS: usize> sealed::Sealed for Operands<OPERANDS> {}
-impl<const OPERANDS: usize> InType for Operands<OPERANDS> {}
+impl<const OPERANDS: usize> sealed::Sealed for ExactlyOperands<OPERANDS> {}
+impl<const OPERANDS: usize> InType for ExactlyOperands<OPERANDS> {}
 
 /// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +92,7 @@ pub enum AnyNumber {}
 pub type AttentionWithLse<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>, WithLse<Outputs<1>>>;
 
 /// A [`GeneralAttention`] that also returns each row's log-sum-exp.
-pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>, WithLse<Outputs<1>>>;
+pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<ExactlyOperands<OPERANDS>, WithLse<Outputs<1>>>;
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -105,14 +106,14 @@ pub struct CountedTiles {
     pub full: u64,
 }
 
-impl<const PAIRS: usize> From<Attention<PAIRS>> for AnyAttention {
-    fn from(attention: Attention<PAIRS>) -> AnyAttention {
+impl<const PAIRS: usize, const OUTPUTS: usize> From<Attention<PAIRS, OUTPUTS>> for AnyAttention {
+    fn from(attention: Attention<PAIRS, OUTPUTS>) -> AnyAttention {
         AttentionOver { request: attention.request, form: PhantomData }
     }
 }
 
-impl<const OPERANDS: usize> From<GeneralAttention<OPERANDS>> for AnyAttention {
-    fn from(attention: GeneralAttention<OPERANDS>) -> AnyAttention {
+impl<const OPERANDS: usize, const OUTPUTS: usize> From<GeneralAttention<OPERANDS, OUTPUTS>> for AnyAttention {
+    fn from(attention: GeneralAttention<OPERANDS, OUTPUTS>) -> AnyAttention {
         AttentionOver { request: attention.request, form: PhantomData }
     }
 }
@@ -168,10 +169,9 @@ impl<P, R> AttentionOver<P, R> {
     /// # Errors
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
-        let Request { spec, scalars, .. } = &self.request;
+        let Request { spec, scalars, kept, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?.into_iter();
-        let stages: Vec<_> = stages.map(|(stage, program)| (stage, program.keeping(self.request.kept))).collect();
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?, *kept)?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -361,10 +361,18 @@ impl AnyAttention {
     /// The output for the tensors that lie along queries and keys, in the order of the signature.
     ///
     /// # Errors
-    /// Everything that [`Error`] lists, before the attention is launched; [`Error::Execution`] only where captured tensors are
+    /// Everything that [`Error`] lists, before the attention is launched, [`Error::OutputCount`] where it has several outputs among it; [`Error::Execution`] only where captured tensors are
     /// looked at first (their range, whether they are sorted). What fails on the device later surfaces where the output is read.
     pub fn run_operands(&self, device: &Device, operands: &[&Tensor]) -> Result<Tensor, Error> {
         self.launch_as::<Outputs<1>>(device, operands, None)
+    }
+
+    /// All outputs, in the order in which they are returned, for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_outputs(&self, device: &Device, operands: &[&Tensor]) -> Result<Vec<Tensor>, Error> {
+        self.launch_as::<AnyOutputs>(device, operands, None)
     }
 
     /// The output, and the tiles that the kernel itself counted as it visited them, for each key loop: to see that it does what
@@ -390,19 +398,44 @@ impl AnyAttention {
         device: &Device,
         operands: &[&Tensor],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
+        validate::has_outputs(self.spec(), 1)?;
+        let (mut outputs, counted) = self.run_outputs_counting(device, operands)?;
+        Ok((outputs.remove(0), counted))
+    }
+
+    /// As [`AnyAttention::run_operands_counting`], with all outputs.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_counting`].
+    pub fn run_outputs_counting(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Vec<CountedTiles>), Error> {
         let Request { spec, scalars, .. } = &self.request;
         validate::arguments(&self.request)?;
         let first = spec.operands_of(Role::Query).next().and_then(|(first, _)| operands.get(first));
         let head_dim = first.and_then(|query| query.shape().last()).copied().unwrap_or(0);
         let loops = spec.pruned(&Constants::new(spec, scalars, head_dim)).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
-        let out = self.launch_as::<Outputs<1>>(device, operands, Some(&counters))?;
+        let outputs = self.launch_as::<AnyOutputs>(device, operands, Some(&counters))?;
         let counts = counters.to_vec::<i32>()?;
         let counted = counts.chunks(2).map(|counts| CountedTiles {
             visited: u64::from(counts[0].cast_unsigned()),
             full: u64::from(counts[1].cast_unsigned()),
         });
-        Ok((out, counted.collect()))
+        Ok((outputs, counted.collect()))
+    }
+
+    /// With the [program](AttentionOver::program), its [stages](AttentionOver::stages), the [report](AttentionOver::report) and the
+    /// [texts of kernels](AttentionOver::emit) being those of launches that give these numbers of each row, such as
+    /// [`AnyAttention::run_with_max`]. Launches go by their own names.
+    ///
+    /// Where they are asked for, it is [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it
+    /// has a sink or is not the output.
+    pub fn with_kept(mut self, kept: Kept) -> AnyAttention {
+        self.request.kept = kept;
+        self
     }
 
     /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's
@@ -496,7 +529,25 @@ impl AnyAttention {
         }
     }
 
-    /// The output, log-sum-exp and maximum by the reference: in f64, straight from the specification, in time proportional to queries
+    /// All outputs, and each row's log-sum-exp where there is one, for the tensors that lie along queries and keys, in the order of the
+    /// signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_outputs_with_lse_if_any(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Option<Tensor>), Error> {
+        if self.request.spec.has_lse() {
+            let (outputs, lse) = self.launch_as::<WithLse<AnyOutputs>>(device, operands, None)?;
+            Ok((outputs, Some(lse)))
+        } else {
+            self.run_outputs(device, operands).map(|outputs| (outputs, None))
+        }
+    }
+
+    /// The outputs, log-sum-exp and maximum by the reference: in f64, straight from the specification, in time proportional to queries
     /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
     /// could leave 32 bits. Log-sum-exp and maximum are NaN where the attention has none.
     ///
@@ -529,12 +580,14 @@ impl AnyAttention {
         d_lse: Option<&Tensor>,
     ) -> Result<ReferenceGradients, Error> {
         let (d_out, d_lse) = (d_out.to_host()?, d_lse.map(Tensor::to_host).transpose()?);
-        self.interpreted(operands, |spec, inputs| interpret_backward(spec, inputs, &d_out, d_lse.as_ref()))
+        self.interpreted(operands, |spec, inputs| {
+            interpret_backward(spec, inputs, std::slice::from_ref(&d_out), d_lse.as_ref())
+        })
     }
 }
 
 /// Where the number of tensors is in the type.
-impl<const OPERANDS: usize, R: Results> AttentionOver<Operands<OPERANDS>, R> {
+impl<const OPERANDS: usize, R: Results> AttentionOver<ExactlyOperands<OPERANDS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {

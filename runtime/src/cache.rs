@@ -1,8 +1,9 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
-//! A key holds the specification, its comptime scalars, the operands' types and head dims, and which numbers of each row are kept. Lengths, strides, offsets and runtime
-//! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels
-//! themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`] counts those.
+//! A key holds the specification, its comptime scalars, the operands' types and head dims, and which numbers of each row are kept. Lengths,
+//! strides, offsets and runtime scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules.
+//! CubeCL caches the kernels themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`]
+//! counts those.
 
 use crate::error::Error;
 use crate::request::Request;
@@ -173,7 +174,7 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
     }
     // Without the lock: other programs need not wait for this one.
     let (spec, scalars) = (&request.spec, &request.scalars);
-    let program = passes::compile(spec, scalars, operands)?.keeping(request.kept);
+    let program = passes::compile(spec, scalars, operands, request.kept)?;
     COMPILED.fetch_add(1, Ordering::Relaxed);
     for note in notes::of_program(spec, scalars, &program) {
         log::log!(note.level, "{note}");

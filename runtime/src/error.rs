@@ -61,6 +61,20 @@ pub enum Error {
         /// The element.
         value: i64,
     },
+    /// An element that can't be read as the type that was asked for.
+    #[error("element {index:?} of a tensor of {dtype} of shape {shape:?} is {value}, expected a number of {element}")]
+    Unread {
+        /// The type of the tensor's elements.
+        dtype: DType,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// Where the element is: the first such.
+        index: Vec<usize>,
+        /// The element.
+        value: f64,
+        /// The type that was asked for.
+        element: &'static str,
+    },
     /// A shape with more elements than offsets can count.
     #[error("a tensor of shape {shape:?} has more than {} elements", MAX_ELEMENTS)]
     TooLarge {
@@ -359,6 +373,17 @@ pub enum Error {
         expected: usize,
         /// How many were given.
         given: usize,
+    },
+    /// Another number of outputs than the attention has.
+    #[error("`{attention}` has {outputs} outputs, and {asked} asked for; `AnyAttention::run_outputs` gives them all",
+        asked = if *asked == 1 { "one was".to_string() } else { format!("{asked} were") })]
+    OutputCount {
+        /// The attention.
+        attention: String,
+        /// How many it has.
+        outputs: usize,
+        /// How many were asked for.
+        asked: usize,
     },
     /// A log-sum-exp, or another number of a row, of an accumulator that has none, or of several.
     #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has {number}")]

@@ -60,8 +60,8 @@ mod validate;
 mod variant;
 
 pub use attention::{
-    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, GeneralAttention,
-    GeneralAttentionWithLse, InType, Operands, Pairs,
+    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, ExactlyOperands,
+    GeneralAttention, GeneralAttentionWithLse, InType, Pairs,
 };
 pub use capabilities::ShaderLanguage;
 pub use device::Device;

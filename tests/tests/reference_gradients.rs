@@ -141,7 +141,9 @@ impl Problem {
     }
 
     fn gradients(&self) -> Result<ReferenceGradients, InterpretError> {
-        self.with_inputs(|inputs| interpret_backward(&self.spec, inputs, &self.d_out, self.d_lse.as_ref()))
+        self.with_inputs(|inputs| {
+            interpret_backward(&self.spec, inputs, std::slice::from_ref(&self.d_out), self.d_lse.as_ref())
+        })
     }
 
     /// What the gradients are of.

@@ -107,7 +107,7 @@ pub struct KeySet {
 
 /// The elements of a captured tensor. The element type is part of the kernel's key.
 #[derive(CubeType, CubeLaunch)]
-pub enum Elements {
+pub enum CapturedElements {
     /// Of a `Tensor<f32, R>`.
     F32(Box<[f32]>),
     /// Of one that is given in f16.
@@ -126,7 +126,7 @@ pub enum Elements {
 #[derive(CubeType, CubeLaunch)]
 pub struct CapturedArgument {
     /// Its buffer.
-    pub elements: Elements,
+    pub elements: CapturedElements,
     /// The offset of the first element.
     pub start: i32,
     /// The last index of each dimension.

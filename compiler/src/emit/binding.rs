@@ -6,13 +6,13 @@
 
 #[cfg(feature = "emit")]
 use super::arguments::{
-    CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
+    CapturedArgumentCompilationArg, CapturedElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
     LengthArgumentCompilationArg, OperandArgumentCompilationArg, OutputBufferCompilationArg,
     ParameterValuesCompilationArg, ResultsCompilationArg, RowBufferCompilationArg, ScalarArgumentCompilationArg,
     SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
+    CapturedArgumentLaunch, CapturedElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
     OperandArgument, OperandArgumentLaunch, OutputBufferLaunch, ParameterValuesLaunch, ResultsLaunch, RowBufferLaunch,
     ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
@@ -302,12 +302,12 @@ impl CapturedData {
         let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
         let elements = self.buffer.launch(1);
         let elements = match self.storage {
-            Storage::F32 => ElementsArgs::F32(elements),
-            Storage::F16 => ElementsArgs::F16(elements),
-            Storage::Bf16 => ElementsArgs::Bf16(elements),
-            Storage::I32 => ElementsArgs::I32(elements),
-            Storage::U8 => ElementsArgs::U8(elements),
-            Storage::U32 => ElementsArgs::U32(elements),
+            Storage::F32 => CapturedElementsArgs::F32(elements),
+            Storage::F16 => CapturedElementsArgs::F16(elements),
+            Storage::Bf16 => CapturedElementsArgs::Bf16(elements),
+            Storage::I32 => CapturedElementsArgs::I32(elements),
+            Storage::U8 => CapturedElementsArgs::U8(elements),
+            Storage::U32 => CapturedElementsArgs::U32(elements),
         };
         CapturedArgumentLaunch::new(elements, start, sequence(last), sequence(strides))
     }
@@ -316,12 +316,12 @@ impl CapturedData {
     #[cfg(feature = "emit")]
     fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedArgumentCompilationArg {
         let elements = match ty {
-            TensorType::F32 => ElementsCompilationArg::F32(Buffer::definition()),
-            TensorType::F16 => ElementsCompilationArg::F16(Buffer::definition()),
-            TensorType::Bf16 => ElementsCompilationArg::Bf16(Buffer::definition()),
-            TensorType::I32 => ElementsCompilationArg::I32(Buffer::definition()),
-            TensorType::Bool if bytes => ElementsCompilationArg::U8(Buffer::definition()),
-            TensorType::Bool => ElementsCompilationArg::U32(Buffer::definition()),
+            TensorType::F32 => CapturedElementsCompilationArg::F32(Buffer::definition()),
+            TensorType::F16 => CapturedElementsCompilationArg::F16(Buffer::definition()),
+            TensorType::Bf16 => CapturedElementsCompilationArg::Bf16(Buffer::definition()),
+            TensorType::I32 => CapturedElementsCompilationArg::I32(Buffer::definition()),
+            TensorType::Bool if bytes => CapturedElementsCompilationArg::U8(Buffer::definition()),
+            TensorType::Bool => CapturedElementsCompilationArg::U32(Buffer::definition()),
         };
         let numbers = || (0..rank).map(|_| ()).collect();
         CapturedArgumentCompilationArg { elements, start: (), last: numbers(), strides: numbers() }

@@ -43,7 +43,7 @@ pub struct VerifyError(pub String);
 pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_names(program)?;
     verify_parameters(program)?;
-    let checked = Checked { program, parameters: program.parameters() };
+    let checked = ProgramCheck { program, parameters: program.parameters() };
     let row = program.rows.leaves().position;
     for accumulator in &program.accumulators {
         if let Reduction::Softmax { sink: Some(sink), .. } = &accumulator.reduction {
@@ -65,12 +65,14 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let parameters = Parameters { values: &values, ..program.parameters() };
     let loaded = program.loads.iter().map(|load| program.operands[load.operand].dim);
     let dims: Vec<_> = dims.into_iter().flatten().chain(loaded).collect();
-    verify_outputs(&Checked { program, parameters }, &row, &dims)?;
+    verify_outputs(&ProgramCheck { program, parameters }, &row, &dims)?;
     if program.kept != Kept::default() && !program.has_lse() {
         return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
     }
     if program.is_undivided() && !program.stores_accumulator() {
-        return fail("what is not divided by its sum is a softmax, and the output is an expression");
+        let found =
+            if program.outputs.len() == 1 { "the output is an expression" } else { "there are several outputs" };
+        return fail(format!("what is not divided by its sum is a softmax, and {found}"));
     }
     Ok(())
 }
@@ -167,7 +169,7 @@ fn verify_loads(program: &Program) -> Result<(), VerifyError> {
     Ok(())
 }
 
-fn verify_outputs(checked: &Checked, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
+fn verify_outputs(checked: &ProgramCheck, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
     if checked.program.outputs.is_empty() {
         return fail("no output");
     }
@@ -194,7 +196,7 @@ fn verify_loop(program: &Program, one: &TileLoop, dims: &mut [Option<usize>]) ->
     if one.each_head && of_keys {
         return fail("it runs for each head, and its rows are queries, of one head");
     }
-    let checked = Checked { program, parameters: program.parameters_in(one) };
+    let checked = ProgramCheck { program, parameters: program.parameters_in(one) };
     let (rows, columns) = (program.rows.leaves(), one.columns.leaves());
     let tile = [rows.first, rows.last];
     for (what, ranges) in [("a visited range", &one.visit), ("a full range", &one.full)] {
@@ -220,7 +222,7 @@ fn verify_loop(program: &Program, one: &TileLoop, dims: &mut [Option<usize>]) ->
     verify_body(&checked, one, dims)
 }
 
-fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
+fn verify_body(checked: &ProgramCheck, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
     let program = checked.program;
     let along = |place: usize, axis: Axis| match program.operands.get(place) {
         Some(operand) if operand.axis == axis => Ok(operand),
@@ -330,12 +332,12 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
 }
 
 /// A program, and the parameters of those of its expressions that are looked at.
-struct Checked<'a> {
+struct ProgramCheck<'a> {
     program: &'a Program,
     parameters: Parameters<'a>,
 }
 
-impl Checked<'_> {
+impl ProgramCheck<'_> {
     /// Checks the type of an expression, and that of the leaves which have a place, only `allowed` occur.
     fn expr(&self, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
         let found = type_of(expr, self.parameters).map_err(|error| VerifyError(format!("{what}: {error}")))?;

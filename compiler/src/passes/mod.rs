@@ -16,9 +16,9 @@ pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
-use crate::ir::Program;
 use crate::ir::forward::OperandDims;
 use crate::ir::verify::{VerifyError, verify};
+use crate::ir::{Kept, Program};
 use crate::lower::{LowerError, lower};
 use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};
@@ -76,15 +76,15 @@ pub enum CompileError {
     },
 }
 
-/// The program of `spec` after all passes. `scalars` holds a value for each of the specification's scalars, of which only
-/// the comptime ones matter.
+/// The program of `spec` after all passes, which [keeps](Program::keeping) the numbers of each row that `kept` names. `scalars` holds a
+/// value for each of the specification's scalars, of which only the comptime ones matter.
 ///
 /// The environment variable `PURVIEW_DUMP=STAGE` prints the program after that stage (or after `all`) to stderr.
 ///
 /// # Errors
 /// [`CompileError`].
-pub fn compile(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, CompileError> {
-    run(spec, scalars, dims, |_, _| {})
+pub fn compile(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims, kept: Kept) -> Result<Program, CompileError> {
+    run(spec, scalars, dims, kept, |_, _| {})
 }
 
 /// The last stage: `program` with `schedule`.
@@ -106,9 +106,10 @@ pub fn stages(
     spec: &Spec,
     scalars: &[ScalarValue],
     dims: &OperandDims,
+    kept: Kept,
 ) -> Result<Vec<(&'static str, Program)>, CompileError> {
     let mut stages = Vec::new();
-    run(spec, scalars, dims, |stage, program| stages.push((stage, program.clone())))?;
+    run(spec, scalars, dims, kept, |stage, program| stages.push((stage, program.clone())))?;
     Ok(stages)
 }
 
@@ -123,6 +124,7 @@ fn run(
     spec: &Spec,
     scalars: &[ScalarValue],
     dims: &OperandDims,
+    kept: Kept,
     mut seen: impl FnMut(&'static str, &Program),
 ) -> Result<Program, CompileError> {
     let mut finish = |stage: &'static str, program: &Program, started: Instant| {
@@ -134,7 +136,7 @@ fn run(
     };
 
     let started = Instant::now();
-    let mut program = lower(spec, scalars, dims)?;
+    let mut program = lower(spec, scalars, dims)?.keeping(kept);
     finish(LOWER, &program, started)?;
     for pass in PASSES {
         let started = Instant::now();

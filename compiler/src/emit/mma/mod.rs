@@ -23,7 +23,7 @@ mod memory;
 mod rows;
 mod tile;
 
-use self::memory::{Lane, Memory, key_columns, query_columns};
+use self::memory::{Lane, Memory, ReadRows, key_columns, query_columns};
 use self::rows::{CubeRows, first_column_of_warp, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
 use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
@@ -165,7 +165,8 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         }
                         wait_for_copies();
                         sync_cube();
-                        stage.copy_values::<V>(value, value_base, first, seen, full, sizes, schedule);
+                        let read = ReadRows { first, within: seen, all: full };
+                        stage.copy_values::<V>(value, value_base, read, sizes, schedule);
                         commit_copies();
                         #[unroll]
                         for push in 0..comptime![pushes.len()] {
@@ -201,35 +202,56 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     }
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
-    store::<E, R, V>(
-        &warps,
-        &mut stage,
-        operands,
-        results,
-        extent,
-        parameters,
-        rows,
-        base,
-        comptime![program.clone()],
-        schedule,
-    );
-    mend::<E, V>(&stage, operands, keys, results, extent, parameters, rows, comptime![program.clone()], schedule);
+    let code = comptime![RowsCode { program: program.clone(), schedule }];
+    let given = Given::<E, V>::new(operands, keys, extent, parameters);
+    store::<E, R, V>(&warps, &mut stage, &given, results, rows, base, comptime![code.clone()]);
+    mend::<E, V>(&stage, &given, results, rows, code);
+}
+
+/// What the kernel was given, for what is done at its end.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Given<'a, E: Float, V: Size> {
+    /// The operands.
+    operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+    /// The sets of keys.
+    keys: &'a Sequence<KeySet>,
+    /// Lengths and heads.
+    extent: &'a Extent,
+    /// The values of the program's parameters.
+    parameters: &'a ParameterValues,
+}
+
+#[cube]
+impl<'a, E: Float, V: Size> Given<'a, E, V> {
+    fn new(
+        operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+        keys: &'a Sequence<KeySet>,
+        extent: &'a Extent,
+        parameters: &'a ParameterValues,
+    ) -> Given<'a, E, V> {
+        Given::<'a, E, V> { operands, keys, extent, parameters }
+    }
+}
+
+/// What the code for rows is made for.
+#[derive(Clone)]
+struct RowsCode {
+    program: Compiled,
+    schedule: MmaSchedule,
 }
 
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    keys: &Sequence<KeySet>,
+    given: &Given<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
-    extent: &Extent,
-    parameters: &ParameterValues,
     rows: CubeRows,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let extent = given.extent;
     let memory = comptime![schedule.memory(&program.memory_sizes()).output];
     let columns = comptime![memory.columns()];
     let lane = Lane::new(columns);
@@ -251,12 +273,12 @@ fn mend<E: Float, V: Size>(
                     }
                     careful_row::<E, E, V>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
-                        operands,
-                        keys,
+                        given.operands,
+                        given.keys,
                         results,
                         extent,
-                        parameters,
-                        comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
+                        given.parameters,
+                        comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
                     );
@@ -308,19 +330,17 @@ fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Plac
 
 /// Writes the rows' output, and the numbers of them that the program keeps. `base` is the output's row at which the tile's head begins.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    given: &Given<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
-    extent: &Extent,
-    parameters: &ParameterValues,
     rows: CubeRows,
     base: usize,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let parameters = given.parameters;
     let sizes = comptime![program.memory_sizes()];
     let memory = comptime![schedule.memory(&sizes).output];
     let columns = comptime![schedule.output_chunks(&sizes)];
@@ -348,8 +368,8 @@ fn store<E: Float, R: Size, V: Size>(
     wait_for_copies();
     sync_cube();
     if comptime![!program.stores_accumulator()] {
-        let place = place::<R>(extent, rows, schedule);
-        combine::<E, R, V>(warps, operands, extent, &place, parameters, rows, comptime![program.clone()], schedule);
+        let place = place::<R>(given.extent, rows, schedule);
+        combine::<E, R, V>(warps, given, &place, rows, comptime![code.clone()]);
     }
     let first = &warps[0];
     // Chunks of a warp's part lie as those of the first part.
@@ -392,17 +412,15 @@ fn store<E: Float, R: Size, V: Size>(
 /// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first. Where an accumulator is
 /// not finite, the output is not either, so that it is seen in what is stored.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn combine<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    extent: &Extent,
+    given: &Given<'_, E, V>,
     place: &Place<R>,
-    parameters: &ParameterValues,
     rows: CubeRows,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let (extent, parameters) = (given.extent, given.parameters);
     let columns = comptime![schedule.output_chunks(&program.memory_sizes())];
     let value = comptime![program.outputs[0].value.clone()];
     #[unroll]
@@ -432,7 +450,7 @@ fn combine<E: Float, R: Size, V: Size>(
             for load in 0..comptime![program.loads.len()] {
                 let mut of_rows = Vector::<f32, R>::new(0.0);
                 if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                    let operand = &operands[comptime![program.loads[load].operand]];
+                    let operand = &given.operands[comptime![program.loads[load].operand]];
                     #[unroll]
                     for row in 0..comptime![schedule.rows()] {
                         // Past the last row, the last: nothing is stored for it.
