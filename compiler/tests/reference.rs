@@ -24,7 +24,7 @@ fn attention(accumulator: Accumulator, push: &str) -> Spec {
         tensors: Vec::new(),
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: accumulator }],
         loops: Vec::new(),
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap();
@@ -228,7 +228,7 @@ fn the_same_product_twice_is_no_kink() {
         let dot = spec.loops[0].dots[0];
         spec.loops[0].dots.push(dot);
         let d_out = tensor(&[1, 2, 2, 1], |place| 1.0 + place as f64);
-        on_inputs([10.0, 20.0, 30.0], |inputs| interpret_backward(&spec, inputs, &d_out, None)).unwrap()
+        on_inputs([10.0, 20.0, 30.0], |inputs| interpret_backward(&spec, inputs, &[d_out], None)).unwrap()
     };
     assert_eq!(gradients("max(min(max(s, s2), 100.0), -100.0)"), gradients("s"));
 }
