@@ -389,7 +389,7 @@ impl GoldenCase {
             arrays.iter().map(|array| operand(array, &device, Element::F32)).collect::<Result<Vec<_>, _>>()?;
         let operands: Vec<&Tensor> = operands.iter().collect();
         let d_out = operand(w, &device, Element::F32)?;
-        let mut gradients = attention.reference_gradients(&operands, &d_out, None)?;
+        let mut gradients = attention.reference_gradients(&operands, &[&d_out], None)?;
 
         let names = operand_names(spec);
         let mut errors = Vec::new();

@@ -50,7 +50,7 @@ pub fn interpret_backward(
         return Err(InterpretError::NoLogSumExp { name: spec.name.clone() });
     }
     // An accumulator that a comptime scalar takes away has no gradient.
-    let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim));
+    let spec = &with_products_once(spec.pruned(&Constants::new(spec, inputs.scalars, head_dim)).into_owned());
     check_pruned(spec)?;
     let sizes = check(spec, inputs)?;
     let Sizes { batch, heads, queries, ref dims, .. } = sizes;
@@ -97,6 +97,22 @@ pub fn interpret_backward(
         }
     }
     Ok(walk.gradients)
+}
+
+/// `spec` with one value for each product, also where it is written twice: the two are never different, so that `max` of both is no kink.
+fn with_products_once(mut spec: Spec) -> Spec {
+    for one in &mut spec.loops {
+        let dots = one.dots.clone();
+        let first = |place: usize| {
+            let same = dots.get(place).and_then(|dot| dots.iter().position(|other| other == dot));
+            Expr::Value(same.unwrap_or(place))
+        };
+        for push in &mut one.pushes {
+            push.score = push.score.map_values(&first);
+            push.weight = push.weight.as_ref().map(|weight| weight.map_values(&first));
+        }
+    }
+    spec
 }
 
 impl ReferenceGradients {

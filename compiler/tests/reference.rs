@@ -222,6 +222,18 @@ fn gradients_of_a_softmax() {
 }
 
 #[test]
+fn the_same_product_twice_is_no_kink() {
+    let gradients = |push: &str| {
+        let mut spec = attention(Accumulator::Sum, push);
+        let dot = spec.loops[0].dots[0];
+        spec.loops[0].dots.push(dot);
+        let d_out = tensor(&[1, 2, 2, 1], |place| 1.0 + place as f64);
+        on_inputs([10.0, 20.0, 30.0], |inputs| interpret_backward(&spec, inputs, &[d_out], None)).unwrap()
+    };
+    assert_eq!(gradients("max(min(max(s, s2), 100.0), -100.0)"), gradients("s"));
+}
+
+#[test]
 fn what_no_query_sees_reaches_no_gradient() {
     for hidden in ["mask(s, j < w)", "if j < w { s } else { log(0.0) }", "s + log(relu(1.5 - j as f32))"] {
         let found = |value| {

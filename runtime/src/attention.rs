@@ -584,22 +584,21 @@ impl AnyAttention {
     }
 
     /// The gradients by the reference, in f64 on the host: by each operand, captured tensor of floats, float scalar and `scale()`, of the
-    /// sum of the output's elements, each times its own in `d_out`, and of those of the log-sum-exp times `d_lse`, if it is given. What
+    /// sum of all outputs' elements, each times its own in `d_outputs`, and of those of the log-sum-exp times `d_lse`, if it is given. What
     /// they are where a function has no derivative, [`interpret_backward`] says.
     ///
     /// # Errors
-    /// As [`AnyAttention::reference_operands`], and [`Error::Interpret`] where `d_out` or `d_lse` has another shape than what it is the
+    /// As [`AnyAttention::reference_operands`], and [`Error::Interpret`] where one of `d_outputs` or `d_lse` has another shape than what it is the
     /// gradient of, or there is no log-sum-exp.
     pub fn reference_gradients(
         &self,
         operands: &[&Tensor],
-        d_out: &Tensor,
+        d_outputs: &[&Tensor],
         d_lse: Option<&Tensor>,
     ) -> Result<ReferenceGradients, Error> {
-        let (d_out, d_lse) = (d_out.to_host()?, d_lse.map(Tensor::to_host).transpose()?);
-        self.interpreted(operands, |spec, inputs| {
-            interpret_backward(spec, inputs, std::slice::from_ref(&d_out), d_lse.as_ref())
-        })
+        let d_outputs = d_outputs.iter().map(|d_out| d_out.to_host()).collect::<Result<Vec<_>, Error>>()?;
+        let d_lse = d_lse.map(Tensor::to_host).transpose()?;
+        self.interpreted(operands, |spec, inputs| interpret_backward(spec, inputs, &d_outputs, d_lse.as_ref()))
     }
 }
 

@@ -54,7 +54,7 @@ struct Problem {
     scalars: Vec<ScalarValue>,
     scale: f64,
     query_offset: i64,
-    d_out: HostTensor,
+    d_outputs: Vec<HostTensor>,
     d_lse: Option<HostTensor>,
 }
 
@@ -110,11 +110,10 @@ impl Problem {
         let scalars = scalars.collect();
         let shapes = shape.operand_shapes(&spec).unwrap();
         let operands = shapes.iter().map(|shape| floats(&mut numbers, shape)).collect();
-        let nothing = HostTensor { shape: Vec::new(), data: Vec::new() };
         let mut problem =
-            Problem { spec, operands, tensors, scalars, scale: 0.37, query_offset, d_out: nothing, d_lse: None };
+            Problem { spec, operands, tensors, scalars, scale: 0.37, query_offset, d_outputs: Vec::new(), d_lse: None };
         let reference = problem.reference().unwrap();
-        problem.d_out = floats(&mut numbers, &reference.out.shape);
+        problem.d_outputs = reference.outputs().map(|output| floats(&mut numbers, &output.shape)).collect();
         if problem.spec.has_lse() {
             let mut d_lse = floats(&mut numbers, &reference.lse.shape);
             // Where there is none, nothing is made of its gradient.
@@ -141,17 +140,16 @@ impl Problem {
     }
 
     fn gradients(&self) -> Result<ReferenceGradients, InterpretError> {
-        self.with_inputs(|inputs| {
-            interpret_backward(&self.spec, inputs, std::slice::from_ref(&self.d_out), self.d_lse.as_ref())
-        })
+        self.with_inputs(|inputs| interpret_backward(&self.spec, inputs, &self.d_outputs, self.d_lse.as_ref()))
     }
 
     /// What the gradients are of.
     fn loss(&self) -> Sum {
-        let Reference { out, lse, .. } = self.reference().unwrap();
-        let of_lse = self.d_lse.iter().flat_map(|d_lse| d_lse.data.iter().zip(&lse.data));
+        let reference = self.reference().unwrap();
+        let of_lse = self.d_lse.iter().flat_map(|d_lse| d_lse.data.iter().zip(&reference.lse.data));
         let of_lse = of_lse.filter(|(_, lse)| **lse != f64::NEG_INFINITY);
-        Sum::of_products(self.d_out.data.iter().zip(&out.data).chain(of_lse))
+        let of_outputs = self.d_outputs.iter().zip(reference.outputs());
+        Sum::of_products(of_outputs.flat_map(|(d, output)| d.data.iter().zip(&output.data)).chain(of_lse))
     }
 
     /// Compares the gradients with differences, each along one direction of what it is by. Gives how many were compared, and how many
