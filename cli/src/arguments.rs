@@ -48,7 +48,7 @@ JSON:
   pairs, visible_pairs, density (their ratio); the last two are null where there are too many pairs to count,
   masked_rows: {count, positions (a list of [first, last])}: queries that see no key, null with visible_pairs,
   executed_flops (of visited tiles, as if each were whole), useful_flops (of visible pairs, null with them),
-  bytes: of queries, output and log-sum-exp once, and of keys and values once for each visited tile,
+  bytes: of queries, outputs and log-sum-exp once, and of keys and values once for each visited tile,
   mask_bytes: of the summaries of captured tensors that tiles are decided by,
   notes: a list of {location, message},
   loops: a list of
@@ -100,7 +100,7 @@ JSON:
   variant, shape, schedule, query_tile, key_tile, scalars (see `report`), device,
   kernels_compiled, first_call_ms (with compilation), median_ms, repeat: of this run on this machine,
   with --check also
-    out_error, out_limit: the largest error of the output, relative to its largest magnitude,
+    out_error, out_limit: the largest error of an output, relative to its largest magnitude,
     lse_error, lse_limit: the same of the log-sum-exp; absent where the accumulator has none,
     max_error, max_limit: the same of each row's maximum, by the kernel that gives it,
     passed: true or false

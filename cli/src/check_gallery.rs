@@ -7,7 +7,7 @@ use crate::golden::GoldenError;
 #[cfg(feature = "emit")]
 use crate::ptx;
 use crate::run::{RandomInputs, compare_results};
-use purview::{AnyAttention, Arguments, Device, Error, Shape, Variant};
+use purview::{AnyAttention, Arguments, Device, Error, Shape, Tensor, Variant};
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Element;
@@ -53,9 +53,10 @@ impl GalleryCase<'_> {
 
     pub fn run(&self, device: &Device, element: Element) -> Result<Errors, Error> {
         let (attention, inputs) = self.attention(device, element)?;
-        let (out, lse) = attention.run_operands_with_lse_if_any(device, &inputs.operands())?;
+        let (outputs, lse) = attention.run_outputs_with_lse_if_any(device, &inputs.operands())?;
         let lse = lse.map(|lse| lse.to_vec()).transpose()?;
-        compare_results(&attention, &inputs, &out.to_vec()?, lse)
+        let outputs = outputs.iter().map(Tensor::to_vec).collect::<Result<Vec<Vec<f32>>, Error>>()?;
+        compare_results(&attention, &inputs, &outputs, lse)
     }
 
     /// The same, by the PTX of the kernel for `model`, on the CPU.
@@ -63,6 +64,7 @@ impl GalleryCase<'_> {
     pub fn run_ptx(&self, model: &DeviceModel, element: Element) -> Result<(Errors, Counts), GoldenError> {
         let (attention, inputs) = self.attention(&Device::cpu()?, element)?;
         let results = ptx::run(&attention.ptx_launch_operands(model, &inputs.operands())?)?;
-        Ok((compare_results(&attention, &inputs, &results.out, results.lse)?, results.counts))
+        let outputs: Vec<&[f32]> = results.outputs().collect();
+        Ok((compare_results(&attention, &inputs, &outputs, results.lse.clone())?, results.counts))
     }
 }

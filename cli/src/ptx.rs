@@ -14,8 +14,10 @@ use thiserror::Error;
 /// What a launch computed, and what it cost.
 #[derive(Clone, Debug)]
 pub struct PtxResults {
-    /// The output `[B, H, S, Dv]` in row-major order.
+    /// The output, or the first of them: `[B, H, S, Dv]` in row-major order.
     pub out: Vec<f32>,
+    /// The outputs after the first, likewise.
+    pub further: Vec<Vec<f32>>,
     /// The log-sum-exp `[B, H, S]`, of a softmax.
     pub lse: Option<Vec<f32>>,
     /// Each row's maximum `[B, H, S]`, where the launch gives it.
@@ -24,6 +26,13 @@ pub struct PtxResults {
     pub sum: Option<Vec<f32>>,
     /// Instructions, and what went through memory.
     pub counts: Counts,
+}
+
+impl PtxResults {
+    /// All outputs, in the order of the attention.
+    pub fn outputs(&self) -> impl Iterator<Item = &[f32]> {
+        std::iter::once(&self.out).chain(&self.further).map(Vec::as_slice)
+    }
 }
 
 /// Why PTX could not be run to its end.
@@ -84,10 +93,11 @@ pub fn run_text(launch: &PtxLaunch, text: &str) -> Result<PtxResults, PtxError> 
         }
     };
     let out = read(launch.output, "the output")?;
+    let further = launch.further.iter().map(|output| read(*output, "an output")).collect::<Result<_, _>>()?;
     let lse = launch.lse.map(|lse| read(lse, "the log-sum-exp")).transpose()?;
     let max = launch.max.map(|max| read(max, "the maximum")).transpose()?;
     let sum = launch.sum.map(|sum| read(sum, "the sum")).transpose()?;
-    Ok(PtxResults { out, lse, max, sum, counts })
+    Ok(PtxResults { out, further, lse, max, sum, counts })
 }
 
 /// The elements in `bytes`.

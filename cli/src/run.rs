@@ -2,7 +2,7 @@
 
 use crate::arguments::{RunFlags, device};
 use crate::describe::{extend, scalars_json, scalars_text, schedule_json, shape_json, shape_text};
-use crate::golden::{Errors, relative_error};
+use crate::golden::{Errors, outputs_error, relative_error};
 use crate::{FAILURE, Failure, Gallery, SUCCESS, finite, print_json, progress};
 use half::{bf16, f16};
 use purview::cache::kernels_compiled;
@@ -167,7 +167,7 @@ impl Numbers {
 }
 
 struct Measured {
-    out: Tensor,
+    outputs: Vec<Tensor>,
     lse: Option<Tensor>,
     kernels: usize,
     first: Duration,
@@ -179,30 +179,30 @@ fn measure(attention: &AnyAttention, device: &Device, inputs: &RandomInputs, rep
     let operands = inputs.operands();
     let call = || {
         let start = Instant::now();
-        let (out, lse) = attention.run_operands_with_lse_if_any(device, &operands)?;
+        let (outputs, lse) = attention.run_outputs_with_lse_if_any(device, &operands)?;
         device.sync()?;
-        Ok::<_, Error>((start.elapsed(), out, lse))
+        Ok::<_, Error>((start.elapsed(), outputs, lse))
     };
     // The inputs are there before time is taken.
     device.sync()?;
     let kernels = kernels_compiled();
-    let (first, out, lse) = call()?;
+    let (first, outputs, lse) = call()?;
     let kernels = kernels_compiled() - kernels;
     let mut times = (0..repeat).map(|_| call().map(|(time, ..)| time)).collect::<Result<Vec<_>, Error>>()?;
     times.sort_unstable();
-    Ok(Measured { out, lse, kernels, first, median: times.get(times.len() / 2).copied() })
+    Ok(Measured { outputs, lse, kernels, first, median: times.get(times.len() / 2).copied() })
 }
 
 /// The largest errors against the reference.
 pub(crate) fn compare_results(
     attention: &AnyAttention,
     inputs: &RandomInputs,
-    out: &[f32],
+    outputs: &[impl AsRef<[f32]>],
     lse: Option<Vec<f32>>,
 ) -> Result<Errors, Error> {
     let want = attention.reference_operands(&inputs.operands())?;
     let lse = lse.map(|lse| relative_error(&lse, &want.lse.data));
-    Ok(Errors { out: relative_error(out, &want.out.data), lse })
+    Ok(Errors { out: outputs_error(outputs, &want), lse })
 }
 
 /// The largest errors against the reference.
@@ -216,10 +216,9 @@ fn compare(
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
     let operands = inputs.operands();
     let want = attention.reference_operands(&operands)?;
-    let errors = Errors {
-        out: relative_error(&measured.out.to_vec::<f32>()?, &want.out.data),
-        lse: lse.map(|lse| relative_error(&lse, &want.lse.data)),
-    };
+    let outputs = measured.outputs.iter().map(Tensor::to_vec::<f32>).collect::<Result<Vec<_>, Error>>()?;
+    let errors =
+        Errors { out: outputs_error(&outputs, &want), lse: lse.map(|lse| relative_error(&lse, &want.lse.data)) };
     let max = if attention.spec().has_lse() {
         let (_, max) = attention.run_operands_with_max(device, &operands)?;
         Some(relative_error(&max.to_vec::<f32>()?, &want.max.data))

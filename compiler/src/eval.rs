@@ -236,6 +236,18 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
     let (Some(host), Some(param)) = (at.tensors.get(tensor), at.tensor_params.get(tensor)) else {
         return Err(EvalError::Types);
     };
+    let Some(place) = element_place(tensor, index, at)? else { return Ok(None) };
+    let element = *host.data.get(place).ok_or(EvalError::Types)?;
+    Ok(Some(match param.ty {
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Value::Float(element),
+        TensorType::I32 => Value::Int(element as i64),
+        TensorType::Bool => Value::Bool(element != 0.0),
+    }))
+}
+
+/// The place of an element of a captured tensor in its data, or `None` where an index is hidden.
+pub(crate) fn element_place(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<usize>, EvalError> {
+    let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
     if index.len() != host.shape.len() {
         return Err(EvalError::Types);
     }
@@ -249,12 +261,7 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
         }
         place = place * length + index as usize;
     }
-    let element = *host.data.get(place).ok_or(EvalError::Types)?;
-    Ok(Some(match param.ty {
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Value::Float(element),
-        TensorType::I32 => Value::Int(element as i64),
-        TensorType::Bool => Value::Bool(element != 0.0),
-    }))
+    Ok(Some(place))
 }
 
 /// The values of integers.

@@ -492,7 +492,7 @@ impl Builder {
                 tensors: Vec::new(),
                 accumulators: Vec::new(),
                 loops: Vec::new(),
-                output: Expr::Value(0),
+                outputs: Vec::new(),
                 origins: Vec::new(),
             },
         }
@@ -603,13 +603,17 @@ impl Builder {
         key_loop.pushes.push(Push { accumulator, score, weight, values, dim });
     }
 
-    /// What is stored, where that is not the first accumulator's result as it is.
+    /// What is stored: an output after those before. Without any, the first accumulator's result is stored as it is.
     pub fn output(&mut self, value: Float) {
-        self.spec.output = self.take(value);
+        let output = self.take(value);
+        self.spec.outputs.push(output);
     }
 
     /// The specification.
-    pub fn finish(self) -> Spec {
+    pub fn finish(mut self) -> Spec {
+        if self.spec.outputs.is_empty() {
+            self.spec.outputs.push(Expr::Value(0));
+        }
         self.spec
     }
 

@@ -29,8 +29,8 @@ use crate::ir::{
 use crate::pruned::{Constants, head_dim};
 use crate::schedule::MAX_HEAD_DIM;
 use crate::spec::{
-    Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, Push, Role, ScalarType, ScalarValue,
-    Spec,
+    Accumulator, DotParam, KeyLoop, Leading, Location, MAX_DOTS, MAX_EXPR_SIZE, MAX_OUTPUTS, Push, Role, ScalarType,
+    ScalarValue, Spec,
 };
 use crate::typing::{Parameters, TypeError, type_of};
 use std::borrow::Cow;
@@ -175,7 +175,7 @@ pub fn check(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
 fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, LowerError> {
     check_spec(spec)?;
     let replacements = Replacements::new(spec, scalars, head_dim(spec, dims))?;
-    let dim = check_dims(spec, scalars, dims)?;
+    let output_dims = check_dims(spec, scalars, dims)?;
     let element = dims.element;
     let constants = Constants::new(spec, scalars, head_dim(spec, dims));
     let spec = spec.pruned(&constants);
@@ -206,7 +206,9 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         };
         Operand { name: operand.name.clone(), element, heads, axis, dim: *dim }
     });
-    let (loads, value) = loads(spec, &replacements);
+    let (loads, values) = loads(spec, &replacements);
+    let outputs = output_dims.into_iter().zip(values);
+    let outputs = outputs.map(|(dim, value)| Output { element, heads: Heads::Query, dim, value });
     Ok(Program {
         name: spec.name.clone(),
         scalars: spec.scalars.iter().filter(|scalar| !scalar.comptime).cloned().collect(),
@@ -216,24 +218,25 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         accumulators,
         loads,
         loops,
-        outputs: vec![Output { element, heads: Heads::Query, dim, value }],
+        outputs: outputs.collect(),
         kept: Kept::default(),
     })
 }
 
-/// The operands along queries that a product or the output is of, and the output in terms of the accumulators and those.
-fn loads(spec: &Spec, replacements: &Replacements) -> (Vec<Load>, Expr) {
+/// The operands along queries that a product or an output is of, and the outputs in terms of the accumulators and those.
+fn loads(spec: &Spec, replacements: &Replacements) -> (Vec<Load>, Vec<Expr>) {
     let accumulators = spec.accumulators.len();
     let mut loads = Vec::new();
     let mut values: Vec<usize> = (0..accumulators).collect();
     for (nth, (place, _)) in spec.operands_of(Role::Query).enumerate() {
         values.push(accumulators + loads.len());
         let of_dot = spec.loops.iter().any(|key_loop| key_loop.dots.iter().any(|dot| dot.query == place));
-        if of_dot || spec.output.mentions(&Expr::Value(accumulators + nth)) {
+        if of_dot || spec.stores(accumulators + nth) {
             loads.push(Load { operand: place, scale: None });
         }
     }
-    (loads, at_places(&replacements.apply(&spec.output), &values))
+    let outputs = spec.outputs.iter().map(|output| at_places(&replacements.apply(output), &values));
+    (loads, outputs.collect())
 }
 
 /// `expr` with each value at its new place.
@@ -420,7 +423,7 @@ fn parameters_of<'a>(spec: &'a Spec, key_loop: &KeyLoop) -> Parameters<'a> {
     Parameters { values: &all.values[..key_loop.dots.len().min(MAX_DOTS)], ..all }
 }
 
-/// The head dims of `spec`'s operands where queries and keys that are multiplied have one, and values and what the output is made of
+/// The head dims of `spec`'s operands where queries and keys that are multiplied have one, and values and what outputs are made of
 /// another.
 pub fn dims_of(spec: &Spec, operands: Operands) -> OperandDims {
     let Operands { element, qk_dim, v_dim } = operands;
@@ -573,8 +576,8 @@ impl Replacements {
     }
 }
 
-/// Checks head dims against each other. Returns that of the output.
-fn check_dims(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<usize, LowerError> {
+/// Checks head dims against each other. Returns those of the outputs.
+fn check_dims(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Vec<usize>, LowerError> {
     let wrong = |message| Err(LowerError::Form { attention: spec.name.clone(), message });
     let dims = &dims.dims;
     if dims.len() != spec.operands.len() {
@@ -602,13 +605,18 @@ fn check_dims(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Resul
         }
     }
     let queries = spec.operands_of(Role::Query).map(|(place, _)| Some(dims[place]));
-    let made_of = results.into_iter().chain(queries).flatten().zip(spec.output_values()).enumerate();
-    let mut made_of = made_of.filter(|(value, _)| spec.output.mentions(&Expr::Value(*value))).map(|(_, of)| of);
-    let Some((dim, first)) = made_of.next() else { return wrong("an output of nothing".into()) };
-    match made_of.find(|(other, _)| *other != dim) {
-        Some((other, name)) => wrong(format!("an output of `{first}`, of {dim} elements, and `{name}`, of {other}")),
-        None => Ok(dim),
+    let values: Vec<_> = results.into_iter().chain(queries).flatten().zip(spec.output_values()).collect();
+    let mut output_dims = Vec::new();
+    for output in &spec.outputs {
+        let is_of = |place: usize| output.mentions(&Expr::Value(place));
+        let mut made_of = values.iter().enumerate().filter(|(place, _)| is_of(*place)).map(|(_, of)| of);
+        let Some((dim, first)) = made_of.next() else { return wrong("an output of nothing".into()) };
+        if let Some((other, name)) = made_of.find(|(other, _)| other != dim) {
+            return wrong(format!("an output of `{first}`, of {dim} elements, and `{name}`, of {other}"));
+        }
+        output_dims.push(*dim);
     }
+    Ok(output_dims)
 }
 
 /// How many of the first elements of a row a push takes, if not all.
@@ -634,8 +642,11 @@ pub fn check_form(spec: &Spec) -> Result<(), LowerError> {
         Expr::Load { tensor, .. } => *tensor >= spec.tensors.len(),
         _ => false,
     };
-    if pushed.chain(sinks).chain([&spec.output]).any(|expr| expr.any(&mut |expr| is_missing(expr))) {
+    if pushed.chain(sinks).chain(&spec.outputs).any(|expr| expr.any(&mut |expr| is_missing(expr))) {
         return wrong("an expression is of a scalar or a captured tensor that there is not".into());
+    }
+    if !(1..=MAX_OUTPUTS).contains(&spec.outputs.len()) {
+        return wrong(format!("it has {} outputs, expected 1 to {MAX_OUTPUTS}", spec.outputs.len()));
     }
     for (nth, key_loop) in spec.loops.iter().enumerate() {
         let set = key_loop.set;
@@ -703,7 +714,7 @@ fn check_spec(spec: &Spec) -> Result<(), LowerError> {
             check_weight(spec, key_loop, weight)?;
         }
     }
-    check_output(spec)
+    spec.outputs.iter().try_for_each(|output| check_output(spec, output))
 }
 
 fn check_expression(spec: &Spec, parameters: Parameters, expr: &Expr, what: &'static str) -> Result<(), LowerError> {
@@ -776,17 +787,18 @@ fn check_sink(spec: &Spec, sink: &Expr) -> Result<(), LowerError> {
 /// [`LowerError::Form`].
 pub(crate) fn check_pruned(pruned: &Spec) -> Result<(), LowerError> {
     if pruned.loops.is_empty() {
-        let message = "with these comptime scalars the output is of no accumulator, expected one at least".into();
+        let outputs = if pruned.outputs.len() == 1 { "the output is" } else { "the outputs are" };
+        let message = format!("with these comptime scalars {outputs} of no accumulator, expected one at least");
         return Err(LowerError::Form { attention: pruned.name.clone(), message });
     }
     Ok(())
 }
 
-fn check_output(spec: &Spec) -> Result<(), LowerError> {
+fn check_output(spec: &Spec, output: &Expr) -> Result<(), LowerError> {
     let values = spec.output_values();
     let parameters = Parameters { values: &values, ..spec.parameters() };
-    check_expression(spec, parameters, &spec.output, "the output")?;
-    let Some(what) = depends_on_keys(&spec.output) else { return Ok(()) };
-    let text = spec.output.display(parameters).to_string();
-    Err(LowerError::Output { location: spec.locate(&spec.output).clone(), text, what })
+    check_expression(spec, parameters, output, "the output")?;
+    let Some(what) = depends_on_keys(output) else { return Ok(()) };
+    let text = output.display(parameters).to_string();
+    Err(LowerError::Output { location: spec.locate(output).clone(), text, what })
 }

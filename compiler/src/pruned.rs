@@ -44,17 +44,17 @@ pub fn head_dim(spec: &Spec, dims: &OperandDims) -> usize {
 }
 
 impl Spec {
-    /// The specification without the accumulators that its output is not of, where `constants` are known: without what is pushed into them,
+    /// The specification without the accumulators that no output is of, where `constants` are known: without what is pushed into them,
     /// and without the loops that push nothing else. Operands, scalars and captured tensors stay, so that it takes the same arguments. It is
-    /// the specification itself where its output is of all accumulators. It has no loops where its output is of none, which
+    /// the specification itself where its outputs are of all accumulators. It has no loops where they are of none, which
     /// [lowering](crate::lower::lower) refuses.
     pub fn pruned(&self, constants: &Constants) -> Cow<'_, Spec> {
-        if self.accumulators.len() < 2 && matches!(self.output, Expr::Value(_)) {
+        if self.accumulators.len() < 2 && self.outputs.iter().all(|output| matches!(output, Expr::Value(_))) {
             return Cow::Borrowed(self);
         }
-        let output = self.simple_output(constants);
-        let is_kept: Vec<bool> =
-            (0..self.accumulators.len()).map(|place| output.mentions(&Expr::Value(place))).collect();
+        let outputs = self.simple_outputs(constants);
+        let is_stored = |place: usize| outputs.iter().any(|output| output.mentions(&Expr::Value(place)));
+        let is_kept: Vec<bool> = (0..self.accumulators.len()).map(is_stored).collect();
         if is_kept.iter().all(|kept| *kept) {
             return Cow::Borrowed(self);
         }
@@ -68,13 +68,15 @@ impl Spec {
             key_loop.pushes.iter_mut().for_each(|push| push.accumulator = new_place(push.accumulator));
         }
         loops.retain(|key_loop| !key_loop.pushes.is_empty());
-        let output = output.map_values(&|place| Expr::Value(new_place(place)));
-        Cow::Owned(Spec { accumulators, loops, output, ..self.clone() })
+        let renumbered = |output: Expr| output.map_values(&|place| Expr::Value(new_place(place)));
+        let outputs = outputs.into_iter().map(renumbered).collect();
+        Cow::Owned(Spec { accumulators, loops, outputs, ..self.clone() })
     }
 
-    /// The output, where `constants` are known, without constant parts.
-    pub(crate) fn simple_output(&self, constants: &Constants) -> Expr {
+    /// The outputs, where `constants` are known, without constant parts.
+    pub(crate) fn simple_outputs(&self, constants: &Constants) -> Vec<Expr> {
         let values = self.output_values();
-        simplify(&constants.apply(&self.output), Parameters { values: &values, ..self.parameters() })
+        let parameters = Parameters { values: &values, ..self.parameters() };
+        self.outputs.iter().map(|output| simplify(&constants.apply(output), parameters)).collect()
     }
 }

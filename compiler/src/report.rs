@@ -64,7 +64,7 @@ pub struct Report {
     pub executed_flops: u64,
     /// Those of the visible pairs.
     pub useful_flops: Option<u64>,
-    /// Bytes that are read and written, if nothing stays in a cache: queries, the output and the log-sum-exp (f32, of a softmax)
+    /// Bytes that are read and written, if nothing stays in a cache: queries, the outputs and the log-sum-exp (f32, of a softmax)
     /// once; and for every tile that a query head visits, its keys and values, of which a short last tile has fewer. Captured
     /// tensors and [`mask_bytes`](Report::mask_bytes) are not counted.
     pub bytes: u64,

@@ -179,6 +179,33 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         assert_eq!(PROGRAM.parse::<Scheduled>().unwrap().to_string(), PROGRAM);
     }
 
+    /// [`PROGRAM`] with a second accumulator, of another head dim, and outputs of both.
+    const SEVERAL: [(&str, &str); 5] = [
+        ("-> f32[B, H, S, 8]", "-> f32[B, H, S, 8], f32[B, H, S, 4], f32[B, H, S, 8]"),
+        ("    q = load", "    p = mean\n    q = load"),
+        ("\n      s = mask", "\n      t = map exp(s)\n      s = mask"),
+        ("    store o", "      p = push t, k[j]\n    store o\n    store p\n    store o * 2.0"),
+        ("rows: 2", "rows: 1"),
+    ];
+
+    #[test]
+    fn several_outputs_are_run_by_cpu_and_by_units_of_cubes() {
+        let text = SEVERAL.iter().fold(PROGRAM.to_string(), |text, (from, to)| text.replace(from, to));
+        assert_eq!(text.parse::<Scheduled>().unwrap().to_string(), text);
+        let cpu = "cpu(lanes: 4, vectors: 1, keys: 8, rows: 1)";
+        let cube = "cube(unit_rows: 2, unit_columns: 4, rows: 4, keys: 8, chunk: 4)";
+        let text = text.replace(cpu, cube);
+        assert_eq!(text.parse::<Scheduled>().unwrap().to_string(), text);
+        let mma = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";
+        // Also of one accumulator: tensor cores keep one output.
+        let twice = [
+            ("-> f32[B, H, S, 8]", "-> f32[B, H, S, 8], f32[B, H, S, 8]"),
+            ("    store o", "    store o\n    store o * 2.0"),
+            ("cpu(lanes: 4, vectors: 1, keys: 8, rows: 2)", mma),
+        ];
+        refused(&twice, &format!("the schedule `{mma}` runs programs of {}", Form::Tiled));
+    }
+
     #[test]
     fn what_no_schedule_runs_is_refused() {
         refused(&[("rows: 2", "rows: 0")], "the schedule `cpu` has a size of zero");
@@ -200,7 +227,15 @@ attention @window(w: u32) -> f32[B, H, S, 8]
             ("    store", "      p = push t, v[j]\n    store"),
             ("\n      s = mask", "\n      t = map 1.0\n      s = mask"),
         ];
-        other(&unused, "the output is of all accumulators, and not of `p`");
+        other(&unused, "the outputs are of all accumulators, and not of `p`");
+        let array = "f32[B, H, S, 8]";
+        let nine = [
+            (format!("-> {array}"), format!("-> {}", [array].repeat(9).join(", "))),
+            ("    store o\n".to_string(), "    store o\n".repeat(9)),
+        ];
+        let nine: Vec<_> = nine.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+        other(&nine, "there are at most 8 outputs, and here are 9");
+        other(&[("-> f32[B, H", "-> f32[B, G")], "an output has the query heads, in f32");
         let stored = [("store o", "store o + q"), ("S, 8]", "S, 4]"), ("T0, 8]", "T0, 4]")];
         other(&stored, "what an output is of is not scaled, and `q` is");
         let late = [

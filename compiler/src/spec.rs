@@ -13,6 +13,9 @@ pub const MAX_EXPR_SIZE: usize = 4096;
 /// The most products of queries and keys in one key loop.
 pub const MAX_DOTS: usize = 16;
 
+/// The most outputs of a specification.
+pub const MAX_OUTPUTS: usize = 8;
+
 /// An attention: parameters, accumulators, what each key loop pushes into them, and what becomes of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Spec {
@@ -32,9 +35,9 @@ pub struct Spec {
     pub accumulators: Vec<AccumulatorParam>,
     /// The key loops, in the order they are written. Each set of keys has at least one.
     pub loops: Vec<KeyLoop>,
-    /// What is stored for each query, element by element: an expression in which [`Expr::Value`] counts the accumulators and then the
-    /// operands along queries, in the order of the signature.
-    pub output: Expr,
+    /// What is stored for each query, a tensor for each: expressions, element by element, in which [`Expr::Value`] counts the accumulators
+    /// and then the operands along queries, in the order of the signature. From one to [`MAX_OUTPUTS`].
+    pub outputs: Vec<Expr>,
     /// Where sub-expressions are written, for messages.
     pub origins: Vec<Origin>,
 }
@@ -285,9 +288,19 @@ impl Spec {
         pairs.into_iter().map(|(key, value)| Pair { key: name(key), value: name(value) }).collect()
     }
 
-    /// Whether the output has a log-sum-exp: that of the only accumulator, where it is a softmax.
+    /// Whether its rows have a log-sum-exp: that of the only accumulator, where it is a softmax.
     pub fn has_lse(&self) -> bool {
         matches!(&self.accumulators[..], [AccumulatorParam { kind: Accumulator::Softmax { .. }, .. }])
+    }
+
+    /// Whether it has one output, which is its first accumulator as it is.
+    pub fn stores_accumulator(&self) -> bool {
+        self.outputs == [Expr::Value(0)]
+    }
+
+    /// Whether some output is of the value at this place among [`Spec::output_values`].
+    pub fn stores(&self, value: usize) -> bool {
+        self.outputs.iter().any(|output| output.mentions(&Expr::Value(value)))
     }
 
     /// Whether no weight is greater than 1.
@@ -301,7 +314,7 @@ impl Spec {
         self.loops.iter().flat_map(|key_loop| key_loop.pushes.iter().map(move |push| (key_loop, push)))
     }
 
-    /// The names of the values of [`Spec::output`].
+    /// The names of the values of [`Spec::outputs`].
     pub fn output_values(&self) -> Vec<Cow<'static, str>> {
         let accumulators = self.accumulators.iter().map(|accumulator| &accumulator.name);
         let queries = self.operands_of(Role::Query).map(|(_, operand)| &operand.name);

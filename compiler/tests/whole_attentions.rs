@@ -222,8 +222,7 @@ fn a_comptime_scalar_takes_an_accumulator_and_its_loop_away() {
     r = load r[i]
     for j in tiles(T0)
       s = dot q, k[j]
-      s2 = dot r, l[j]
-      s = map (if false { s + s2 } else { s }) * scale()
+      s = map s * scale()
       s = mask s where j <= i on all
       o = push s, v[j]
     store o
@@ -430,7 +429,7 @@ fn an_output_is_computed_of_accumulators() {
     let mut wrong = operands;
     wrong[3] = tensor(&[1, 1, 2, 2], &[0.0; 4]);
     let error = run(&gated(), &wrong, &[], &[]).unwrap_err().to_string();
-    assert_eq!(error, "the output of `gated` is of `o`, of dim 1, and of `gate`, of dim 2");
+    assert_eq!(error, "an output of `gated` is of `o`, of dim 1, and of `gate`, of dim 2");
 }
 
 #[test]
@@ -441,4 +440,90 @@ fn a_weight_is_not_in_the_sum() {
     // The weights 1/4 and 3/4 times the sigmoids 1/2 and 3/4.
     close(&found.out.data, &[2.0, 0.25 * 0.5 * 4.0 + 0.75 * 0.75 * 8.0]);
     close(&found.lse.data, &[0.0, 4f64.ln()]);
+}
+
+/// Two accumulators with values of their own dims, and a gate: each result, and an expression.
+fn several() -> Spec {
+    let mut builder = Builder::new("several", "", "a.rs", 1, 1);
+    let (q, k) = (builder.query("q"), builder.key("k", 0));
+    let (v, w) = (builder.value("v", 0), builder.value("w", 0));
+    builder.query("gate");
+    builder.scalar::<lang::Bool>("all", ScalarType::Bool, true);
+    builder.softmax("a", None);
+    builder.mean("b");
+    builder.key_loop(0, &[(q, k)]);
+    builder.push(0, causal(scaled(0)), v);
+    builder.push(1, causal(lang::exp(scaled(0))), w);
+    builder.output(lang::mul(lang::result(0), lang::result(3)));
+    builder.output(lang::select(several_all(), lang::result(1), lang::float(0.5)));
+    builder.output(lang::result(0));
+    builder.finish()
+}
+
+/// The scalar of [`several`].
+fn several_all() -> lang::Bool {
+    Builder::new("", "", "", 1, 1).scalar("all", ScalarType::Bool, true)
+}
+
+#[test]
+fn several_outputs_have_dims_of_their_own() {
+    let of = [4, 4, 3, 2, 3];
+    let expected = "\
+for i in tiles(S)
+    a = softmax base e
+    b = mean
+    q = load q[i]
+    gate = load gate[i]
+    for j in tiles(T0)
+      s = dot q, k[j]
+      t = map s * scale()
+      t = mask t where j <= i on all
+      t2 = map exp(s * scale())
+      t2 = mask t2 where j <= i on all
+      a = push t, v[j]
+      b = push t2, w[j]
+    store a * gate
+    store if true { b } else { 0.5 }
+    store a
+";
+    assert_eq!(program(&several(), &[ScalarValue::Bool(true)], &of), expected);
+    let lowered = lower(&several(), &[ScalarValue::Bool(true)], &dims(&of)).unwrap();
+    assert_eq!(lowered.outputs.iter().map(|output| output.dim).collect::<Vec<_>>(), [3, 2, 3]);
+    // An output that is left without an accumulator keeps its dim.
+    let lowered = lower(&several(), &[ScalarValue::Bool(false)], &dims(&of)).unwrap();
+    assert_eq!(lowered.outputs.iter().map(|output| output.dim).collect::<Vec<_>>(), [3, 2, 3]);
+    assert_eq!(lowered.accumulators.len(), 1);
+    let error = lower(&several(), &[ScalarValue::Bool(true)], &dims(&[4, 4, 3, 2, 2])).unwrap_err().to_string();
+    assert_eq!(error, "`several`: an output of `a`, of 3 elements, and `gate`, of 2");
+
+    let mut spec = several();
+    spec.outputs = vec![spec.outputs[0].clone(); 9];
+    let error = lower(&spec, &[ScalarValue::Bool(true)], &dims(&of)).unwrap_err().to_string();
+    assert_eq!(error, "`several`: it has 9 outputs, expected 1 to 8");
+    spec.outputs.clear();
+    let error = lower(&spec, &[ScalarValue::Bool(true)], &dims(&of)).unwrap_err().to_string();
+    assert_eq!(error, "`several`: it has 0 outputs, expected 1 to 8");
+}
+
+#[test]
+fn the_reference_gives_every_output() {
+    let operands = [
+        tensor(&[1, 1, 2, 1], &[0.0, 1.0]),
+        tensor(&[1, 1, 2, 1], &[0.0, 3f64.ln()]),
+        tensor(&[1, 1, 2, 1], &[4.0, 8.0]),
+        tensor(&[1, 1, 2, 2], &[1.0, -1.0, 5.0, 3.0]),
+        tensor(&[1, 1, 2, 1], &[2.0, 0.5]),
+    ];
+    let found = run(&several(), &operands, &[ScalarValue::Bool(true)], &[]).unwrap();
+    // The second query weighs its keys by 1 and 3.
+    let expected: [&[f64]; 3] = [&[8.0, 3.5], &[1.0, -1.0, 4.0, 2.0], &[4.0, 7.0]];
+    let outputs: Vec<_> = found.outputs().collect();
+    assert_eq!(outputs.len(), 3);
+    outputs.iter().zip(expected).for_each(|(output, expected)| close(&output.data, expected));
+    assert_eq!(outputs[1].shape, [1, 1, 2, 2]);
+    assert_eq!(found.further.len(), 2);
+    // Where the second is of no accumulator, it has as many elements.
+    let found = run(&several(), &operands, &[ScalarValue::Bool(false)], &[]).unwrap();
+    assert_eq!(found.further[0], tensor(&[1, 1, 2, 2], &[0.5; 4]));
+    assert!(found.lse.data.iter().all(|value| value.is_nan()), "it has two accumulators");
 }

@@ -166,6 +166,8 @@ pub enum ExprKind {
     If(Box<Expression>, Block, Option<Box<Expression>>),
     Block(Block),
     Paren(Box<Expression>),
+    /// `(a, b)`: what an attention with several outputs gives.
+    Tuple(Vec<Expression>),
     /// A function of the language, called as `f(a, b)` or `a.f(b)`; and the place of its name.
     Builtin(Builtin, Span, Vec<Expression>),
     /// A `#[mask]`, `#[score]` or `#[index]` function of the user.
@@ -380,7 +382,10 @@ impl Expression {
     pub fn visit(&self, see: &mut dyn FnMut(&Expression)) {
         see(self);
         match &self.kind {
-            ExprKind::Index(_, parts) | ExprKind::Builtin(_, _, parts) | ExprKind::Call(_, parts) => {
+            ExprKind::Index(_, parts)
+            | ExprKind::Builtin(_, _, parts)
+            | ExprKind::Call(_, parts)
+            | ExprKind::Tuple(parts) => {
                 parts.iter().for_each(|part| part.visit(see));
             }
             ExprKind::Unary(_, a) | ExprKind::Cast(a, _) | ExprKind::Paren(a) | ExprKind::Return(_, Some(a)) => {
@@ -538,6 +543,10 @@ impl fmt::Display for Expression {
             ExprKind::If(condition, then, Some(otherwise)) => write!(f, "if {condition} {then} else {otherwise}"),
             ExprKind::Block(block) => write!(f, "{block}"),
             ExprKind::Paren(a) => write!(f, "({a})"),
+            ExprKind::Tuple(parts) => match &parts[..] {
+                [one] => write!(f, "({one},)"),
+                parts => write!(f, "({})", list(parts)),
+            },
             ExprKind::Builtin(builtin, _, arguments) => write!(f, "{}({})", builtin.name, list(arguments)),
             ExprKind::Call(path, arguments) => {
                 write!(f, "{}({})", path_text(path), list(arguments))

@@ -40,6 +40,8 @@ pub struct Signature {
     pub name: Ident,
     /// The parameters, in order.
     pub parameters: Vec<DeclaredParameter>,
+    /// How many values it gives, if that was not reported. Only an attention gives several.
+    pub outputs: Option<usize>,
 }
 
 impl Signature {

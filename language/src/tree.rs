@@ -8,6 +8,9 @@ use proc_macro2::{Ident, Span};
 /// The most products of queries and keys in one loop over keys.
 pub const MAX_DOTS: usize = 16;
 
+/// The most outputs of an attention.
+pub const MAX_OUTPUTS: usize = 8;
+
 /// What a function says.
 pub enum Body {
     /// The loops of an `#[attention]`.
@@ -22,8 +25,8 @@ pub struct CheckedAttention {
     pub operands: Vec<CheckedOperand>,
     /// The statements of the loop over the queries, in order.
     pub steps: Vec<QueryStep>,
-    /// What that loop gives, if not its only accumulator as it is.
-    pub output: Option<TypedValue>,
+    /// What that loop gives: the outputs, in order. None stands for its only accumulator as it is.
+    pub outputs: Vec<TypedValue>,
 }
 
 /// A parameter that lies along queries or keys.

@@ -40,7 +40,7 @@ pub fn warnings(body: &Body) -> Vec<Diagnostic> {
                     QueryStep::Accumulator(..) => {}
                 }
             }
-            attention.output.iter().for_each(|output| warnings.parts(output));
+            attention.outputs.iter().for_each(|output| warnings.parts(output));
         }
     }
     warnings.0

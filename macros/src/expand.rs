@@ -59,7 +59,9 @@ fn quiet() -> TokenStream {
 pub fn stub(signature: &Signature) -> TokenStream {
     let Signature { kind, attributes, visibility, name, .. } = signature;
     let (parameters, output) = match kind {
-        Kind::Attention => (attention_parameters(signature), RunTensors::of_parameters(signature).ty()),
+        Kind::Attention => {
+            (attention_parameters(signature), RunTensors::of_parameters(signature).ty(signature.outputs))
+        }
         kind => (value_parameters(signature), value_output(*kind)),
     };
     let names = |kind| signature.of_kind(kind).map(|parameter| &parameter.name);
@@ -78,7 +80,8 @@ pub fn stub(signature: &Signature) -> TokenStream {
 fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
     let form = RunTensors::of(body);
-    let (parameters, output, constructor) = (attention_parameters(signature), form.ty(), form.constructor());
+    let (parameters, output, constructor) =
+        (attention_parameters(signature), form.ty(signature.outputs), form.constructor());
     let scalars = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
         ParameterKind::Scalar(scalar) => {
             let variant = variant(*scalar);
@@ -100,7 +103,7 @@ fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStre
     let scalar_names: Vec<String> =
         signature.parameters.iter().filter(is_scalar).map(|parameter| unraw(&parameter.name)).collect();
     let steps = body.steps.iter().map(|step| self::step(step, &scalar_names, &builder));
-    let result = body.output.as_ref().map(|output| {
+    let outputs = body.outputs.iter().map(|output| {
         let output = value(output);
         quote!(#builder.output(#output);)
     });
@@ -120,7 +123,7 @@ fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStre
                 let mut #builder = ::purview::lang::Builder::new(#text, #doc, ::core::file!(), #line, #column);
                 #declarations
                 #(#steps)*
-                #result
+                #(#outputs)*
                 #builder.finish()
             }
             static __PURVIEW_SPEC: ::std::sync::OnceLock<::std::sync::Arc<::purview::spec::Spec>> =
@@ -164,11 +167,12 @@ impl RunTensors {
         }
     }
 
-    /// The type of the attention.
-    fn ty(self) -> TokenStream {
+    /// The type of the attention, with so many outputs.
+    fn ty(self, outputs: Option<usize>) -> TokenStream {
+        let several = outputs.filter(|outputs| *outputs > 1).map(|outputs| quote!(, #outputs));
         match self {
-            RunTensors::Pairs(count) => quote!(::purview::Attention<#count>),
-            RunTensors::Operands(count) => quote!(::purview::GeneralAttention<#count>),
+            RunTensors::Pairs(count) => quote!(::purview::Attention<#count #several>),
+            RunTensors::Operands(count) => quote!(::purview::GeneralAttention<#count #several>),
         }
     }
 

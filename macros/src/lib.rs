@@ -48,7 +48,8 @@ use purview_language::{Diagnostic, Kind, check};
 /// such as `gate[i]` stands for its elements: `o`, `a - lambda[head()] * b`, `o * sigmoid(gate[i])`. A loop over keys pushes scores, made
 /// of any number of products, with tiles of values: `o.push(s, v[j])`; with the first elements of keys, `o.push(s, k[j][..512])`; and with
 /// what the weight is multiplied by in the output, but not in the sum of weights, `o.push_weighted(s, w, v[j])`. There may be a `let`
-/// anywhere.
+/// anywhere. A function that returns `(Output, Output)` ends with a tuple of as many expressions, each of a head dim of its own:
+/// `(a, a - b)`.
 ///
 /// # Values
 /// Integers are signed, `/` is floor division and `%` its remainder. The variables of the loops are positions; `q[i]`,

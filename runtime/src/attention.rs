@@ -10,7 +10,7 @@ use crate::partial::{AsPartial, Partial};
 use crate::plan;
 use crate::prove;
 use crate::request::{Call, Request};
-use crate::results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
+use crate::results::{AnyOutputs, Outputs, Results, WithLse, WithLseAndMax, WithMax};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -18,7 +18,8 @@ use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::interpret::{Inputs, InterpretError, Reference, interpret};
+use purview_compiler::interpret_backward::{ReferenceGradients, interpret_backward};
 use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
@@ -36,15 +37,15 @@ use std::sync::Arc;
 ///
 /// A function with `#[attention]` returns it. Queries are `[B, H, S, D]`, keys `[B, G, T, D]`, values `[B, G, T, Dv]` and the
 /// output `[B, H, S, Dv]`, where H is a multiple of G; any strides, any lengths, head dims 1 to 576; one element type of f32,
-/// f16 and bf16, with f32 inside.
+/// f16 and bf16, with f32 inside. A launch gives a tensor, or where there are several `OUTPUTS` a tuple of them.
 pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver<Exactly<PAIRS>, Outputs<OUTPUTS>>;
 
 /// An attention variant that takes other tensors than queries and pairs of keys and values, with the values of its scalars and captured
 /// tensors: `OPERANDS` of them, in the order of the signature.
 ///
 /// A function with `#[attention]` returns it where there are several `Query`s, or not one `Key` and one `Value` for each loop. What lies
-/// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; the output is
-/// `[B, H, S, Dv]`.
+/// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; an output is
+/// `[B, H, S, Dv]`, where each of several has a Dv of its own.
 pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
     AttentionOver<ExactlyOperands<OPERANDS>, Outputs<OUTPUTS>>;
 
@@ -105,14 +106,14 @@ pub struct CountedTiles {
     pub full: u64,
 }
 
-impl<const PAIRS: usize> From<Attention<PAIRS>> for AnyAttention {
-    fn from(attention: Attention<PAIRS>) -> AnyAttention {
+impl<const PAIRS: usize, const OUTPUTS: usize> From<Attention<PAIRS, OUTPUTS>> for AnyAttention {
+    fn from(attention: Attention<PAIRS, OUTPUTS>) -> AnyAttention {
         AttentionOver { request: attention.request, form: PhantomData }
     }
 }
 
-impl<const OPERANDS: usize> From<GeneralAttention<OPERANDS>> for AnyAttention {
-    fn from(attention: GeneralAttention<OPERANDS>) -> AnyAttention {
+impl<const OPERANDS: usize, const OUTPUTS: usize> From<GeneralAttention<OPERANDS, OUTPUTS>> for AnyAttention {
+    fn from(attention: GeneralAttention<OPERANDS, OUTPUTS>) -> AnyAttention {
         AttentionOver { request: attention.request, form: PhantomData }
     }
 }
@@ -318,13 +319,22 @@ impl<P, R> AttentionOver<P, R> {
     }
 
     fn reference_of(&self, tensors: &[&Tensor]) -> Result<Reference, Error> {
+        self.interpreted(tensors, interpret)
+    }
+
+    /// What `compute` makes of the specification and its inputs on the host.
+    fn interpreted<T>(
+        &self,
+        tensors: &[&Tensor],
+        compute: impl FnOnce(&Spec, &Inputs) -> Result<T, InterpretError>,
+    ) -> Result<T, Error> {
         let Request { spec, scalars, .. } = &self.request;
         let operation = validate::operands(&self.request, tensors)?;
         // The specification is checked as for a kernel.
         check(spec, scalars, &operation.operands).map_err(CompileError::from)?;
         let operands = tensors.iter().map(|tensor| tensor.to_host()).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
-        Ok(interpret(
+        Ok(compute(
             spec,
             &Inputs {
                 operands: &operands,
@@ -351,10 +361,18 @@ impl AnyAttention {
     /// The output for the tensors that lie along queries and keys, in the order of the signature.
     ///
     /// # Errors
-    /// Everything that [`Error`] lists, before the attention is launched; [`Error::Execution`] only where captured tensors are
+    /// Everything that [`Error`] lists, before the attention is launched, [`Error::OutputCount`] where it has several outputs among it; [`Error::Execution`] only where captured tensors are
     /// looked at first (their range, whether they are sorted). What fails on the device later surfaces where the output is read.
     pub fn run_operands(&self, device: &Device, operands: &[&Tensor]) -> Result<Tensor, Error> {
         self.launch_as::<Outputs<1>>(device, operands, None)
+    }
+
+    /// All outputs, in the order in which they are returned, for the tensors that lie along queries and keys, in the order of the signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_outputs(&self, device: &Device, operands: &[&Tensor]) -> Result<Vec<Tensor>, Error> {
+        self.launch_as::<AnyOutputs>(device, operands, None)
     }
 
     /// The output, and the tiles that the kernel itself counted as it visited them, for each key loop: to see that it does what
@@ -380,19 +398,33 @@ impl AnyAttention {
         device: &Device,
         operands: &[&Tensor],
     ) -> Result<(Tensor, Vec<CountedTiles>), Error> {
+        validate::has_outputs(self.spec(), 1)?;
+        let (mut outputs, counted) = self.run_outputs_counting(device, operands)?;
+        Ok((outputs.remove(0), counted))
+    }
+
+    /// As [`AnyAttention::run_operands_counting`], with all outputs.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_counting`].
+    pub fn run_outputs_counting(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Vec<CountedTiles>), Error> {
         let Request { spec, scalars, .. } = &self.request;
         validate::arguments(&self.request)?;
         let first = spec.operands_of(Role::Query).next().and_then(|(first, _)| operands.get(first));
         let head_dim = first.and_then(|query| query.shape().last()).copied().unwrap_or(0);
         let loops = spec.pruned(&Constants::new(spec, scalars, head_dim)).loops.len();
         let counters = Tensor::from_slice(device, [loops, 2], &vec![0i32; 2 * loops])?;
-        let out = self.launch_as::<Outputs<1>>(device, operands, Some(&counters))?;
+        let outputs = self.launch_as::<AnyOutputs>(device, operands, Some(&counters))?;
         let counts = counters.to_vec::<i32>()?;
         let counted = counts.chunks(2).map(|counts| CountedTiles {
             visited: u64::from(counts[0].cast_unsigned()),
             full: u64::from(counts[1].cast_unsigned()),
         });
-        Ok((out, counted.collect()))
+        Ok((outputs, counted.collect()))
     }
 
     /// With the [program](AttentionOver::program), its [stages](AttentionOver::stages), the [report](AttentionOver::report) and the
@@ -497,7 +529,25 @@ impl AnyAttention {
         }
     }
 
-    /// The output, log-sum-exp and maximum by the reference: in f64, straight from the specification, in time proportional to queries
+    /// All outputs, and each row's log-sum-exp where there is one, for the tensors that lie along queries and keys, in the order of the
+    /// signature.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_outputs_with_lse_if_any(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Option<Tensor>), Error> {
+        if self.request.spec.has_lse() {
+            let (outputs, lse) = self.launch_as::<WithLse<AnyOutputs>>(device, operands, None)?;
+            Ok((outputs, Some(lse)))
+        } else {
+            self.run_outputs(device, operands).map(|outputs| (outputs, None))
+        }
+    }
+
+    /// The outputs, log-sum-exp and maximum by the reference: in f64, straight from the specification, in time proportional to queries
     /// times keys, on the host. Integers are mathematical, so that it also gives a number where a launch is refused because one
     /// could leave 32 bits. Log-sum-exp and maximum are NaN where the attention has none.
     ///
@@ -514,6 +564,25 @@ impl AnyAttention {
     /// As [`AnyAttention::reference`].
     pub fn reference_operands(&self, operands: &[&Tensor]) -> Result<Reference, Error> {
         self.reference_of(operands)
+    }
+
+    /// The gradients by the reference, in f64 on the host: by each operand, captured tensor of floats, float scalar and `scale()`, of the
+    /// sum of the output's elements, each times its own in `d_out`, and of those of the log-sum-exp times `d_lse`, if it is given. What
+    /// they are where a function has no derivative, [`interpret_backward`] says.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference_operands`], and [`Error::Interpret`] where `d_out` or `d_lse` has another shape than what it is the
+    /// gradient of, or there is no log-sum-exp.
+    pub fn reference_gradients(
+        &self,
+        operands: &[&Tensor],
+        d_out: &Tensor,
+        d_lse: Option<&Tensor>,
+    ) -> Result<ReferenceGradients, Error> {
+        let (d_out, d_lse) = (d_out.to_host()?, d_lse.map(Tensor::to_host).transpose()?);
+        self.interpreted(operands, |spec, inputs| {
+            interpret_backward(spec, inputs, std::slice::from_ref(&d_out), d_lse.as_ref())
+        })
     }
 }
 

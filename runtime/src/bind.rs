@@ -26,9 +26,9 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
     let &Call { request, device, operands: tensors, counters } = call;
     let program = &proved.program;
     let &Operation { batch, heads, queries, .. } = operation;
-    let outputs = program.outputs.iter().map(|output| {
+    let outputs = program.outputs.iter().zip(output_names(program)).map(|(output, name)| {
         let shape = vec![batch, heads, queries, output.dim];
-        Tensor::empty(device, output.element.into(), shape, "the output")
+        Tensor::empty(device, output.element.into(), shape, &name)
     });
     let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
     let numbers = program.row_numbers().iter();
@@ -77,14 +77,22 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
     Ok(Bound { outputs, rows, data: Some(data) })
 }
 
+/// What outputs are called in messages.
+fn output_names(program: &Program) -> Vec<String> {
+    match program.outputs.len() {
+        1 => vec!["the output".into()],
+        count => (0..count).map(|place| format!("output {place}")).collect(),
+    }
+}
+
 /// What each buffer of a launch holds, in the order of the kernel's arguments.
 fn buffers(call: &Call, program: &Program) -> Vec<String> {
     let spec = &call.request.spec;
     let tensors = spec.tensors.iter().map(|tensor| &tensor.name);
     let operands = spec.operands.iter().map(|operand| &operand.name);
     let quoted = |name: &String| format!("`{name}`");
-    let outputs = program.outputs.iter().map(|_| "the output".to_string());
-    let results = outputs.chain(program.row_numbers().iter().map(|number| number.name().to_string()));
+    let results =
+        output_names(program).into_iter().chain(program.row_numbers().iter().map(|number| number.name().to_string()));
     let summaries = program.summaries();
     let summaries = summaries.iter().map(|of| format!("a summary of `{}`", spec.tensors[of.tensor].name));
     let counters = call.counters.map(|_| "the count of tiles".into());

@@ -374,6 +374,17 @@ pub enum Error {
         /// How many were given.
         given: usize,
     },
+    /// Another number of outputs than the attention has.
+    #[error("`{attention}` has {outputs} outputs, and {asked} asked for; `AnyAttention::run_outputs` gives them all",
+        asked = if *asked == 1 { "one was".to_string() } else { format!("{asked} were") })]
+    OutputCount {
+        /// The attention.
+        attention: String,
+        /// How many it has.
+        outputs: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
     /// A log-sum-exp, or another number of a row, of an accumulator that has none, or of several.
     #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has {number}")]
     NoRowNumber {

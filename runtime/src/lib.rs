@@ -73,7 +73,9 @@ pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
 pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
-pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
+pub use purview_compiler::{
+    eval, expr, interpret, interpret_backward, ir, lang, notes, picture, report, spec, svg, visible_pairs,
+};
 pub use purview_macros::{attention, index, mask, score};
 pub use results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
 pub use rope::rope;

@@ -30,8 +30,10 @@ pub struct PtxLaunch {
     pub buffers: Vec<PtxBuffer>,
     /// The grids, to be launched one after the other; none where there is nothing to compute.
     pub grids: Vec<PtxGrid>,
-    /// The output `[B, H, S, Dv]`.
+    /// The output, or the first of them: `[B, H, S, Dv]`.
     pub output: PtxResult,
+    /// The outputs after the first, likewise.
+    pub further: Vec<PtxResult>,
     /// The log-sum-exp `[B, H, S]`, of an attention whose one accumulator is a softmax.
     pub lse: Option<PtxResult>,
     /// Each row's maximum `[B, H, S]`, where it was [asked for](AnyAttention::ptx_launch_operands_with_max).
@@ -127,11 +129,15 @@ impl AnyAttention {
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
         let of_rows = |number| program.row_numbers().contains(&number).then_some(result(rows, Element::F32));
+        let stored = outputs.iter().zip(&program.outputs);
+        let stored = stored.map(|(tensor, output)| Ok(result(elements_of(tensor.shape())?, output.element)));
+        let mut further = stored.collect::<Result<Vec<_>, Error>>()?;
         let mut launch = PtxLaunch {
             kernel,
             buffers: Vec::new(),
             grids: Vec::new(),
-            output: result(elements_of(outputs[0].shape())?, program.outputs[0].element),
+            output: further.remove(0),
+            further,
             lse: of_rows(RowNumber::LogSumExp).filter(|_| has_lse),
             max: of_rows(RowNumber::Maximum),
             sum: of_rows(RowNumber::Sum),
@@ -146,7 +152,8 @@ impl AnyAttention {
             Ok(PtxBuffer::Bytes(bytes.to_vec()))
         });
         (launch.buffers, launch.grids) = (contents.collect::<Result<_, Error>>()?, grids);
-        launch.output.buffer = outputs[0];
+        let results = std::iter::once(&mut launch.output).chain(&mut launch.further);
+        results.zip(outputs).for_each(|(result, place)| result.buffer = place);
         for (number, place) in program.row_numbers().iter().zip(rows) {
             let result = match number {
                 RowNumber::LogSumExp => &mut launch.lse,

@@ -33,7 +33,7 @@ pub trait Results: sealed::Sealed {
     fn of(launched: Launched) -> Self::Tensors;
 }
 
-/// The outputs of an attention with `COUNT` of them, without a number of its rows: a [`Tensor`] of one.
+/// The outputs of an attention with `COUNT` of them, 1 to 8, without a number of its rows: a [`Tensor`] of one, a tuple of several.
 #[derive(Clone, Copy, Debug)]
 pub enum Outputs<const COUNT: usize> {}
 
@@ -49,7 +49,11 @@ pub struct WithMax<O>(PhantomData<O>);
 #[derive(Clone, Copy, Debug)]
 pub struct WithLseAndMax<O>(PhantomData<O>);
 
-impl sealed::Sealed for Outputs<1> {}
+impl sealed::Sealed for Outputs<1> {
+    fn check(spec: &Spec) -> Result<(), Error> {
+        validate::has_outputs(spec, 1)
+    }
+}
 
 impl Results for Outputs<1> {
     type Tensors = Tensor;
@@ -59,8 +63,53 @@ impl Results for Outputs<1> {
     }
 }
 
+macro_rules! several_outputs {
+    ($($count:literal: $($tensor:ident)*;)*) => {$(
+        impl sealed::Sealed for Outputs<$count> {
+            fn check(spec: &Spec) -> Result<(), Error> {
+                validate::has_outputs(spec, $count)
+            }
+        }
+
+        impl Results for Outputs<$count> {
+            type Tensors = ($(several_outputs!(@tensor $tensor),)*);
+
+            fn of(launched: Launched) -> Self::Tensors {
+                let outputs: [Tensor; $count] = launched.outputs.try_into().expect("the number of outputs was checked");
+                let [$($tensor),*] = outputs;
+                ($($tensor,)*)
+            }
+        }
+    )*};
+    (@tensor $name:ident) => { Tensor };
+}
+
+several_outputs! {
+    2: a b;
+    3: a b c;
+    4: a b c d;
+    5: a b c d e;
+    6: a b c d e f;
+    7: a b c d e f g;
+    8: a b c d e f g h;
+}
+
+/// The outputs of an attention with any number of them.
+pub(crate) enum AnyOutputs {}
+
+impl sealed::Sealed for AnyOutputs {}
+
+impl Results for AnyOutputs {
+    type Tensors = Vec<Tensor>;
+
+    fn of(launched: Launched) -> Vec<Tensor> {
+        launched.outputs
+    }
+}
+
 impl<O: Results> sealed::Sealed for WithLse<O> {
     fn check(spec: &Spec) -> Result<(), Error> {
+        O::check(spec)?;
         validate::has_row_number(spec, RowNumber::LogSumExp)
     }
 }
@@ -76,6 +125,11 @@ impl<O: Results> Results for WithLse<O> {
 
 impl<O: Results> sealed::Sealed for WithMax<O> {
     const KEPT: Kept = Kept::LogSumExpAndMaximum;
+
+    fn check(spec: &Spec) -> Result<(), Error> {
+        O::check(spec)?;
+        validate::has_kept(spec, Self::KEPT)
+    }
 }
 
 impl<O: Results> Results for WithMax<O> {
@@ -89,6 +143,11 @@ impl<O: Results> Results for WithMax<O> {
 
 impl<O: Results> sealed::Sealed for WithLseAndMax<O> {
     const KEPT: Kept = Kept::LogSumExpAndMaximum;
+
+    fn check(spec: &Spec) -> Result<(), Error> {
+        O::check(spec)?;
+        validate::has_kept(spec, Self::KEPT)
+    }
 }
 
 impl<O: Results> Results for WithLseAndMax<O> {

@@ -248,11 +248,14 @@ fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'
     let queries = spec.operands_of(Role::Query);
     let queries = queries.map(|(place, _)| Ok(Some(ResultElements { count: dim(place)?, place })));
     let queries = queries.collect::<Result<Vec<_>, Error>>()?;
-    let mut made_of = None;
-    for (value, found) in results.into_iter().chain(queries).enumerate() {
-        let Some(elements) = found.filter(|_| spec.output.mentions(&Expr::Value(value))) else { continue };
-        let first = *made_of.get_or_insert(elements);
-        alike("head dims of what the output is made of", elements, first)?;
+    let values: Vec<Option<ResultElements>> = results.into_iter().chain(queries).collect();
+    for output in &spec.outputs {
+        let mut made_of = None;
+        for (value, found) in values.iter().enumerate() {
+            let Some(elements) = found.filter(|_| output.mentions(&Expr::Value(value))) else { continue };
+            let first = *made_of.get_or_insert(elements);
+            alike("head dims of what the output is made of", elements, first)?;
+        }
     }
     Ok(())
 }
@@ -339,6 +342,15 @@ pub(crate) fn has_row_number(spec: &Spec, number: RowNumber) -> Result<(), Error
     Err(Error::NoRowNumber { attention, accumulator, number })
 }
 
+/// Refuses an attention that has another number of outputs than `asked`.
+pub(crate) fn has_outputs(spec: &Spec, asked: usize) -> Result<(), Error> {
+    let outputs = spec.outputs.len();
+    if outputs == asked {
+        return Ok(());
+    }
+    Err(Error::OutputCount { attention: spec.name.clone(), outputs, asked })
+}
+
 /// That an attention has what is kept of its rows. The log-sum-exp is kept where there is one.
 pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
     match kept {
@@ -347,7 +359,10 @@ pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
         Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
     }
     let refused = |reason: &'static str| Err(Error::NoPartial { attention: spec.name.clone(), reason });
-    if spec.output != Expr::Value(0) {
+    if spec.outputs.len() > 1 {
+        return refused("it has several outputs");
+    }
+    if !spec.stores_accumulator() {
         return refused("its output is an expression of its accumulator");
     }
     match &spec.accumulators[..] {

@@ -3,7 +3,7 @@
 use crate::numbers::Numbers;
 use purview::ir::Element;
 use purview::{AnyAttention, Arguments, Device, DeviceModel, Error, Shape, Tensor, Variant};
-use purview_cli::golden::{self, Errors, GoldenError, relative_error};
+use purview_cli::golden::{self, Errors, GoldenError, outputs_error, relative_error};
 use purview_cli::ptx;
 use purview_examples::GALLERY;
 use std::path::Path;
@@ -26,15 +26,19 @@ pub fn compare(
 /// # Errors
 /// As [`AnyAttention::run_operands`] and [`AnyAttention::reference_operands`].
 pub fn compare_operands(attention: &AnyAttention, device: &Device, operands: &[&Tensor]) -> Result<Errors, Error> {
-    let (out, lse) = attention.run_operands_with_lse_if_any(device, operands)?;
+    let (outputs, lse) = attention.run_outputs_with_lse_if_any(device, operands)?;
     let want = attention.reference_operands(operands)?;
-    assert_eq!(out.shape(), want.out.shape);
-    assert_eq!(out.dtype(), operands[0].dtype());
+    let mut found = Vec::new();
+    for (out, want) in outputs.iter().zip(want.outputs()) {
+        assert_eq!(out.shape(), want.shape);
+        assert_eq!(out.dtype(), operands[0].dtype());
+        found.push(out.to_vec::<f32>()?);
+    }
     let lse = lse.map(|lse| {
         assert_eq!(lse.shape(), want.lse.shape);
         lse.to_vec::<f32>().map(|lse| relative_error(&lse, &want.lse.data))
     });
-    Ok(Errors { out: relative_error(&out.to_vec::<f32>()?, &want.out.data), lse: lse.transpose()? })
+    Ok(Errors { out: outputs_error(&found, &want), lse: lse.transpose()? })
 }
 
 /// The same of the PTX of the kernel for `model`, run on the CPU.
@@ -61,8 +65,9 @@ pub fn compare_ptx_operands(
 ) -> Result<Errors, GoldenError> {
     let results = ptx::run(&attention.ptx_launch_operands(model, operands)?)?;
     let want = attention.reference_operands(operands)?;
-    let lse = results.lse.map(|lse| relative_error(&lse, &want.lse.data));
-    Ok(Errors { out: relative_error(&results.out, &want.out.data), lse })
+    let lse = results.lse.as_ref().map(|lse| relative_error(lse, &want.lse.data));
+    let outputs: Vec<&[f32]> = results.outputs().collect();
+    Ok(Errors { out: outputs_error(&outputs, &want), lse })
 }
 
 /// The largest errors allowed of results in `element`, on inputs that are what `element` can hold.

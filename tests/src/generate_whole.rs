@@ -17,6 +17,7 @@ use purview::spec::{Role, ScalarType, ScalarValue, Spec};
 use purview::{AnyAttention, Device, Error, GeneralAttention, Shape, Tensor};
 use purview_compiler::typing::Parameters as Names;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The most queries, products of a loop, and accumulators.
@@ -93,6 +94,17 @@ struct Term {
     join: u32,
 }
 
+/// How there are two outputs, where there are as many accumulators.
+#[derive(Clone, Copy, Debug)]
+struct SecondOutput {
+    /// The accumulators of the first: so many.
+    first: usize,
+    /// Whether the second is of all accumulators. Else it is of the others, which have as many elements fewer as there are.
+    of_all: bool,
+    /// Whether the second comes first.
+    swapped: bool,
+}
+
 /// Everything that an attention is made of.
 #[derive(Clone, Debug)]
 struct Draw {
@@ -102,6 +114,7 @@ struct Draw {
     values: Vec<AlongKeys>,
     v_dim: usize,
     v_dim_of_query: bool,
+    second: Option<SecondOutput>,
     accumulators: Vec<Accumulated>,
     loops: Vec<Loop>,
     two_sets: bool,
@@ -250,12 +263,18 @@ fn draw(kind: Kind) -> BoxedStrategy<Draw> {
     let loops = prop_oneof![3 => vec(one_loop.clone(), 1), 1 => vec(one_loop, 2..=MOST)];
     let operands = (vec(select(dims.clone()), 1..=MOST), vec(along_keys(MOST), 1..=MOST), vec(along_keys(4), 0..=2));
     let values = (select(dims), any::<bool>());
-    let rest = (vec(accumulated(kind), MOST), loops, any::<bool>(), vec(term(), MOST));
+    let second = (1..MOST, any::<bool>(), any::<bool>()).prop_map(|(first, of_all, swapped)| SecondOutput {
+        first,
+        of_all,
+        swapped,
+    });
+    let second = prop::option::weighted(if kind == Kind::Any { 0.35 } else { 0.0 }, second);
+    let rest = (vec(accumulated(kind), MOST), loops, any::<bool>(), vec(term(), MOST), second);
     let order = Just((0..2 * MOST + 4).collect::<Vec<usize>>()).prop_shuffle();
     (operands, values, rest, order)
         .prop_map(|((queries, keys, values), (v_dim, v_dim_of_query), rest, order)| {
-            let (accumulators, loops, two_sets, terms) = rest;
-            Draw { queries, keys, values, v_dim, v_dim_of_query, accumulators, loops, two_sets, terms, order }
+            let (accumulators, loops, two_sets, terms, second) = rest;
+            Draw { queries, keys, values, v_dim, v_dim_of_query, second, accumulators, loops, two_sets, terms, order }
         })
         .boxed()
 }
@@ -355,7 +374,20 @@ impl Draw {
         for (nth, one) in self.loops.iter().enumerate() {
             self.add_loop(&mut builder, kind, operands, nth, one, &used);
         }
-        builder.output(self.output(&used, &queries, operands));
+        let all = 0..used.len();
+        match self.second(&used) {
+            None => builder.output(self.output(&used, all, &queries, operands)),
+            Some(SecondOutput { first, of_all, swapped }) => {
+                let second = if of_all { all } else { first..used.len() };
+                let mut outputs = [0..first, second];
+                if swapped {
+                    outputs.reverse();
+                }
+                for of in outputs {
+                    builder.output(self.output(&used, of, &queries, operands));
+                }
+            }
+        }
         let mut spec = builder.finish();
         for one in &mut spec.loops {
             let products = one.dots.len();
@@ -370,6 +402,21 @@ impl Draw {
             }
         }
         spec
+    }
+
+    /// How there are two outputs of the accumulators `used`, if so.
+    fn second(&self, used: &[usize]) -> Option<SecondOutput> {
+        self.second.filter(|second| second.first < used.len())
+    }
+
+    /// The elements of the result of the accumulator at this place among those `used`.
+    fn dim_of(&self, used: &[usize], accumulator: usize) -> usize {
+        match self.second(used) {
+            Some(SecondOutput { first, of_all: false, .. }) if accumulator >= first => {
+                self.v_dim().saturating_sub(used.len()).max(1)
+            }
+            _ => self.v_dim(),
+        }
     }
 
     /// The accumulators that something is pushed into.
@@ -429,25 +476,27 @@ impl Draw {
             }
             let of = if kind == Kind::Tiled { &one.pushes[0] } else { push };
             let values = candidates[of.values % candidates.len()];
+            let leading = self.dim_of(used, accumulator);
             let values = match () {
-                () if dim(values) == v_dim => PushedValues::from(values),
-                () if of.by_scalar => PushedValues::leading_by_scalar(values, RANK),
-                () => PushedValues::leading(values, v_dim),
+                () if dim(values) == leading => PushedValues::from(values),
+                () if of.by_scalar && leading == v_dim => PushedValues::leading_by_scalar(values, RANK),
+                () => PushedValues::leading(values, leading),
             };
             builder.push_weighted(accumulator, score, push.weight.clone(), values);
         }
     }
 
-    /// An expression of all accumulators.
-    fn output(&self, used: &[usize], queries: &[usize], operands: &Operands) -> Float {
+    /// An expression of the accumulators at the places `of` among those `used`.
+    fn output(&self, used: &[usize], of: Range<usize>, queries: &[usize], operands: &Operands) -> Float {
         // What is of another head dim than the output can't be in it.
-        let fits: Vec<usize> = (0..queries.len()).filter(|nth| operands.all[queries[*nth]].2 == self.v_dim()).collect();
+        let dim = self.dim_of(used, of.start);
+        let fits: Vec<usize> = (0..queries.len()).filter(|nth| operands.all[queries[*nth]].2 == dim).collect();
         let query = |term: &Term| match fits[..] {
             [] => lang::float(0.75),
             _ => lang::result(used.len() + fits[term.query % fits.len()]),
         };
         let mut output = None;
-        for (nth, place) in used.iter().enumerate() {
+        for (nth, place) in used.iter().enumerate().take(of.end).skip(of.start) {
             let (term, result) = (&self.terms[nth], lang::result(nth));
             let bounded = !matches!(self.accumulators[*place], Accumulated::Sum);
             let one = match term.form {
@@ -611,7 +660,9 @@ impl fmt::Debug for WholeCase {
                 writeln!(f, "  {accumulator}.push({score}{weight}, {values}[j]{})", dim.unwrap_or_default())?;
             }
         }
-        writeln!(f, "{}", spec.output.display(Names { values: &spec.output_values(), ..names }))?;
+        let values = spec.output_values();
+        let outputs = spec.outputs.iter().map(|output| output.display(Names { values: &values, ..names }).to_string());
+        writeln!(f, "{}", outputs.collect::<Vec<_>>().join(", "))?;
         let stages = Device::cpu().and_then(|device| self.attention(&device)?.stages(shape));
         match stages {
             Ok(stages) => stages.first().map_or(Ok(()), |(_, program)| writeln!(f, "{program}")),

@@ -222,7 +222,7 @@ pub fn case(text: &str) -> Case {
         tensors: tensor_params,
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     };
     let visible = parse_expr(text, spec.parameters()).unwrap_or_else(|error| panic!("{text}: {error}"));

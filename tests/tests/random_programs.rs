@@ -98,9 +98,12 @@ fn check_whole(what: &str, cases: u32, kind: Kind, check: impl Fn(&WholeCase) ->
 
 /// The largest errors, relative to the largest magnitude, or to 1 where all are less: what is a difference may be next to nothing, and is
 /// as exact as what it is a difference of.
-fn errors_of(out: &[f32], lse: Option<&[f32]>, want: &Reference) -> Errors {
+fn errors_of(outputs: &[impl AsRef<[f32]>], lse: Option<&[f32]>, want: &Reference) -> Errors {
     let with_one = |got: &[f32], want: &[f64]| relative_error(&[got, &[1.0]].concat(), &[want, &[1.0]].concat());
-    Errors { out: with_one(out, &want.out.data), lse: lse.map(|lse| with_one(lse, &want.lse.data)) }
+    let wanted: Vec<_> = want.outputs().collect();
+    assert_eq!(outputs.len(), wanted.len());
+    let out = outputs.iter().zip(wanted).map(|(out, want)| with_one(out.as_ref(), &want.data)).fold(0.0, f64::max);
+    Errors { out, lse: lse.map(|lse| with_one(lse, &want.lse.data)) }
 }
 
 fn expect(errors: &Errors, limit: &Errors, what: &str) -> Result<(), String> {
@@ -115,19 +118,20 @@ fn run_and_count(device: &Device, case: &WholeCase) -> Result<Outcome, String> {
     texts_read_back(&attention, case)?;
     let operands = case.operands(device, Element::F32).map_err(text)?;
     let operands: Vec<&Tensor> = operands.iter().collect();
-    let (out, lse) = match attention.run_operands_with_lse_if_any(device, &operands) {
+    let floats = |outputs: &[Tensor]| outputs.iter().map(Tensor::to_vec).collect::<Result<Vec<Vec<f32>>, Error>>();
+    let (outputs, lse) = match attention.run_outputs_with_lse_if_any(device, &operands) {
         // Ranges are found by interval arithmetic, which may see an overflow where there is none.
         Err(Error::Range(_)) => return Ok(Outcome::Refused),
         result => result.map_err(text)?,
     };
     let want = attention.reference_operands(&operands).map_err(text)?;
     let lse = lse.map(|lse| lse.to_vec::<f32>()).transpose().map_err(text)?;
-    let (out, limit) = (out.to_vec::<f32>().map_err(text)?, tolerance(Element::F32));
-    let errors = errors_of(&out, lse.as_deref(), &want);
+    let limit = tolerance(Element::F32);
+    let errors = errors_of(&floats(&outputs).map_err(text)?, lse.as_deref(), &want);
     expect(&errors, &limit, "a launch")?;
 
-    let (out, counted) = attention.run_operands_counting(device, &operands).map_err(text)?;
-    let counting = errors_of(&out.to_vec::<f32>().map_err(text)?, None, &want);
+    let (outputs, counted) = attention.run_outputs_counting(device, &operands).map_err(text)?;
+    let counting = errors_of(&floats(&outputs).map_err(text)?, None, &want);
     expect(&counting, &limit, "a launch that counts tiles")?;
     let report = attention.report_verified(&case.shape).map_err(text)?;
     if report.needed_tiles.is_none_or(|needed| needed > report.tiles.visited) {
@@ -191,7 +195,8 @@ fn run_ptx(case: &WholeCase, element: Element, limit: &Errors) -> Result<(Outcom
     };
     let results = ptx::run(&launch).map_err(|error| error.to_string())?;
     let want = attention.reference_operands(&operands).map_err(text)?;
-    let errors = errors_of(&results.out, results.lse.as_deref(), &want);
+    let outputs: Vec<&[f32]> = results.outputs().collect();
+    let errors = errors_of(&outputs, results.lse.as_deref(), &want);
     expect(&errors, limit, "PTX")?;
     Ok((Outcome::Right { error: errors.out, zero: want.out.data.iter().all(|x| *x == 0.0) }, schedule))
 }

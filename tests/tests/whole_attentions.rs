@@ -6,7 +6,7 @@ use purview::prelude::*;
 use purview::{AnyAttention, DType, DeviceModel, GeneralAttention};
 use purview_cli::golden::relative_error;
 use purview_cli::ptx;
-use purview_tests::compare::{Failures, compare_operands, tolerance};
+use purview_tests::compare::{Failures, compare_operands, compare_ptx_operands, tolerance};
 use purview_tests::devices;
 use purview_tests::numbers::Numbers;
 
@@ -225,6 +225,62 @@ fn hidden_from_all(q: Query, k: Key, v: Value, r: Query, l: Key, seen: u32) -> O
     }
 }
 
+/// Two outputs of head dims of their own, of accumulators of three kinds.
+#[attention]
+fn two_outputs(q: Query, k: Key, v: Value, w: Value, sink: Tensor<f32, 1>) -> (Output, Output) {
+    for i in q.tiles() {
+        let (mut a, mut b, mut c) = (Softmax::with_sink(sink[head()]), Mean::new(), Sum::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i), v[j]);
+            b.push(mask(exp(s), i - j < 20), w[j]);
+            c.push(mask(0.01 * s, j % 3 != 0), w[j]);
+        }
+        (a, b - sink[head()] * c)
+    }
+}
+
+/// An expression of the accumulators, and before and after it what it is made of, as it is kept for a backward pass.
+#[attention]
+fn kept(q: Query, k: Key, v: Value, gate: Query) -> (Output, Output, Output, Output) {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i), v[j]);
+            b.push(mask(-0.5 * s, j <= i), v[j]);
+        }
+        let both = (a - 0.5 * b) * sigmoid(gate[i]);
+        (a, both, tanh(a) + b, b)
+    }
+}
+
+/// One softmax, which has a log-sum-exp beside its outputs, and an output that is of no accumulator.
+#[attention]
+fn as_it_is_and_gated(q: Query, k: Key, v: Value, gate: Query) -> (Output, Output, Output) {
+    for i in q.tiles() {
+        let mut o = Softmax::new();
+        for j in k.tiles() {
+            o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+        }
+        (o * sigmoid(gate[i]), o, gate[i] + (i % 5) as f32)
+    }
+}
+
+/// Two outputs of one accumulator each, of which a comptime `if` takes away the second.
+#[attention]
+fn second_at_will(q: Query, k: Key, v: Value, w: Value, #[comptime] second: bool) -> (Output, Output) {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Softmax::new(), Softmax::new());
+        for j in k.tiles() {
+            let s = dot(q[i], k[j]) * scale();
+            a.push(mask(s, j <= i), v[j]);
+            b.push(mask(-s, j <= i), w[j]);
+        }
+        (a, if second { b } else { 0.5 })
+    }
+}
+
 /// An attention, with the heads and the head dim of each operand; those along queries have as many as there are.
 struct Case {
     attention: AnyAttention,
@@ -292,6 +348,33 @@ fn cases(device: &Device, length: usize) -> Vec<Case> {
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(1), 24), (Queries, 8), (Keys(4), 8)],
         },
         Case {
+            attention: two_outputs(&sink).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Keys(1), 12)],
+        },
+        // No whole vectors.
+        Case {
+            attention: two_outputs(&sink).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(4), 9), (Keys(1), 21)],
+        },
+        // More vectors than a unit has, and fewer.
+        Case {
+            attention: two_outputs(&sink).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 4), (Keys(2), 80)],
+        },
+        Case { attention: kept().into(), operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 32), (Queries, 32)] },
+        Case {
+            attention: as_it_is_and_gated().into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 20), (Queries, 20)],
+        },
+        Case {
+            attention: second_at_will(true).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Keys(2), 8)],
+        },
+        Case {
+            attention: second_at_will(false).into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 16), (Keys(2), 8)],
+        },
+        Case {
             attention: two_sets().into(),
             operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 24), (Memory(2), 16), (Memory(2), 24)],
         },
@@ -347,7 +430,8 @@ fn hidden_keys_reach_nothing() {
         let (queries, keys) = (40, 64);
         for Case { attention, operands } in cases(&device, keys) {
             let hidden = match attention.spec().name.as_str() {
-                "two_parts" | "tangled" | "first_elements" | "own_weight" | "switched" | "doubled" => keys - queries,
+                "two_parts" | "tangled" | "first_elements" | "own_weight" | "switched" | "doubled" | "kept"
+                | "as_it_is_and_gated" | "second_at_will" => keys - queries,
                 "hidden_from_all" => keys / 2,
                 // Each of the others sees every key with some query.
                 _ => continue,
@@ -376,7 +460,8 @@ fn hidden_keys_reach_nothing() {
                 let tensors = tensors(poison);
                 let tensors: Vec<&Tensor> = tensors.iter().collect();
                 let reference = attention.reference_operands(&tensors).unwrap();
-                failures.expect(&format!("{name} is finite"), reference.out.data.iter().all(|value| value.is_finite()));
+                let is_finite = reference.outputs().flat_map(|out| &out.data).all(|value| value.is_finite());
+                failures.expect(&format!("{name} is finite"), is_finite);
                 let what = format!("{name} with {poison} where it hides, on {}", device.name());
                 failures.check(&what, compare_operands(&attention, &device, &tensors), &tolerance(Element::F32));
             }
@@ -459,6 +544,79 @@ fn regression_ptx_gave_a_log_sum_exp_of_an_accumulator_that_was_left() {
     let out = ptx::run(&launch).unwrap().out;
     let want = attention.reference_operands(&operands).unwrap().out.data;
     assert!(relative_error(&out, &want) < 2e-5);
+}
+
+/// The outputs of an attention are a tuple, in the order in which they are returned, with the log-sum-exp beside it.
+#[test]
+fn several_outputs_are_a_tuple() {
+    for device in [devices::cpu()].into_iter().chain(devices::wgpu("several_outputs_are_a_tuple")) {
+        let mut numbers = Numbers::new(23);
+        let shapes = [[1, HEADS, 33, 16], [1, 2, 50, 16], [1, 2, 50, 8], [1, HEADS, 33, 8]];
+        let tensors = shapes.map(|shape| numbers.tensor(&device, Element::F32, &shape).unwrap());
+        let [q, k, v, gate] = tensors.each_ref();
+        let floats = |tensor: &Tensor| tensor.to_vec::<f32>().unwrap();
+        let ((gated, out, third), lse) = as_it_is_and_gated().with_lse().run(&device, [q, k, v, gate]).unwrap();
+        let (want, want_lse) = once().with_lse().run(&device, q, k, v).unwrap();
+        assert_eq!((floats(&out), floats(&lse)), (floats(&want), floats(&want_lse)));
+        let sigmoid = |x: &f32| 1.0 / (1.0 + (-f64::from(*x)).exp());
+        let expected: Vec<f64> =
+            floats(&out).iter().zip(&floats(gate)).map(|(out, gate)| f64::from(*out) * sigmoid(gate)).collect();
+        assert!(relative_error(&floats(&gated), &expected) < 1e-6);
+        // The last of 33 queries is at the last of 50 keys.
+        let row = |at: usize| (at / 8 % 33 + 17) % 5;
+        let expected: Vec<f64> =
+            floats(gate).iter().enumerate().map(|(at, gate)| f64::from(gate + row(at) as f32)).collect();
+        assert!(relative_error(&floats(&third), &expected) < 1e-6);
+
+        let attention = AnyAttention::from(as_it_is_and_gated());
+        let all = attention.run_outputs(&device, &[q, k, v, gate]).unwrap();
+        let [first, second, last] = &all[..] else { panic!("{} outputs", all.len()) };
+        assert_eq!([first, second, last].map(floats), [&gated, &out, &third].map(floats));
+        let error = attention.run_operands(&device, &[q, k, v, gate]).unwrap_err().to_string();
+        let expected =
+            "`as_it_is_and_gated` has 3 outputs, and one was asked for; `AnyAttention::run_outputs` gives them all";
+        assert_eq!(error, expected);
+        let error = attention.run_operands_partial(&device, &[q, k, v, gate]).unwrap_err().to_string();
+        assert_eq!(error, "`as_it_is_and_gated` has no partial result: it has several outputs");
+    }
+}
+
+/// The kernels of the `cube` schedule for NVIDIA's GPUs, also where there are matrix units: those are for one output.
+#[test]
+fn several_outputs_as_ptx() {
+    use Along::{Keys, Queries};
+    let device = devices::cpu();
+    let sink = Tensor::from_slice(&device, [HEADS], &[0.5, -1.0, 2.0, 0.0]).unwrap();
+    let of_two = |v_dim, w_dim| vec![(Queries, 16), (Keys(2), 16), (Keys(2), v_dim), (Keys(1), w_dim)];
+    let cases = [
+        Case { attention: two_outputs(&sink).into(), operands: of_two(24, 12) },
+        Case { attention: two_outputs(&sink).into(), operands: of_two(9, 21) },
+        Case { attention: kept().into(), operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 32), (Queries, 32)] },
+        Case {
+            attention: as_it_is_and_gated().into(),
+            operands: vec![(Queries, 16), (Keys(2), 16), (Keys(2), 20), (Queries, 20)],
+        },
+        Case { attention: second_at_will(false).into(), operands: of_two(16, 8) },
+    ];
+    let mut failures = Failures::default();
+    for Case { attention, operands } in &cases {
+        for element in [Element::F32, Element::F16] {
+            let mut numbers = Numbers::new(29);
+            let tensors = operands.iter().map(|(along, dim)| {
+                let (heads, length) = match along {
+                    Along::Queries => (HEADS, 19),
+                    Along::Keys(heads) | Along::Memory(heads) => (*heads, 40),
+                };
+                numbers.tensor(&device, element, &[1, heads, length, *dim]).unwrap()
+            });
+            let tensors: Vec<Tensor> = tensors.collect();
+            let tensors: Vec<&Tensor> = tensors.iter().collect();
+            let what = format!("PTX {} {element:?}", attention.spec().name);
+            let errors = compare_ptx_operands(attention, &DeviceModel::ampere(), &tensors);
+            failures.check(&what, errors, &tolerance(element));
+        }
+    }
+    failures.report();
 }
 
 /// Scores so great that to base 2 they overflow, in one of the two products: the row is computed again, with care.

@@ -41,7 +41,7 @@ pub fn check_launch(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result
         Accumulator::Softmax { sink } => sink.as_ref(),
         Accumulator::Sum | Accumulator::Mean => None,
     });
-    for of_row in sinks.chain([&spec.output]) {
+    for of_row in sinks.chain(&spec.outputs) {
         asked.check_everywhere(of_row, 0)?;
         asked.walk(of_row, &Facts::none(), Checks::VALUES, 0)?;
     }

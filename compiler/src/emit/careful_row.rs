@@ -15,15 +15,25 @@ use cubecl::prelude::*;
 /// One row.
 type One = Const<1>;
 
-/// The columns of the output that a unit computes: the `width` elements of each of `count` vectors, `step` vectors apart.
+/// The columns of an output, or of an accumulator, that a unit computes: the `width` elements of each of some vectors, `step` vectors apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Columns {
-    /// How many vectors.
-    pub count: usize,
-    /// From a vector to the next.
-    pub step: usize,
+    /// From a vector to the next; `None` where it computes one alone.
+    pub step: Option<usize>,
     /// The elements of a vector: what operands are read in, where that is more than one.
     pub width: usize,
+}
+
+impl Columns {
+    /// How many vectors, of an output or an accumulator of `dim` elements.
+    fn count(&self, dim: usize) -> usize {
+        self.step.map_or(1, |step| dim.div_ceil(self.width).div_ceil(step))
+    }
+
+    /// From the first vector to this one of them.
+    fn from_first(&self, vector: usize) -> usize {
+        vector * self.step.unwrap_or(0)
+    }
 }
 
 /// The row that a unit computes, and from which column on.
@@ -36,7 +46,7 @@ pub struct CarefulRow {
     pub head: usize,
     /// The query.
     pub query: usize,
-    /// The first vector of the output.
+    /// The first vector of outputs and accumulators.
     pub vector: usize,
 }
 
@@ -79,9 +89,10 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
     let mut states = Sequence::<RowState>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
-        let mut elements = Array::<Vector<f32, One>>::new(comptime![columns.count * columns.width]);
+        let count = comptime![columns.count(program.dim_of(at)) * columns.width];
+        let mut elements = Array::<Vector<f32, One>>::new(count);
         #[unroll]
-        for x in 0..comptime![columns.count * columns.width] {
+        for x in 0..count {
             elements[x] = Vector::new(0.0);
         }
         let reduction = comptime![program.accumulators[at].reduction.clone()];
@@ -130,8 +141,8 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
                 let values = &operands[comptime![pushed.values]];
                 let value = values.row(bases[comptime![pushed.values]], key);
                 #[unroll]
-                for vector in 0..comptime![columns.count] {
-                    let x = row.vector + comptime![vector * columns.step];
+                for vector in 0..comptime![columns.count(pushed.dim)] {
+                    let x = row.vector + comptime![columns.from_first(vector)];
                     #[unroll]
                     for element in 0..comptime![columns.width] {
                         let (width, dim) = comptime![(columns.width, pushed.dim)];
@@ -152,7 +163,7 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
             let state = &mut states[at];
             let factor = inverse::<One>(state.seen.sum.read());
             #[unroll]
-            for x in 0..comptime![columns.count * columns.width] {
+            for x in 0..comptime![columns.count(program.dim_of(at)) * columns.width] {
                 state.elements[x] *= factor;
             }
         }
@@ -161,42 +172,24 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
         let state = &mut states[0];
         let sum = state.seen.sum.read();
         #[unroll]
-        for x in 0..comptime![columns.count * columns.width] {
+        for x in 0..comptime![columns.count(program.dim_of(0)) * columns.width] {
             state.elements[x] *= sum;
         }
     }
-    if comptime![!program.stores_accumulator()] {
-        let inputs = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
-        combine::<E, V>(&mut states, &inputs, &starts, &place, row, columns, comptime![program.clone()]);
-    }
-    let first = &states[0];
-    let stored_elements = &first.elements;
     let row_of_output = (row.batch * extent.heads + row.head) * extent.queries + row.query;
-    let v_dim = comptime![program.outputs[0].dim];
-    let output = &mut results.outputs[0];
     #[unroll]
-    for vector in 0..comptime![columns.count] {
-        let x = row.vector + comptime![vector * columns.step];
-        let lanes = V::value();
-        if comptime![lanes == columns.width] {
-            if x < comptime![v_dim / columns.width] {
-                let mut stored = Vector::<O, V>::empty();
-                #[unroll]
-                for element in 0..comptime![columns.width] {
-                    let at = vector * columns.width + element;
-                    stored.insert(element, O::cast_from(stored_elements[at].extract(0usize)));
-                }
-                output.data[row_of_output * comptime![v_dim / columns.width] + x] = stored;
-            }
+    for output in 0..comptime![program.outputs.len()] {
+        let stored = &mut results.outputs[output];
+        let accumulator = comptime![program.stored_accumulator(output)];
+        let dim = comptime![program.outputs[output].dim];
+        if comptime![accumulator.is_some()] {
+            let state = &states[comptime![accumulator.unwrap()]];
+            store::<O, V>(&state.elements, &mut stored.data, row_of_output, row.vector, dim, columns);
         } else {
-            #[unroll]
-            for element in 0..comptime![columns.width] {
-                let at = x * columns.width + element;
-                if at < v_dim {
-                    let element = stored_elements[vector * columns.width + element].extract(0usize);
-                    output.data[row_of_output * v_dim + at] = Vector::new(O::cast_from(element));
-                }
-            }
+            let inputs = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
+            let code = comptime![ExpressionCode { program: program.clone(), output, columns }];
+            let made = expression::<E, V>(&states, &inputs, &starts, &place, row, code);
+            store::<O, V>(&made, &mut stored.data, row_of_output, row.vector, dim, columns);
         }
     }
     #[unroll]
@@ -222,29 +215,44 @@ struct RowState {
     seen: CarefulRows<One>,
 }
 
-/// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first.
+/// What the code for an output that is an expression is made for.
+#[derive(Clone)]
+struct ExpressionCode {
+    program: Compiled,
+    /// The number of the output.
+    output: usize,
+    /// The columns that the unit computes.
+    columns: Columns,
+}
+
+/// The columns that a unit computes of an output that is an expression of the accumulators and of what lies along the queries.
 #[cube]
-fn combine<E: Float, V: Size>(
-    states: &mut Sequence<RowState>,
+fn expression<E: Float, V: Size>(
+    states: &Sequence<RowState>,
     inputs: &KernelInputs<'_, E, V>,
     starts: &Sequence<usize>,
     place: &Place<One>,
     row: CarefulRow,
-    #[comptime] columns: Columns,
-    #[comptime] program: Compiled,
-) {
-    let (dim, stored) = comptime![(program.outputs[0].dim, program.outputs[0].value.clone())];
+    #[comptime] code: ExpressionCode,
+) -> Array<Vector<f32, One>> {
+    let (program, output, columns) = comptime![(code.program.clone(), code.output, code.columns)];
+    let (dim, stored) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
+    let mut made = Array::<Vector<f32, One>>::new(comptime![columns.count(dim) * columns.width]);
     #[unroll]
-    for vector in 0..comptime![columns.count] {
-        let x = row.vector + comptime![vector * columns.step];
+    for vector in 0..comptime![columns.count(dim)] {
+        let x = row.vector + comptime![columns.from_first(vector)];
         #[unroll]
         for element in 0..comptime![columns.width] {
             let at = comptime![vector * columns.width + element];
             let mut values = Sequence::<Vector<f32, One>>::new();
             #[unroll]
             for accumulator in 0..comptime![program.accumulators.len()] {
-                let state = &states[accumulator];
-                values.push(state.elements[at]);
+                let mut accumulated = Vector::<f32, One>::new(0.0);
+                if comptime![stored.mentions(&Expr::Value(accumulator))] {
+                    let state = &states[accumulator];
+                    accumulated = state.elements[at];
+                }
+                values.push(accumulated);
             }
             #[unroll]
             for load in 0..comptime![program.loads.len()] {
@@ -255,8 +263,45 @@ fn combine<E: Float, V: Size>(
                 }
                 values.push(Vector::new(loaded));
             }
-            let first = &mut states[0];
-            first.elements[at] = inputs.parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
+            made[at] = inputs.parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
+        }
+    }
+    made
+}
+
+/// Writes the `columns` from vector `first` on of a row of an output, of `dim` elements.
+#[cube]
+fn store<O: Float, V: Size>(
+    elements: &Array<Vector<f32, One>>,
+    output: &mut [Vector<O, V>],
+    row: usize,
+    first: usize,
+    #[comptime] dim: usize,
+    #[comptime] columns: Columns,
+) {
+    #[unroll]
+    for vector in 0..comptime![columns.count(dim)] {
+        let x = first + comptime![columns.from_first(vector)];
+        let lanes = V::value();
+        if comptime![lanes == columns.width] {
+            if x < comptime![dim / columns.width] {
+                let mut stored = Vector::<O, V>::empty();
+                #[unroll]
+                for element in 0..comptime![columns.width] {
+                    let at = vector * columns.width + element;
+                    stored.insert(element, O::cast_from(elements[at].extract(0usize)));
+                }
+                output[row * comptime![dim / columns.width] + x] = stored;
+            }
+        } else {
+            #[unroll]
+            for element in 0..comptime![columns.width] {
+                let at = x * columns.width + element;
+                if at < dim {
+                    let element = elements[vector * columns.width + element].extract(0usize);
+                    output[row * dim + at] = Vector::new(O::cast_from(element));
+                }
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, RowNumber, TileLoop, TileOp};
 use crate::expr::Expr;
+use crate::spec::MAX_OUTPUTS;
 use std::fmt;
 
 /// Element type and head dims, by which a schedule is chosen.
@@ -71,14 +72,14 @@ pub fn check(program: &Program) -> Result<(), String> {
         }
     }
     let stored = if program.is_undivided() { Element::F32 } else { *element };
-    match &program.outputs[..] {
-        [output] if output.heads == Heads::Query && output.element == stored => {}
-        [_] => return Err(format!("the output has the query heads, in {}", stored.name())),
-        outputs => return Err(format!("there is one output, and here are {}", outputs.len())),
+    if program.outputs.len() > MAX_OUTPUTS {
+        return Err(format!("there are at most {MAX_OUTPUTS} outputs, and here are {}", program.outputs.len()));
     }
-    let is_stored = |place: &usize| program.outputs[0].value.mentions(&Expr::Value(*place));
-    if let Some(unused) = (0..program.accumulators.len()).find(|place| !is_stored(place)) {
-        return Err(format!("the output is of all accumulators, and not of `{}`", program.accumulators[unused].name));
+    if program.outputs.iter().any(|output| output.heads != Heads::Query || output.element != stored) {
+        return Err(format!("an output has the query heads, in {}", stored.name()));
+    }
+    if let Some(unused) = (0..program.accumulators.len()).find(|place| !program.stores(*place)) {
+        return Err(format!("the outputs are of all accumulators, and not of `{}`", program.accumulators[unused].name));
     }
     for (place, one) in program.loops.iter().enumerate() {
         check_loop(one).map_err(|error| format!("loop {place}: {error}"))?;
@@ -87,8 +88,7 @@ pub fn check(program: &Program) -> Result<(), String> {
         return Err("there is a loop over keys, and here is none".into());
     }
     for (place, load) in program.loads.iter().enumerate() {
-        let stored = Expr::Value(program.accumulators.len() + place);
-        if load.scale.is_some() && program.outputs[0].value.mentions(&stored) {
+        if load.scale.is_some() && program.stores(program.accumulators.len() + place) {
             let name = &program.operands[load.operand].name;
             return Err(format!("what an output is of is not scaled, and `{name}` is"));
         }
@@ -117,9 +117,10 @@ fn check_loop(one: &TileLoop) -> Result<(), String> {
 /// How much a program that [`check`] lets pass has: what a schedule may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Form {
-    /// One product of a query and keys, one mask and one accumulator, which is the output.
+    /// One product of a query and keys, one mask and one accumulator, which is the one output.
     Single,
     /// Pushes of a score of its own each, which is a sum of products, all of the same values; what weights are multiplied by is of no score.
+    /// There is one output.
     Tiled,
     /// Whatever [`check`] lets pass.
     General,
@@ -131,6 +132,7 @@ impl Form {
         match () {
             // Its output is in f32 whatever the operands are in, and is stored from registers.
             () if program.is_undivided() => Form::General,
+            () if program.outputs.len() > 1 => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
             () => Form::General,
@@ -141,9 +143,9 @@ impl Form {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Form::Single => "one product, one mask and one accumulator, which is the output",
-            Form::Tiled => "scores of their own for each accumulator, and the same values for all",
-            Form::General => "any number of products, masks and accumulators",
+            Form::Single => "one product, one mask and one accumulator, which is the one output",
+            Form::Tiled => "scores of their own for each accumulator, the same values for all, and one output",
+            Form::General => "any number of products, masks, accumulators and outputs",
         })
     }
 }
@@ -246,7 +248,8 @@ impl Program {
         pushes.into_iter().find(|push| push.accumulator == accumulator).map_or(0, |push| push.dim)
     }
 
-    /// The head dims of what a tile has in shared memory: the sum of those of queries, and that of values.
+    /// The head dims of what a tile of a program with [one output](Form::Tiled) has in shared memory: the sum of those of queries, and that of
+    /// values.
     pub fn memory_sizes(&self) -> Operands {
         Operands { v_dim: self.outputs[0].dim, ..self.sizes() }
     }
@@ -261,9 +264,27 @@ impl Program {
         if self.has_lse() { self.kept.numbers() } else { &[] }
     }
 
-    /// Whether its output is its one accumulator.
+    /// Whether it has one output, which is its one accumulator.
     pub fn stores_accumulator(&self) -> bool {
-        self.accumulators.len() == 1 && self.outputs[0].value == Expr::Value(0)
+        self.accumulators.len() == 1 && self.outputs.len() == 1 && self.stored_accumulator(0).is_some()
+    }
+
+    /// Whether some output is of this value: of an accumulator, or of a load after those.
+    pub fn stores(&self, value: usize) -> bool {
+        self.outputs.iter().any(|output| output.value.mentions(&Expr::Value(value)))
+    }
+
+    /// Whether some output is not an accumulator as it is.
+    pub fn stores_expressions(&self) -> bool {
+        (0..self.outputs.len()).any(|output| self.stored_accumulator(output).is_none())
+    }
+
+    /// The accumulator that an output is, where it is one as it is.
+    pub fn stored_accumulator(&self, output: usize) -> Option<usize> {
+        match self.outputs[output].value {
+            Expr::Value(place) if place < self.accumulators.len() => Some(place),
+            _ => None,
+        }
     }
 
     /// Element type and head dims.

@@ -70,7 +70,9 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
         return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
     }
     if program.is_undivided() && !program.stores_accumulator() {
-        return fail("what is not divided by its sum is a softmax, and the output is an expression");
+        let found =
+            if program.outputs.len() == 1 { "the output is an expression" } else { "there are several outputs" };
+        return fail(format!("what is not divided by its sum is a softmax, and {found}"));
     }
     Ok(())
 }

@@ -67,7 +67,10 @@ impl Checker<'_> {
                     self.needs.doubt();
                     self.nested(inner);
                 }
-                Statement::Value(value, _) if value.names(accumulators) => {
+                Statement::Value(value, _)
+                    if value.names(accumulators)
+                        || matches!(value.kind, ExprKind::Tuple(_)) && value.mentions(accumulators) =>
+                {
                     self.needs.output = Presence::Reported;
                     let message = "the accumulator is returned after the loop over the keys";
                     self.errors.push(value.source, message, format!("move `{value}` below this loop"));

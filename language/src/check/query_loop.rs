@@ -5,7 +5,7 @@ use crate::check::checker::{Checker, DeclaredAccumulator, find_loop};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::ParameterKind;
-use crate::tree::{CheckedAccumulator, CheckedAttention, QueryStep, TypedValue};
+use crate::tree::{CheckedAccumulator, CheckedAttention, MAX_OUTPUTS, QueryStep, TypedValue};
 use crate::types::ValueType;
 use proc_macro2::Ident;
 use std::borrow::Cow;
@@ -63,13 +63,13 @@ impl Checker<'_> {
         } else {
             self.report_unused();
         }
-        let (mut steps, output) = found.unwrap_or_default();
+        let (mut steps, outputs) = found.unwrap_or_default();
         for step in &mut steps {
             if let QueryStep::Loop(key_loop) = step {
                 key_loop.set = self.set_of_key(key_loop.set);
             }
         }
-        CheckedAttention { operands: self.roles(), steps, output }
+        CheckedAttention { operands: self.roles(), steps, outputs }
     }
 
     fn report_outside(&self, name: &Ident, query: &str) {
@@ -142,7 +142,7 @@ impl Checker<'_> {
         &mut self,
         query_loop: &ast::Loop,
         outside: Option<&ast::AccumulatorLet>,
-    ) -> (Vec<QueryStep>, Option<TypedValue>) {
+    ) -> (Vec<QueryStep>, Vec<TypedValue>) {
         match &query_loop.head.over {
             Over::Tiles(name) => match self.scopes.find(name) {
                 Some(Binding::Query(_)) => {}
@@ -199,7 +199,7 @@ impl Checker<'_> {
         self.bind_loop(&query_loop.head.variable, Binding::QueryTile);
         self.query_variable = Some(query_loop.head.variable.clone());
         let mut steps = Vec::new();
-        let mut output = None;
+        let mut outputs = Vec::new();
         let mut key_loops = 0;
         let last = body.statements.len().saturating_sub(1);
         for (place, statement) in body.statements.iter().enumerate() {
@@ -229,7 +229,7 @@ impl Checker<'_> {
                         format!("write it in `for j in {}.tiles() {{ … }}`", self.key_name(0)),
                     );
                 }
-                Statement::Value(value, None) if place == last => output = self.output(value, &accumulators),
+                Statement::Value(value, None) if place == last => outputs = self.outputs(value, &accumulators),
                 Statement::Value(value, Some(semicolon)) if place == last && value.mentions(&accumulators) => {
                     self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
                     let help = format!("remove the `;`: write `{value}`");
@@ -252,6 +252,10 @@ impl Checker<'_> {
             let name = &first.name;
             if self.needs.output == Presence::Missing {
                 let (message, help) = match &accumulators[..] {
+                    _ if self.gives_several() => (
+                        "the loop over the queries does not return its outputs".to_string(),
+                        format!("write `{}` as its last line, without `;`", self.outputs_help(&[], &accumulators)),
+                    ),
                     [_] => (
                         format!("the loop over the queries does not return its accumulator `{name}`"),
                         format!("write `{name}` as its last line, without `;`"),
@@ -274,11 +278,11 @@ impl Checker<'_> {
                         "write `for j in {key}.tiles() {{ {name}.push(dot(q[i], {key}[j]) * scale(), {value}[j]); }}`"
                     ),
                 );
-            } else if self.needs.push == Presence::Found && self.accumulators.len() > 1 {
+            } else if self.needs.push == Presence::Found && (self.accumulators.len() > 1 || self.gives_several()) {
                 self.report_idle();
             }
         }
-        (steps, output)
+        (steps, outputs)
     }
 
     /// Reports accumulators, of several, that are not pushed to or not part of the output.
@@ -294,7 +298,8 @@ impl Checker<'_> {
                 let other = other.map_or("o".to_string(), |(_, other)| other.name.to_string());
                 let help =
                     format!("write it in the last line of the loop over the queries, such as `{other} - {name}`");
-                self.errors.push(name.span(), format!("the accumulator `{name}` is not part of the output"), help);
+                let what = if self.gives_several() { "in no output" } else { "not part of the output" };
+                self.errors.push(name.span(), format!("the accumulator `{name}` is {what}"), help);
             }
         }
     }
@@ -349,6 +354,96 @@ impl Checker<'_> {
             is_used: false,
         });
         kind
+    }
+
+    /// Whether the signature says that there are several outputs.
+    fn gives_several(&self) -> bool {
+        self.signature.outputs.is_some_and(|count| count > 1)
+    }
+
+    /// What to write for as many outputs as the signature says, of which `given` are there.
+    fn outputs_help(&self, given: &[&Expression], accumulators: &[&ast::AccumulatorLet]) -> String {
+        let count = self.signature.outputs.unwrap_or(1);
+        // Those that are nowhere come first, and then those that are part of something.
+        let free = |accumulator: &ast::AccumulatorLet| given.iter().all(|value| !value.mentions(&[accumulator]));
+        let part = |accumulator: &ast::AccumulatorLet| given.iter().all(|value| !value.names(&[accumulator]));
+        let others = accumulators.iter().filter(|accumulator| free(accumulator));
+        let others = others.chain(accumulators.iter().filter(|accumulator| !free(accumulator) && part(accumulator)));
+        let others = others.map(|accumulator| accumulator.name.to_string());
+        let given = given.iter().map(|value| value.to_string());
+        let all = given.chain(others).chain(std::iter::repeat("…".to_string()));
+        format!("({})", all.take(count).collect::<Vec<_>>().join(", "))
+    }
+
+    /// The values of the loop over the queries: as many as the signature says. None, where that is its only accumulator as it is.
+    fn outputs(&mut self, expr: &Expression, accumulators: &[&ast::AccumulatorLet]) -> Vec<TypedValue> {
+        let declared = self.signature.outputs;
+        let ExprKind::Tuple(values) = &expr.kind else {
+            if !self.gives_several() || expr.is_reported() || accumulators.is_empty() {
+                return self.output(expr, accumulators).into_iter().collect();
+            }
+            let message = format!("the signature has {} outputs, and here is one", declared.unwrap_or(1));
+            let help = format!("write `{}`, or `-> Output`", self.outputs_help(&[expr], accumulators));
+            self.refuse_outputs(expr, message, help);
+            return Vec::new();
+        };
+        let given: Vec<&Expression> = values.iter().collect();
+        let arrow = format!("-> {}", outputs_text(given.len()));
+        match declared {
+            Some(1) => {
+                let message = format!("the signature has one output, and here are {}", given.len());
+                let help = match &given[..] {
+                    [first, second, ..] => format!("write `{arrow}`, or one expression, such as `{first} - {second}`"),
+                    _ => format!("write `{}`", given[0]),
+                };
+                let message =
+                    if given.len() == 1 { "a tuple of outputs has several, and here is one".into() } else { message };
+                self.refuse_outputs(expr, message, help);
+                return Vec::new();
+            }
+            Some(count) if given.len() > count => {
+                let message = format!("the signature has {count} outputs, and here are {}", given.len());
+                let help = match given.len() {
+                    found if found > MAX_OUTPUTS => format!("remove `{}`", given[count]),
+                    _ => format!("remove `{}`, or write `{arrow}`", given[count]),
+                };
+                self.refuse_outputs(given[count], message, help);
+                return Vec::new();
+            }
+            Some(count) if given.len() < count => {
+                let are = if given.len() == 1 { "is one".to_string() } else { format!("are {}", given.len()) };
+                let message = format!("the signature has {count} outputs, and here {are}");
+                let help = format!("write `{}`, or `{arrow}`", self.outputs_help(&given, accumulators));
+                self.refuse_outputs(expr, message, help);
+                return Vec::new();
+            }
+            _ => {}
+        }
+        given.into_iter().filter_map(|value| self.one_of_outputs(value, accumulators)).collect()
+    }
+
+    /// Reports `expr`, which is to be what the loop over the queries gives. What accumulators are in it is not looked at.
+    fn refuse_outputs(&mut self, expr: &Expression, message: String, help: String) {
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
+        self.errors.push(expr.source, message, help);
+    }
+
+    /// The value of one of several outputs.
+    fn one_of_outputs(&mut self, expr: &Expression, accumulators: &[&ast::AccumulatorLet]) -> Option<TypedValue> {
+        let before = self.errors.count();
+        let value = self.value_as(expr, ValueType::Float);
+        if self.errors.count() > before || value.ty == ValueType::Reported || expr.is_reported() {
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.is_used = true);
+            return None;
+        }
+        if !self.is_of_output(&value) {
+            let name = accumulators.first().map_or("o".to_string(), |first| first.name.to_string());
+            let message =
+                "an output has a value for each element of a row, and this has one for each query".to_string();
+            self.refuse_outputs(expr, message, format!("make it of an accumulator, such as `{name}`"));
+            return None;
+        }
+        Some(self.expect(value, ValueType::Float, expr))
     }
 
     /// The value of the loop over the queries, unless that is its only accumulator as it is.
@@ -423,6 +518,11 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// What an attention with so many outputs returns, as it is written.
+fn outputs_text(count: usize) -> String {
+    if count == 1 { "Output".to_string() } else { format!("({})", ["Output"].repeat(count).join(", ")) }
 }
 
 fn is_query(binding: Option<Binding>) -> bool {

@@ -62,7 +62,7 @@ impl Checker<'_> {
             return;
         }
         self.value(value);
-        if matches!(value.kind, ExprKind::Return(..) | ExprKind::Jump(_)) {
+        if matches!(value.kind, ExprKind::Return(..) | ExprKind::Jump(_) | ExprKind::Tuple(_)) {
             return;
         }
         self.errors.push(value.source, "this value is not used", format!("write `let x = {value};`, or remove it"));

@@ -51,6 +51,18 @@ impl Checker<'_> {
             ExprKind::If(condition, then, None) => self.branch_without_else(condition, then, source),
             ExprKind::Block(block) => self.block(block),
             ExprKind::Paren(inner) => TypedValue { source, ..self.value(inner) },
+            ExprKind::Tuple(parts) => {
+                let message = format!("a function gives one value, and here are {}", parts.len());
+                let help = match &parts[..] {
+                    [first, second, ..] => {
+                        let operator = if first.is_condition() { "&&" } else { "-" };
+                        format!("write one expression, such as `{first} {operator} {second}`")
+                    }
+                    parts => format!("write `{}`", parts[0]),
+                };
+                self.errors.push(source, message, help);
+                self.reported(source)
+            }
             ExprKind::Builtin(builtin, token, arguments) => self.builtin(*builtin, *token, arguments, source),
             ExprKind::Call(path, arguments) => self.call(path, arguments, source),
             ExprKind::Return(keyword, value) => {

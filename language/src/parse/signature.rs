@@ -5,6 +5,7 @@ use crate::names;
 use crate::parse::parameters::{Reader, is_name, report_misdeclared, scalar_like, type_text, undeclared_tiles};
 use crate::signature::{DeclaredParameter, Kind, ParameterKind, Signature};
 use crate::source::Source;
+use crate::tree::MAX_OUTPUTS;
 use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::Ident;
@@ -23,7 +24,7 @@ pub struct Declaration {
 /// The declaration of `item`.
 pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Declaration {
     reject_qualifiers(kind, item, errors);
-    let output = read_output(kind, item, errors);
+    let (output, outputs) = read_output(kind, item, errors);
     let generics: Vec<Ident> = item.sig.generics.params.iter().filter_map(generic_name).collect();
     let reader = Reader { kind, uses, generics: &generics, undeclared: undeclared_tiles(kind, item), errors };
     let mut parameters: Vec<DeclaredParameter> = Vec::new();
@@ -52,6 +53,7 @@ pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Dec
         visibility: item.vis.clone(),
         name: item.sig.ident.clone(),
         parameters,
+        outputs,
     };
     Declaration { signature, output, reported: generics }
 }
@@ -124,8 +126,8 @@ fn reject_qualifiers(kind: Kind, item: &ItemFn, errors: &Diagnostics) {
     }
 }
 
-/// The type of the function's value, where it is declared with the output of its kind.
-fn read_output(kind: Kind, item: &ItemFn, errors: &Diagnostics) -> ValueType {
+/// The type of the function's value, where it is declared with the output of its kind, and how many of them it gives.
+fn read_output(kind: Kind, item: &ItemFn, errors: &Diagnostics) -> (ValueType, Option<usize>) {
     let (accepted, ty): (&[&str], ValueType) = match kind {
         Kind::Attention => (&["Output"], ValueType::Unknown),
         Kind::Mask => (&["bool"], ValueType::Bool),
@@ -138,15 +140,51 @@ fn read_output(kind: Kind, item: &ItemFn, errors: &Diagnostics) -> ValueType {
             let message = format!("a function with `{attribute}` returns `{expected}`");
             let help = format!("write `-> {expected}` after its parameters");
             errors.push(item.sig.ident.span(), message, help);
-            ValueType::Reported
+            (ValueType::Reported, None)
+        }
+        ReturnType::Type(_, declared) if kind == Kind::Attention && outputs_of(declared).is_some() => {
+            (ty, read_outputs(declared, errors))
         }
         ReturnType::Type(_, declared) if !accepted.iter().any(|name| is_name(declared, name)) => {
             let found = type_text(declared);
             let message = format!("a function with `{attribute}` returns `{expected}`, found `{found}`");
             errors.push(Source::of(declared), message, format!("write `-> {expected}`"));
-            ValueType::Reported
+            (ValueType::Reported, None)
         }
-        ReturnType::Type(..) => ty,
+        ReturnType::Type(..) => (ty, Some(1)),
+    }
+}
+
+/// The types in a tuple that an attention returns; `None` of what is no tuple, or is empty.
+fn outputs_of(declared: &syn::Type) -> Option<Vec<&syn::Type>> {
+    match declared {
+        syn::Type::Tuple(tuple) if !tuple.elems.is_empty() => Some(tuple.elems.iter().collect()),
+        _ => None,
+    }
+}
+
+/// How many outputs a tuple of them says, if it is one.
+fn read_outputs(declared: &syn::Type, errors: &Diagnostics) -> Option<usize> {
+    let outputs = outputs_of(declared)?;
+    let others: Vec<_> = outputs.iter().filter(|output| !is_name(output, "Output")).collect();
+    for other in &others {
+        let message = format!("an output of an attention is an `Output`, found `{}`", type_text(other));
+        errors.push(Source::of(*other), message, "write `Output`");
+    }
+    if !others.is_empty() {
+        return None;
+    }
+    match outputs.len() {
+        1 => {
+            errors.push(Source::of(declared), "a tuple of outputs has several, and here is one", "write `-> Output`");
+            None
+        }
+        count if count > MAX_OUTPUTS => {
+            let message = format!("an attention has at most {MAX_OUTPUTS} outputs, and here are {count}");
+            errors.push(Source::of(outputs[MAX_OUTPUTS]), message, "make the rest by an attention of their own");
+            None
+        }
+        count => Some(count),
     }
 }
 

@@ -66,12 +66,10 @@ impl BodyParser<'_> {
                 None
             }
             Stmt::Expr(syn::Expr::ForLoop(for_loop), _) => self.for_loop(for_loop),
-            Stmt::Expr(syn::Expr::Tuple(tuple), None) if tuple.elems.len() > 1 => {
-                let values: Vec<String> = tuple.elems.iter().map(|value| self.expr(value).to_string()).collect();
-                let message = format!("a function gives one value, and here are {}", values.len());
-                let help = format!("write one expression, such as `{}`", values[..2].join(" - "));
-                self.errors.push(Source::of(tuple), message, help);
-                Some(Statement::Value(Expression { kind: ExprKind::Reported, source: Source::of(tuple) }, None))
+            Stmt::Expr(syn::Expr::Tuple(tuple), semicolon) if !tuple.elems.is_empty() => {
+                let kind = ExprKind::Tuple(tuple.elems.iter().map(|value| self.expr(value)).collect());
+                let value = Expression { kind, source: Source::of(tuple) };
+                Some(Statement::Value(value, semicolon.map(|semicolon| semicolon.span())))
             }
             Stmt::Expr(expr, semicolon) => {
                 if let Some(push) = self.push(expr) {

@@ -94,7 +94,7 @@ impl QueryRows {
 /// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
 #[derive(CubeType)]
 pub struct QueryTile<N: Size> {
-    /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot; at the end likewise of each that is in the output.
+    /// Qᵀ, `[dim, vectors]`, or Q, `[rows, dim / lanes]`, of each load that is in a dot; at the end likewise of each that is in an output.
     pub queries: Sequence<Array<Vector<f32, N>>>,
     /// What the current tile of keys has for each row, `[keys, vectors]` each: [`TileArrays`] says what.
     pub tiles: Sequence<Array<Vector<f32, N>>>,
@@ -262,7 +262,7 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Transposes the output and stores `rows`, and what numbers of them the program keeps.
+    /// Transposes the outputs and stores `rows`, and what numbers of them the program keeps.
     #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn finish<E: Float, O: Float>(
         &mut self,
@@ -275,27 +275,26 @@ impl<N: Size> QueryTile<N> {
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
     ) {
-        let dim = comptime![program.outputs[0].dim];
         let first = rows.base + rows.first;
-        let output = &mut results.outputs[0];
-        let is_expression = comptime![!program.stores_accumulator()];
-        if is_expression {
-            self.combine::<E>(operands, extent, rows, place, parameters, comptime![program.clone()], schedule);
+        if comptime![program.stores_expressions()] {
+            self.take_stored::<E>(operands, extent, rows, comptime![program.clone()], schedule);
         }
-        for row in 0..rows.count {
-            let start = (first + row) * dim;
-            let accumulator = &self.accumulators[0];
-            let mut factor = 1.0f32;
-            if comptime![!is_expression] {
-                factor = accumulator.factor_of(row);
-            }
-            if comptime![program.is_undivided()] {
-                // With care, and where runs of keys were merged, it is divided already.
-                let sums = accumulator.sum.with_vector_size::<One>();
-                factor *= sums[row].extract(0usize);
-            }
-            for column in 0..dim {
-                output.data[start + column] = O::cast_from(accumulator.element(row, column) * factor);
+        #[unroll]
+        for output in 0..comptime![program.outputs.len()] {
+            let stored = &mut results.outputs[output];
+            let accumulator = comptime![program.stored_accumulator(output)];
+            if comptime![accumulator.is_some()] {
+                let accumulator = comptime![accumulator.unwrap()];
+                self.store_accumulator::<O>(
+                    &mut stored.data,
+                    first,
+                    rows,
+                    accumulator,
+                    comptime![program.is_undivided()],
+                );
+            } else {
+                let program = comptime![program.clone()];
+                self.store_expression::<O>(&mut stored.data, first, rows, place, parameters, output, program, schedule);
             }
         }
         #[unroll]
@@ -315,37 +314,80 @@ impl<N: Size> QueryTile<N> {
         }
     }
 
-    /// Makes the output of the accumulators, and of what lies as it does, in the place of the first of them: the output is of all.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-    fn combine<E: Float>(
+    /// Stores an output that is the accumulator at `place`, as it is.
+    fn store_accumulator<O: Float>(
+        &self,
+        output: &mut [O],
+        first: usize,
+        rows: &QueryRows,
+        #[comptime] place: usize,
+        #[comptime] is_undivided: bool,
+    ) {
+        let accumulator = &self.accumulators[place];
+        let dim = comptime![accumulator.dim];
+        for row in 0..rows.count {
+            let start = (first + row) * dim;
+            let mut factor = accumulator.factor_of(row);
+            if is_undivided {
+                // With care, and where runs of keys were merged, it is divided already.
+                let sums = accumulator.sum.with_vector_size::<One>();
+                factor *= sums[row].extract(0usize);
+            }
+            for column in 0..dim {
+                output[start + column] = O::cast_from(accumulator.element(row, column) * factor);
+            }
+        }
+    }
+
+    /// Takes what outputs are expressions of, beside the accumulators: positions, and what lies along the queries.
+    fn take_stored<E: Float>(
         &mut self,
         operands: &Sequence<OperandArgument<E>>,
         extent: &Extent,
         rows: &QueryRows,
-        place: &Place<N>,
-        parameters: &ParameterValues,
         #[comptime] program: Compiled,
         #[comptime] schedule: CpuSchedule,
     ) {
-        let dim = comptime![program.outputs[0].dim];
-        let value = comptime![program.outputs[0].value.clone()];
-        let accumulators = comptime![program.accumulators.len()];
         // Where partials were merged, the tile before was another.
         self.take_positions(extent, rows, schedule);
         #[unroll]
         for load in 0..comptime![program.loads.len()] {
-            if comptime![value.mentions(&Expr::Value(accumulators + load))] {
+            if comptime![program.stores(program.accumulators.len() + load)] {
                 self.take::<E>(operands, extent, rows, 1.0f32, load, comptime![program.clone()], schedule);
             }
         }
+    }
+
+    /// Stores an output that is an expression of accumulators and of what was [taken](Self::take_stored) for it.
+    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+    fn store_expression<O: Float>(
+        &mut self,
+        output: &mut [O],
+        first: usize,
+        rows: &QueryRows,
+        place: &Place<N>,
+        parameters: &ParameterValues,
+        #[comptime] number: usize,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        let dim = comptime![program.outputs[number].dim];
+        let value = comptime![program.outputs[number].value.clone()];
+        let accumulators = comptime![program.accumulators.len()];
         for vector in 0..rows.count.div_ceil(comptime![schedule.lanes]) {
             let here = place.of_rows(self.positions[vector], self.heads[vector]);
+            let row = vector * comptime![schedule.lanes];
+            let count = min(rows.count - row, comptime![schedule.lanes]);
             for column in 0..dim {
                 let mut values = Sequence::<Vector<f32, N>>::new();
                 #[unroll]
                 for at in 0..accumulators {
-                    let accumulator = &self.accumulators[at];
-                    values.push(accumulator.get(column, vector) * accumulator.factor[vector]);
+                    let mut element = Vector::<f32, N>::new(0.0);
+                    if comptime![value.mentions(&Expr::Value(at))] {
+                        let accumulator = &self.accumulators[at];
+                        element = accumulator.get(column, vector) * accumulator.factor[vector];
+                    }
+                    values.push(element);
                 }
                 #[unroll]
                 for load in 0..comptime![program.loads.len()] {
@@ -355,9 +397,13 @@ impl<N: Size> QueryTile<N> {
                     }
                     values.push(element);
                 }
-                let stored = parameters.float_of::<N>(&here, &values, comptime![value.clone()]);
-                let first = &mut self.accumulators[0];
-                first.put(stored, column, vector);
+                // No tile of keys needs its place any more.
+                let made = &mut self.accumulators[0];
+                made.tile_maximum[0] = parameters.float_of::<N>(&here, &values, comptime![value.clone()]);
+                let elements = made.tile_maximum.with_vector_size::<One>();
+                for lane in 0..count {
+                    output[(first + row + lane) * dim + column] = O::cast_from(elements[lane].extract(0usize));
+                }
             }
         }
     }

@@ -244,20 +244,30 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
     divide::<E, R>(&mut tile, &mut stage, item.unit, comptime![program.clone()], schedule);
     let numbers = numbers_of_rows::<R>(&tile, parameters.empty_lse, comptime![program.clone()]);
     let doubtful = doubtful_rows::<R>(&tile, comptime![program.clone()], schedule);
-    if comptime![!program.stores_accumulator()] {
-        combine::<E, R, V>(&mut tile, operands, extent, &place, parameters, item, comptime![program.clone()], schedule);
+    let base = (item.batch * extent.heads + item.head) * extent.queries;
+    let rows = UnitRows { first: item.row(schedule), base, queries: extent.queries };
+    #[unroll]
+    for output in 0..comptime![program.outputs.len()] {
+        let accumulator = comptime![program.stored_accumulator(output)];
+        if comptime![accumulator.is_some()] {
+            let accumulator = &tile.accumulators[comptime![accumulator.unwrap()]];
+            let program = comptime![program.clone()];
+            store::<O, R, V>(&accumulator.output, &numbers, results, rows, item.unit, output, program, schedule);
+        } else {
+            let made = expression::<E, R, V>(
+                &tile,
+                operands,
+                extent,
+                &place,
+                parameters,
+                item,
+                output,
+                comptime![program.clone()],
+                schedule,
+            );
+            store::<O, R, V>(&made, &numbers, results, rows, item.unit, output, comptime![program.clone()], schedule);
+        }
     }
-    store::<O, R, V>(
-        &tile,
-        &numbers,
-        results,
-        (item.batch * extent.heads + item.head) * extent.queries,
-        item.row(schedule),
-        extent.queries,
-        item.unit,
-        comptime![program.clone()],
-        schedule,
-    );
     // Rows whose bit is set, the first in the lowest. By an integer, since a constant `false` that a loop carries is never defined in
     // CubeCL's SPIR-V.
     let rest = RuntimeCell::<u32>::new(select(extent.careful != 0, doubtful, 0u32));
@@ -272,11 +282,7 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
                 results,
                 extent,
                 parameters,
-                comptime![Columns {
-                    count: outputs(program.outputs[0].dim, schedule) / CubeSchedule::WIDTH,
-                    step: schedule.unit_columns,
-                    width: CubeSchedule::WIDTH,
-                }],
+                comptime![Columns { step: Some(schedule.unit_columns), width: CubeSchedule::WIDTH }],
                 comptime![program.clone()],
                 comptime![!schedule.stages()],
             );
@@ -321,10 +327,10 @@ fn begin<R: Size>(
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) -> UnitTile<R> {
-    let outputs = comptime![outputs(program.outputs[0].dim, schedule)];
     let mut accumulators = Sequence::<UnitAccumulator<R>>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
+        let outputs = comptime![outputs(program.dim_of(at), schedule)];
         let mut output = Array::new(outputs);
         #[unroll]
         for x in 0..outputs {
@@ -566,20 +572,34 @@ fn doubtful_rows<R: Size>(
     rows
 }
 
-/// Makes the program's output of a unit's part of the accumulators and of what lies along its queries; it takes the place of the first.
+/// A unit's queries.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct UnitRows {
+    /// The first.
+    first: usize,
+    /// The row of the outputs at which their head begins.
+    base: usize,
+    /// How many queries the head has.
+    queries: usize,
+}
+
+/// A unit's part of an output that is an expression of the accumulators and of what lies along its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
-fn combine<E: Float, R: Size, V: Size>(
-    tile: &mut UnitTile<R>,
+fn expression<E: Float, R: Size, V: Size>(
+    tile: &UnitTile<R>,
     operands: &Sequence<OperandArgument<Vector<E, V>>>,
     extent: &Extent,
     place: &Place<R>,
     parameters: &ParameterValues,
     item: Item,
+    #[comptime] output: usize,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
-) {
-    let (dim, value) = comptime![(program.outputs[0].dim, program.outputs[0].value.clone())];
+) -> Array<Vector<f32, R>> {
+    let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
+    let mut made = Array::new(comptime![outputs(dim, schedule)]);
     let width = comptime![CubeSchedule::WIDTH];
     #[unroll]
     for x in 0..comptime![CubeSchedule::vectors_of(dim).div_ceil(schedule.unit_columns)] {
@@ -607,8 +627,12 @@ fn combine<E: Float, R: Size, V: Size>(
             let mut values = Sequence::<Vector<f32, R>>::new();
             #[unroll]
             for accumulator in 0..comptime![program.accumulators.len()] {
-                let accumulator = &tile.accumulators[accumulator];
-                values.push(accumulator.output[at]);
+                let mut of_rows = Vector::<f32, R>::new(0.0);
+                if comptime![value.mentions(&Expr::Value(accumulator))] {
+                    let accumulator = &tile.accumulators[accumulator];
+                    of_rows = accumulator.output[at];
+                }
+                values.push(of_rows);
             }
             #[unroll]
             for load in 0..comptime![program.loads.len()] {
@@ -622,34 +646,32 @@ fn combine<E: Float, R: Size, V: Size>(
                 }
                 values.push(of_rows);
             }
-            let stored = parameters.float_of::<R>(place, &values, comptime![value.clone()]);
-            let first = &mut tile.accumulators[0];
-            first.output[at] = stored;
+            made[at] = parameters.float_of::<R>(place, &values, comptime![value.clone()]);
         }
     }
+    made
 }
 
-/// Writes a unit's part of the output, and the numbers of its queries.
+/// Writes a unit's part of an output, and with the first the numbers of its queries.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<O: Float, R: Size, V: Size>(
-    tile: &UnitTile<R>,
+    stored: &Array<Vector<f32, R>>,
     numbers: &Sequence<Vector<f32, R>>,
     results: &mut Results<Vector<O, V>>,
-    base: usize,
-    row: usize,
-    queries: usize,
+    rows: UnitRows,
     unit: Unit,
+    #[comptime] output: usize,
     #[comptime] program: Compiled,
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let v_dim = comptime![program.outputs[0].dim];
-    let vectors = comptime![CubeSchedule::vectors_of(v_dim)];
-    let first = &tile.accumulators[0];
-    let stored = &first.output;
-    let output = &mut results.outputs[0];
+    let dim = comptime![program.outputs[output].dim];
+    let vectors = comptime![CubeSchedule::vectors_of(dim)];
     let columns = comptime![schedule.unit_columns];
+    let of_rows = comptime![if output == 0 { program.row_numbers().len() } else { 0 }];
+    let output = &mut results.outputs[output];
+    let UnitRows { first: row, base, queries } = rows;
     let lanes = V::value();
     #[unroll]
     for lane in 0..comptime![schedule.rows] {
@@ -669,8 +691,8 @@ fn store<O: Float, R: Size, V: Size>(
                     } else {
                         #[unroll]
                         for element in 0..width {
-                            if x * width + element < v_dim {
-                                output.data[(base + row + lane) * v_dim + x * width + element] =
+                            if x * width + element < dim {
+                                output.data[(base + row + lane) * dim + x * width + element] =
                                     Vector::new(elements.extract(element));
                             }
                         }
@@ -678,7 +700,7 @@ fn store<O: Float, R: Size, V: Size>(
                 }
             }
             #[unroll]
-            for at in 0..comptime![program.row_numbers().len()] {
+            for at in 0..of_rows {
                 if unit.column == 0 {
                     let stored = &mut results.rows[at];
                     stored.data[base + row + lane] = numbers[at].extract(lane);

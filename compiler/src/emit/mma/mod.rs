@@ -260,7 +260,7 @@ fn mend<E: Float, V: Size>(
                         results,
                         extent,
                         given.parameters,
-                        comptime![Columns { count: 1, step: 1, width: MmaSchedule::WIDTH }],
+                        comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
                     );
