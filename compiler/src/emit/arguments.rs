@@ -273,3 +273,30 @@ pub struct Extent {
     /// `cube` schedule only.
     pub careful: i32,
 }
+
+/// What a kernel reads, for functions that it is made of.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct KernelInputs<'a, E: Float, V: Size> {
+    /// The operands, in the program's order.
+    pub operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+    /// The sets of keys.
+    pub keys: &'a Sequence<KeySet>,
+    /// Lengths and heads.
+    pub extent: &'a Extent,
+    /// The values of the program's parameters.
+    pub parameters: &'a ParameterValues,
+}
+
+#[cube]
+impl<'a, E: Float, V: Size> KernelInputs<'a, E, V> {
+    /// Them together. The expansion of a literal needs a lifetime with a name, which a kernel has not.
+    pub fn new(
+        operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+        keys: &'a Sequence<KeySet>,
+        extent: &'a Extent,
+        parameters: &'a ParameterValues,
+    ) -> KernelInputs<'a, E, V> {
+        KernelInputs::<'a, E, V> { operands, keys, extent, parameters }
+    }
+}

@@ -26,14 +26,14 @@ mod tile;
 use self::memory::{Lane, Memory, ReadRows, key_columns, query_columns};
 use self::rows::{CubeRows, first_column_of_warp, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
+use crate::emit::arguments::{Counters, Extent, KernelInputs, KeySet, OperandArgument, ParameterValues, Results};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{RowStart, inverse, is_finite, is_too_great, row_number};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
@@ -105,8 +105,16 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let mut warps = Sequence::<WarpTile<R>>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
+        let sink = comptime![program.accumulators[at].reduction.sink().cloned()];
         let warp = WarpTile::<R>::new(sizes, schedule);
-        begin::<R>(&warp, parameters, &place, comptime![program.accumulators[at].reduction.sink().cloned()]);
+        if comptime![sink.is_some()] {
+            let start = RowStart::<R>::of_sink(&place, parameters, comptime![sink.clone().unwrap()]);
+            warp.maximum.store(start.maximum);
+            // The sums of a row's lanes are added at the end.
+            if place_in_row() == 0 {
+                warp.sum.store(start.sum);
+            }
+        }
         warps.push(warp);
     }
 
@@ -203,35 +211,9 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     let code = comptime![RowsCode { program: program.clone(), schedule }];
-    let given = Given::<E, V>::new(operands, keys, extent, parameters);
+    let given = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
     store::<E, R, V>(&warps, &mut stage, &given, results, rows, base, comptime![code.clone()]);
     mend::<E, V>(&stage, &given, results, rows, code);
-}
-
-/// What the kernel was given, for what is done at its end.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
-struct Given<'a, E: Float, V: Size> {
-    /// The operands.
-    operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
-    /// The sets of keys.
-    keys: &'a Sequence<KeySet>,
-    /// Lengths and heads.
-    extent: &'a Extent,
-    /// The values of the program's parameters.
-    parameters: &'a ParameterValues,
-}
-
-#[cube]
-impl<'a, E: Float, V: Size> Given<'a, E, V> {
-    fn new(
-        operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
-        keys: &'a Sequence<KeySet>,
-        extent: &'a Extent,
-        parameters: &'a ParameterValues,
-    ) -> Given<'a, E, V> {
-        Given::<'a, E, V> { operands, keys, extent, parameters }
-    }
 }
 
 /// What the code for rows is made for.
@@ -245,7 +227,7 @@ struct RowsCode {
 #[cube]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    given: &Given<'_, E, V>,
+    given: &KernelInputs<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     #[comptime] code: RowsCode,
@@ -316,24 +298,12 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
     Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), query, heads, comptime![schedule.pack_gqa])
 }
 
-/// An accumulator before any key. A sink is in the sum of the first lane of a row.
-#[cube]
-fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] sink: Option<Expr>) {
-    if comptime![sink.is_some()] {
-        let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
-        tile.maximum.store(raise::<R>(logit));
-        if place_in_row() == 0 {
-            tile.sum.store(Vector::new(1.0));
-        }
-    }
-}
-
 /// Writes the rows' output, and the numbers of them that the program keeps. `base` is the output's row at which the tile's head begins.
 #[cube]
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
-    given: &Given<'_, E, V>,
+    given: &KernelInputs<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     base: usize,
@@ -414,7 +384,7 @@ fn store<E: Float, R: Size, V: Size>(
 #[cube]
 fn combine<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
-    given: &Given<'_, E, V>,
+    given: &KernelInputs<'_, E, V>,
     place: &Place<R>,
     rows: CubeRows,
     #[comptime] code: RowsCode,
