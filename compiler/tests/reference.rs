@@ -23,7 +23,7 @@ fn attention(accumulator: Accumulator, push: &str) -> Spec {
         tensors: Vec::new(),
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: accumulator }],
         loops: Vec::new(),
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap();
