@@ -4,7 +4,7 @@ use crate::{Failure, Gallery};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, value_parser};
 use purview::{AnyAttention, Arguments, Device, Error, Shape, Variant};
-use purview_compiler::ir::Element;
+use purview_compiler::ir::{Element, Kept};
 use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
 use purview_compiler::schedule::MAX_HEAD_DIM;
 use purview_compiler::spec::{ScalarType, ScalarValue, Spec};
@@ -152,6 +152,8 @@ pub(crate) struct ProgramFlags {
     #[command(flatten)]
     pub variant: VariantFlags,
     #[command(flatten)]
+    pub kept: KeptFlags,
+    #[command(flatten)]
     pub shape: ShapeFlags,
     /// The stage after which to print it, or `all` of them
     #[arg(long, default_value = SCHEDULE, value_parser = PossibleValuesParser::new(stages()))]
@@ -178,6 +180,8 @@ pub(crate) struct ReportFlags {
 pub(crate) struct EmitFlags {
     #[command(flatten)]
     pub variant: VariantFlags,
+    #[command(flatten)]
+    pub kept: KeptFlags,
     /// The language
     #[arg(long, value_parser = target())]
     pub target: Target,
@@ -300,6 +304,13 @@ pub(crate) struct ShapeFlags {
 }
 
 #[derive(Args)]
+pub(crate) struct KeptFlags {
+    /// What a launch gives beside or in place of the output: each row's maximum (`with_max`), or a partial result (`with_partial`)
+    #[arg(long, value_name = "RESULT", value_parser = kept())]
+    with: Option<Kept>,
+}
+
+#[derive(Args)]
 pub(crate) struct PositionFlags {
     /// The first query's position [default: so that the last query is at the last key]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -325,6 +336,12 @@ fn element() -> impl TypedValueParser<Value = Element> {
     const ELEMENTS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
     PossibleValuesParser::new(ELEMENTS.map(Element::name))
         .try_map(|name| ELEMENTS.into_iter().find(|element| element.name() == name).ok_or("not a type"))
+}
+
+fn kept() -> impl TypedValueParser<Value = Kept> {
+    const KEPT: [(&str, Kept); 2] = [("max", Kept::LogSumExpAndMaximum), ("partial", Kept::Partial)];
+    PossibleValuesParser::new(KEPT.map(|(name, _)| name))
+        .try_map(|name| KEPT.into_iter().find(|(known, _)| *known == name).map(|(_, kept)| kept).ok_or("not a result"))
 }
 
 fn target() -> impl TypedValueParser<Value = Target> {
@@ -429,6 +446,13 @@ pub(crate) fn defaults(variant: &Variant, device: &Device) -> Result<Vec<Option<
 
 fn at_shape(variant: &Variant, device: &Device, shape: Shape) -> Result<AnyAttention, Error> {
     (variant.make)(&Arguments::new(device.clone(), shape))
+}
+
+impl KeptFlags {
+    /// `attention`, of which texts are of kernels that give what was asked for.
+    pub fn of(&self, attention: AnyAttention) -> AnyAttention {
+        attention.with_kept(self.with.unwrap_or_default())
+    }
 }
 
 impl VariantFlags {

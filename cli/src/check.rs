@@ -37,9 +37,9 @@ pub(crate) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut
             let limits = item.limits(flags.dtype);
             let passed = result.as_ref().is_ok_and(|(errors, _)| errors.within(&limits));
             let (total, values) = match item {
-                Item::Golden { case, .. } if case.name.starts_with(MINILM) => (&mut minilm, &mut cases),
-                Item::Golden { .. } => (&mut golden, &mut cases),
-                Item::Variant(_) => (&mut of_gallery, &mut variants),
+                CheckedItem::Golden { case, .. } if case.name.starts_with(MINILM) => (&mut minilm, &mut cases),
+                CheckedItem::Golden { .. } => (&mut golden, &mut cases),
+                CheckedItem::Variant(_) => (&mut of_gallery, &mut variants),
             };
             total.add(passed);
             let value = item.json(flags.dtype, &result, &limits, passed);
@@ -93,7 +93,7 @@ pub(crate) fn check(gallery: &Gallery, flags: &CheckFlags, json: bool, out: &mut
 }
 
 /// What is checked.
-enum Item<'a> {
+enum CheckedItem<'a> {
     Golden {
         case: GoldenCase,
         /// The one that must give its results, if that is known.
@@ -103,7 +103,7 @@ enum Item<'a> {
 }
 
 /// What `flags` choose.
-fn items<'a>(gallery: &'a Gallery, flags: &CheckFlags) -> Result<Vec<Item<'a>>, Failure> {
+fn items<'a>(gallery: &'a Gallery, flags: &CheckFlags) -> Result<Vec<CheckedItem<'a>>, Failure> {
     let mut items = Vec::new();
     if let Some(directory) = &flags.golden {
         let cases = golden::load(directory)?;
@@ -112,15 +112,15 @@ fn items<'a>(gallery: &'a Gallery, flags: &CheckFlags) -> Result<Vec<Item<'a>>, 
         }
         items.extend(cases.into_iter().map(|case| {
             let variant = gallery.golden.iter().find(|(name, _)| *name == case.name).map(|(_, variant)| variant);
-            Item::Golden { case, variant }
+            CheckedItem::Golden { case, variant }
         }));
     }
     if flags.gallery {
-        items.extend(check_gallery::cases(gallery).map(Item::Variant));
+        items.extend(check_gallery::cases(gallery).map(CheckedItem::Variant));
     }
     for name in &flags.cases {
         if items.iter().all(|item| item.name() != name) {
-            let mut names: Vec<&str> = items.iter().map(Item::name).collect();
+            let mut names: Vec<&str> = items.iter().map(CheckedItem::name).collect();
             names.dedup();
             let names = names.join(", ");
             return Err(Failure::Usage(format!("--cases names `{name}`, expected some of {names}")));
@@ -130,34 +130,34 @@ fn items<'a>(gallery: &'a Gallery, flags: &CheckFlags) -> Result<Vec<Item<'a>>, 
     Ok(items)
 }
 
-impl Item<'_> {
+impl CheckedItem<'_> {
     fn name(&self) -> &str {
         match self {
-            Item::Golden { case, .. } => &case.name,
-            Item::Variant(case) => case.variant.name,
+            CheckedItem::Golden { case, .. } => &case.name,
+            CheckedItem::Variant(case) => case.variant.name,
         }
     }
 
     /// What a line of text begins with.
     fn title(&self, element: Element) -> String {
         match self {
-            Item::Golden { case, .. } => case.name.clone(),
-            Item::Variant(case) => format!("{} {}", case.variant.name, shape_text(&case.shape(element))),
+            CheckedItem::Golden { case, .. } => case.name.clone(),
+            CheckedItem::Variant(case) => format!("{} {}", case.variant.name, shape_text(&case.shape(element))),
         }
     }
 
     fn limits(&self, element: Element) -> Errors {
         match self {
-            Item::Golden { case, .. } => case.tolerance(element),
-            Item::Variant(_) => limits(element),
+            CheckedItem::Golden { case, .. } => case.tolerance(element),
+            CheckedItem::Variant(_) => limits(element),
         }
     }
 
     fn run(&self, place: &CheckedOn, element: Element) -> Outcome {
         match self {
-            Item::Golden { variant: None, .. } => Err("no variant is known for it".into()),
-            Item::Golden { case, variant: Some(variant) } => place.run(case, variant, element),
-            Item::Variant(case) => match place {
+            CheckedItem::Golden { variant: None, .. } => Err("no variant is known for it".into()),
+            CheckedItem::Golden { case, variant: Some(variant) } => place.run(case, variant, element),
+            CheckedItem::Variant(case) => match place {
                 CheckedOn::Device(device) => {
                     case.run(device, element).map(|errors| (errors, None)).map_err(|error| error.to_string())
                 }
@@ -174,11 +174,11 @@ impl Item<'_> {
 
     fn json(&self, element: Element, result: &Outcome, limits: &Errors, passed: bool) -> Value {
         let variant = match self {
-            Item::Golden { variant, .. } => variant.map(|variant| variant.name),
-            Item::Variant(case) => Some(case.variant.name),
+            CheckedItem::Golden { variant, .. } => variant.map(|variant| variant.name),
+            CheckedItem::Variant(case) => Some(case.variant.name),
         };
         let mut value = json!({ "name": self.name(), "variant": variant, "passed": passed });
-        if let Item::Variant(case) = self {
+        if let CheckedItem::Variant(case) = self {
             extend(&mut value, json!({ "shape": shape_json(&case.shape(element)) }));
         }
         match result {

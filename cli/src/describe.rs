@@ -98,7 +98,7 @@ fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Va
 
 pub(crate) fn program(gallery: &Gallery, flags: &ProgramFlags, json: bool, out: &mut dyn Write) -> Result<u8, Failure> {
     let shape = flags.shape.shape()?;
-    let attention = flags.variant.attention(gallery, &device_for_text()?, &shape)?;
+    let attention = flags.kept.of(flags.variant.attention(gallery, &device_for_text()?, &shape)?);
     let mut stages = attention.stages(&shape)?;
     stages.retain(|(stage, _)| flags.stage == "all" || flags.stage == *stage);
     if json {

@@ -13,7 +13,7 @@ pub(crate) fn emit(gallery: &Gallery, flags: &EmitFlags, json: bool, out: &mut d
     let shape = flags.shape.shape()?;
     let target = flags.target;
     let model = model(flags)?;
-    let attention = flags.variant.attention(gallery, &device_for_text()?, &shape)?;
+    let attention = flags.kept.of(flags.variant.attention(gallery, &device_for_text()?, &shape)?);
     let schedule = attention.schedule_for(target, &model, &shape)?;
     if let Some(wanted) = &flags.schedule
         && wanted != schedule.name()

@@ -3,8 +3,9 @@
 //! A directory of cases has a `manifest.json`, a list of cases; a `minilm.json`, whose `cases` is such a list; or both. A case
 //! has a `name`, its formula in words (`text`), scalar `params` and a file `<name>.safetensors`. In it `q`, `k` and `v` are what
 //! goes in, or, for an attention of other tensors than these, those with the names of its parameters; `out` and perhaps `lse` are what must
-//! come out; `w`, `dq`, `dk`, `dv` and `d_*` belong to the gradient, and every other
-//! tensor is one that the attention captures. Of the params, `scale` and `q_offset` are options of a launch and the others
+//! come out; `dq`, `dk`, `dv` and `d_*` are the gradients where that of `out` is `w`, and every other
+//! tensor is one that the attention captures. One with the name of an operand and `_norms` holds the squared norms of its rows: what it
+//! gives is part of the operand's gradient. Of the params, `scale` and `q_offset` are options of a launch and the others
 //! scalars of the attention.
 //!
 //! ```no_run
@@ -87,6 +88,14 @@ pub enum GoldenError {
         attention: String,
         /// How many outputs it has.
         outputs: usize,
+    },
+    /// A case with gradients, but none by something that its attention takes.
+    #[error("the case `{case}` has no gradient by `{name}`")]
+    Gradient {
+        /// The case.
+        case: String,
+        /// The operand or the captured tensor.
+        name: String,
     },
     /// The attention refused the case, or failed.
     #[error(transparent)]
@@ -218,16 +227,7 @@ impl GoldenCase {
 
     /// The tensors that `spec` takes along queries and keys: those with the names of its parameters, or `q`, `k` and `v`.
     fn operands(&self, spec: &Spec) -> Result<Vec<&GoldenArray>, GoldenError> {
-        let usual = |place: usize| match spec.pairs() {
-            Some((query, pairs)) if pairs.len() == 1 => match place {
-                place if place == query => Some("q"),
-                place if place == pairs[0].0 => Some("k"),
-                _ => Some("v"),
-            },
-            _ => None,
-        };
-        let named = spec.operands.iter().enumerate().map(|(place, param)| {
-            let name = usual(place).unwrap_or(&param.name);
+        let named = operand_names(spec).into_iter().map(|name| {
             let array = self.tensors.get(name).filter(|array| array.shape.len() == 4);
             let floats = array.filter(|array| matches!(array.data, Data::F32(_)));
             floats.ok_or_else(|| GoldenError::Operand { case: self.name.clone(), name: name.into() })
@@ -316,6 +316,32 @@ impl GoldenCase {
         })
     }
 
+    /// The largest error of the gradient of each operand by `variant` on `device` in f32, with the name that it has in the case's file, where
+    /// that of the output is the case's weights; nothing for a case without gradients.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run`] and [`Saved::backward`](purview::Saved::backward), and [`GoldenError::Gradient`].
+    pub fn run_backward(&self, variant: &Variant, device: &Device) -> Result<Vec<(String, f64)>, GoldenError> {
+        let Some(w) = self.tensors.get("w").filter(|w| matches!(w.data, Data::F32(_))) else { return Ok(Vec::new()) };
+        let attention = self.attention(variant, device, Element::F32)?;
+        let spec = attention.spec();
+        let arrays = self.operands(spec)?;
+        let operands = arrays.iter().map(|array| operand(array, device, Element::F32));
+        let operands = operands.collect::<Result<Vec<_>, _>>()?;
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let (_, saved) = attention.run_operands_with_gradients(device, &operands)?;
+        let gradients = saved.backward(&operand(w, device, Element::F32)?)?;
+        let mut errors = Vec::new();
+        for (name, gradient) in operand_names(spec).iter().zip(gradients.operands()) {
+            // A captured tensor of squared norms is made of the operand, and its share is the caller's.
+            let has_norms = spec.tensors.iter().any(|param| param.name == format!("{name}_norms"));
+            let Some(gradient) = gradient.as_ref().filter(|_| !has_norms) else { continue };
+            let found: Vec<f64> = gradient.to_vec::<f32>()?.into_iter().map(f64::from).collect();
+            errors.push(self.gradient_error(&[format!("d{name}"), format!("d_{name}")], &found, name)?);
+        }
+        Ok(errors)
+    }
+
     /// The largest errors of the reference by `variant`: in f64, on the case's own numbers.
     ///
     /// # Errors
@@ -346,6 +372,53 @@ impl GoldenCase {
             Ok((results.out, results.lse))
         })?;
         Ok((errors, counts))
+    }
+
+    /// The largest error of each gradient by the reference, with the name that it has in the case's file; nothing for a case without
+    /// gradients.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference_gradients`], and [`GoldenError::Gradient`].
+    pub fn run_reference_gradients(&self, variant: &Variant) -> Result<Vec<(String, f64)>, GoldenError> {
+        let Some(w) = self.tensors.get("w").filter(|w| matches!(w.data, Data::F32(_))) else { return Ok(Vec::new()) };
+        let device = Device::cpu()?;
+        let attention = self.attention(variant, &device, Element::F32)?;
+        let spec = attention.spec();
+        let arrays = self.operands(spec)?;
+        let operands =
+            arrays.iter().map(|array| operand(array, &device, Element::F32)).collect::<Result<Vec<_>, _>>()?;
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let d_out = operand(w, &device, Element::F32)?;
+        let mut gradients = attention.reference_gradients(&operands, &[&d_out], None)?;
+
+        let names = operand_names(spec);
+        let mut errors = Vec::new();
+        for (param, of_tensor) in spec.tensors.iter().zip(&gradients.tensors) {
+            let Some(of_tensor) = of_tensor else { continue };
+            let Some(of) = names.iter().position(|name| param.name == format!("{name}_norms")) else {
+                errors.push(self.gradient_error(&[format!("d_{}", param.name)], &of_tensor.data, &param.name)?);
+                continue;
+            };
+            // The derivative of a row's squared norm is twice the row.
+            let dim = arrays[of].shape[3];
+            let rows = self.floats(names[of]);
+            for ((row, d_row), d) in
+                rows.chunks(dim).zip(gradients.operands[of].data.chunks_mut(dim)).zip(&of_tensor.data)
+            {
+                d_row.iter_mut().zip(row).for_each(|(d_element, element)| *d_element += 2.0 * element * d);
+            }
+        }
+        for (name, of_operand) in names.iter().zip(&gradients.operands) {
+            errors.push(self.gradient_error(&[format!("d{name}"), format!("d_{name}")], &of_operand.data, name)?);
+        }
+        Ok(errors)
+    }
+
+    /// The error of the gradient by `name`, which has one of these names in the file.
+    fn gradient_error(&self, stored: &[String], found: &[f64], name: &str) -> Result<(String, f64), GoldenError> {
+        let missing = || GoldenError::Gradient { case: self.name.clone(), name: name.into() };
+        let stored = stored.iter().find(|stored| self.tensors.contains_key(*stored)).ok_or_else(missing)?;
+        Ok((stored.clone(), relative_error(found, &self.floats(stored))))
     }
 
     fn has_lse(&self) -> bool {
@@ -406,6 +479,18 @@ impl GoldenCase {
     }
 }
 
+/// The names that what `spec` takes along queries and keys has in a file: those of its parameters, or `q`, `k` and `v`.
+fn operand_names(spec: &Spec) -> Vec<&str> {
+    let pair = spec.pairs().filter(|(_, pairs)| pairs.len() == 1);
+    let named = spec.operands.iter().enumerate().map(|(place, param)| match &pair {
+        Some((query, _)) if place == *query => "q",
+        Some((_, pairs)) if place == pairs[0].0 => "k",
+        Some(_) => "v",
+        None => &param.name,
+    });
+    named.collect()
+}
+
 /// An array of floats on `device`, in `element`.
 fn operand(array: &GoldenArray, device: &Device, element: Element) -> Result<Tensor, Error> {
     let GoldenArray { shape, data: Data::F32(data) } = array else {
@@ -424,14 +509,14 @@ fn operand(array: &GoldenArray, device: &Device, element: Element) -> Result<Ten
 /// The largest distance of `got` from `want`, relative to the largest magnitude among the finite numbers of `want` (absolute if
 /// that is zero). It is infinite where the lengths differ, where either is NaN, and where one is infinite and the other not the
 /// same.
-pub fn relative_error(got: &[f32], want: &[f64]) -> f64 {
+pub fn relative_error<T: Copy + Into<f64>>(got: &[T], want: &[f64]) -> f64 {
     if got.len() != want.len() {
         return f64::INFINITY;
     }
     let largest = want.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
     let unit = if largest > 0.0 { largest } else { 1.0 };
-    let error = |(got, want): (&f32, &f64)| match f64::from(*got) - want {
-        _ if f64::from(*got) == *want => 0.0,
+    let error = |(got, want): (&T, &f64)| match (*got).into() - want {
+        _ if (*got).into() == *want => 0.0,
         difference if difference.is_finite() => difference.abs() / unit,
         _ => f64::INFINITY,
     };
@@ -456,7 +541,7 @@ mod tests {
         let (minus, nan) = (f32::NEG_INFINITY, f32::NAN);
         assert_eq!(relative_error(&[1.0, -4.5], &[1.0, -4.0]), 0.125);
         assert_eq!(relative_error(&[0.25], &[0.0]), 0.25);
-        assert_eq!(relative_error(&[], &[]), 0.0);
+        assert_eq!(relative_error::<f32>(&[], &[]), 0.0);
         assert_eq!(relative_error(&[minus, 2.0], &[f64::NEG_INFINITY, 2.0]), 0.0);
         for (got, want) in [(minus, -1e30), (-1e30, f64::NEG_INFINITY), (nan, 1.0), (1.0, f64::NAN), (nan, f64::NAN)] {
             let error = relative_error(&[got, 1.0], &[want, 1.0]);

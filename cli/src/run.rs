@@ -34,7 +34,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         None
     };
 
-    let passed = checked.as_ref().is_none_or(Checked::passed);
+    let passed = checked.as_ref().is_none_or(Comparison::passed);
     let schedule = attention.schedule_on(&device, &shape)?;
     if json {
         let mut value = json!({
@@ -48,7 +48,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
         });
         extend(&mut value, schedule_json(schedule));
         extend(&mut value, scalars_json(&attention));
-        if let Some(Checked { errors, limits, max }) = &checked {
+        if let Some(Comparison { errors, limits, max }) = &checked {
             extend(&mut value, errors_json(errors, limits));
             if let Some(max) = max {
                 extend(&mut value, json!({ "max_error": finite(*max), "max_limit": limits.lse }));
@@ -70,7 +70,7 @@ pub(crate) fn run(gallery: &Gallery, flags: &RunFlags, json: bool, out: &mut dyn
             write!(out, ", then {:.3} ms, the median of {}", milliseconds(median), flags.repeat)?;
         }
         writeln!(out, "; on this machine, in this run")?;
-        if let Some(Checked { errors, limits, max }) = &checked {
+        if let Some(Comparison { errors, limits, max }) = &checked {
             writeln!(
                 out,
                 "  error     out {:.1e} (at most {:.0e}){}{}",
@@ -93,7 +93,7 @@ fn row_text(what: &str, error: Option<f64>, limit: Option<f64>) -> String {
 }
 
 /// A launch against the reference.
-struct Checked {
+struct Comparison {
     errors: Errors,
     limits: Errors,
     /// The largest error of a row's maximum, of the kernel that gives it, where the attention has one. It may be as large as that of the
@@ -101,7 +101,7 @@ struct Checked {
     max: Option<f64>,
 }
 
-impl Checked {
+impl Comparison {
     fn passed(&self) -> bool {
         let max = match (self.max, self.limits.lse) {
             (Some(error), Some(limit)) => error <= limit,
@@ -212,7 +212,7 @@ fn compare(
     inputs: &RandomInputs,
     measured: &Measured,
     element: Element,
-) -> Result<Checked, Error> {
+) -> Result<Comparison, Error> {
     let lse = measured.lse.as_ref().map(Tensor::to_vec::<f32>).transpose()?;
     let operands = inputs.operands();
     let want = attention.reference_operands(&operands)?;
@@ -225,7 +225,7 @@ fn compare(
     } else {
         None
     };
-    Ok(Checked { errors, limits: limits(element), max })
+    Ok(Comparison { errors, limits: limits(element), max })
 }
 
 /// The largest errors of a run that passes, relative to the largest magnitude.

@@ -163,6 +163,8 @@ pub fn evaluate(expr: &Expr, at: &Environment) -> Result<Option<Value>, EvalErro
         Expr::QueryLen => Value::Int(at.query_length),
         Expr::KeyLen(set) => Value::Int(at.keys.get(*set).ok_or(EvalError::Types)?.length as i64),
         Expr::HeadDim => Value::Int(at.head_dim),
+        // What is evaluated without a device is of specifications and of tiles' ends.
+        Expr::Number(_) => return Err(EvalError::Types),
         Expr::Value(place) => Value::Float(*at.values.get(*place).ok_or(EvalError::Types)?),
         Expr::Scale => Value::Float(at.scale),
         Expr::QueryFirst => Value::Int(at.query_first),
@@ -236,6 +238,18 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
     let (Some(host), Some(param)) = (at.tensors.get(tensor), at.tensor_params.get(tensor)) else {
         return Err(EvalError::Types);
     };
+    let Some(place) = element_place(tensor, index, at)? else { return Ok(None) };
+    let element = *host.data.get(place).ok_or(EvalError::Types)?;
+    Ok(Some(match param.ty {
+        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Value::Float(element),
+        TensorType::I32 => Value::Int(element as i64),
+        TensorType::Bool => Value::Bool(element != 0.0),
+    }))
+}
+
+/// The place of an element of a captured tensor in its data, or `None` where an index is hidden.
+pub(crate) fn element_place(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<usize>, EvalError> {
+    let host = at.tensors.get(tensor).ok_or(EvalError::Types)?;
     if index.len() != host.shape.len() {
         return Err(EvalError::Types);
     }
@@ -249,12 +263,7 @@ fn load(tensor: usize, index: &[Expr], at: &Environment) -> Result<Option<Value>
         }
         place = place * length + index as usize;
     }
-    let element = *host.data.get(place).ok_or(EvalError::Types)?;
-    Ok(Some(match param.ty {
-        TensorType::F32 | TensorType::F16 | TensorType::Bf16 => Value::Float(element),
-        TensorType::I32 => Value::Int(element as i64),
-        TensorType::Bool => Value::Bool(element != 0.0),
-    }))
+    Ok(Some(place))
 }
 
 /// The values of integers.
@@ -481,8 +490,11 @@ mod tests {
     fn at_three(text: &str) -> Result<Option<Value>, EvalError> {
         let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
-        let expr = parse_expr(text, Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE })
-            .unwrap();
+        let expr = parse_expr(
+            text,
+            Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] },
+        )
+        .unwrap();
         let host = [HostTensor { shape: vec![2], data: vec![10.0, 20.0] }];
         let environment = Environment {
             query: 3,

@@ -168,6 +168,9 @@ pub enum Expr {
     /// …, its products q·k; in a program's, its tiles as they are before the operation; in an output, the accumulators' results and then
     /// what lies along the rows.
     Value(usize),
+    /// `lse[i]`: a number of the row or of the column, by its place among [those](crate::ir::Program::numbers) of a program. Only in a
+    /// program's maps.
+    Number(usize),
     /// `scale()`: unless the caller says otherwise 1/√D, where D is the sum of the head dims of the products in the first push's
     /// [score](crate::lower::scaled_dim).
     Scale,
@@ -348,7 +351,7 @@ impl Expr {
     pub fn is_uniform(&self) -> bool {
         !self.any(&mut |expr| {
             use Expr::*;
-            matches!(expr, Query | Key | Value(_) | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
+            matches!(expr, Query | Key | Value(_) | Number(_) | QueryFirst | QueryLast | KeyFirst | KeyLast | Mask(..))
         })
     }
 

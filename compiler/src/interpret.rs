@@ -9,6 +9,7 @@ use crate::launch::Keys;
 use crate::lower::{LowerError, check_form, check_pruned};
 use crate::pruned::Constants;
 use crate::spec::{Accumulator, KeyLoop, MAX_DOTS, Push, Role, ScalarType, ScalarValue, Spec};
+use std::ops::Range;
 use thiserror::Error;
 
 /// What an attention is computed from.
@@ -100,6 +101,12 @@ pub enum InterpretError {
         /// Its declared type.
         expected: &'static str,
     },
+    /// A gradient of a log-sum-exp that there is none of.
+    #[error("a gradient of the log-sum-exp of `{name}`, which has none")]
+    NoLogSumExp {
+        /// The attention's name.
+        name: String,
+    },
     /// The specification is at fault.
     #[error(transparent)]
     Spec(#[from] LowerError),
@@ -134,7 +141,8 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     // An accumulator that a comptime scalar takes away has no value.
     let spec = &spec.pruned(&Constants::new(spec, inputs.scalars, head_dim));
     check_pruned(spec)?;
-    let Sizes { batch, heads, kv_heads, queries, head_dim, dims } = check(spec, inputs)?;
+    let sizes = check(spec, inputs)?;
+    let Sizes { batch, heads, queries, ref dims, .. } = sizes;
     let scalars: Vec<Value> = inputs.scalars.iter().map(|&value| value.into()).collect();
     let along_queries: Vec<&HostTensor> =
         spec.operands_of(Role::Query).map(|(place, _)| &inputs.operands[place]).collect();
@@ -144,40 +152,18 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     let keys = key_sets(spec, inputs);
     let of_rows = || HostTensor { shape: vec![batch, heads, queries], data: Vec::new() };
     let (mut lse, mut max) = (of_rows(), of_rows());
-    let mut rows: Vec<Row> = spec.accumulators.iter().map(|_| Row { weights: Vec::new(), sink: None }).collect();
+    let mut rows: Vec<Row> = spec.accumulators.iter().map(|_| Row::default()).collect();
     let mut results: Vec<Vec<f64>> = dims.accumulators.iter().map(|dim| vec![0.0; *dim]).collect();
-    let loops: Vec<Vec<Masked>> = spec.loops.iter().map(|one| one.pushes.iter().map(Masked::of).collect()).collect();
+    let loops = masked_pushes(spec);
     for b in 0..batch {
         for h in 0..heads {
-            let mut at = Environment {
-                batch: b as i64,
-                head: h as i64,
-                kv_head: (h / (heads / kv_heads)) as i64,
-                query_length: queries as i64,
-                keys: &keys,
-                head_dim: head_dim as i64,
-                scale: inputs.scale,
-                scalars: &scalars,
-                tensors: inputs.tensors,
-                tensor_params: &spec.tensors,
-                ..Environment::EMPTY
-            };
+            let mut at = Environment { keys: &keys, scalars: &scalars, ..environment(spec, inputs, &sizes, b, h) };
             for i in 0..queries {
                 at.query = inputs.query_offset + i as i64;
                 let place = Place { b, h, heads };
-                rows.iter_mut().for_each(|row| row.weights.clear());
-                for (key_loop, pushes) in spec.loops.iter().zip(&loops) {
-                    push_all(spec, inputs, (key_loop, pushes), &place, i, &mut at, &mut rows)?;
-                }
+                fill_rows(spec, inputs, &loops, &place, i, &mut at, &mut rows)?;
                 let mut numbers = RowNumbers::NONE;
-                for ((accumulator, row), result) in spec.accumulators.iter().zip(&mut rows).zip(&mut results) {
-                    row.sink = match &accumulator.kind {
-                        Accumulator::Softmax { sink: Some(sink) } => {
-                            eval::evaluate(sink, &at).map_err(|error| locate(spec, error, &at))?.map(Value::float)
-                        }
-                        _ => None,
-                    };
-                    result.fill(0.0);
+                for ((accumulator, row), result) in spec.accumulators.iter().zip(&rows).zip(&mut results) {
                     numbers = row.reduce(&accumulator.kind, result);
                 }
                 let RowNumbers { log_sum_exp, maximum } = if has_lse { numbers } else { RowNumbers::NONE };
@@ -202,34 +188,86 @@ pub fn interpret(spec: &Spec, inputs: &Inputs) -> Result<Reference, InterpretErr
     Ok(Reference { out, further: outputs, lse, max })
 }
 
+/// Where the expressions of a batch and a query head are evaluated, but for their keys and scalars.
+pub(crate) fn environment<'a>(
+    spec: &'a Spec,
+    inputs: &Inputs<'a>,
+    sizes: &Sizes,
+    b: usize,
+    h: usize,
+) -> Environment<'a> {
+    Environment {
+        batch: b as i64,
+        head: h as i64,
+        kv_head: (h / (sizes.heads / sizes.kv_heads)) as i64,
+        query_length: sizes.queries as i64,
+        head_dim: sizes.head_dim as i64,
+        scale: inputs.scale,
+        tensors: inputs.tensors,
+        tensor_params: &spec.tensors,
+        ..Environment::EMPTY
+    }
+}
+
 /// The sets of keys, whose operands are checked.
-fn key_sets(spec: &Spec, inputs: &Inputs) -> Vec<Keys> {
+pub(crate) fn key_sets(spec: &Spec, inputs: &Inputs) -> Vec<Keys> {
     let operands = || spec.operands.iter().zip(inputs.operands);
     let length = |set| operands().find(|(param, _)| param.role.set() == Some(set)).map_or(0, |(_, of)| of.shape[2]);
     inputs.key_offsets.iter().enumerate().map(|(set, &offset)| Keys { length: length(set), offset }).collect()
 }
 
 /// A batch and a query head, of how many.
-struct Place {
-    b: usize,
-    h: usize,
-    heads: usize,
+pub(crate) struct Place {
+    pub b: usize,
+    pub h: usize,
+    pub heads: usize,
 }
 
 impl Place {
     /// The row at `position` of the head of `tensor` that the query head reads.
-    fn row<'a>(&self, tensor: &'a HostTensor, position: usize) -> &'a [f64] {
+    pub fn row<'a>(&self, tensor: &'a HostTensor, position: usize) -> &'a [f64] {
+        &tensor.data[self.range(tensor, position)]
+    }
+
+    /// Where that is in the tensor's data.
+    pub fn range(&self, tensor: &HostTensor, position: usize) -> Range<usize> {
         let &[_, heads, length, dim] = &tensor.shape[..] else { unreachable!("four dimensions") };
         let head = self.h / (self.heads / heads);
-        &tensor.data[((self.b * heads + head) * length + position) * dim..][..dim]
+        let start = ((self.b * heads + head) * length + position) * dim;
+        start..start + dim
     }
+}
+
+/// Fills the row of each accumulator with what is pushed for query `i`, and its sink.
+pub(crate) fn fill_rows<'a>(
+    spec: &Spec,
+    inputs: &Inputs<'a>,
+    loops: &[Vec<Masked>],
+    place: &Place,
+    i: usize,
+    at: &mut Environment,
+    rows: &mut [Row<'a>],
+) -> Result<(), InterpretError> {
+    rows.iter_mut().for_each(|row| row.pairs.clear());
+    for (nth, (key_loop, pushes)) in spec.loops.iter().zip(loops).enumerate() {
+        push_all(spec, inputs, (nth, key_loop, pushes), place, i, at, rows)?;
+    }
+    for (accumulator, row) in spec.accumulators.iter().zip(rows) {
+        row.sink = match &accumulator.kind {
+            Accumulator::Softmax { sink: Some(sink) } => {
+                eval::evaluate(sink, at).map_err(|error| locate(spec, error, at))?.map(Value::float)
+            }
+            _ => None,
+        };
+    }
+    Ok(())
 }
 
 /// Pushes what one loop gives for query `i`.
 fn push_all<'a>(
     spec: &Spec,
     inputs: &Inputs<'a>,
-    (key_loop, pushes): (&KeyLoop, &[Masked]),
+    (nth, key_loop, pushes): (usize, &KeyLoop, &[Masked]),
     place: &Place,
     i: usize,
     at: &mut Environment,
@@ -240,7 +278,7 @@ fn push_all<'a>(
         at.key = offset + j as i64;
         // A key that no push sees costs no product.
         let mut products = None;
-        for push in pushes {
+        for (nth_push, push) in pushes.iter().enumerate() {
             let product = || {
                 let mut products = [0.0; MAX_DOTS];
                 for (product, of) in products.iter_mut().zip(&key_loop.dots) {
@@ -255,35 +293,48 @@ fn push_all<'a>(
                 let values = place.row(&inputs.operands[push.push.values], j);
                 let dim = push.push.dim.map_or(Some(values.len()), |dim| dim.value(inputs.scalars));
                 let values = &values[..dim.unwrap_or(0).min(values.len())];
-                rows[push.push.accumulator].weights.push((score, factor, values));
+                let products = computed();
+                rows[push.push.accumulator].pairs.push(Pair {
+                    score,
+                    factor,
+                    values,
+                    push: (nth, nth_push),
+                    key: j,
+                    products,
+                });
             }
         }
     }
     Ok(())
 }
 
-struct Sizes {
-    batch: usize,
-    heads: usize,
-    kv_heads: usize,
-    queries: usize,
+pub(crate) struct Sizes {
+    pub batch: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub queries: usize,
     /// The elements of a row of the first operand along queries.
-    head_dim: usize,
-    dims: Dims,
+    pub head_dim: usize,
+    pub dims: Dims,
 }
 
-struct Dims {
+pub(crate) struct Dims {
     /// The elements of each accumulator's result.
-    accumulators: Vec<usize>,
+    pub accumulators: Vec<usize>,
     /// The elements of a row of each output.
-    outputs: Vec<usize>,
+    pub outputs: Vec<usize>,
 }
 
 /// A push, and the masks around its score that a query and a key decide alone: a key they hide costs no product.
-struct Masked<'a> {
+pub(crate) struct Masked<'a> {
     push: &'a Push,
     masks: Vec<&'a Expr>,
     inside: &'a Expr,
+}
+
+/// The pushes of each loop.
+pub(crate) fn masked_pushes(spec: &Spec) -> Vec<Vec<Masked<'_>>> {
+    spec.loops.iter().map(|one| one.pushes.iter().map(Masked::of).collect()).collect()
 }
 
 impl<'a> Masked<'a> {
@@ -336,16 +387,32 @@ fn dot(query: &[f64], key: &[f64]) -> f64 {
     (sums[0] + sums[1]) + (sums[2] + sums[3]) + rest
 }
 
-/// What is pushed into an accumulator for one query: for each visible key a score or weight, what the weight is multiplied by in the output,
-/// and a value.
-struct Row<'a> {
-    weights: Vec<(f64, f64, &'a [f64])>,
-    sink: Option<f64>,
+/// What is pushed into an accumulator for one query and one key that it sees.
+pub(crate) struct Pair<'a> {
+    /// The score, or the weight of a `Sum` or a `Mean`.
+    pub score: f64,
+    /// What the weight is multiplied by in the output.
+    pub factor: f64,
+    /// The elements of the value.
+    pub values: &'a [f64],
+    /// The loop that it is pushed in, and the push in that.
+    pub push: (usize, usize),
+    /// The key, from 0.
+    pub key: usize,
+    /// The loop's products of the two.
+    pub products: [f64; MAX_DOTS],
+}
+
+/// What is pushed into an accumulator for one query.
+#[derive(Default)]
+pub(crate) struct Row<'a> {
+    pub pairs: Vec<Pair<'a>>,
+    pub sink: Option<f64>,
 }
 
 /// What a softmax knows of a row beside its result.
 #[derive(Clone, Copy)]
-struct RowNumbers {
+pub(crate) struct RowNumbers {
     log_sum_exp: f64,
     maximum: f64,
 }
@@ -356,8 +423,14 @@ impl RowNumbers {
 }
 
 impl Row<'_> {
+    /// The greatest score of a softmax, its sink included.
+    pub fn maximum(&self) -> f64 {
+        self.pairs.iter().map(|pair| pair.score).chain(self.sink).fold(f64::NEG_INFINITY, f64::max)
+    }
+
     /// Writes the row of the result, and gives what is known of it.
-    fn reduce(&self, accumulator: &Accumulator, out: &mut [f64]) -> RowNumbers {
+    pub fn reduce(&self, accumulator: &Accumulator, out: &mut [f64]) -> RowNumbers {
+        out.fill(0.0);
         let add = |out: &mut [f64], weight: f64, value: &[f64]| {
             for (out, value) in out.iter_mut().zip(value) {
                 *out += weight * value;
@@ -365,15 +438,14 @@ impl Row<'_> {
         };
         match accumulator {
             Accumulator::Softmax { .. } => {
-                let scores = self.weights.iter().map(|(score, ..)| *score);
-                let max = scores.chain(self.sink).fold(f64::NEG_INFINITY, f64::max);
+                let max = self.maximum();
                 let mut sum = self.sink.map_or(0.0, |sink| weigh(sink, max));
-                for (score, factor, value) in &self.weights {
+                for Pair { score, factor, values, .. } in &self.pairs {
                     if *score != f64::NEG_INFINITY {
                         // Of a key that is seen, however little: what it holds is not lost.
                         let weight = weigh(*score, max);
                         sum += weight;
-                        add(out, factor * if weight == 0.0 { f64::MIN_POSITIVE } else { weight }, value);
+                        add(out, factor * if weight == 0.0 { f64::MIN_POSITIVE } else { weight }, values);
                     }
                 }
                 if sum != 0.0 {
@@ -384,9 +456,9 @@ impl Row<'_> {
             }
             Accumulator::Sum | Accumulator::Mean => {
                 let mut sum = 0.0;
-                for (weight, factor, value) in &self.weights {
+                for Pair { score: weight, factor, values, .. } in &self.pairs {
                     sum += weight;
-                    add(out, weight * factor, value);
+                    add(out, weight * factor, values);
                 }
                 if *accumulator == Accumulator::Mean {
                     out.iter_mut().for_each(|out| *out = if sum == 0.0 { 0.0 } else { *out / sum });
@@ -398,11 +470,11 @@ impl Row<'_> {
 }
 
 /// exp(score - max), and zero for a score of −∞ even where `max` is −∞ too.
-fn weigh(score: f64, max: f64) -> f64 {
+pub(crate) fn weigh(score: f64, max: f64) -> f64 {
     if score == f64::NEG_INFINITY { 0.0 } else { (score - max).exp() }
 }
 
-fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
+pub(crate) fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
     let message = match error {
         EvalError::OutOfRange { tensor, dimension, index, length } => {
             let name = &spec.tensors[tensor].name;
@@ -414,7 +486,7 @@ fn locate(spec: &Spec, error: EvalError, at: &Environment) -> InterpretError {
     InterpretError::Eval { place: spec.source.to_string(), message, batch, head, query, key }
 }
 
-fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
+pub(crate) fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
     let counts = [
         ("operands", inputs.operands.len(), spec.operands.len()),
         ("key offsets", inputs.key_offsets.len(), spec.sets()),
@@ -504,7 +576,12 @@ fn check(spec: &Spec, inputs: &Inputs) -> Result<Sizes, InterpretError> {
     Ok(Sizes { batch, heads, kv_heads: kv_heads.unwrap_or(1), queries, head_dim, dims })
 }
 
-fn expect(name: &str, tensor: &HostTensor, fits: bool, expected: impl Fn() -> String) -> Result<(), InterpretError> {
+pub(crate) fn expect(
+    name: &str,
+    tensor: &HostTensor,
+    fits: bool,
+    expected: impl Fn() -> String,
+) -> Result<(), InterpretError> {
     let fits = fits && tensor.shape.iter().product::<usize>() == tensor.data.len();
     if fits {
         return Ok(());

@@ -580,7 +580,7 @@ impl Builder {
     ///
     /// # Panics
     /// If there is no key loop.
-    pub fn push(&mut self, accumulator: usize, score: Float, values: impl Into<Values>) {
+    pub fn push(&mut self, accumulator: usize, score: Float, values: impl Into<PushedValues>) {
         self.push_weighted(accumulator, score, None, values);
     }
 
@@ -593,12 +593,12 @@ impl Builder {
         accumulator: usize,
         score: Float,
         weight: impl Into<Option<Float>>,
-        values: impl Into<Values>,
+        values: impl Into<PushedValues>,
     ) {
         let set = self.spec.loops.last().expect("a push in a key loop").set;
         let of_loop = |value: Float| Float(value.traced().of_keys(set));
         let (score, weight) = (self.take(of_loop(score)), weight.into().map(|weight| self.take(of_loop(weight))));
-        let Values { values, dim } = values.into();
+        let PushedValues { values, dim } = values.into();
         let key_loop = self.spec.loops.last_mut().expect("a push in a key loop");
         key_loop.pushes.push(Push { accumulator, score, weight, values, dim });
     }
@@ -626,25 +626,25 @@ impl Builder {
 
 /// The values of a push: an operand by its place, all of a row or the first elements of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Values {
+pub struct PushedValues {
     values: usize,
     dim: Option<Leading>,
 }
 
-impl Values {
+impl PushedValues {
     /// The first `dim` elements of each row.
-    pub fn leading(values: usize, dim: usize) -> Values {
-        Values { values, dim: Some(Leading::Literal(dim)) }
+    pub fn leading(values: usize, dim: usize) -> PushedValues {
+        PushedValues { values, dim: Some(Leading::Literal(dim)) }
     }
 
     /// As many of the first elements of each row as the comptime scalar at this place says.
-    pub fn leading_by_scalar(values: usize, scalar: usize) -> Values {
-        Values { values, dim: Some(Leading::Scalar(scalar)) }
+    pub fn leading_by_scalar(values: usize, scalar: usize) -> PushedValues {
+        PushedValues { values, dim: Some(Leading::Scalar(scalar)) }
     }
 }
 
-impl From<usize> for Values {
-    fn from(values: usize) -> Values {
-        Values { values, dim: None }
+impl From<usize> for PushedValues {
+    fn from(values: usize) -> PushedValues {
+        PushedValues { values, dim: None }
     }
 }

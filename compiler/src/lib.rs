@@ -9,7 +9,8 @@
 //!
 //! - [`expr`]: the expressions that everything is written in; [`typing`] and [`eval`] say what they are and what they mean.
 //! - [`philox`](mod@philox): the random numbers that an expression may ask for.
-//! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands.
+//! - [`spec`]: what was asked, as data, built by [`lang`]; [`interpret`](mod@interpret) computes it as it stands, and
+//!   [`interpret_backward`](mod@interpret_backward) its gradients, with the derivatives of expressions by [`dual`] numbers.
 //! - [`ir`]: the tile program, with its text form and its invariants.
 //! - [`pruned`](mod@pruned): what is left of a specification where what is known when it is compiled takes parts away.
 //! - [`lower`](mod@lower) and [`passes`]: from the one to the other, and to the program that is scheduled;
@@ -25,7 +26,9 @@
 //! - [`emit`]: from the program to a kernel in CubeCL IR. Nothing else knows a device, a pointer or a stride.
 
 pub mod analysis;
+pub mod backward;
 pub mod device_model;
+pub mod dual;
 #[allow(missing_docs, reason = "CubeCL's macros generate launchers and arguments without documentation")]
 #[allow(
     clippy::collapsible_if,
@@ -36,6 +39,7 @@ pub mod emit;
 pub mod eval;
 pub mod expr;
 pub mod interpret;
+pub mod interpret_backward;
 pub mod ir;
 pub mod lang;
 pub mod launch;

@@ -56,7 +56,7 @@ pub fn loop_iterations(
     let Schedule::Cube(schedule) = program.schedule() else { return None };
     let scalars = runtime_scalars(spec, launch.scalars).into_iter().map(Value::from).collect();
     let counted = Counted { program, launch, schedule, width, scalars };
-    let every_tile = |key_loop: &TileLoop| launch.keys[key_loop.key_set()].length.div_ceil(schedule.keys) as u64;
+    let every_tile = |key_loop: &TileLoop| launch.keys[key_loop.column_set()].length.div_ceil(schedule.keys) as u64;
     let all: Vec<u64> = program.loops.iter().map(every_tile).collect();
     let found = counted.with_tiles(&all);
     if found.needed.saturating_add(found.careful) <= limit {

@@ -214,6 +214,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         scalars: spec.scalars.iter().filter(|scalar| !scalar.comptime).cloned().collect(),
         tensors: spec.tensors.clone(),
         operands: operands.collect(),
+        numbers: Vec::new(),
         rows: Axis::Queries,
         accumulators,
         loads,

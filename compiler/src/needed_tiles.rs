@@ -95,7 +95,7 @@ pub fn needed_tiles(spec: &Spec, tiling: &Tiling) -> Result<Vec<LookedAt>, TileE
 fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<Expr>) -> Result<LookedAt, TileError> {
     let (program, launch) = (tiling.program, tiling.launch);
     let key_loop = &program.loops[place];
-    let keys = launch.keys[key_loop.key_set()];
+    let keys = launch.keys[key_loop.column_set()];
     let key_tiles = tiling.key_tiles(key_loop);
     let visible = &visible.unwrap_or(Expr::Bool(true));
     let (heads, repeated) = launch.heads_that_differ(key_loop.tile_exprs().chain([visible]));
@@ -103,7 +103,7 @@ fn needed_of_loop(tiling: &Tiling, place: usize, visible: Option<Expr>) -> Resul
     for (batch, head) in heads {
         for query_tile in 0..tiling.query_tiles() {
             let of = |key_tile| TileAt {
-                key: program.key_name(key_loop.key_set()).to_string(),
+                key: program.key_name(key_loop.column_set()).to_string(),
                 batch,
                 head,
                 query_tile,

@@ -42,7 +42,7 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
     let Ok(replacements) = Replacements::new(spec, scalars, program.head_dim()) else { return Vec::new() };
     let spec = &spec.pruned(&Constants::new(spec, scalars, program.head_dim()));
     let mut notes: Vec<Note> = Vec::new();
-    for Pushed { of, push, key_loop, own_mask } in pushed(spec, program) {
+    for LoweredPush { of, push, key_loop, own_mask } in pushed(spec, program) {
         let accumulator = &spec.accumulators[push.accumulator].kind;
         let softmax = matches!(accumulator, Accumulator::Softmax { .. });
         if let Some(choice) = find(&push.score, &gives_no_weight).filter(|_| softmax) {
@@ -75,7 +75,7 @@ pub fn of_program(spec: &Spec, scalars: &[ScalarValue], program: &Program) -> Ve
 }
 
 /// A push, and what became of it.
-struct Pushed<'a> {
+struct LoweredPush<'a> {
     of: &'a KeyLoop,
     push: &'a Push,
     key_loop: &'a TileLoop,
@@ -84,7 +84,7 @@ struct Pushed<'a> {
 }
 
 /// The pushes of `spec`, which is [pruned](Spec::pruned), and from which `program` was lowered.
-fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
+fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<LoweredPush<'a>> {
     let mut found = Vec::new();
     for (of, key_loop) in spec.loops.iter().zip(&program.loops) {
         let pushes = key_loop.body.iter().filter_map(|op| match op {
@@ -96,7 +96,7 @@ fn pushed<'a>(spec: &'a Spec, program: &'a Program) -> Vec<Pushed<'a>> {
                 TileOp::Mask { tile, visible, .. } if *tile == weights => Some(visible),
                 _ => None,
             });
-            found.push(Pushed { of, push, key_loop, own_mask });
+            found.push(LoweredPush { of, push, key_loop, own_mask });
         }
     }
     found
@@ -133,7 +133,7 @@ pub fn of_launch(spec: &Spec, program: &Program, launch: &Launch, masked: Option
     }
 
     let mut places: Vec<&Location> = Vec::new();
-    for Pushed { of, push, own_mask, .. } in pushed(spec, program) {
+    for LoweredPush { of, push, own_mask, .. } in pushed(spec, program) {
         if of.set == last_set
             && launch.query_offset == keys.offset
             && keys.length > launch.queries

@@ -234,7 +234,7 @@ fn with_tiling(
             .saturating_add(loop_report.tiles.visited.saturating_mul(tile_pairs * looked.flops_of_pair(key_loop)));
         key_bytes += keys * looked.bytes_of_key(key_loop);
         loops.push(loop_report);
-        let keys = launch.keys[key_loop.key_set()].length;
+        let keys = launch.keys[key_loop.column_set()].length;
         pairs += (launch.batch * launch.heads) as u64 * launch.queries as u64 * keys as u64;
     }
     let looked_at = looked_at(&looked.tiling)?;
@@ -299,8 +299,8 @@ impl Looked<'_> {
             }
         }
 
-        let key = self.program.key_name(key_loop.key_set()).to_string();
-        let keys = self.launch.keys[key_loop.key_set()];
+        let key = self.program.key_name(key_loop.column_set()).to_string();
+        let keys = self.launch.keys[key_loop.column_set()];
         let failed = |error| ReportError::Eval { key: key.clone(), error };
         let mut tiles = Tiles::default();
         let mut visited_keys = 0;
@@ -354,7 +354,7 @@ impl Looked<'_> {
     /// How many of some pairs are visible in each part of a mask. The pairs are spread over the part by chance, always the same, so
     /// that none of a mask's own regularity is taken for all of it.
     fn sample(&self, key_loop: &TileLoop) -> Result<Vec<Vec<u8>>, EvalError> {
-        let keys = self.launch.keys[key_loop.key_set()];
+        let keys = self.launch.keys[key_loop.column_set()];
         let Some(visible) = key_loop.visible(false).filter(|_| !self.launch.is_empty()) else { return Ok(Vec::new()) };
         let (rows, columns) = (self.launch.queries.min(SAMPLE_CELLS), keys.length.min(SAMPLE_CELLS));
         let mut at = Environment { clamped: false, ..self.tiling.environment(0, 0, 0) };

@@ -4,7 +4,7 @@ use crate::ir::forward::Form;
 use crate::ir::parse::parse_at;
 use crate::ir::tokens::{Cursor, ParseError};
 use crate::ir::verify::{VerifyError, verify};
-use crate::ir::{Accumulator, Base, Program, Reduction, forward};
+use crate::ir::{Accumulator, Axis, Base, Program, Reduction, forward};
 use crate::schedule::{MAX_HEAD_DIM, Schedule};
 use std::fmt::{self, Display, Formatter};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -74,6 +74,12 @@ impl Scheduled {
         verify(&program)?;
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
+        }
+        let is_derived = program.rows != Axis::Queries || !program.numbers.is_empty();
+        if is_derived && !matches!(schedule, Schedule::Cpu(_)) {
+            return refused(format!(
+                "the schedule `{name}` runs programs with rows of queries, and without numbers of rows"
+            ));
         }
         let most = schedule.form();
         if Form::of(&program) > most {

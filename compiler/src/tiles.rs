@@ -52,7 +52,7 @@ impl Tiling<'_> {
         head: usize,
         query_tile: usize,
     ) -> Result<Vec<Run>, EvalError> {
-        let keys = self.launch.keys[key_loop.key_set()];
+        let keys = self.launch.keys[key_loop.column_set()];
         if keys.length == 0 {
             return Ok(Vec::new());
         }
@@ -99,7 +99,7 @@ impl Tiling<'_> {
 
     /// How many tiles of `key_loop`'s keys there are.
     pub fn key_tiles(&self, key_loop: &TileLoop) -> usize {
-        self.launch.keys[key_loop.key_set()].length.div_ceil(self.key_tile)
+        self.launch.keys[key_loop.column_set()].length.div_ceil(self.key_tile)
     }
 
     /// What expressions are evaluated with for a tile of queries; captured tensors are read as kernels read them.

@@ -1,7 +1,7 @@
 //! The types of expressions, for specifications and tile programs alike.
 
 use crate::expr::{BinaryOp, Expr, Type, UnaryOp};
-use crate::ir::{Program, TileLoop};
+use crate::ir::{Number, Program, TileLoop};
 use crate::spec::{MAX_DOTS, ScalarParam, Spec, TensorParam, TensorType};
 use std::borrow::Cow;
 use thiserror::Error;
@@ -15,6 +15,8 @@ pub struct Parameters<'a> {
     pub tensors: &'a [TensorParam],
     /// The names of what [`Expr::Value`] counts in. All are floats.
     pub values: &'a [Cow<'static, str>],
+    /// What [`Expr::Number`] counts in.
+    pub numbers: &'a [Number],
 }
 
 /// The values of an expression of one product: `s`.
@@ -46,14 +48,14 @@ static DOTS: [Cow<'static, str>; MAX_DOTS] = {
 impl Spec {
     /// What the expressions of this specification's key loops refer to.
     pub fn parameters(&self) -> Parameters<'_> {
-        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &DOTS }
+        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &DOTS, numbers: &[] }
     }
 }
 
 impl Program {
     /// What this program's expressions refer to where there are no values.
     pub fn parameters(&self) -> Parameters<'_> {
-        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &[] }
+        Parameters { scalars: &self.scalars, tensors: &self.tensors, values: &[], numbers: &self.numbers }
     }
 
     /// What the expressions in the body of `one`, a loop of this program, refer to.
@@ -96,6 +98,8 @@ pub fn type_of(expr: &Expr, parameters: Parameters) -> Result<Type, TypeError> {
         Expr::QueryLen | Expr::KeyLen(_) | Expr::HeadDim => Ok(Type::Int),
         Expr::QueryFirst | Expr::QueryLast | Expr::KeyFirst | Expr::KeyLast | Expr::Int(_) => Ok(Type::Int),
         Expr::Scale | Expr::Float(_) => Ok(Type::Float),
+        Expr::Number(place) if *place < parameters.numbers.len() => Ok(Type::Float),
+        Expr::Number(place) => wrong(format!("number {place} of {}", parameters.numbers.len())),
         Expr::Value(place) if *place < parameters.values.len() => Ok(Type::Float),
         Expr::Value(place) => wrong(format!("value {place} of {}", parameters.values.len())),
         Expr::Bool(_) => Ok(Type::Bool),

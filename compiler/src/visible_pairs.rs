@@ -107,7 +107,7 @@ pub fn count(tiling: &Tiling, heads: &[(usize, usize)], repeated: u64) -> Result
                 let before: u64 = seen.iter().sum();
                 let mut at = tiling.environment(batch, head, query_tile);
                 match ranges {
-                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.key_set()], &mut at, &mut seen)?,
+                    Some(ranges) => by_ranges(ranges, launch.keys[key_loop.column_set()], &mut at, &mut seen)?,
                     None => by_pairs(tiling, key_loop, (batch, head, query_tile), &mut seen)?,
                 }
                 *pairs += seen.iter().sum::<u64>() - before;
@@ -183,7 +183,7 @@ fn by_pairs(
     (batch, head, query_tile): (usize, usize, usize),
     seen: &mut [u64],
 ) -> Result<(), EvalError> {
-    let keys = tiling.launch.keys[key_loop.key_set()];
+    let keys = tiling.launch.keys[key_loop.column_set()];
     let mut at = Environment { clamped: false, ..tiling.environment(batch, head, query_tile) };
     let visible = key_loop.visible(false);
     for run in tiling.runs(key_loop, batch, head, query_tile)? {

@@ -6,9 +6,9 @@ use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::eval::HostTensor;
 use purview_compiler::expr::Expr;
 use purview_compiler::interpret::{Inputs, interpret};
-use purview_compiler::ir::Element;
 use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::parse::parse_expr;
+use purview_compiler::ir::{Element, Kept};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::dims_of;
 use purview_compiler::passes::{compile, schedule};
@@ -50,9 +50,11 @@ fn attention(push: &str) -> (Spec, Scheduled) {
     spec.loops.push(KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] });
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
     let by = Schedule::Cpu(CpuSchedule::new(16, 2, 32, 4));
-    let program =
-        schedule(Compiled::new(compile(&spec, &[ScalarValue::I32(0)], &dims_of(&spec, operands)).unwrap()), by)
-            .unwrap();
+    let program = schedule(
+        Compiled::new(compile(&spec, &[ScalarValue::I32(0)], &dims_of(&spec, operands), Kept::default()).unwrap()),
+        by,
+    )
+    .unwrap();
     (spec, program)
 }
 

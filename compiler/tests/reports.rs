@@ -5,7 +5,7 @@ use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::{BinaryOp, Expr};
 use purview_compiler::ir::forward::Operands;
 use purview_compiler::ir::parse::parse_expr;
-use purview_compiler::ir::{Element, Program, Range, TileLoop};
+use purview_compiler::ir::{Element, Kept, Program, Range, TileLoop};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::dims_of;
 use purview_compiler::needed_tiles::TileError;
@@ -445,7 +445,9 @@ fn block_diffusion_visits_the_tiles_that_it_needs() {
     let spec = attention(&[&format!("mask(s, {predicate})")]);
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
     let by = Schedule::Cpu(CpuSchedule::new(16, 1, 16, 1));
-    let program = schedule(Compiled::new(compile(&spec, &SCALARS, &dims_of(&spec, operands)).unwrap()), by).unwrap();
+    let program =
+        schedule(Compiled::new(compile(&spec, &SCALARS, &dims_of(&spec, operands), Kept::default()).unwrap()), by)
+            .unwrap();
     let found = at_launch(&spec, &program, (512, 0), &[Keys { length: 512, offset: 0 }], |launch, tensors| {
         verified_report(&spec, &program, launch, tensors).unwrap()
     });

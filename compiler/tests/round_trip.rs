@@ -39,7 +39,7 @@ static TENSORS: LazyLock<Vec<TensorParam>> = LazyLock::new(|| {
 });
 
 fn parameters() -> Parameters<'static> {
-    Parameters { scalars: &SCALARS, tensors: &TENSORS, values: SCORE }
+    Parameters { scalars: &SCALARS, tensors: &TENSORS, values: SCORE, numbers: &[] }
 }
 
 /// Which leaves an expression may have, and which operations.

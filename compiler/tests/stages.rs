@@ -1,7 +1,7 @@
 //! The tile program after every stage.
 
 use purview_compiler::ir::forward::Operands;
-use purview_compiler::ir::{Element, parse::parse};
+use purview_compiler::ir::{Element, Kept, parse::parse};
 use purview_compiler::lang::{self, Builder, Float, Int};
 use purview_compiler::lower::dims_of;
 use purview_compiler::passes::{schedule, stages};
@@ -27,7 +27,7 @@ fn sliding_window() -> Spec {
 
 /// The last stage of `spec`; every stage parses back to itself.
 fn last_stage(spec: &Spec, scalars: &[ScalarValue]) -> String {
-    let stages = stages(spec, scalars, &dims_of(spec, OPERANDS)).unwrap();
+    let stages = stages(spec, scalars, &dims_of(spec, OPERANDS), Kept::default()).unwrap();
     for (stage, program) in &stages {
         assert_eq!(parse(&program.to_string()).as_ref(), Ok(program), "{stage}\n{program}");
     }

@@ -6,7 +6,7 @@ use purview_compiler::ir::Element;
 use purview_compiler::ir::forward::OperandDims;
 use purview_compiler::ir::parse::parse;
 use purview_compiler::ir::verify::verify;
-use purview_compiler::lang::{self, Builder, Float, Values};
+use purview_compiler::lang::{self, Builder, Float, PushedValues};
 use purview_compiler::lower::{lower, scaled_dim};
 use purview_compiler::passes::{compile, schedule};
 use purview_compiler::schedule::{CpuSchedule, Schedule};
@@ -64,7 +64,7 @@ fn weighted() -> Spec {
     builder.scalar::<lang::Int>("rank", ScalarType::U32, true);
     builder.softmax("o", None);
     builder.key_loop(0, &[(q, k)]);
-    builder.push_weighted(0, causal(scaled(0)), lang::sigmoid(lang::dot(0)), Values::leading_by_scalar(k, 0));
+    builder.push_weighted(0, causal(scaled(0)), lang::sigmoid(lang::dot(0)), PushedValues::leading_by_scalar(k, 0));
     builder.finish()
 }
 
@@ -222,8 +222,7 @@ fn a_comptime_scalar_takes_an_accumulator_and_its_loop_away() {
     r = load r[i]
     for j in tiles(T0)
       s = dot q, k[j]
-      s2 = dot r, l[j]
-      s = map (if false { s + s2 } else { s }) * scale()
+      s = map s * scale()
       s = mask s where j <= i on all
       o = push s, v[j]
     store o
@@ -333,7 +332,7 @@ fn what_does_not_fit_is_refused() {
         &|builder| {
             builder.scalar::<lang::Int>("rank", ScalarType::U32, false);
             builder.key_loop(0, &[(0, 1)]);
-            builder.push(0, lang::dot(0), Values::leading_by_scalar(2, 0));
+            builder.push(0, lang::dot(0), PushedValues::leading_by_scalar(2, 0));
         },
         "`by_hand`: loop 0 has a push of as many elements as no comptime `u32` says",
     );

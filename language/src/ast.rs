@@ -24,7 +24,7 @@ pub enum Statement {
     /// An assignment, which the language has not.
     Assignment(Assignment),
     /// A constant, which the language has not.
-    Constant(Constant),
+    Constant(ConstantItem),
     /// An expression, and its semicolon if it has one.
     Value(Expression, Option<Span>),
 }
@@ -51,7 +51,7 @@ pub struct Assignment {
 
 /// `const name: ty = value;`, or with `static`.
 #[derive(Clone)]
-pub struct Constant {
+pub struct ConstantItem {
     pub keyword: Span,
     pub name: Ident,
     pub value: Expression,
@@ -454,7 +454,7 @@ impl Block {
     pub fn visit(&self, see: &mut dyn FnMut(&Expression)) {
         for statement in &self.statements {
             match statement {
-                Statement::Let(Let { value, .. }) | Statement::Constant(Constant { value, .. }) => value.visit(see),
+                Statement::Let(Let { value, .. }) | Statement::Constant(ConstantItem { value, .. }) => value.visit(see),
                 Statement::Accumulator(AccumulatorLet { kind: Some(AccumulatorKind::Softmax(Some(sink))), .. }) => {
                     sink.visit(see);
                 }

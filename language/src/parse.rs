@@ -15,7 +15,7 @@ use crate::ast::Block;
 use crate::diagnostic::Diagnostics;
 use crate::parse::indices::join_indices;
 use crate::parse::parser::BodyParser;
-use crate::parse::signature::Declared;
+use crate::parse::signature::Declaration;
 use crate::signature::{Kind, Signature};
 use crate::source::Source;
 use crate::types::ValueType;
@@ -60,6 +60,6 @@ pub fn function(kind: Kind, arguments: TokenStream, item: TokenStream, errors: &
     };
     let body = BodyParser { errors, kind }.block(&item.block);
     let uses = Uses::of(&body);
-    let Declared { signature, output, reported } = signature::read(kind, &item, &uses, errors);
+    let Declaration { signature, output, reported } = signature::read(kind, &item, &uses, errors);
     Some(Parsed { signature, output, reported, body, uses })
 }

@@ -22,7 +22,7 @@ pub enum Body {
 /// What an attention says.
 pub struct CheckedAttention {
     /// What lies along queries and keys, in the order of the signature. Places of operands count in these.
-    pub operands: Vec<Operand>,
+    pub operands: Vec<CheckedOperand>,
     /// The statements of the loop over the queries, in order.
     pub steps: Vec<QueryStep>,
     /// What that loop gives: the outputs, in order. None stands for its only accumulator as it is.
@@ -30,16 +30,16 @@ pub struct CheckedAttention {
 }
 
 /// A parameter that lies along queries or keys.
-pub struct Operand {
+pub struct CheckedOperand {
     /// Its name.
     pub name: Ident,
     /// What it is.
-    pub role: Role,
+    pub role: CheckedRole,
 }
 
 /// What an operand is. Keys and values are of a set, by its number: those that one loop reads. Sets are in the order of their first keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum CheckedRole {
     /// `Query`.
     Query,
     /// `Key`.
@@ -55,7 +55,7 @@ pub enum QueryStep {
     /// An accumulator and its name. [`CheckedPush::accumulator`] counts these.
     Accumulator(Ident, CheckedAccumulator),
     /// A loop over keys.
-    Loop(KeyLoop),
+    Loop(CheckedKeyLoop),
 }
 
 /// What key loops push into.
@@ -69,7 +69,7 @@ pub enum CheckedAccumulator {
 }
 
 /// A loop over the keys of a set.
-pub struct KeyLoop {
+pub struct CheckedKeyLoop {
     /// The set.
     pub set: usize,
     /// The places of the queries and keys of each product, which [`Node::Dot`] counts.
@@ -97,11 +97,11 @@ pub struct CheckedPush {
     /// The place of the operand that has the values.
     pub values: usize,
     /// How many elements of a row of it are the value, if not all.
-    pub leading: Option<Leading>,
+    pub leading: Option<CheckedLeading>,
 }
 
 /// How many of the first elements of a row.
-pub enum Leading {
+pub enum CheckedLeading {
     /// So many.
     Literal(usize),
     /// The value of a comptime scalar.

@@ -6,8 +6,8 @@
 use crate::warn::warn;
 use proc_macro2::{Delimiter, Group, Ident, Literal, Span, TokenStream, TokenTree};
 use purview_language::tree::{
-    Body, CheckedAccumulator, CheckedAttention, CheckedPush, KeyLoop, KeyStep, Leading, Node, Operand, QueryStep, Role,
-    TypedLet, TypedValue,
+    Body, CheckedAccumulator, CheckedAttention, CheckedKeyLoop, CheckedLeading, CheckedOperand, CheckedPush,
+    CheckedRole, KeyStep, Node, QueryStep, TypedLet, TypedValue,
 };
 use purview_language::{
     Checked, DeclaredElement, DeclaredParameter, Kind, ParameterKind, Scalar, Signature, Sorted, Source, ValueType,
@@ -59,12 +59,14 @@ fn quiet() -> TokenStream {
 pub fn stub(signature: &Signature) -> TokenStream {
     let Signature { kind, attributes, visibility, name, .. } = signature;
     let (parameters, output) = match kind {
-        Kind::Attention => (attention_parameters(signature), Form::of_parameters(signature).ty(signature.outputs)),
+        Kind::Attention => {
+            (attention_parameters(signature), RunTensors::of_parameters(signature).ty(signature.outputs))
+        }
         kind => (value_parameters(signature), value_output(*kind)),
     };
     let names = |kind| signature.of_kind(kind).map(|parameter| &parameter.name);
     let pairs: Vec<_> = names(ParameterKind::Key).zip(names(ParameterKind::Value)).collect();
-    let how_to_run = how_to_run(signature, Form::of_parameters(signature), &pairs);
+    let how_to_run = how_to_run(signature, RunTensors::of_parameters(signature), &pairs);
     quote! {
         #(#attributes)*
         #how_to_run
@@ -77,7 +79,7 @@ pub fn stub(signature: &Signature) -> TokenStream {
 
 fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStream) -> TokenStream {
     let Signature { attributes, visibility, name, .. } = signature;
-    let form = Form::of(body);
+    let form = RunTensors::of(body);
     let (parameters, output, constructor) =
         (attention_parameters(signature), form.ty(signature.outputs), form.constructor());
     let scalars = signature.parameters.iter().filter_map(|DeclaredParameter { name, kind, .. }| match kind {
@@ -106,7 +108,7 @@ fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStre
         quote!(#builder.output(#output);)
     });
     let of_role = |role| body.operands.iter().find(|operand| operand.role == role).map(|operand| &operand.name);
-    let pairs = (0..).map_while(|set| of_role(Role::Key(set)).zip(of_role(Role::Value(set))));
+    let pairs = (0..).map_while(|set| of_role(CheckedRole::Key(set)).zip(of_role(CheckedRole::Value(set))));
     let how_to_run = how_to_run(signature, form, &pairs.collect::<Vec<_>>());
     quote! {
         #(#attributes)*
@@ -137,44 +139,48 @@ fn attention(signature: &Signature, body: &CheckedAttention, warnings: TokenStre
 
 /// What the tensors are that an attention is run with.
 #[derive(Clone, Copy)]
-enum Form {
+enum RunTensors {
     /// One of queries, and pairs of keys and values, so many.
     Pairs(usize),
     /// So many of all kinds.
     Operands(usize),
 }
 
-impl Form {
-    fn of(body: &CheckedAttention) -> Form {
+impl RunTensors {
+    fn of(body: &CheckedAttention) -> RunTensors {
         let count = |role| body.operands.iter().filter(|operand| operand.role == role).count();
-        let sets = (0..).take_while(|set| count(Role::Key(*set)) > 0).count();
-        let has_pairs =
-            count(Role::Query) == 1 && (0..sets).all(|set| (count(Role::Key(set)), count(Role::Value(set))) == (1, 1));
-        if has_pairs { Form::Pairs(sets) } else { Form::Operands(body.operands.len()) }
+        let sets = (0..).take_while(|set| count(CheckedRole::Key(*set)) > 0).count();
+        let has_pairs = count(CheckedRole::Query) == 1
+            && (0..sets).all(|set| (count(CheckedRole::Key(set)), count(CheckedRole::Value(set))) == (1, 1));
+        if has_pairs { RunTensors::Pairs(sets) } else { RunTensors::Operands(body.operands.len()) }
     }
 
     /// That of an attention with mistakes, as its parameters show it.
-    fn of_parameters(signature: &Signature) -> Form {
+    fn of_parameters(signature: &Signature) -> RunTensors {
         let count = |kind| signature.of_kind(kind).count();
         let (queries, keys, values) =
             (count(ParameterKind::Query), count(ParameterKind::Key), count(ParameterKind::Value));
-        if queries <= 1 && keys == values { Form::Pairs(keys) } else { Form::Operands(queries + keys + values) }
+        if queries <= 1 && keys == values {
+            RunTensors::Pairs(keys)
+        } else {
+            RunTensors::Operands(queries + keys + values)
+        }
     }
 
     /// The type of the attention, with so many outputs.
     fn ty(self, outputs: Option<usize>) -> TokenStream {
         let several = outputs.filter(|outputs| *outputs > 1).map(|outputs| quote!(, #outputs));
         match self {
-            Form::Pairs(count) => quote!(::purview::Attention<#count #several>),
-            Form::Operands(count) => quote!(::purview::GeneralAttention<#count #several>),
+            RunTensors::Pairs(count) => quote!(::purview::Attention<#count #several>),
+            RunTensors::Operands(count) => quote!(::purview::GeneralAttention<#count #several>),
         }
     }
 
     /// What makes it.
     fn constructor(self) -> TokenStream {
         match self {
-            Form::Pairs(_) => quote!(::purview::Attention::new),
-            Form::Operands(_) => quote!(::purview::GeneralAttention::new),
+            RunTensors::Pairs(_) => quote!(::purview::Attention::new),
+            RunTensors::Operands(_) => quote!(::purview::GeneralAttention::new),
         }
     }
 }
@@ -185,7 +191,7 @@ fn is_operand(kind: ParameterKind) -> bool {
 
 /// A last paragraph for the documentation of an attention: that tensors are given where it is run, which its parameters as
 /// Rust has them don't show. A public function without documentation gets none, so that `missing_docs` finds it.
-fn how_to_run(signature: &Signature, form: Form, pairs: &[(&Ident, &Ident)]) -> TokenStream {
+fn how_to_run(signature: &Signature, form: RunTensors, pairs: &[(&Ident, &Ident)]) -> TokenStream {
     let is_documented = signature.attributes.iter().any(|attribute| attribute.path().is_ident("doc"));
     let is_private = matches!(signature.visibility, syn::Visibility::Inherited);
     if signature.kind != Kind::Attention || !is_documented && !is_private {
@@ -200,7 +206,7 @@ fn how_to_run(signature: &Signature, form: Form, pairs: &[(&Ident, &Ident)]) -> 
     let query = signature.of_kind(ParameterKind::Query).map(|parameter| format!("&{}", parameter.name)).next();
     let query = query.unwrap_or_default();
     let (run, what) = match (form, pairs) {
-        (Form::Operands(_), _) => {
+        (RunTensors::Operands(_), _) => {
             let operands = signature.parameters.iter().filter(|parameter| is_operand(parameter.kind));
             let operands: Vec<String> = operands.map(|parameter| format!("&{}", parameter.name)).collect();
             (format!("run(&device, [{}])", operands.join(", ")), "what lies along queries and keys is given")
@@ -223,12 +229,12 @@ fn how_to_run(signature: &Signature, form: Form, pairs: &[(&Ident, &Ident)]) -> 
 /// Declares the parameters to the builder.
 fn declarations(signature: &Signature, body: &CheckedAttention, builder: &Ident) -> TokenStream {
     let mut tokens = TokenStream::new();
-    for Operand { name, role } in &body.operands {
+    for CheckedOperand { name, role } in &body.operands {
         let text = unraw(name);
         tokens.extend(match role {
-            Role::Query => quote!(#builder.query(#text);),
-            Role::Key(set) => quote!(#builder.key(#text, #set);),
-            Role::Value(set) => quote!(#builder.value(#text, #set);),
+            CheckedRole::Query => quote!(#builder.query(#text);),
+            CheckedRole::Key(set) => quote!(#builder.key(#text, #set);),
+            CheckedRole::Value(set) => quote!(#builder.value(#text, #set);),
         });
     }
     for DeclaredParameter { name, kind, comptime, sorted } in &signature.parameters {
@@ -327,7 +333,7 @@ fn step(step: &QueryStep, scalars: &[String], builder: &Ident) -> TokenStream {
                 CheckedAccumulator::Mean => quote!(#builder.mean(#name);),
             }
         }
-        QueryStep::Loop(KeyLoop { set, dots, steps }) => {
+        QueryStep::Loop(CheckedKeyLoop { set, dots, steps }) => {
             let dots = dots.iter().map(|(query, key)| quote!((#query, #key)));
             let steps = steps.iter().map(|step| match step {
                 KeyStep::Let(binding) => self::binding(binding),
@@ -342,14 +348,14 @@ fn push(push: &CheckedPush, scalars: &[String], builder: &Ident) -> TokenStream 
     let CheckedPush { accumulator, score, weight, values, leading } = push;
     let values = match leading {
         None => quote!(#values),
-        Some(Leading::Literal(dim)) => quote!(::purview::lang::Values::leading(#values, #dim)),
-        Some(Leading::Constant(path)) => {
-            quote!(::purview::lang::Values::leading(#values, ::purview::lang::elements(#path)))
+        Some(CheckedLeading::Literal(dim)) => quote!(::purview::lang::PushedValues::leading(#values, #dim)),
+        Some(CheckedLeading::Constant(path)) => {
+            quote!(::purview::lang::PushedValues::leading(#values, ::purview::lang::elements(#path)))
         }
-        Some(Leading::Scalar(name)) => {
+        Some(CheckedLeading::Scalar(name)) => {
             let place = scalars.iter().position(|scalar| *scalar == unraw(name)).unwrap_or_default();
             // It is used, in the eyes of rustc.
-            quote!({ let _ = &#name; ::purview::lang::Values::leading_by_scalar(#values, #place) })
+            quote!({ let _ = &#name; ::purview::lang::PushedValues::leading_by_scalar(#values, #place) })
         }
     };
     let score = value(score);

@@ -4,6 +4,7 @@ use crate::cache::{self, Programs};
 use crate::device::Device;
 use crate::emit;
 use crate::error::Error;
+use crate::gradients::{self, Saved, WithGradients};
 use crate::launch::launch;
 use crate::operation::Operation;
 use crate::partial::{AsPartial, Partial};
@@ -18,7 +19,9 @@ use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::eval::HostTensor;
-use purview_compiler::interpret::{Inputs, Reference, interpret};
+use purview_compiler::interpret::{Inputs, InterpretError, Reference, interpret};
+use purview_compiler::interpret_backward::{ReferenceGradients, interpret_backward};
+use purview_compiler::ir::Kept;
 use purview_compiler::launch::Launch;
 use purview_compiler::lower::check;
 use purview_compiler::passes::{self, CompileError};
@@ -45,7 +48,7 @@ pub type Attention<const PAIRS: usize, const OUTPUTS: usize = 1> = AttentionOver
 /// along queries is `[B, H, S, D]`, and along keys `[B, G, T, D]`, where each has a D of its own, and a G that divides H; an output is
 /// `[B, H, S, Dv]`, where each of several has a Dv of its own.
 pub type GeneralAttention<const OPERANDS: usize, const OUTPUTS: usize = 1> =
-    AttentionOver<Operands<OPERANDS>, Outputs<OUTPUTS>>;
+    AttentionOver<ExactlyOperands<OPERANDS>, Outputs<OUTPUTS>>;
 
 /// An attention variant with the values of its scalars and captured tensors, over any number of tensors, for code that handles variants
 /// as data. Every [`Attention`] and [`GeneralAttention`] converts into it.
@@ -66,7 +69,7 @@ pub enum Exactly<const PAIRS: usize> {}
 
 /// A number of tensors along queries and keys that is in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
-pub enum Operands<const OPERANDS: usize> {}
+pub enum ExactlyOperands<const OPERANDS: usize> {}
 
 mod sealed {
     /// What a user has none of.
@@ -79,8 +82,8 @@ pub trait InType: sealed::Sealed {}
 
 impl<const PAIRS: usize> sealed::Sealed for Exactly<PAIRS> {}
 impl<const PAIRS: usize> InType for Exactly<PAIRS> {}
-impl<const OPERANDS: usize> sealed::Sealed for Operands<OPERANDS> {}
-impl<const OPERANDS: usize> InType for Operands<OPERANDS> {}
+impl<const OPERANDS: usize> sealed::Sealed for ExactlyOperands<OPERANDS> {}
+impl<const OPERANDS: usize> InType for ExactlyOperands<OPERANDS> {}
 
 /// A number that is not in the type, for [`AttentionOver`].
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,7 @@ pub enum AnyNumber {}
 pub type AttentionWithLse<const PAIRS: usize> = AttentionOver<Exactly<PAIRS>, WithLse<Outputs<1>>>;
 
 /// A [`GeneralAttention`] that also returns each row's log-sum-exp.
-pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<Operands<OPERANDS>, WithLse<Outputs<1>>>;
+pub type GeneralAttentionWithLse<const OPERANDS: usize> = AttentionOver<ExactlyOperands<OPERANDS>, WithLse<Outputs<1>>>;
 
 /// The keys and values of every pair.
 pub type Pairs<'a, const PAIRS: usize> = [(&'a Tensor, &'a Tensor); PAIRS];
@@ -167,10 +170,9 @@ impl<P, R> AttentionOver<P, R> {
     /// # Errors
     /// As [`AttentionOver::program`].
     pub fn stages(&self, shape: &Shape) -> Result<Vec<(&'static str, String)>, Error> {
-        let Request { spec, scalars, .. } = &self.request;
+        let Request { spec, scalars, kept, .. } = &self.request;
         validate::arguments(&self.request)?;
-        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?)?.into_iter();
-        let stages: Vec<_> = stages.map(|(stage, program)| (stage, program.keeping(self.request.kept))).collect();
+        let stages = passes::stages(spec, scalars, &shape.operand_dims(spec)?, *kept)?;
         let mut texts: Vec<_> = stages.iter().map(|(stage, program)| (*stage, program.to_string())).collect();
         if let Some((_, program)) = stages.into_iter().next_back() {
             let scheduled = passes::schedule(Compiled::new(program), self.text_schedule())?;
@@ -295,6 +297,9 @@ impl<P, R> AttentionOver<P, R> {
         counters: Option<&Tensor>,
     ) -> Result<S::Tensors, Error> {
         S::check(&self.request.spec)?;
+        if S::SAVES {
+            gradients::check(&self.request.spec, device)?;
+        }
         let keeping;
         let request = if self.request.kept == S::KEPT {
             &self.request
@@ -302,7 +307,12 @@ impl<P, R> AttentionOver<P, R> {
             keeping = self.request.keeping(S::KEPT);
             &keeping
         };
-        launch(&Call { request, device, operands, counters }).map(S::of)
+        let mut launched = launch(&Call { request, device, operands, counters })?;
+        if S::SAVES {
+            let operands = operands.iter().map(|tensor| Tensor::clone(tensor)).collect();
+            launched.asked = Some((request.clone(), operands));
+        }
+        Ok(S::of(launched))
     }
 
     /// Queries, and pairs of keys and values in the order of the keys in the signature, as the operands that an [`AnyAttention`] takes.
@@ -318,13 +328,22 @@ impl<P, R> AttentionOver<P, R> {
     }
 
     fn reference_of(&self, tensors: &[&Tensor]) -> Result<Reference, Error> {
+        self.interpreted(tensors, interpret)
+    }
+
+    /// What `compute` makes of the specification and its inputs on the host.
+    fn interpreted<T>(
+        &self,
+        tensors: &[&Tensor],
+        compute: impl FnOnce(&Spec, &Inputs) -> Result<T, InterpretError>,
+    ) -> Result<T, Error> {
         let Request { spec, scalars, .. } = &self.request;
         let operation = validate::operands(&self.request, tensors)?;
         // The specification is checked as for a kernel.
         check(spec, scalars, &operation.operands).map_err(CompileError::from)?;
         let operands = tensors.iter().map(|tensor| tensor.to_host()).collect::<Result<Vec<_>, Error>>()?;
         let key_offsets: Vec<i64> = operation.keys.iter().map(|keys| keys.offset).collect();
-        Ok(interpret(
+        Ok(compute(
             spec,
             &Inputs {
                 operands: &operands,
@@ -417,6 +436,17 @@ impl AnyAttention {
         Ok((outputs, counted.collect()))
     }
 
+    /// With the [program](AttentionOver::program), its [stages](AttentionOver::stages), the [report](AttentionOver::report) and the
+    /// [texts of kernels](AttentionOver::emit) being those of launches that give these numbers of each row, such as
+    /// [`AnyAttention::run_with_max`]. Launches go by their own names.
+    ///
+    /// Where they are asked for, it is [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it
+    /// has a sink or is not the output.
+    pub fn with_kept(mut self, kept: Kept) -> AnyAttention {
+        self.request.kept = kept;
+        self
+    }
+
     /// The output and each row's log-sum-exp `[B, H, S]` in f32: the natural logarithm of its sum of exponentials, a sink's
     /// included, and −∞ where no key is visible.
     ///
@@ -459,6 +489,14 @@ impl AnyAttention {
     /// As [`AnyAttention::run_operands`], and [`Error::NoRowNumber`] unless there is one accumulator, a `Softmax`.
     pub fn run_operands_with_max(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Tensor), Error> {
         self.launch_as::<WithMax<Outputs<1>>>(device, operands, None)
+    }
+
+    /// The output, and what a backward pass needs; see [`AttentionOver::with_gradients`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_operands`].
+    pub fn run_operands_with_gradients(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Saved), Error> {
+        self.launch_as::<WithGradients>(device, operands, None)
     }
 
     /// The output, each row's log-sum-exp and its maximum, as [`AnyAttention::run_operands_with_lse`] and
@@ -544,10 +582,28 @@ impl AnyAttention {
     pub fn reference_operands(&self, operands: &[&Tensor]) -> Result<Reference, Error> {
         self.reference_of(operands)
     }
+
+    /// The gradients by the reference, in f64 on the host: by each operand, captured tensor of floats, float scalar and `scale()`, of the
+    /// sum of all outputs' elements, each times its own in `d_outputs`, and of those of the log-sum-exp times `d_lse`, if it is given. What
+    /// they are where a function has no derivative, [`interpret_backward`] says.
+    ///
+    /// # Errors
+    /// As [`AnyAttention::reference_operands`], and [`Error::Interpret`] where one of `d_outputs` or `d_lse` has another shape than what it is the
+    /// gradient of, or there is no log-sum-exp.
+    pub fn reference_gradients(
+        &self,
+        operands: &[&Tensor],
+        d_outputs: &[&Tensor],
+        d_lse: Option<&Tensor>,
+    ) -> Result<ReferenceGradients, Error> {
+        let d_outputs = d_outputs.iter().map(|d_out| d_out.to_host()).collect::<Result<Vec<_>, Error>>()?;
+        let d_lse = d_lse.map(Tensor::to_host).transpose()?;
+        self.interpreted(operands, |spec, inputs| interpret_backward(spec, inputs, &d_outputs, d_lse.as_ref()))
+    }
 }
 
 /// Where the number of tensors is in the type.
-impl<const OPERANDS: usize, R: Results> AttentionOver<Operands<OPERANDS>, R> {
+impl<const OPERANDS: usize, R: Results> AttentionOver<ExactlyOperands<OPERANDS>, R> {
     /// What `#[attention]` expands to: `spec` with a value for each of its scalars and captured tensors, in order. Numbers and
     /// types are checked when it is used.
     pub fn new(spec: Arc<Spec>, scalars: Vec<ScalarValue>, tensors: Vec<Tensor>) -> Self {
@@ -630,6 +686,38 @@ impl<R: Results> AttentionOver<Exactly<1>, R> {
 }
 
 impl<P: InType> AttentionOver<P, Outputs<1>> {
+    /// Returning the output and what a backward pass needs, of which [`Saved::backward`](crate::Saved::backward) gives the gradients of
+    /// queries, keys and values. On the CPU, for attentions whose output is their one `Softmax` or `Sum`; of another it is
+    /// [`Error::NoGradients`] when it is run.
+    ///
+    /// ```
+    /// use purview::prelude::*;
+    ///
+    /// /// Each position sees itself and those before it.
+    /// #[attention]
+    /// pub fn causal(q: Query, k: Key, v: Value) -> Output {
+    ///     for i in q.tiles() {
+    ///         let mut o = Softmax::new();
+    ///         for j in k.tiles() {
+    ///             o.push(mask(dot(q[i], k[j]) * scale(), j <= i), v[j]);
+    ///         }
+    ///         o
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let device = Device::cpu()?;
+    /// let q = Tensor::from_slice(&device, [1, 4, 100, 64], &vec![0.1f32; 25600])?;
+    /// let (out, saved) = causal().with_gradients().run(&device, &q, &q, &q)?;
+    /// let gradients = saved.backward(&out)?;
+    /// assert_eq!(gradients.of("k").unwrap().shape(), q.shape());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_gradients(self) -> AttentionOver<P, WithGradients> {
+        self.giving()
+    }
+
     /// Returning a [`Partial`] in place of the output, to be [merged](crate::merge()) with those of other keys. Give keys and queries their
     /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
     /// and the last query at the last key that is given.

@@ -60,7 +60,8 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
     }
     let data = LaunchData {
         operands: operands.collect(),
-        keys: keys.collect(),
+        columns: keys.collect(),
+        numbers: Vec::new(),
         outputs: outputs.iter().map(Tensor::buffer).collect(),
         rows: rows.iter().map(Tensor::buffer).collect(),
         scalars: runtime_scalars(&request.spec, &request.scalars),
@@ -70,8 +71,10 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         scale: operation.scale,
         batch,
         heads,
-        queries,
-        query_offset: operation.query_offset as i32,
+        row_group: None,
+        kv_group: heads / operation.kv_heads,
+        rows_len: queries,
+        row_offset: operation.query_offset as i32,
         careful: proved.careful,
     };
     Ok(Bound { outputs, rows, data: Some(data) })

@@ -1,12 +1,14 @@
 //! Programs that were compiled, by what they were compiled for.
 //!
-//! A key holds the specification, its comptime scalars, the operands' types and head dims, and which numbers of each row are kept. Lengths, strides, offsets and runtime
-//! scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules. CubeCL caches the kernels
-//! themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`] counts those.
+//! A key holds the specification, its comptime scalars, the operands' types and head dims, and which numbers of each row are kept. Lengths,
+//! strides, offsets and runtime scalars are not in it: they are arguments of the kernel. A program is compiled once for all its schedules.
+//! CubeCL caches the kernels themselves on the device, by the program, the schedule and the types of its arguments; [`kernels_compiled`]
+//! counts those.
 
 use crate::error::Error;
 use crate::request::Request;
 use crate::schedule::Constraints;
+use purview_compiler::backward::Backward;
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
 use purview_compiler::ir::Kept;
@@ -93,6 +95,8 @@ pub(crate) struct Programs {
     whole: OnceLock<Compiled>,
     /// Either of them with a schedule, and whether it skips tiles.
     scheduled: Mutex<Vec<(bool, Scheduled)>>,
+    /// The programs of the gradients of operands, of those that were wanted, in the order of the operands.
+    backward: Mutex<Vec<(Vec<bool>, Arc<Backward>)>>,
     /// The PTX of launches as data, for each device and schedule: like kernels on a device, it is compiled once.
     #[cfg(feature = "emit")]
     ptx: Mutex<Vec<(DeviceModel, Scheduled, KernelText)>>,
@@ -137,6 +141,20 @@ impl Programs {
         Ok(scheduled)
     }
 
+    /// The programs of the gradients of those operands of `request` that are `wanted`, compiled when they are first asked for.
+    pub fn backward(&self, request: &Request, operands: &OperandDims, wanted: &[bool]) -> Result<Arc<Backward>, Error> {
+        let mut known = lock(&self.backward);
+        if let Some((_, backward)) = known.iter().find(|(of, _)| of == wanted) {
+            return Ok(backward.clone());
+        }
+        let is_wanted = |operand: usize| wanted.get(operand).copied().unwrap_or(false);
+        let backward = passes::compile_backward(&request.spec, &request.scalars, operands, &is_wanted)?;
+        COMPILED.fetch_add(backward.queries.iter().chain(&backward.keys).count(), Ordering::Relaxed);
+        let backward = Arc::new(backward);
+        known.push((wanted.to_vec(), backward.clone()));
+        Ok(backward)
+    }
+
     /// The PTX of `scheduled`, one of these programs, for `model`, which `compile` makes where no launch has asked for it yet.
     #[cfg(feature = "emit")]
     pub fn ptx(
@@ -173,7 +191,7 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
     }
     // Without the lock: other programs need not wait for this one.
     let (spec, scalars) = (&request.spec, &request.scalars);
-    let program = passes::compile(spec, scalars, operands)?.keeping(request.kept);
+    let program = passes::compile(spec, scalars, operands, request.kept)?;
     COMPILED.fetch_add(1, Ordering::Relaxed);
     for note in notes::of_program(spec, scalars, &program) {
         log::log!(note.level, "{note}");
@@ -182,6 +200,7 @@ pub(crate) fn programs(request: &Request, operands: &OperandDims) -> Result<Arc<
         skipping: Compiled::new(program),
         whole: OnceLock::new(),
         scheduled: Mutex::default(),
+        backward: Mutex::default(),
         #[cfg(feature = "emit")]
         ptx: Mutex::default(),
     };

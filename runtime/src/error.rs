@@ -61,6 +61,20 @@ pub enum Error {
         /// The element.
         value: i64,
     },
+    /// An element that can't be read as the type that was asked for.
+    #[error("element {index:?} of a tensor of {dtype} of shape {shape:?} is {value}, expected a number of {element}")]
+    Unread {
+        /// The type of the tensor's elements.
+        dtype: DType,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// Where the element is: the first such.
+        index: Vec<usize>,
+        /// The element.
+        value: f64,
+        /// The type that was asked for.
+        element: &'static str,
+    },
     /// A shape with more elements than offsets can count.
     #[error("a tensor of shape {shape:?} has more than {} elements", MAX_ELEMENTS)]
     TooLarge {
@@ -294,12 +308,12 @@ pub enum Error {
         /// The other.
         second: usize,
     },
-    /// A shape of an operand that the attention has not.
+    /// A shape, or a gradient, of an operand that the attention has not.
     #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
     NoOperand {
         /// The attention.
         attention: String,
-        /// The name in the shape.
+        /// The name that was given.
         name: String,
         /// The names of the tensors that it takes.
         operands: String,
@@ -384,6 +398,14 @@ pub enum Error {
     /// A partial result of an attention that has none.
     #[error("`{attention}` has no partial result: {reason}")]
     NoPartial {
+        /// The attention.
+        attention: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Gradients of an attention that has none.
+    #[error("`{attention}` has no gradients yet: {reason}")]
+    NoGradients {
         /// The attention.
         attention: String,
         /// Why.

@@ -5,7 +5,7 @@ use crate::cache;
 use crate::error::Error;
 use crate::plan;
 use crate::prove;
-use crate::request::Call;
+use crate::request::{Call, Request};
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::emit::launch as emit;
@@ -17,6 +17,8 @@ pub struct Launched {
     pub(crate) outputs: Vec<Tensor>,
     /// The numbers of each row that were asked for, of one softmax.
     pub(crate) rows: Vec<(RowNumber, Tensor)>,
+    /// What was asked, and the operands, where a backward pass may follow.
+    pub(crate) asked: Option<(Request, Vec<Tensor>)>,
 }
 
 impl Launched {
@@ -44,5 +46,5 @@ pub(crate) fn launch(call: &Call) -> Result<Launched, Error> {
         emit::launch(call.device.client(), &proved.program, data);
     }
     let rows = numbers.iter().copied().zip(bound.rows).collect();
-    Ok(Launched { outputs: bound.outputs, rows })
+    Ok(Launched { outputs: bound.outputs, rows, asked: None })
 }

@@ -41,6 +41,7 @@ mod device;
 mod dtype;
 mod emit;
 mod error;
+mod gradients;
 mod launch;
 mod operation;
 mod partial;
@@ -60,20 +61,23 @@ mod validate;
 mod variant;
 
 pub use attention::{
-    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, GeneralAttention,
-    GeneralAttentionWithLse, InType, Operands, Pairs,
+    AnyAttention, AnyNumber, Attention, AttentionOver, AttentionWithLse, CountedTiles, Exactly, ExactlyOperands,
+    GeneralAttention, GeneralAttentionWithLse, InType, Pairs,
 };
 pub use capabilities::ShaderLanguage;
 pub use device::Device;
 pub use dtype::{DType, MAX_ELEMENTS};
 pub use error::Error;
+pub use gradients::{Gradients, Saved, WithGradients};
 pub use partial::{AsPartial, Partial, merge};
 #[cfg(feature = "emit")]
 pub use ptx_launch::{PtxBuffer, PtxGrid, PtxLaunch, PtxResult};
 pub use purview_compiler::device_model::{DeviceModel, Family, MatrixShape};
 pub use purview_compiler::scheduled::{Compiled, Scheduled};
 pub use purview_compiler::target::{KernelText, Target, UnknownTarget};
-pub use purview_compiler::{eval, expr, interpret, ir, lang, notes, picture, report, spec, svg, visible_pairs};
+pub use purview_compiler::{
+    eval, expr, interpret, interpret_backward, ir, lang, notes, picture, report, spec, svg, visible_pairs,
+};
 pub use purview_macros::{attention, index, mask, score};
 pub use results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
 pub use rope::rope;

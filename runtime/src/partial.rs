@@ -6,10 +6,8 @@ use crate::error::Error;
 use crate::launch::Launched;
 use crate::results::{Results, sealed};
 use crate::tensor::Tensor;
-use crate::validate;
 use purview_compiler::emit::merge::{self as emit, MergeData, PartialData};
 use purview_compiler::ir::{Kept, RowNumber};
-use purview_compiler::spec::{Accumulator, Spec};
 
 /// A partial result of an attention of one `Softmax`: what it has of each row of queries after some of the keys. What other keys give the
 /// same queries is [merged](merge()) with it: keys may be cut into parts anywhere, on one device or on many, and a mask may leave any of
@@ -222,23 +220,6 @@ pub enum AsPartial {}
 
 impl sealed::Sealed for AsPartial {
     const KEPT: Kept = Kept::Partial;
-
-    fn check(spec: &Spec) -> Result<(), Error> {
-        validate::has_row_number(spec, RowNumber::Sum)?;
-        let refused = |reason: &'static str| Err(Error::NoPartial { attention: spec.name.clone(), reason });
-        if spec.outputs.len() > 1 {
-            return refused("it has several outputs");
-        }
-        if !spec.stores_accumulator() {
-            return refused("its output is an expression of its accumulator");
-        }
-        match &spec.accumulators[..] {
-            [one] if matches!(one.kind, Accumulator::Softmax { sink: Some(_) }) => {
-                refused("its sink would be counted once for each part of the keys")
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Results for AsPartial {

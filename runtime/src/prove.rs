@@ -67,7 +67,7 @@ pub(crate) fn program(
 }
 
 /// Whether the captured tensors' devices can make the program's summaries of them.
-fn summaries_fit(request: &Request, program: &Program) -> bool {
+pub(crate) fn summaries_fit(request: &Request, program: &Program) -> bool {
     program.summaries().iter().all(|summary| {
         let tensor = &request.tensors[summary.tensor];
         let row = summary.shape(tensor.shape()).last().copied().unwrap_or(0) as u64;

@@ -16,9 +16,12 @@ pub(crate) mod sealed {
         /// The numbers of each row that a launch gives.
         const KEPT: Kept = Kept::LogSumExp;
 
+        /// Whether a backward pass may follow.
+        const SAVES: bool = false;
+
         /// That the rows of `spec` have them.
-        fn check(_: &Spec) -> Result<(), Error> {
-            Ok(())
+        fn check(spec: &Spec) -> Result<(), Error> {
+            validate::has_kept(spec, Self::KEPT)
         }
     }
 }
@@ -128,7 +131,7 @@ impl<O: Results> sealed::Sealed for WithMax<O> {
 
     fn check(spec: &Spec) -> Result<(), Error> {
         O::check(spec)?;
-        validate::has_row_number(spec, RowNumber::Maximum)
+        validate::has_kept(spec, Self::KEPT)
     }
 }
 
@@ -146,7 +149,7 @@ impl<O: Results> sealed::Sealed for WithLseAndMax<O> {
 
     fn check(spec: &Spec) -> Result<(), Error> {
         O::check(spec)?;
-        validate::has_row_number(spec, RowNumber::Maximum)
+        validate::has_kept(spec, Self::KEPT)
     }
 }
 

@@ -25,8 +25,10 @@ mod sealed {
         fn dtype(device: &Device) -> DType;
         /// The bytes of `data` as `dtype`; the place of one that is no number of that type, where there is one.
         fn bytes(data: &[Self], dtype: DType) -> Result<Vec<u8>, Unfit>;
-        /// From an element of any type: all of them are exact in f64.
-        fn from_f64(value: f64) -> Self;
+        /// From an element of any type: all of them are exact in f64. `None` where no value of this type is near it.
+        fn from_f64(value: f64) -> Option<Self>;
+        /// What the type is called in Rust.
+        const NAME: &'static str;
     }
 
     /// An element that does not fit.
@@ -55,17 +57,18 @@ macro_rules! element {
             fn bytes(data: &[Self], _: DType) -> Result<Vec<u8>, Unfit> {
                 Ok(bytemuck::cast_slice(data).to_vec())
             }
-            fn from_f64(value: f64) -> Self {
+            fn from_f64(value: f64) -> Option<Self> {
                 $from(value)
             }
+            const NAME: &'static str = stringify!($ty);
         }
         impl TensorElement for $ty {}
     };
 }
-element!(f32, F32, |value| value as f32);
-element!(f16, F16, f16::from_f64);
-element!(bf16, Bf16, bf16::from_f64);
-element!(i32, I32, |value| value as i32);
+element!(f32, F32, |value| Some(value as f32));
+element!(f16, F16, |value| Some(f16::from_f64(value)));
+element!(bf16, Bf16, |value| Some(bf16::from_f64(value)));
+element!(i32, I32, |value| whole(value).and_then(|whole| whole.try_into().ok()));
 
 macro_rules! wide {
     ($ty:ty, $from:expr) => {
@@ -81,15 +84,16 @@ macro_rules! wide {
                 let bytes = data.iter().enumerate().map(narrow).collect::<Result<Vec<_>, _>>()?;
                 Ok(bytes.into_flattened())
             }
-            fn from_f64(value: f64) -> Self {
+            fn from_f64(value: f64) -> Option<Self> {
                 $from(value)
             }
+            const NAME: &'static str = stringify!($ty);
         }
         impl TensorElement for $ty {}
     };
 }
-wide!(i64, |value| value as i64);
-wide!(u32, |value| value as u32);
+wide!(i64, whole);
+wide!(u32, |value| whole(value).and_then(|whole| whole.try_into().ok()));
 
 macro_rules! truth {
     ($ty:ty, $is_true:expr, $from:expr) => {
@@ -104,15 +108,23 @@ macro_rules! truth {
                     _ => truths.flat_map(|truth| u32::from(truth).to_ne_bytes()).collect(),
                 })
             }
-            fn from_f64(value: f64) -> Self {
+            fn from_f64(value: f64) -> Option<Self> {
                 $from(value)
             }
+            const NAME: &'static str = stringify!($ty);
         }
         impl TensorElement for $ty {}
     };
 }
-truth!(bool, |value: &bool| *value, |value| value != 0.0);
-truth!(u8, |value: &u8| *value != 0, |value| u8::from(value != 0.0));
+truth!(bool, |value: &bool| *value, |value| Some(value != 0.0));
+truth!(u8, |value: &u8| *value != 0, |value| Some(u8::from(value != 0.0)));
+
+/// `value` cut towards zero, where that has 64 bits.
+fn whole(value: f64) -> Option<i64> {
+    // The bound is exact in f64, as 2⁶³ - 1 is not.
+    let bound = -(i64::MIN as f64);
+    (-bound <= value && value < bound).then_some(value as i64)
+}
 
 /// A tensor on a device. Cheap to clone: clones and views share the memory, which nothing here writes to.
 #[derive(Clone)]
@@ -359,10 +371,12 @@ impl Tensor {
         self.device.client().service_id() == client.service_id()
     }
 
-    /// The elements in row-major order, converted to `T`. Waits for the kernels that write them.
+    /// The elements in row-major order, converted to `T`: to floats by rounding, to integers by cutting towards zero, and to truth values,
+    /// `bool` and `u8`, by whether they are not 0. Waits for the kernels that write them.
     ///
     /// # Errors
-    /// [`Error::Execution`] where one of those failed.
+    /// [`Error::Execution`] where one of those failed, and [`Error::Unread`] for an element that the integers of `T` do not reach: a
+    /// negative one for `u32`, a NaN, an infinity.
     pub fn to_vec<T: TensorElement>(&self) -> Result<Vec<T>, Error> {
         let bytes = self.device.client().read_one(self.memory.clone()).map_err(Error::execution)?;
         let read = |at: usize| -> f64 {
@@ -376,8 +390,26 @@ impl Tensor {
             }
         };
         let mut values = Vec::with_capacity(elements_of(&self.shape)?);
-        self.for_each_offset(|offset| values.push(T::from_f64(read(offset))))?;
-        Ok(values)
+        let mut unread = None;
+        self.for_each_offset(|offset| {
+            let value = read(offset);
+            match T::from_f64(value) {
+                Some(value) => values.push(value),
+                None => {
+                    unread.get_or_insert((values.len(), value));
+                }
+            }
+        })?;
+        match unread {
+            None => Ok(values),
+            Some((place, value)) => Err(Error::Unread {
+                dtype: self.dtype,
+                shape: self.shape.clone(),
+                index: index_of(&self.shape, place),
+                value,
+                element: T::NAME,
+            }),
+        }
     }
 
     /// Calls `visit` with the place in memory of each element, in row-major order.
@@ -487,10 +519,15 @@ impl fmt::Debug for Tensor {
 }
 
 /// That an element of what is to be a tensor of `shape` has more than 32 bits.
-fn wide(shape: &[usize], Unfit { mut place, value, element }: Unfit) -> Error {
+fn wide(shape: &[usize], Unfit { place, value, element }: Unfit) -> Error {
+    Error::Wide { shape: shape.to_vec(), element, index: index_of(shape, place), value }
+}
+
+/// The index of the element at `place` in row-major order.
+fn index_of(shape: &[usize], mut place: usize) -> Vec<usize> {
     let mut index: Vec<usize> = shape.iter().rev().map(|length| (place % length, place /= length).0).collect();
     index.reverse();
-    Error::Wide { shape: shape.to_vec(), element, index, value }
+    index
 }
 
 /// That `device` has elements of `dtype`, and buffers that hold a dense tensor of `shape`, called `what`.

@@ -1,5 +1,6 @@
 //! Everything that is checked before a launch, but for the ranges of integers, which the compiler checks.
 
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::Operation;
@@ -14,7 +15,7 @@ use purview_compiler::lower::{check_form, scaled_dim};
 use purview_compiler::passes::CompileError;
 use purview_compiler::pruned::{Constants, head_dim};
 use purview_compiler::schedule::MAX_HEAD_DIM;
-use purview_compiler::spec::{Role, ScalarValue, Spec, TensorType};
+use purview_compiler::spec::{Accumulator, Role, ScalarValue, Spec, TensorType};
 
 /// The most pairs of a query and a key, of all heads and batches, that a report is made of.
 const MAX_PAIRS: u128 = 1 << 46;
@@ -53,11 +54,7 @@ pub(crate) fn arguments(request: &Request) -> Result<(), Error> {
     let Request { spec, scalars, tensors, .. } = request;
     // What follows goes by its places; one that is made by hand may have any.
     check_form(spec).map_err(CompileError::from)?;
-    match request.kept {
-        Kept::LogSumExp => {}
-        Kept::LogSumExpAndMaximum => has_row_number(spec, RowNumber::Maximum)?,
-        Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
-    }
+    has_kept(spec, request.kept)?;
     let counts =
         [("scalars", spec.scalars.len(), scalars.len()), ("captured tensors", spec.tensors.len(), tensors.len())];
     for (what, expected, given) in counts {
@@ -210,7 +207,7 @@ fn check_sets<'a>(
 
 /// The first elements of each row of an operand: all of them, or those that are pushed.
 #[derive(Clone, Copy)]
-struct Elements {
+struct ResultElements {
     /// How many.
     count: usize,
     /// The operand's place in the signature.
@@ -221,7 +218,7 @@ struct Elements {
 fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'a Tensor)) -> Result<(), Error> {
     let spec = &request.spec;
     let dim = |place: usize| four(named(place).0, named(place).1).map(|[_, _, _, dim]| dim);
-    let alike = |what: &'static str, elements: Elements, others: Elements| {
+    let alike = |what: &'static str, elements: ResultElements, others: ResultElements| {
         let (name, other) = (named(elements.place), named(others.place));
         let (dim, other_dim) = (dim(elements.place)?, dim(others.place)?);
         if elements.count == others.count || elements.count == dim && others.count == other_dim {
@@ -238,21 +235,21 @@ fn check_values<'a>(request: &'a Request, named: &impl Fn(usize) -> (&'a str, &'
         })
     };
     // The elements of each accumulator's result, by the first values that are pushed into it.
-    let mut results: Vec<Option<Elements>> = vec![None; spec.accumulators.len()];
+    let mut results: Vec<Option<ResultElements>> = vec![None; spec.accumulators.len()];
     for (_, push) in spec.pushes() {
         let whole = dim(push.values)?;
         let count = push.dim.map_or(Some(whole), |leading| leading.value(&request.scalars)).unwrap_or(0);
         if !(1..=whole).contains(&count) && push.dim.is_some() {
             return Err(Error::Leading { name: named(push.values).0.into(), dim: whole, leading: count });
         }
-        let elements = Elements { count, place: push.values };
+        let elements = ResultElements { count, place: push.values };
         let first = *results[push.accumulator].get_or_insert(elements);
         alike("head dims of the values", elements, first)?;
     }
     let queries = spec.operands_of(Role::Query);
-    let queries = queries.map(|(place, _)| Ok(Some(Elements { count: dim(place)?, place })));
+    let queries = queries.map(|(place, _)| Ok(Some(ResultElements { count: dim(place)?, place })));
     let queries = queries.collect::<Result<Vec<_>, Error>>()?;
-    let values: Vec<Option<Elements>> = results.into_iter().chain(queries).collect();
+    let values: Vec<Option<ResultElements>> = results.into_iter().chain(queries).collect();
     for output in &spec.outputs {
         let mut made_of = None;
         for (value, found) in values.iter().enumerate() {
@@ -353,6 +350,58 @@ pub(crate) fn has_outputs(spec: &Spec, asked: usize) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::OutputCount { attention: spec.name.clone(), outputs, asked })
+}
+
+/// That an attention has what is kept of its rows. The log-sum-exp is kept where there is one.
+pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
+    match kept {
+        Kept::LogSumExp => return Ok(()),
+        Kept::LogSumExpAndMaximum => return has_row_number(spec, RowNumber::Maximum),
+        Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
+    }
+    let refused = |reason: &'static str| Err(Error::NoPartial { attention: spec.name.clone(), reason });
+    if spec.outputs.len() > 1 {
+        return refused("it has several outputs");
+    }
+    if !spec.stores_accumulator() {
+        return refused("its output is an expression of its accumulator");
+    }
+    match &spec.accumulators[..] {
+        [one] if matches!(one.kind, Accumulator::Softmax { sink: Some(_) }) => {
+            refused("its sink would be counted once for each part of the keys")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// That `tensor`, called `name`, has the shape and type of another tensor, and is on `device`.
+pub(crate) fn as_tensor(
+    name: &str,
+    tensor: &Tensor,
+    (other, shape, dtype): (&str, &[usize], DType),
+    device: &Device,
+) -> Result<(), Error> {
+    if tensor.shape().len() != shape.len() {
+        return Err(Error::Rank { name: name.into(), expected: shape.len(), shape: tensor.shape().to_vec() });
+    }
+    if tensor.shape() != shape {
+        return Err(Error::Mismatch {
+            what: "shapes",
+            name: name.into(),
+            shape: tensor.shape().to_vec(),
+            other: other.into(),
+            other_shape: shape.to_vec(),
+        });
+    }
+    if tensor.dtype() != dtype {
+        let expected = format!("{dtype}, as {other}");
+        return Err(Error::Type { name: name.into(), given: tensor.dtype(), expected });
+    }
+    if !tensor.is_on(device.client()) {
+        let (name, given) = (name.to_string(), tensor.device().name().to_string());
+        return Err(Error::OtherDevice { name, given, expected: device.name().into() });
+    }
+    Ok(())
 }
 
 /// The four lengths of `[B, H, S, D]`.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use purview::expr::Expr;
 use purview::ir::Element;
-use purview::lang::{self, Bool, Builder, Float, Values};
+use purview::lang::{self, Bool, Builder, Float, PushedValues};
 use purview::schedule::{CpuSchedule, FewQueries, SMALL_CUBE, Schedule};
 use purview::spec::{Role, ScalarType, ScalarValue, Spec};
 use purview::{AnyAttention, Device, Error, GeneralAttention, Shape, Tensor};
@@ -478,9 +478,9 @@ impl Draw {
             let values = candidates[of.values % candidates.len()];
             let leading = self.dim_of(used, accumulator);
             let values = match () {
-                () if dim(values) == leading => Values::from(values),
-                () if of.by_scalar && leading == v_dim => Values::leading_by_scalar(values, RANK),
-                () => Values::leading(values, leading),
+                () if dim(values) == leading => PushedValues::from(values),
+                () if of.by_scalar && leading == v_dim => PushedValues::leading_by_scalar(values, RANK),
+                () => PushedValues::leading(values, leading),
             };
             builder.push_weighted(accumulator, score, push.weight.clone(), values);
         }

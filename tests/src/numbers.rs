@@ -33,9 +33,12 @@ impl Numbers {
 
     /// A tensor of `element`s from −1 to 1 in `shape`.
     pub fn tensor(&mut self, device: &Device, element: Element, shape: &[usize]) -> Result<Tensor, Error> {
-        let count = shape.iter().product();
-        let floats: Vec<f32> = (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect();
-        floats_of(device, element, shape, &floats)
+        floats_of(device, element, shape, &self.floats(shape.iter().product()))
+    }
+
+    /// `count` floats from −1 to 1, which are no round numbers.
+    pub fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
 
     /// What `attention` takes along queries and keys for `shape`, in the order of the signature.

@@ -5,7 +5,7 @@ use purview_compiler::analysis::bounds::visiting_queries;
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::Expr;
 use purview_compiler::ir::forward::Operands;
-use purview_compiler::ir::{Element, Program, Range};
+use purview_compiler::ir::{Element, Kept, Program, Range};
 use purview_compiler::launch::{Keys, Launch, TensorFacts};
 use purview_compiler::lower::{dims_of, lower};
 use purview_compiler::passes::compile;
@@ -145,7 +145,7 @@ pub fn check(case: &Case) -> Tally {
 pub fn check_tiles(case: &Case, tile: usize) -> Tally {
     let Case { spec, scalars, tensors } = case;
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
-    let program = compile(spec, scalars, &dims_of(spec, operands)).expect("a program");
+    let program = compile(spec, scalars, &dims_of(spec, operands), Kept::default()).expect("a program");
     let lowered = lower(spec, scalars, &dims_of(spec, operands)).expect("a program");
     let values: Vec<Value> =
         purview_compiler::lower::runtime_scalars(spec, scalars).into_iter().map(Value::from).collect();

@@ -189,6 +189,25 @@ fn program_prints_the_stage_that_was_asked_for() {
 }
 
 #[test]
+fn programs_and_kernels_are_of_launches_that_give_more() {
+    let shape = Shape::new(1, 8, 1024, 40);
+    let (max, partial) = (causal().with_max(), causal().with_partial());
+    let with_max = text("program causal --dim 40 --with max");
+    assert_eq!(with_max.trim_end(), max.program(&shape).unwrap().to_string().trim_end());
+    assert!(with_max.contains("\n    keep maximum\n"), "{with_max}");
+    let undivided = text("program causal --dim 40 --with partial --stage lower");
+    assert_eq!(undivided.trim_end(), partial.stages(&shape).unwrap()[0].1.trim_end());
+    assert!(undivided.ends_with("\n    keep undivided\n"), "{undivided}");
+    let wgsl = text("emit causal --dim 40 --target wgsl --with max");
+    assert_eq!(wgsl, max.emit(Target::Wgsl, &shape).unwrap());
+    assert_ne!(wgsl, text("emit causal --dim 40 --target wgsl"));
+
+    let message = "error: `memory` accumulates with `Sum`, and only one `Softmax` has a partial result\n";
+    fails("program memory --with partial", FAILURE, message);
+    fails("program causal --with sum", USAGE, "error: invalid value 'sum' for '--with <RESULT>'");
+}
+
+#[test]
 fn report_has_the_numbers_and_the_picture() {
     let line =
         "report window --q 256 --kv 512 --heads 4 --kv-heads 2 --batch 3 -p window=200 -p shift=-1 --q-offset 100";

@@ -268,6 +268,7 @@ fn mistakes() {
     refused(attentions::sink(&logits).with_partial().run(&device, &q, &k, &v), message);
     let message = "`doubled` has no partial result: its output is an expression of its accumulator";
     refused(doubled().with_partial().run(&device, &q, &k, &v), message);
+    refused(doubled().with_partial().program(&Shape::new(1, 1, 8, 8)), message);
     let message = "`sum` accumulates with `Sum`, and only one `Softmax` has a partial result";
     refused(AnyAttention::from(attentions::sum()).run_partial(&device, &q, &[(&k, &v)]), message);
 

@@ -2,8 +2,8 @@
 
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use purview::interpret::Reference;
-use purview::ir::Element;
 use purview::ir::parse::parse;
+use purview::ir::{Element, Kept};
 use purview::{AnyAttention, Device, DeviceModel, Error, Target, Tensor};
 use purview_cli::golden::{Errors, relative_error};
 use purview_cli::ptx;
@@ -156,7 +156,9 @@ fn run_and_count(device: &Device, case: &WholeCase) -> Result<Outcome, String> {
 /// The text of the program after every stage says all of it.
 fn texts_read_back(attention: &AnyAttention, case: &WholeCase) -> Result<(), String> {
     let dims = case.shape.operand_dims(&case.spec).map_err(|error| error.to_string())?;
-    for (stage, program) in passes::stages(&case.spec, attention.scalars(), &dims).map_err(|error| error.to_string())? {
+    for (stage, program) in
+        passes::stages(&case.spec, attention.scalars(), &dims, Kept::default()).map_err(|error| error.to_string())?
+    {
         let text = program.to_string();
         if parse(&text).as_ref() != Ok(&program) {
             return Err(format!("after {stage} the program does not read back: {:?}\n{text}", parse(&text)));

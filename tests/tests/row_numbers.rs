@@ -6,10 +6,12 @@ use purview::schedule::{self, CpuSchedule, FewQueries, Schedule, VectorRegisters
 use purview::{AnyAttention, DeviceModel};
 use purview_cli::golden::relative_error;
 use purview_cli::ptx;
+use purview_compiler::passes::{LOWER, PASSES, SCHEDULE};
 use purview_tests::attentions;
 use purview_tests::compare::Failures;
 use purview_tests::devices::{self, Described};
 use purview_tests::numbers::Numbers;
+use std::process::Command;
 
 /// Scores with a map of their own, of which the first rows see nothing.
 #[attention]
@@ -183,6 +185,29 @@ fn what_a_call_returns() {
     assert!(relative_error(&floats(&other_lse), &want.lse.data) < 1e-5);
     assert!(relative_error(&floats(&other_max), &want.max.data) < 1e-5);
     assert!(lse.to_vec::<f32>().unwrap() > floats(&max), "a sum of exponentials is more than the greatest");
-    let program = attentions::full().with_max().program(&Shape::new(1, 1, 8, 8)).unwrap().to_string();
+}
+
+#[test]
+fn a_program_says_what_is_kept() {
+    let attention = attentions::full().with_max();
+    let program = attention.program(&Shape::new(1, 1, 8, 8)).unwrap().to_string();
     assert!(program.contains("    store o\n    keep maximum\n"), "{program}");
+    for (stage, text) in attention.stages(&Shape::new(1, 1, 8, 8)).unwrap() {
+        assert!(text.contains("    store o\n    keep maximum\n"), "{stage}\n{text}");
+    }
+}
+
+#[test]
+fn dumps_say_what_is_kept() {
+    // A process of its own, as the environment is one for all tests.
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", "a_program_says_what_is_kept", "--nocapture"]).env("PURVIEW_DUMP", "all");
+    let printed = String::from_utf8(test.output().unwrap().stderr).unwrap();
+    let stages: Vec<&str> = printed.split("// after ").skip(1).collect();
+    let names = std::iter::once(LOWER).chain(PASSES.iter().map(|pass| pass.name)).chain([SCHEDULE]);
+    for name in names {
+        let of_stage = |text: &&&str| text.starts_with(&format!("{name}\n"));
+        let text = stages.iter().find(of_stage).unwrap_or_else(|| panic!("no dump after {name}: {printed}"));
+        assert!(text.contains("    store o\n    keep maximum\n"), "{text}");
+    }
 }

@@ -542,3 +542,30 @@ fn integers_of_more_than_32_bits_are_refused() {
     let error = error.run(&device, &q, &k, &v).unwrap_err().to_string();
     assert_eq!(error, "`window` holds f32, expected i32");
 }
+
+#[test]
+fn numbers_that_a_type_does_not_reach_are_not_read_as_it() {
+    let device = devices::cpu();
+    let integers = Tensor::from_slice(&device, [2, 3], &[1i32, 2, 3, 4, -5, i32::MIN]).unwrap();
+    let message = "element [1, 1] of a tensor of i32 of shape [2, 3] is -5, expected a number of u32";
+    assert_eq!(integers.to_vec::<u32>().unwrap_err().to_string(), message);
+    assert_eq!(integers.narrow(0, 0, 1).unwrap().to_vec::<u32>().unwrap(), [1, 2, 3]);
+    assert_eq!(integers.to_vec::<i64>().unwrap(), [1, 2, 3, 4, -5, i64::from(i32::MIN)]);
+    assert_eq!(integers.to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, -5.0, -2_147_483_648.0]);
+
+    let floats = |numbers: &[f32]| Tensor::from_slice(&device, [numbers.len()], numbers).unwrap();
+    let cut = floats(&[-1.9, 1.9, -0.9, 2_147_483_520.0, -2_147_483_648.0]);
+    assert_eq!(cut.to_vec::<i32>().unwrap(), [-1, 1, 0, 2_147_483_520, i32::MIN]);
+    assert_eq!(floats(&[-0.9, 4_294_967_040.0]).to_vec::<u32>().unwrap(), [0, 4_294_967_040]);
+    for (number, shown) in
+        [(2_147_483_648.0, "2147483648"), (f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-1e20, "-100000002004087730000")]
+    {
+        let message = format!("element [1] of a tensor of f32 of shape [2] is {shown}, expected a number of i32");
+        assert_eq!(floats(&[0.0, number]).to_vec::<i32>().unwrap_err().to_string(), message);
+    }
+    for number in [9_223_372_036_854_775_808.0, f32::NAN] {
+        floats(&[number]).to_vec::<i64>().unwrap_err();
+    }
+    assert_eq!(floats(&[-9_223_372_036_854_775_808.0]).to_vec::<i64>().unwrap(), [i64::MIN]);
+    assert_eq!(floats(&[0.0, f32::NAN, -2.0]).to_vec::<bool>().unwrap(), [false, true, true]);
+}

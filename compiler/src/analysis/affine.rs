@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn sums_are_collected() {
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
-        let parameters = Parameters { scalars: &scalars, tensors: &[], values: crate::typing::SCORE };
+        let parameters = Parameters { scalars: &scalars, tensors: &[], values: crate::typing::SCORE, numbers: &[] };
         for (text, expected) in [
             ("i - j + i + 3 - 1", "2 * i - j + 2"),
             ("3 * (i - 2 * w) - i", "2 * i - 6 * w"),

@@ -48,7 +48,15 @@ pub fn full_keys(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
 /// The queries that may see some key of the tile `j0..=j1`: what [`visited_keys`] is, the other way round. In the ranges,
 /// positions are those of queries.
 pub fn visiting_queries(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
-    let ranges = visited_keys(&transposed(predicate), parameters);
+    transposed_ranges(visited_keys(&transposed(predicate), parameters))
+}
+
+/// The queries that see every key of the tile `j0..=j1` for certain: what [`full_keys`] is, the other way round.
+pub fn full_queries(predicate: &Expr, parameters: Parameters) -> Vec<Range> {
+    transposed_ranges(full_keys(&transposed(predicate), parameters))
+}
+
+fn transposed_ranges(ranges: Vec<Range>) -> Vec<Range> {
     let end = |end: Option<Expr>| end.map(|end| transposed(&end));
     ranges.into_iter().map(|range| Range { when: end(range.when), from: end(range.from), to: end(range.to) }).collect()
 }
@@ -82,8 +90,8 @@ pub fn undecided(predicate: &Expr, parameters: Parameters) -> Vec<Expr> {
     if conditions.is_empty() && !is_decided(predicate) { vec![predicate.clone()] } else { conditions }
 }
 
-/// Where queries are keys and keys are queries.
-fn transposed(expr: &Expr) -> Expr {
+/// `expr` where queries are keys and keys are queries.
+pub fn transposed(expr: &Expr) -> Expr {
     match expr {
         Expr::Query => Expr::Key,
         Expr::Key => Expr::Query,

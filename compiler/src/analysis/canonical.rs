@@ -89,7 +89,8 @@ mod tests {
     fn what_is_written_otherwise_is_the_same() {
         let scalars = [ScalarParam { name: "w".into(), ty: ScalarType::I32, comptime: false }];
         let tensors = [TensorParam { name: "t".into(), ty: TensorType::I32, rank: 1, order: Order::Any }];
-        let parameters = Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE };
+        let parameters =
+            Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] };
         let of = |text: &str| canonical(&parse_expr(text, parameters).unwrap(), parameters);
         for (a, b) in [
             ("t[j - 0]", "t[j]"),

@@ -379,7 +379,7 @@ mod tests {
             ty,
             comptime: false,
         });
-        let parameters = Parameters { scalars: &scalars, tensors: &[], values: crate::typing::SCORE };
+        let parameters = Parameters { scalars: &scalars, tensors: &[], values: crate::typing::SCORE, numbers: &[] };
         for (text, expected) in [
             ("j <= i && i - j < w", "j - i, i - j - w + 1"),
             ("!(j > i || i - j >= w)", "j - i, i - j - w + 1"),
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_part_with_too_many_alternatives_stays_whole() {
-        let parameters = Parameters { scalars: &[], tensors: &[], values: crate::typing::SCORE };
+        let parameters = Parameters { scalars: &[], tensors: &[], values: crate::typing::SCORE, numbers: &[] };
         let differ = |n: i32| format!("j != {n} * i");
         let text = (0..5).map(differ).collect::<Vec<_>>().join(" && ");
         let found = clauses(&parse_expr(&text, parameters).unwrap(), parameters);

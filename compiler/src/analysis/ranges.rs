@@ -84,7 +84,7 @@ pub fn check_tiles(spec: &Spec, program: &Scheduled, launch: &Launch) -> Result<
     let scalars = runtime_scalars(spec, launch.scalars);
     let compiled = RangeChecker::new(spec, program, launch, program.parameters(), scalars);
     for key_loop in &program.loops {
-        let set = key_loop.key_set();
+        let set = program.key_set(key_loop);
         // A set without keys has bounds, too, which divide. Reads are clamped: an index that leaves its tensor here is one of a pair that does not matter.
         let checks = Checks { overflow: true, division: true, index: false };
         for expr in key_loop.tile_exprs() {
@@ -606,7 +606,7 @@ impl<'a> RangeChecker<'a> {
             }
             Expr::Int(value) => Values::Int(Interval::new((*value).into(), (*value).into())),
             Expr::Scalar(place) => self.scalar(*place),
-            Expr::Value(_) => Values::Float(FloatInterval::ANY),
+            Expr::Value(_) | Expr::Number(_) => Values::Float(FloatInterval::ANY),
             Expr::Scale => Values::Float(FloatInterval::FINITE),
             Expr::Float(value) => Values::Float(FloatInterval::constant(value.value())),
             Expr::Bool(_) => Values::Truth,

@@ -411,7 +411,8 @@ mod tests {
             ("layout", TensorType::Bool, 2, Order::Any),
         ]
         .map(|(name, ty, rank, order)| TensorParam { name: name.into(), ty, rank, order });
-        let parameters = Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE };
+        let parameters =
+            Parameters { scalars: &scalars, tensors: &tensors, values: crate::typing::SCORE, numbers: &[] };
         for (text, some, all) in [
             ("j <= i", "j0 <= i1", "j1 <= i0"),
             ("j <= i && flag", "j0 <= i1 && flag", "j1 <= i0 && flag"),

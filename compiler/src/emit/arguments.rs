@@ -107,7 +107,7 @@ pub struct KeySet {
 
 /// The elements of a captured tensor. The element type is part of the kernel's key.
 #[derive(CubeType, CubeLaunch)]
-pub enum Elements {
+pub enum CapturedElements {
     /// Of a `Tensor<f32, R>`.
     F32(Box<[f32]>),
     /// Of one that is given in f16.
@@ -126,7 +126,7 @@ pub enum Elements {
 #[derive(CubeType, CubeLaunch)]
 pub struct CapturedArgument {
     /// Its buffer.
-    pub elements: Elements,
+    pub elements: CapturedElements,
     /// The offset of the first element.
     pub start: i32,
     /// The last index of each dimension.
@@ -239,6 +239,8 @@ pub struct ParameterValues {
     pub summaries: Sequence<SummaryArgument>,
     /// The lengths that the program's expressions are of, in its order.
     pub lengths: Sequence<LengthArgument>,
+    /// The numbers of rows and columns, in the program's order: `[B, H, S, 1]`.
+    pub numbers: Sequence<OperandArgument<f32>>,
     /// `scale()`.
     pub scale: f32,
     /// The log-sum-exp and the maximum of a row that sees nothing: −∞, which WGSL has no constant for.
@@ -248,12 +250,12 @@ pub struct ParameterValues {
     pub approximate: bool,
 }
 
-/// Lengths and heads of a launch.
+/// Lengths and heads of a launch. Where the rows are keys, the queries of which it says how many there are and where they begin are those.
 #[derive(CubeType, CubeLaunch)]
 pub struct Extent {
-    /// Query heads: H.
+    /// Heads of the rows: query heads, H, where the rows are queries.
     pub heads: usize,
-    /// Query heads that share the heads of all operands along keys.
+    /// Query heads that share the heads of all operands along keys; where the rows are keys, the query heads to a head of the rows.
     pub group: usize,
     /// Query heads to a head of the first operand along keys, which `kv_head()` counts: H/G.
     pub kv_group: usize,
@@ -270,4 +272,31 @@ pub struct Extent {
     /// Whether rows may be computed [again, with care](super::careful), as 1 or 0: not where a driver would end the loops of that. Of the
     /// `cube` schedule only.
     pub careful: i32,
+}
+
+/// What a kernel reads, for functions that it is made of.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct KernelInputs<'a, E: Float, V: Size> {
+    /// The operands, in the program's order.
+    pub operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+    /// The sets of keys.
+    pub keys: &'a Sequence<KeySet>,
+    /// Lengths and heads.
+    pub extent: &'a Extent,
+    /// The values of the program's parameters.
+    pub parameters: &'a ParameterValues,
+}
+
+#[cube]
+impl<'a, E: Float, V: Size> KernelInputs<'a, E, V> {
+    /// Them together. The expansion of a literal needs a lifetime with a name, which a kernel has not.
+    pub fn new(
+        operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+        keys: &'a Sequence<KeySet>,
+        extent: &'a Extent,
+        parameters: &'a ParameterValues,
+    ) -> KernelInputs<'a, E, V> {
+        KernelInputs::<'a, E, V> { operands, keys, extent, parameters }
+    }
 }

@@ -6,13 +6,13 @@
 
 #[cfg(feature = "emit")]
 use super::arguments::{
-    CapturedArgumentCompilationArg, ElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
+    CapturedArgumentCompilationArg, CapturedElementsCompilationArg, ExtentCompilationArg, KeySetCompilationArg,
     LengthArgumentCompilationArg, OperandArgumentCompilationArg, OutputBufferCompilationArg,
     ParameterValuesCompilationArg, ResultsCompilationArg, RowBufferCompilationArg, ScalarArgumentCompilationArg,
     SummaryArgumentCompilationArg,
 };
 use super::arguments::{
-    CapturedArgumentLaunch, ElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
+    CapturedArgumentLaunch, CapturedElementsArgs, Extent, ExtentLaunch, KeySet, KeySetLaunch, LengthArgumentLaunch,
     OperandArgument, OperandArgumentLaunch, OutputBufferLaunch, ParameterValuesLaunch, ResultsLaunch, RowBufferLaunch,
     ScalarArgumentLaunch, SummaryArgumentLaunch,
 };
@@ -112,8 +112,10 @@ pub struct CapturedData {
 pub struct LaunchData {
     /// The operands, in the program's order.
     pub operands: Vec<OperandData>,
-    /// The sets of keys, in the program's order.
-    pub keys: Vec<KeySetData>,
+    /// What the columns are: the sets of keys, in the program's order, or where the rows are keys the queries.
+    pub columns: Vec<KeySetData>,
+    /// The numbers of rows and columns, in the program's order: `[B, H, S, 1]`.
+    pub numbers: Vec<OperandData>,
     /// The outputs, in the program's order, contiguous `[B, H, S, D]`.
     pub outputs: Vec<Buffer>,
     /// The [numbers of each row](Program::row_numbers), in that order, contiguous `[B, H, S]`.
@@ -130,12 +132,16 @@ pub struct LaunchData {
     pub scale: f32,
     /// B.
     pub batch: usize,
-    /// H.
+    /// The heads of the rows: H where those are queries.
     pub heads: usize,
-    /// S.
-    pub queries: usize,
-    /// The position of the first query.
-    pub query_offset: i32,
+    /// Query heads to a head of the rows; `None` where those are queries.
+    pub row_group: Option<usize>,
+    /// Query heads to a head of the first operand along keys, which `kv_head()` counts.
+    pub kv_group: usize,
+    /// How many rows there are: S where those are queries.
+    pub rows_len: usize,
+    /// The position of the first row.
+    pub row_offset: i32,
     /// Whether the `cube` schedule computes rows again whose output is not finite. Where it does not, what a key that a row does not see
     /// holds can make the row's output a NaN.
     pub careful: bool,
@@ -151,23 +157,23 @@ impl LaunchData {
         if self.operands.iter().all(is_whole) { width } else { 1 }
     }
 
-    /// How many queries, or keys of a set, there are. Positions fit 32 bits, and so do lengths, where an expression is of one.
-    fn length(&self, axis: Axis) -> i32 {
+    /// How many queries, or keys of a set, there are, where these are the rows. Positions fit 32 bits, and so do lengths, where an expression is
+    /// of one.
+    fn length(&self, axis: Axis, rows: Axis) -> i32 {
         match axis {
-            Axis::Queries => self.queries as i32,
-            Axis::Keys(set) => self.keys[set].length as i32,
+            axis if axis == rows => self.rows_len as i32,
+            Axis::Queries => self.columns[0].length as i32,
+            Axis::Keys(set) => self.columns[set].length as i32,
         }
     }
 
-    /// Query heads that share the heads of all operands along keys.
+    /// Query heads that share the heads of all operands along keys, or where the rows are keys a head of those.
     pub(super) fn group(&self) -> usize {
+        if let Some(group) = self.row_group {
+            return group;
+        }
         let groups = self.operands.iter().filter_map(|operand| operand.group);
         groups.reduce(greatest_common_divisor).unwrap_or(1)
-    }
-
-    /// Query heads to a head of the first operand along keys.
-    fn kv_group(&self) -> usize {
-        self.operands.iter().find_map(|operand| operand.group).unwrap_or(1)
     }
 }
 
@@ -278,10 +284,12 @@ pub(super) fn operands_definition<E: CubePrimitive>(program: &Program) -> Sequen
     program.operands.iter().map(|operand| OperandData::definition(operand.heads == Heads::Key)).collect()
 }
 
-/// Its sets of keys, likewise.
+/// Its columns, likewise.
 #[cfg(feature = "emit")]
 pub(super) fn keys_definition(program: &Program) -> SequenceCompilationArg<KeySet> {
-    (0..program.key_sets()).map(|_| KeySetCompilationArg { len: (), offset: () }).collect()
+    (0..if program.rows == Axis::Queries { program.key_sets() } else { 1 })
+        .map(|_| KeySetCompilationArg { len: (), offset: () })
+        .collect()
 }
 
 /// Where a kernel may read of a captured tensor: the first offset, and each dimension's last index and stride.
@@ -302,12 +310,12 @@ impl CapturedData {
         let (start, last, strides) = reach(self.start, &self.shape, &self.strides);
         let elements = self.buffer.launch(1);
         let elements = match self.storage {
-            Storage::F32 => ElementsArgs::F32(elements),
-            Storage::F16 => ElementsArgs::F16(elements),
-            Storage::Bf16 => ElementsArgs::Bf16(elements),
-            Storage::I32 => ElementsArgs::I32(elements),
-            Storage::U8 => ElementsArgs::U8(elements),
-            Storage::U32 => ElementsArgs::U32(elements),
+            Storage::F32 => CapturedElementsArgs::F32(elements),
+            Storage::F16 => CapturedElementsArgs::F16(elements),
+            Storage::Bf16 => CapturedElementsArgs::Bf16(elements),
+            Storage::I32 => CapturedElementsArgs::I32(elements),
+            Storage::U8 => CapturedElementsArgs::U8(elements),
+            Storage::U32 => CapturedElementsArgs::U32(elements),
         };
         CapturedArgumentLaunch::new(elements, start, sequence(last), sequence(strides))
     }
@@ -316,12 +324,12 @@ impl CapturedData {
     #[cfg(feature = "emit")]
     fn definition(ty: TensorType, rank: usize, bytes: bool) -> CapturedArgumentCompilationArg {
         let elements = match ty {
-            TensorType::F32 => ElementsCompilationArg::F32(Buffer::definition()),
-            TensorType::F16 => ElementsCompilationArg::F16(Buffer::definition()),
-            TensorType::Bf16 => ElementsCompilationArg::Bf16(Buffer::definition()),
-            TensorType::I32 => ElementsCompilationArg::I32(Buffer::definition()),
-            TensorType::Bool if bytes => ElementsCompilationArg::U8(Buffer::definition()),
-            TensorType::Bool => ElementsCompilationArg::U32(Buffer::definition()),
+            TensorType::F32 => CapturedElementsCompilationArg::F32(Buffer::definition()),
+            TensorType::F16 => CapturedElementsCompilationArg::F16(Buffer::definition()),
+            TensorType::Bf16 => CapturedElementsCompilationArg::Bf16(Buffer::definition()),
+            TensorType::I32 => CapturedElementsCompilationArg::I32(Buffer::definition()),
+            TensorType::Bool if bytes => CapturedElementsCompilationArg::U8(Buffer::definition()),
+            TensorType::Bool => CapturedElementsCompilationArg::U32(Buffer::definition()),
         };
         let numbers = || (0..rank).map(|_| ()).collect();
         CapturedArgumentCompilationArg { elements, start: (), last: numbers(), strides: numbers() }
@@ -428,6 +436,7 @@ pub(super) struct ParametersData {
     tensors: Vec<CapturedData>,
     summaries: Vec<SummaryData>,
     lengths: Vec<(Axis, i32)>,
+    numbers: Vec<OperandData>,
     scale: f32,
     approximate: bool,
 }
@@ -442,7 +451,8 @@ impl ParametersData {
             summaries: summaries
                 .map(|(summary, extremes)| SummaryData::new(summary, extremes, &data.tensors))
                 .collect(),
-            lengths: program.lengths().into_iter().map(|axis| (axis, data.length(axis))).collect(),
+            lengths: program.lengths().into_iter().map(|axis| (axis, data.length(axis, program.rows))).collect(),
+            numbers: data.numbers.clone(),
             scale: data.scale,
             approximate,
         }
@@ -455,6 +465,7 @@ impl ParametersData {
             sequence(self.tensors.into_iter().map(CapturedData::launch)),
             sequence(self.summaries.into_iter().map(SummaryData::launch)),
             sequence(self.lengths.into_iter().map(|(axis, length)| LengthArgumentLaunch::new(length, axis))),
+            sequence(self.numbers.into_iter().map(|numbers| numbers.launch(1))),
             self.scale,
             f32::NEG_INFINITY,
             self.approximate,
@@ -471,6 +482,7 @@ impl ParametersData {
             tensors: tensors.collect(),
             summaries: program.summaries().into_iter().map(SummaryData::definition).collect(),
             lengths: lengths.collect(),
+            numbers: program.numbers.iter().map(|_| OperandData::definition(false)).collect(),
             scale: (),
             empty_lse: (),
             approximate,
@@ -480,11 +492,12 @@ impl ParametersData {
     /// As PTX takes them.
     #[cfg(feature = "emit")]
     pub(super) fn register(&self, to: &mut Registered) {
-        let ParametersData { scalars, tensors, summaries, lengths, scale, approximate: _ } = self;
+        let ParametersData { scalars, tensors, summaries, lengths, numbers, scale, approximate: _ } = self;
         scalars.iter().for_each(|value| register_scalar(*value, to));
         tensors.iter().for_each(|tensor| tensor.register(to));
         summaries.iter().for_each(|summary| summary.register(to));
         lengths.iter().for_each(|(_, length)| to.number(*length));
+        numbers.iter().for_each(|numbers| numbers.register(to, 1, 4));
         to.float(*scale);
         to.float(f32::NEG_INFINITY);
     }
@@ -494,8 +507,8 @@ impl Extent {
     /// That of the cubes of a launch from `first` on, along each axis.
     pub(super) fn of(data: &LaunchData, first: [usize; 3]) -> Extent {
         let [first_tile, first_head, first_batch] = first;
-        let LaunchData { heads, queries, query_offset, careful, .. } = *data;
-        let (group, kv_group, careful) = (data.group(), data.kv_group(), careful.into());
+        let LaunchData { heads, kv_group, rows_len: queries, row_offset: query_offset, careful, .. } = *data;
+        let (group, careful) = (data.group(), careful.into());
         Extent { heads, group, kv_group, queries, query_offset, first_tile, first_head, first_batch, careful }
     }
 

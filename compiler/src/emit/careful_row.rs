@@ -1,7 +1,7 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KeySet, OperandArgument, ParameterValues, Results};
+use super::arguments::{Extent, KernelInputs, KeySet, OperandArgument, ParameterValues, Results};
 use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
@@ -104,7 +104,7 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let (terms, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
-        let set = &keys[comptime![key_loop.key_set()]];
+        let set = &keys[comptime![key_loop.column_set()]];
         let tiles = KeyTiles::new::<One>(parameters, &place, set.len, set.offset, 1usize, comptime![key_loop.clone()]);
         let mut bases = Sequence::<usize>::new();
         #[unroll]
@@ -123,16 +123,10 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
                     let term = comptime![terms[dot][term]];
                     let (query, column) = (&operands[comptime![term.row]], &operands[comptime![term.column]]);
                     let load = comptime![program.load_of(term.row)];
-                    add_product::<E, V>(
-                        &sum,
-                        query,
-                        starts[load],
-                        column,
-                        column.row(bases[comptime![term.column]], key),
-                        scales[load],
-                        comptime![program.operands[term.row].dim],
-                        unrolled,
-                    );
+                    let query = OperandRow::<E, V>::new(query, starts[load]);
+                    let key = OperandRow::<E, V>::new(column, column.row(bases[comptime![term.column]], key));
+                    let dim = comptime![program.operands[term.row].dim];
+                    add_product::<E, V>(&sum, query, key, scales[load], dim, unrolled);
                 }
                 dots.push(Vector::new(sum.read()));
             }
@@ -192,9 +186,9 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
             let state = &states[comptime![accumulator.unwrap()]];
             store::<O, V>(&state.elements, &mut stored.data, row_of_output, row.vector, dim, columns);
         } else {
-            let (output, program) = comptime![(output, program.clone())];
-            let made =
-                expression::<E, V>(&states, operands, &starts, &place, parameters, row, columns, output, program);
+            let inputs = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
+            let code = comptime![ExpressionCode { program: program.clone(), output, columns }];
+            let made = expression::<E, V>(&states, &inputs, &starts, &place, row, code);
             store::<O, V>(&made, &mut stored.data, row_of_output, row.vector, dim, columns);
         }
     }
@@ -221,20 +215,27 @@ struct RowState {
     seen: CarefulRows<One>,
 }
 
+/// What the code for an output that is an expression is made for.
+#[derive(Clone)]
+struct ExpressionCode {
+    program: Compiled,
+    /// The number of the output.
+    output: usize,
+    /// The columns that the unit computes.
+    columns: Columns,
+}
+
 /// The columns that a unit computes of an output that is an expression of the accumulators and of what lies along the queries.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn expression<E: Float, V: Size>(
     states: &Sequence<RowState>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    inputs: &KernelInputs<'_, E, V>,
     starts: &Sequence<usize>,
     place: &Place<One>,
-    parameters: &ParameterValues,
     row: CarefulRow,
-    #[comptime] columns: Columns,
-    #[comptime] output: usize,
-    #[comptime] program: Compiled,
+    #[comptime] code: ExpressionCode,
 ) -> Array<Vector<f32, One>> {
+    let (program, output, columns) = comptime![(code.program.clone(), code.output, code.columns)];
     let (dim, stored) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
     let mut made = Array::<Vector<f32, One>>::new(comptime![columns.count(dim) * columns.width]);
     #[unroll]
@@ -257,12 +258,12 @@ fn expression<E: Float, V: Size>(
             for load in 0..comptime![program.loads.len()] {
                 let mut loaded = 0.0f32;
                 if comptime![stored.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                    let operand = &operands[comptime![program.loads[load].operand]];
+                    let operand = &inputs.operands[comptime![program.loads[load].operand]];
                     loaded = element_of::<E, V>(operand, starts[load], x, element, comptime![columns.width], dim);
                 }
                 values.push(Vector::new(loaded));
             }
-            made[at] = parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
+            made[at] = inputs.parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
         }
     }
     made
@@ -305,15 +306,32 @@ fn store<O: Float, V: Size>(
     }
 }
 
-/// Adds to `sum` the product of the query that begins at `query_start` and the key that begins at `key_start`, times `factor`.
+/// A row of an operand.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct OperandRow<'a, E: Float, V: Size> {
+    operand: &'a OperandArgument<Vector<E, V>>,
+    /// Where it begins.
+    start: usize,
+}
+
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+impl<'a, E: Float, V: Size> OperandRow<'a, E, V> {
+    fn new(operand: &'a OperandArgument<Vector<E, V>>, start: usize) -> OperandRow<'a, E, V> {
+        OperandRow::<'a, E, V> { operand, start }
+    }
+
+    fn vector(&self, x: usize) -> Vector<E, V> {
+        self.operand.data[self.operand.at(self.start, x)]
+    }
+}
+
+/// Adds to `sum` the product of a query and a key, times `factor`.
+#[cube]
 fn add_product<E: Float, V: Size>(
     sum: &RuntimeCell<f32>,
-    query: &OperandArgument<Vector<E, V>>,
-    query_start: usize,
-    key: &OperandArgument<Vector<E, V>>,
-    key_start: usize,
+    query: OperandRow<'_, E, V>,
+    key: OperandRow<'_, E, V>,
     factor: f32,
     #[comptime] dim: usize,
     #[comptime] unrolled: bool,
@@ -324,8 +342,7 @@ fn add_product<E: Float, V: Size>(
         if comptime![!unrolled] {
             keep_rolled();
         }
-        let queries = query.data[query.at(query_start, x)];
-        let keys = key.data[key.at(key_start, x)];
+        let (queries, keys) = (query.vector(x), key.vector(x));
         #[unroll]
         for lane in 0..lanes {
             let element = f32::cast_from(keys.extract(lane)) * factor;

@@ -5,8 +5,8 @@
 //! values, and a scalar meets a vector only where it must: what does not depend on the lanes stays scalar.
 
 use super::arguments::{
-    BlocksExpand, CapturedArgument, CapturedArgumentExpand, ElementsExpand, ParameterValues, ParameterValuesExpand,
-    SummaryArgumentExpand,
+    BlocksExpand, CapturedArgument, CapturedArgumentExpand, CapturedElementsExpand, ParameterValues,
+    ParameterValuesExpand, SummaryArgumentExpand,
 };
 use super::math;
 use super::place::{Place, PlaceExpand};
@@ -130,7 +130,7 @@ fn without_text(expr: &Expr) -> Option<f32> {
 }
 
 /// The parameters of an expression that has none.
-const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[] };
+const NOTHING: Parameters = Parameters { scalars: &[], tensors: &[], values: &[], numbers: &[] };
 
 /// Expands the sub-expressions of one expression, each once.
 struct Evaluator<'a> {
@@ -205,6 +205,7 @@ impl<'a> Evaluator<'a> {
             Expr::KeyFirst => int(self.key_ends[0]),
             Expr::KeyLast => int(self.key_ends[1]),
             Expr::Value(place) => float(self.values[*place]),
+            Expr::Number(_) => unreachable!("a push's expression has its numbers after its products"),
             Expr::Scale => float(self.parameters.scale.expand),
             Expr::Int(value) => int(constant_int(*value)),
             Expr::Float(value) => float(constant_float(value.value())),
@@ -361,7 +362,7 @@ impl<'a> Evaluator<'a> {
     /// How many elements of a row of a sorted tensor are below `value`, or at most `value`.
     fn count(&self, tensor: usize, index: &[Expr], value: &Expr, inclusive: bool) -> Typed {
         let captured = self.parameters.tensors.__expand_index_method(self.scope, tensor.into());
-        let ElementsExpand::I32(elements) = &captured.elements else {
+        let CapturedElementsExpand::I32(elements) = &captured.elements else {
             unreachable!("the verifier allows a count only of integers")
         };
         let start = self.offset(captured, index).value.into();
@@ -375,9 +376,11 @@ impl<'a> Evaluator<'a> {
     fn element(&self, tensor: &CapturedArgumentExpand, offset: Value) -> Typed {
         let element = stored(self.scope, tensor, offset);
         match &tensor.elements {
-            ElementsExpand::F32(_) | ElementsExpand::F16(_) | ElementsExpand::Bf16(_) => float(element),
-            ElementsExpand::I32(_) => int(element),
-            ElementsExpand::U8(_) | ElementsExpand::U32(_) => self.not_zero(element),
+            CapturedElementsExpand::F32(_) | CapturedElementsExpand::F16(_) | CapturedElementsExpand::Bf16(_) => {
+                float(element)
+            }
+            CapturedElementsExpand::I32(_) => int(element),
+            CapturedElementsExpand::U8(_) | CapturedElementsExpand::U32(_) => self.not_zero(element),
         }
     }
 
@@ -622,11 +625,12 @@ impl CapturedArgument {
         intrinsic!(|scope| {
             let element = stored(scope, self, offset.expand.read_value(scope));
             match &self.elements {
-                ElementsExpand::F32(_) | ElementsExpand::F16(_) | ElementsExpand::Bf16(_) | ElementsExpand::I32(_) => {
-                    element.into()
-                }
+                CapturedElementsExpand::F32(_)
+                | CapturedElementsExpand::F16(_)
+                | CapturedElementsExpand::Bf16(_)
+                | CapturedElementsExpand::I32(_) => element.into(),
                 // Any element that is not zero is true, also one whose highest bit is set.
-                ElementsExpand::U8(_) | ElementsExpand::U32(_) => {
+                CapturedElementsExpand::U8(_) | CapturedElementsExpand::U32(_) => {
                     let truth = i32::__expand_native_ne(scope, element, constant_int(0));
                     let (one, zero) = (constant_int(1), constant_int(0));
                     select::expand::<i32>(scope, truth.into(), one.into(), zero.into())
@@ -642,12 +646,12 @@ fn stored(scope: &Scope, tensor: &CapturedArgumentExpand, offset: Value) -> Expa
     let integer = |value: Value| -> ExpandValue { cast_value(scope, value, i32::__expand_as_type(scope)).into() };
     let float = |value: Value| -> ExpandValue { cast_value(scope, value, f32::__expand_as_type(scope)).into() };
     match &tensor.elements {
-        ElementsExpand::F32(elements) => element(scope, elements, offset).into(),
-        ElementsExpand::F16(elements) => float(element(scope, elements, offset)),
-        ElementsExpand::Bf16(elements) => float(element(scope, elements, offset)),
-        ElementsExpand::I32(elements) => element(scope, elements, offset).into(),
-        ElementsExpand::U8(elements) => integer(element(scope, elements, offset)),
-        ElementsExpand::U32(elements) => integer(element(scope, elements, offset)),
+        CapturedElementsExpand::F32(elements) => element(scope, elements, offset).into(),
+        CapturedElementsExpand::F16(elements) => float(element(scope, elements, offset)),
+        CapturedElementsExpand::Bf16(elements) => float(element(scope, elements, offset)),
+        CapturedElementsExpand::I32(elements) => element(scope, elements, offset).into(),
+        CapturedElementsExpand::U8(elements) => integer(element(scope, elements, offset)),
+        CapturedElementsExpand::U32(elements) => integer(element(scope, elements, offset)),
     }
 }
 

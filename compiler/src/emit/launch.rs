@@ -70,7 +70,7 @@ fn launch_typed<E: Float, O: Float>(
     data: LaunchData,
     grid: Grid,
 ) {
-    let most_keys = data.keys.iter().map(|set| set.length).max().unwrap_or(0);
+    let most_columns = data.columns.iter().map(|set| set.length).max().unwrap_or(0);
     let width = data.width(program, schedule);
     let group = data.group();
     let extent = Extent::of(&data, grid.first).launch();
@@ -87,9 +87,9 @@ fn launch_typed<E: Float, O: Float>(
             let counter = Buffer { memory: counter, length: 2 }.launch(1);
             let few = cpu.few;
             let together = if few.pack_gqa { group } else { 1 };
-            let query_tiles = (together * data.queries).div_ceil(schedule.query_tile());
+            let query_tiles = (together * data.rows_len).div_ceil(schedule.query_tile());
             let tiles = data.batch * data.heads / together * query_tiles;
-            let splits = if few.split_kv { splits(tiles, units as usize, most_keys.div_ceil(cpu.keys)) } else { 1 };
+            let splits = if few.split_kv { splits(tiles, units as usize, most_columns.div_ceil(cpu.keys)) } else { 1 };
             let mut partials = SequenceArg::new();
             if few.split_kv {
                 let length = tiles * splits * partial_vectors(program, &cpu);
@@ -104,7 +104,7 @@ fn launch_typed<E: Float, O: Float>(
                     CubeDim::new_1d(units),
                     cpu.lanes,
                     operands_launch(data.operands, width),
-                    keys_launch(data.keys),
+                    keys_launch(data.columns),
                     results_launch(data.outputs, data.rows, width),
                     counter,
                     partials,
@@ -129,7 +129,7 @@ fn launch_typed<E: Float, O: Float>(
                     cube.rows,
                     width,
                     operands_launch(data.operands, width),
-                    keys_launch(data.keys),
+                    keys_launch(data.columns),
                     results_launch(data.outputs, data.rows, width),
                     extent,
                     parameters,
@@ -150,7 +150,7 @@ fn launch_typed<E: Float, O: Float>(
                     mma.rows(),
                     width,
                     operands_launch(data.operands, width),
-                    keys_launch(data.keys),
+                    keys_launch(data.columns),
                     results_launch(data.outputs, data.rows, width),
                     extent,
                     parameters,
@@ -247,10 +247,10 @@ pub(super) fn spread(client: &Client, items: usize) -> (CubeCount, CubeDim) {
 pub(super) fn cubes(schedule: Schedule, data: &LaunchData) -> [usize; 3] {
     match schedule {
         Schedule::Cpu(_) => [1, 1, 1],
-        Schedule::Cube(cube) => [data.queries.div_ceil(cube.queries()), data.heads, data.batch],
+        Schedule::Cube(cube) => [data.rows_len.div_ceil(cube.queries()), data.heads, data.batch],
         Schedule::Mma(mma) => {
             let together = if mma.pack_gqa { data.group() } else { 1 };
-            [(together * data.queries).div_ceil(mma.queries()), data.heads / together, data.batch]
+            [(together * data.rows_len).div_ceil(mma.queries()), data.heads / together, data.batch]
         }
     }
 }

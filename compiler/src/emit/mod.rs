@@ -14,6 +14,7 @@ pub mod careful;
 pub mod careful_row;
 pub mod cpu;
 pub mod cube;
+pub mod delta;
 pub mod expression;
 pub mod key_tiles;
 pub mod launch;

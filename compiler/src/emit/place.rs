@@ -70,6 +70,18 @@ impl<N: Size> Place<N> {
         Place::<N> { rows, heads, column: 0i32, tile, heads_differ, rows_are_keys: false }
     }
 
+    /// Keys as rows, in `tile`, before any column.
+    pub fn of_keys(tile: TilePlace, rows: Vector<i32, N>) -> Place<N> {
+        Place::<N> { rows, heads: Vector::new(tile.head), column: 0i32, tile, heads_differ: false, rows_are_keys: true }
+    }
+
+    /// The same place in query head `head`, which reads key and value head `kv_head`.
+    pub fn of_head(&self, head: i32, kv_head: i32) -> Place<N> {
+        let TilePlace { batch, rows, columns, .. } = self.tile;
+        let tile = TilePlace { batch, head, kv_head, rows, columns };
+        self.in_tile(tile)
+    }
+
     /// The same place for other rows of the tile, at such positions, of the heads `heads` where they differ.
     pub fn of_rows(&self, rows: Vector<i32, N>, heads: Vector<i32, N>) -> Place<N> {
         let (heads_differ, rows_are_keys) = comptime![(self.heads_differ, self.rows_are_keys)];

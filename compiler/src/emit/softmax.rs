@@ -5,7 +5,10 @@
 //! difference is exactly 0. A finite score may be lower than `LEAST`, since to base 2 it may overflow: a row of which
 //! [that shows](is_too_great()) at its end is computed again, [with care](super::careful).
 
+use super::arguments::ParameterValues;
 use super::math::ln;
+use super::place::Place;
+use crate::expr::Expr;
 use crate::ir::RowNumber;
 use cubecl::prelude::*;
 
@@ -40,6 +43,30 @@ pub fn raise<N: Size>(score: Vector<f32, N>) -> Vector<f32, N> {
 #[cube]
 pub fn raised<N: Size>(maximum: Vector<f32, N>, #[comptime] sees: bool) -> Vector<f32, N> {
     if sees { max(maximum, Vector::new(LEAST)) } else { maximum }
+}
+
+/// What rows have before any key.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct RowStart<N: Size> {
+    /// The running maximum.
+    pub maximum: Vector<f32, N>,
+    /// The running sum.
+    pub sum: Vector<f32, N>,
+}
+
+#[cube]
+impl<N: Size> RowStart<N> {
+    /// Rows of an accumulator without a sink.
+    pub fn unseen() -> RowStart<N> {
+        RowStart::<N> { maximum: Vector::new(EMPTY), sum: Vector::new(0.0) }
+    }
+
+    /// Rows at `place` of a softmax with this `sink`: it is a score that all of them have seen.
+    pub fn of_sink(place: &Place<N>, parameters: &ParameterValues, #[comptime] sink: Expr) -> RowStart<N> {
+        let logit = parameters.float::<N>(place, sink);
+        RowStart::<N> { maximum: raise::<N>(logit), sum: Vector::new(1.0) }
+    }
 }
 
 /// Whether each number is finite. By its bits, since compilers for GPUs may assume that all are.

@@ -1,4 +1,4 @@
-//! The programs that schedules run: rows are queries, and the body of each loop over keys is dots, then maps, masks and pushes.
+//! The programs that schedules run: the body of each loop is dots, then maps, masks and pushes.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
@@ -29,7 +29,8 @@ pub struct OperandDims {
     pub dims: Vec<usize>,
 }
 
-/// What a loop pushes into an accumulator, as expressions of its dots: [`Expr::Value`] counts in [`TileLoop::dots`].
+/// What a loop pushes into an accumulator, as expressions of its dots: [`Expr::Value`] counts in [`TileLoop::dots`], and then in
+/// [`Program::numbers`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pushed {
     /// The accumulator, by its place in [`Program::accumulators`].
@@ -53,9 +54,6 @@ pub struct Pushed {
 /// # Errors
 /// A text that says what a schedule takes and what the program has.
 pub fn check(program: &Program) -> Result<(), String> {
-    if program.rows != Axis::Queries {
-        return Err("rows are queries, and these are keys".into());
-    }
     let Some(Operand { element, .. }) = program.operands.first() else {
         return Err("there are operands, and here are none".into());
     };
@@ -71,12 +69,17 @@ pub fn check(program: &Program) -> Result<(), String> {
             return Err(format!("keys and values have heads of their own, and `{name}` has the query heads"));
         }
     }
+    // The heads of what lies along the rows and of what is stored.
+    let heads = if program.rows == Axis::Queries { Heads::Query } else { Heads::Key };
+    if program.loops.iter().any(|one| one.each_head == (program.rows == Axis::Queries)) {
+        return Err("a loop over queries runs for each head, and one over keys does not".into());
+    }
     let stored = if program.is_undivided() { Element::F32 } else { *element };
     if program.outputs.len() > MAX_OUTPUTS {
         return Err(format!("there are at most {MAX_OUTPUTS} outputs, and here are {}", program.outputs.len()));
     }
-    if program.outputs.iter().any(|output| output.heads != Heads::Query || output.element != stored) {
-        return Err(format!("an output has the query heads, in {}", stored.name()));
+    if program.outputs.iter().any(|output| output.heads != heads || output.element != stored) {
+        return Err(format!("an output has the heads of the rows, in {}", stored.name()));
     }
     if let Some(unused) = (0..program.accumulators.len()).find(|place| !program.stores(*place)) {
         return Err(format!("the outputs are of all accumulators, and not of `{}`", program.accumulators[unused].name));
@@ -132,6 +135,8 @@ impl Form {
         match () {
             // Its output is in f32 whatever the operands are in, and is stored from registers.
             () if program.is_undivided() => Form::General,
+            // Rows of keys, and numbers of rows and columns, are known to the schedules that run any products.
+            () if program.rows != Axis::Queries || !program.numbers.is_empty() => Form::General,
             () if program.outputs.len() > 1 => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
@@ -196,6 +201,14 @@ impl Pushed {
     }
 }
 
+/// `expr` with the numbers of rows and columns as values, after the `dots`.
+fn numbers_as_values(expr: &Expr, dots: usize) -> Expr {
+    match expr {
+        Expr::Number(place) => Expr::Value(dots + place),
+        other => other.map_children(|child| numbers_as_values(child, dots)),
+    }
+}
+
 impl TileOp {
     fn name(&self) -> &'static str {
         match self {
@@ -215,6 +228,14 @@ impl Program {
             Axis::Queries => None,
         });
         sets.max().unwrap_or(0)
+    }
+
+    /// The set of keys that `j` is of in a loop: of its columns, or where the rows are keys of those.
+    pub fn key_set(&self, one: &TileLoop) -> usize {
+        match self.rows {
+            Axis::Keys(set) => set,
+            Axis::Queries => one.column_set(),
+        }
     }
 
     /// The name of a set of keys: that of its first operand in a dot.
@@ -302,11 +323,11 @@ impl Program {
 }
 
 impl TileLoop {
-    /// The number of the set of keys that it runs over.
-    pub fn key_set(&self) -> usize {
+    /// The number of the set of columns that it runs over: of keys, or the only one, of queries.
+    pub fn column_set(&self) -> usize {
         match self.columns {
             Axis::Keys(set) => set,
-            Axis::Queries => panic!("schedules run loops over keys"),
+            Axis::Queries => 0,
         }
     }
 
@@ -321,6 +342,17 @@ impl TileLoop {
 
     /// What it pushes, in its order.
     pub fn pushes(&self) -> Vec<Pushed> {
+        let mut pushes = self.pushes_of_tiles();
+        let dots = self.dots().len();
+        for push in &mut pushes {
+            let exprs = std::iter::once(&mut push.score).chain(&mut push.factor);
+            exprs.for_each(|expr| *expr = numbers_as_values(expr, dots));
+        }
+        pushes
+    }
+
+    /// The same, in which numbers of rows and columns are those.
+    pub fn pushes_of_tiles(&self) -> Vec<Pushed> {
         let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
         let mut masks = vec![None; self.tiles.len()];
         let mut dot_of_tile = vec![None; self.tiles.len()];

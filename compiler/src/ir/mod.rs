@@ -19,7 +19,7 @@
 //! ```
 //!
 //! `i` is always a query and `j` always a key, whichever of the two the rows are: a predicate reads the same in a program and in its
-//! transpose. Tiles and accumulators have names, and there may be several of each; what a [`Schedule`](crate::schedule::Schedule) can run
+//! transpose. A number of each row or column is written with its position, as in `lse[i]`. Tiles and accumulators have names, and there may be several of each; what a [`Schedule`](crate::schedule::Schedule) can run
 //! of that is checked when a program is given one ([`forward`]).
 //!
 //! The grammar:
@@ -27,11 +27,13 @@
 //! ```text
 //! program = "attention" "@" name "(" params ")" "->" array { "," array }
 //!           { name ":" array }
+//!           { name ":" numbers }
 //!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
 //!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
 //!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
 //!           { loop }  { "store" expr } [ "keep" ( "maximum" | "undivided" ) ]
 //! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
+//! numbers = "f32" "[" "B" "," ("H"|"G") "," axis "]"
 //! axis    = "S" | "T"n
 //! loop    = "for" ("j"|"i") "in" "tiles" "(" axis ")" [ "of" "each" "head" ] [ "nowhere" | ranges ] [ "full" ranges ]
 //!           [ "skip" "unless" expr "full" "where" expr ] [ "hop" "to" expr ] { op }
@@ -67,6 +69,8 @@ pub struct Program {
     pub tensors: Vec<TensorParam>,
     /// What lies along queries and keys, one row each.
     pub operands: Vec<Operand>,
+    /// What lies along queries and keys, one number each: [`Expr::Number`] counts in them.
+    pub numbers: Vec<Number>,
     /// What its rows are: it computes a tile of them at a time.
     pub rows: Axis,
     /// What it pushes into.
@@ -168,6 +172,17 @@ pub struct Operand {
     pub axis: Axis,
     /// The elements of a row, at least 1.
     pub dim: usize,
+}
+
+/// A tensor with one f32 for each batch, head and position: `[B, H, S]` or `[B, G, T]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Number {
+    /// Its name.
+    pub name: String,
+    /// Its heads.
+    pub heads: Heads,
+    /// What it has a number of each of.
+    pub axis: Axis,
 }
 
 /// An operand along the rows, loaded for a tile of them.

@@ -8,7 +8,7 @@
 use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
     Reduction, TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
@@ -21,7 +21,8 @@ struct Array {
     element: Element,
     heads: Heads,
     axis: Axis,
-    dim: usize,
+    /// The elements of a row; `None` of a number.
+    dim: Option<usize>,
 }
 
 /// The most parentheses, brackets and prefixes inside one another.
@@ -37,14 +38,16 @@ pub fn parse(text: &str) -> Result<Program, ParseError> {
 
 /// The program at `cursor`, which goes past it.
 pub fn parse_at(cursor: &mut Cursor) -> Result<Program, ParseError> {
-    Parser { cursor, depth: 0, scalars: Vec::new(), tensors: Vec::new(), values: Vec::new() }.program()
+    Parser { cursor, depth: 0, scalars: Vec::new(), tensors: Vec::new(), values: Vec::new(), numbers: Vec::new() }
+        .program()
 }
 
 /// The expression that `text` describes, where its parameters are those of `parameters`.
 pub fn parse_expr(text: &str, parameters: Parameters) -> Result<Expr, ParseError> {
     let mut cursor = Cursor::new(text);
     let (scalars, tensors) = (parameters.scalars.to_vec(), parameters.tensors.to_vec());
-    let mut parser = Parser { cursor: &mut cursor, depth: 0, scalars, tensors, values: parameters.values.to_vec() };
+    let (values, numbers) = (parameters.values.to_vec(), parameters.numbers.to_vec());
+    let mut parser = Parser { cursor: &mut cursor, depth: 0, scalars, tensors, values, numbers };
     let expr = parser.expr(Precedence::Or)?;
     cursor.end()?;
     Ok(expr)
@@ -56,6 +59,7 @@ struct Parser<'a> {
     scalars: Vec<ScalarParam>,
     tensors: Vec<TensorParam>,
     values: Vec<Cow<'static, str>>,
+    numbers: Vec<Number>,
 }
 
 impl Parser<'_> {
@@ -89,8 +93,19 @@ impl Parser<'_> {
         while !self.cursor.at_word("for") {
             let name = self.cursor.name()?;
             self.cursor.sign(":")?;
-            let Array { element, heads, axis, dim } = self.array()?;
-            operands.push(Operand { name, element, heads, axis, dim });
+            let before = self.cursor.place();
+            match self.array()? {
+                Array { element, heads, axis, dim: Some(dim) } if self.numbers.is_empty() => {
+                    operands.push(Operand { name, element, heads, axis, dim });
+                }
+                Array { element: Element::F32, heads, axis, dim: None } => {
+                    self.numbers.push(Number { name, heads, axis });
+                }
+                _ => {
+                    self.cursor.back_to(before);
+                    return self.cursor.fail("an operand, or after all of them an f32 of each row or column");
+                }
+            }
         }
         let rows = self.tiles()?;
         let (mut accumulators, mut loads) = (Vec::new(), Vec::new());
@@ -112,8 +127,10 @@ impl Parser<'_> {
             loops.push(self.tile_loop(&operands, &accumulators, rows)?);
         }
         let (scalars, tensors) = (std::mem::take(&mut self.scalars), std::mem::take(&mut self.tensors));
+        let numbers = self.numbers.clone();
         let (outputs, kept) = (Vec::new(), Kept::default());
-        let mut program = Program { name, scalars, tensors, operands, rows, accumulators, loads, loops, outputs, kept };
+        let mut program =
+            Program { name, scalars, tensors, operands, numbers, rows, accumulators, loads, loops, outputs, kept };
         self.scalars.clone_from(&program.scalars);
         self.tensors.clone_from(&program.tensors);
         self.values = program.stored_values();
@@ -121,6 +138,7 @@ impl Parser<'_> {
             if axis != rows {
                 return self.cursor.fail(format!("an output along {rows}, as the rows"));
             }
+            let Some(dim) = dim else { return self.cursor.fail("an output with a dim") };
             self.cursor.word("store")?;
             program.outputs.push(Output { element, heads, dim, value: self.expr(Precedence::Or)? });
         }
@@ -252,8 +270,7 @@ impl Parser<'_> {
         let heads = [Heads::Query, Heads::Key][self.cursor.one_of(&["H", "G"])?];
         self.cursor.sign(",")?;
         let axis = self.axis()?;
-        self.cursor.sign(",")?;
-        let dim = self.cursor.size()?;
+        let dim = if self.cursor.skip_sign(",") { Some(self.cursor.size()?) } else { None };
         self.cursor.sign("]")?;
         Ok(Array { element, heads, axis, dim })
     }
@@ -615,6 +632,11 @@ impl Parser<'_> {
         if let Some(place) = self.scalars.iter().position(|scalar| scalar.name == name) {
             self.cursor.step();
             return Ok(Expr::Scalar(place));
+        }
+        if let Some(place) = self.numbers.iter().position(|number| number.name == name) {
+            self.cursor.step();
+            self.cursor.words(&["[", self.numbers[place].axis.position(), "]"])?;
+            return Ok(Expr::Number(place));
         }
         if !self.tensors.iter().any(|tensor| tensor.name == name) {
             return self.cursor.fail("a scalar, a captured tensor or an expression");

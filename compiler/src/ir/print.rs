@@ -274,6 +274,10 @@ impl Display for Text<'_> {
                 Some(name) => f.write_str(name),
                 None => write!(f, "value#{place}"),
             },
+            Expr::Number(place) => match self.parameters.numbers.get(*place) {
+                Some(number) => write!(f, "{}[{}]", Name(&number.name), number.axis.position()),
+                None => write!(f, "number#{place}"),
+            },
             Expr::Scale => f.write_str("scale()"),
             Expr::QueryFirst => f.write_str("i0"),
             Expr::QueryLast => f.write_str("i1"),
@@ -377,6 +381,12 @@ impl Display for Program {
             });
             writeln!(f, "  {}", operands.collect::<Vec<_>>().join("  "))?;
         }
+        for of_axis in self.numbers.chunk_by(|a, b| a.axis == b.axis) {
+            let numbers = of_axis
+                .iter()
+                .map(|number| format!("{}: f32[B, {}, {}]", Name(&number.name), number.heads.letter(), number.axis));
+            writeln!(f, "  {}", numbers.collect::<Vec<_>>().join("  "))?;
+        }
         writeln!(f, "  for {} in tiles({})", self.rows.position(), self.rows)?;
         for accumulator in &self.accumulators {
             write!(f, "    {} = ", accumulator.name)?;
@@ -420,11 +430,17 @@ impl Display for Program {
 
 /// The type of a tensor.
 fn array(element: Element, heads: Heads, axis: Axis, dim: usize) -> String {
-    let heads = match heads {
-        Heads::Query => "H",
-        Heads::Key => "G",
-    };
-    format!("{}[B, {heads}, {axis}, {dim}]", element.name())
+    format!("{}[B, {}, {axis}, {dim}]", element.name(), heads.letter())
+}
+
+impl Heads {
+    /// How many there are, as it is written.
+    fn letter(self) -> &'static str {
+        match self {
+            Heads::Query => "H",
+            Heads::Key => "G",
+        }
+    }
 }
 
 impl Display for Axis {

@@ -4,7 +4,7 @@
 //!    other, and those of accumulators and tiles from all.
 //! 2. Scalars are runtime values: none is comptime.
 //! 3. Captured tensors have 1 to 4 dimensions.
-//! 4. Dims are at least 1.
+//! 4. Dims are at least 1. Numbers lie along the rows, or along the columns of a loop, and are only in maps of loops over those columns.
 //! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements. Only where the one accumulator is a
 //!    softmax are numbers of its rows kept, and only where the one output is that accumulator is it not divided by their sum.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
@@ -28,7 +28,7 @@
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
 use super::print::{RESERVED, VALUES};
-use super::{Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Program, Reduction, TileKind, TileLoop, TileOp};
+use super::{Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Number, Program, Reduction, TileKind, TileLoop, TileOp};
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
 use std::collections::{BTreeSet, HashSet};
@@ -43,7 +43,7 @@ pub struct VerifyError(pub String);
 pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_names(program)?;
     verify_parameters(program)?;
-    let checked = Checked { program, parameters: program.parameters() };
+    let checked = ProgramCheck { program, parameters: program.parameters() };
     let row = program.rows.leaves().position;
     for accumulator in &program.accumulators {
         if let Reduction::Softmax { sink: Some(sink), .. } = &accumulator.reduction {
@@ -65,7 +65,7 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let parameters = Parameters { values: &values, ..program.parameters() };
     let loaded = program.loads.iter().map(|load| program.operands[load.operand].dim);
     let dims: Vec<_> = dims.into_iter().flatten().chain(loaded).collect();
-    verify_outputs(&Checked { program, parameters }, &row, &dims)?;
+    verify_outputs(&ProgramCheck { program, parameters }, &row, &dims)?;
     if program.kept != Kept::default() && !program.has_lse() {
         return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
     }
@@ -102,7 +102,8 @@ fn verify_names(program: &Program) -> Result<(), VerifyError> {
     let scalars = program.scalars.iter().map(|scalar| &scalar.name);
     let tensors = program.tensors.iter().map(|tensor| &tensor.name);
     let mut known = HashSet::new();
-    for name in operands.chain(scalars).chain(tensors) {
+    let numbers = program.numbers.iter().map(|number| &number.name);
+    for name in operands.chain(scalars).chain(tensors).chain(numbers) {
         if !known.insert(name) {
             return fail(format!("two parameters are named `{name}`"));
         }
@@ -169,7 +170,7 @@ fn verify_loads(program: &Program) -> Result<(), VerifyError> {
     Ok(())
 }
 
-fn verify_outputs(checked: &Checked, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
+fn verify_outputs(checked: &ProgramCheck, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
     if checked.program.outputs.is_empty() {
         return fail("no output");
     }
@@ -196,7 +197,7 @@ fn verify_loop(program: &Program, one: &TileLoop, dims: &mut [Option<usize>]) ->
     if one.each_head && of_keys {
         return fail("it runs for each head, and its rows are queries, of one head");
     }
-    let checked = Checked { program, parameters: program.parameters_in(one) };
+    let checked = ProgramCheck { program, parameters: program.parameters_in(one) };
     let (rows, columns) = (program.rows.leaves(), one.columns.leaves());
     let tile = [rows.first, rows.last];
     for (what, ranges) in [("a visited range", &one.visit), ("a full range", &one.full)] {
@@ -222,7 +223,7 @@ fn verify_loop(program: &Program, one: &TileLoop, dims: &mut [Option<usize>]) ->
     verify_body(&checked, one, dims)
 }
 
-fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
+fn verify_body(checked: &ProgramCheck, one: &TileLoop, dims: &mut [Option<usize>]) -> Result<(), VerifyError> {
     let program = checked.program;
     let along = |place: usize, axis: Axis| match program.operands.get(place) {
         Some(operand) if operand.axis == axis => Ok(operand),
@@ -274,7 +275,10 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
             }
             TileOp::Map { tile, value } => {
                 let values: Vec<_> = (0..one.tiles.len()).filter(|tile| made.contains(tile)).map(Expr::Value).collect();
-                let allowed = [&values[..], &[Expr::Query, Expr::Key]].concat();
+                let of_columns = |number: &Number| number.axis == program.rows || number.axis == one.columns;
+                let numbers = (0..program.numbers.len()).filter(|place| of_columns(&program.numbers[*place]));
+                let numbers: Vec<_> = numbers.map(Expr::Number).collect();
+                let allowed = [&values[..], &numbers[..], &[Expr::Query, Expr::Key]].concat();
                 checked.expr("a map", value, Type::Float, &allowed)?;
                 used.extend((0..one.tiles.len()).filter(|of| op.uses(*of)));
                 make(*tile, &mut made)?;
@@ -332,12 +336,12 @@ fn verify_body(checked: &Checked, one: &TileLoop, dims: &mut [Option<usize>]) ->
 }
 
 /// A program, and the parameters of those of its expressions that are looked at.
-struct Checked<'a> {
+struct ProgramCheck<'a> {
     program: &'a Program,
     parameters: Parameters<'a>,
 }
 
-impl Checked<'_> {
+impl ProgramCheck<'_> {
     /// Checks the type of an expression, and that of the leaves which have a place, only `allowed` occur.
     fn expr(&self, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
         let found = type_of(expr, self.parameters).map_err(|error| VerifyError(format!("{what}: {error}")))?;
@@ -369,7 +373,8 @@ impl Checked<'_> {
         }
         let values = (0..self.parameters.values.len()).map(Expr::Value);
         let ends = [Expr::QueryFirst, Expr::QueryLast, Expr::KeyFirst, Expr::KeyLast];
-        for leaf in [Expr::Query, Expr::Key].into_iter().chain(values).chain(ends) {
+        let numbers = (0..self.parameters.numbers.len()).map(Expr::Number);
+        for leaf in [Expr::Query, Expr::Key].into_iter().chain(values).chain(numbers).chain(ends) {
             if !allowed.contains(&leaf) && expr.mentions(&leaf) {
                 return fail(format!("{what} depends on `{}`: `{text}`", leaf.display(self.parameters)));
             }

@@ -1,4 +1,4 @@
-//! Visits only the keys that can be visible to a query of the tile.
+//! Visits only the keys that can be visible to a query of the tile; where the rows are keys, only the queries that may see one of them.
 //!
 //! ```text
 //! for j in tiles(T0)
@@ -14,18 +14,15 @@
 //!
 //! [`bounds`](crate::analysis::bounds) says how the ranges are found.
 
-use crate::analysis::bounds::visited_keys;
+use crate::analysis::bounds::{visited_keys, visiting_queries};
 use crate::ir::{Axis, Program};
 
 /// Sets [`visit`](crate::ir::TileLoop::visit) of every loop with a mask.
 pub fn bound_key_loops(program: &mut Program) {
-    // Of keys that rows of queries see: those of queries that rows of keys are seen by are derived otherwise.
-    if program.rows != Axis::Queries {
-        return;
-    }
+    let visited = if program.rows == Axis::Queries { visited_keys } else { visiting_queries };
     for place in 0..program.loops.len() {
         if let Some(visible) = program.loops[place].visible(false) {
-            program.loops[place].visit = visited_keys(&visible, program.parameters());
+            program.loops[place].visit = visited(&visible, program.parameters());
         }
     }
 }

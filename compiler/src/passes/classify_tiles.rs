@@ -21,11 +21,11 @@
 //!     hop to next(allowed[i0 through i1], j0)
 //! ```
 //!
-//! Where every condition of the mask gives ranges there is nothing to decide, and no such line. [`tile`](crate::analysis::tile)
+//! Where the rows are keys, the same is decided of tiles of queries, without hops. Where every condition of the mask gives ranges there is nothing to decide, and no such line. [`tile`](crate::analysis::tile)
 //! says how the conditions are found.
 
 use crate::analysis::affine::Affine;
-use crate::analysis::bounds::{decided, next_visible_key, undecided};
+use crate::analysis::bounds::{decided, next_visible_key, transposed, undecided};
 use crate::analysis::clauses::required;
 use crate::analysis::tile::{kind, kind_where};
 use crate::expr::{BinaryOp, Expr};
@@ -34,13 +34,12 @@ use crate::ir::{Axis, MaskedTiles, Program, TileKind};
 /// Sets [`kind`](crate::ir::TileLoop::kind) and [`key_hop`](crate::ir::TileLoop::key_hop) of every loop whose ranges leave something to
 /// decide.
 pub fn classify_tiles(program: &mut Program) {
-    // Of keys that rows of queries see: those of queries that rows of keys are seen by are derived otherwise.
-    if program.rows != Axis::Queries {
-        return;
-    }
+    // Conditions are taken apart as if the rows were queries, whose place keys then take.
+    let of_queries = program.rows == Axis::Queries;
+    let turned = |expr: Expr| if of_queries { expr } else { transposed(&expr) };
     for place in 0..program.loops.len() {
         let one = &program.loops[place];
-        let (some, every) = (one.visible(false), one.visible(true));
+        let (some, every) = (one.visible(false).map(turned), one.visible(true).map(turned));
         let parameters = program.parameters();
         let open = |visible: &Expr| {
             undecided(visible, parameters).into_iter().reduce(|a, b| Expr::binary(BinaryOp::And, a, b))
@@ -60,10 +59,10 @@ pub fn classify_tiles(program: &mut Program) {
             None => Expr::Bool(true),
         };
         let all = every.map_or(Expr::Bool(true), |visible| kind(&visible, parameters).all);
-        let decides = TileKind { some: some_visible, all };
+        let decides = TileKind { some: turned(some_visible), all: turned(all) };
         let nothing = TileKind { some: Expr::Bool(true), all: Expr::Bool(false) };
         if decides != nothing {
-            let key_hop = some.and_then(|visible| next_visible_key(&visible, parameters));
+            let key_hop = some.filter(|_| of_queries).and_then(|visible| next_visible_key(&visible, parameters));
             let one = &mut program.loops[place];
             one.kind = Some(decides);
             one.key_hop = key_hop;

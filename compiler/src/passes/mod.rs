@@ -6,7 +6,7 @@ mod find_full_tiles;
 mod join_dots;
 mod scale_queries;
 mod simplify_expressions;
-mod use_base_two;
+pub(crate) mod use_base_two;
 
 pub use bound_key_loops::bound_key_loops;
 pub use classify_tiles::classify_tiles;
@@ -16,9 +16,10 @@ pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
-use crate::ir::Program;
+use crate::backward::{Backward, BackwardError, differentiate};
 use crate::ir::forward::OperandDims;
 use crate::ir::verify::{VerifyError, verify};
+use crate::ir::{Kept, Program};
 use crate::lower::{LowerError, lower};
 use crate::schedule::Schedule;
 use crate::scheduled::{Compiled, Scheduled};
@@ -66,6 +67,9 @@ pub enum CompileError {
     /// The specification is at fault.
     #[error(transparent)]
     Lower(#[from] LowerError),
+    /// It has no derivative.
+    #[error(transparent)]
+    Backward(#[from] BackwardError),
     /// The schedule, or a stage of the compiler, is at fault.
     #[error("the program after `{stage}` is not valid: {error}")]
     Verify {
@@ -76,15 +80,15 @@ pub enum CompileError {
     },
 }
 
-/// The program of `spec` after all passes. `scalars` holds a value for each of the specification's scalars, of which only
-/// the comptime ones matter.
+/// The program of `spec` after all passes, which [keeps](Program::keeping) the numbers of each row that `kept` names. `scalars` holds a
+/// value for each of the specification's scalars, of which only the comptime ones matter.
 ///
 /// The environment variable `PURVIEW_DUMP=STAGE` prints the program after that stage (or after `all`) to stderr.
 ///
 /// # Errors
 /// [`CompileError`].
-pub fn compile(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result<Program, CompileError> {
-    run(spec, scalars, dims, |_, _| {})
+pub fn compile(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims, kept: Kept) -> Result<Program, CompileError> {
+    run(spec, scalars, dims, kept, |_, _| {})
 }
 
 /// The last stage: `program` with `schedule`.
@@ -106,9 +110,10 @@ pub fn stages(
     spec: &Spec,
     scalars: &[ScalarValue],
     dims: &OperandDims,
+    kept: Kept,
 ) -> Result<Vec<(&'static str, Program)>, CompileError> {
     let mut stages = Vec::new();
-    run(spec, scalars, dims, |stage, program| stages.push((stage, program.clone())))?;
+    run(spec, scalars, dims, kept, |stage, program| stages.push((stage, program.clone())))?;
     Ok(stages)
 }
 
@@ -123,6 +128,7 @@ fn run(
     spec: &Spec,
     scalars: &[ScalarValue],
     dims: &OperandDims,
+    kept: Kept,
     mut seen: impl FnMut(&'static str, &Program),
 ) -> Result<Program, CompileError> {
     let mut finish = |stage: &'static str, program: &Program, started: Instant| {
@@ -134,7 +140,7 @@ fn run(
     };
 
     let started = Instant::now();
-    let mut program = lower(spec, scalars, dims)?;
+    let mut program = lower(spec, scalars, dims)?.keeping(kept);
     finish(LOWER, &program, started)?;
     for pass in PASSES {
         let started = Instant::now();
@@ -142,4 +148,29 @@ fn run(
         finish(pass.name, &program, started)?;
     }
     Ok(program)
+}
+
+/// The programs that give the gradients of the operands of `spec` that `wanted` says, after all passes.
+///
+/// # Errors
+/// [`CompileError`].
+pub fn compile_backward(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    dims: &OperandDims,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<Backward, CompileError> {
+    let mut program = lower(spec, scalars, dims)?;
+    simplify_expressions(&mut program);
+    join_dots(&mut program);
+    let mut backward = differentiate(&program, wanted)?;
+    for derived in backward.queries.iter_mut().chain(&mut backward.keys) {
+        for pass in PASSES {
+            (pass.run)(&mut derived.program);
+            dump(pass.name, &derived.program);
+            let stage = pass.name;
+            verify(&derived.program).map_err(|error| CompileError::Verify { stage, error })?;
+        }
+    }
+    Ok(backward)
 }

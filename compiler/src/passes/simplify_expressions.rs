@@ -22,7 +22,8 @@ use crate::typing::Parameters;
 
 /// Simplifies sinks, outputs, and every map and mask; removes those that do nothing, and tiles that nothing is made of.
 pub fn simplify_expressions(program: &mut Program) {
-    let parameters = Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[] };
+    let parameters =
+        Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[], numbers: &program.numbers };
     for accumulator in &mut program.accumulators {
         if let Reduction::Softmax { sink: Some(sink), .. } = &mut accumulator.reduction {
             *sink = simplify(sink, parameters);

@@ -71,7 +71,8 @@ fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
     }
 }
 
-fn times_log2_e(expr: &Expr) -> Expr {
+/// `expr` times log2 e: of a logarithm to base e, that to base 2.
+pub(crate) fn times_log2_e(expr: &Expr) -> Expr {
     let mut product = Product::of(expr);
     product.constant *= std::f64::consts::LOG2_E;
     product

@@ -1,7 +1,7 @@
 //! Checks assignments and constants, which the language has not. Each is reported with what says the same, if anything does,
 //! and checked on as if that were written.
 
-use crate::ast::{Assignment, Binary, Constant, ExprKind, Expression, Let, PushStatement, Statement};
+use crate::ast::{Assignment, Binary, ConstantItem, ExprKind, Expression, Let, PushStatement, Statement};
 use crate::check::checker::Checker;
 use crate::check::scopes::Binding;
 use crate::check::tiles::OperandTile;
@@ -190,8 +190,8 @@ impl Checker<'_> {
     }
 
     /// Reports `constant`; the `let` that was meant.
-    pub fn constant(&mut self, constant: &Constant) -> Let {
-        let Constant { keyword, name, value } = constant;
+    pub fn constant(&mut self, constant: &ConstantItem) -> Let {
+        let ConstantItem { keyword, name, value } = constant;
         let lower = names::parameter_name(&name.to_string());
         let place = if self.query_variable.is_some() || self.signature.kind != Kind::Attention {
             ""

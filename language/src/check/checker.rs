@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostics;
 use crate::parse::Parsed;
 use crate::signature::{DeclaredParameter, ParameterKind, Signature};
 use crate::source::Source;
-use crate::tree::{Node, Operand, Role, TypedValue};
+use crate::tree::{CheckedOperand, CheckedRole, Node, TypedValue};
 use crate::types::ValueType;
 use crate::uses::Uses;
 use proc_macro2::Ident;
@@ -25,7 +25,7 @@ pub struct Current {
 }
 
 /// An accumulator that was declared.
-pub struct Declared {
+pub struct DeclaredAccumulator {
     pub name: Ident,
     pub is_softmax: bool,
     pub is_pushed: bool,
@@ -49,7 +49,7 @@ pub struct Checker<'a> {
     /// The variables that are exponentials, and of what.
     pub exponentials: Vec<(String, Expression)>,
     /// The accumulators that were declared so far.
-    pub accumulators: Vec<Declared>,
+    pub accumulators: Vec<DeclaredAccumulator>,
     /// How many are declared in all.
     pub accumulator_count: usize,
     /// How many of the loops over keys are not checked yet.
@@ -133,16 +133,16 @@ impl<'a> Checker<'a> {
     }
 
     /// The operands and what each is, when all sets are known.
-    pub fn roles(&self) -> Vec<Operand> {
+    pub fn roles(&self) -> Vec<CheckedOperand> {
         let (mut keys, mut values) = (0.., self.needs.keys.len()..);
         let operands = self.operands().map(|parameter| {
             let role = match parameter.kind {
-                ParameterKind::Query => Role::Query,
-                ParameterKind::Key => Role::Key(self.set_of_key(keys.next().unwrap_or_default())),
+                ParameterKind::Query => CheckedRole::Query,
+                ParameterKind::Key => CheckedRole::Key(self.set_of_key(keys.next().unwrap_or_default())),
                 // Of values that nothing uses, which were reported, there is no set.
-                _ => Role::Value(self.set_of_key(self.representative(values.next().unwrap_or_default()))),
+                _ => CheckedRole::Value(self.set_of_key(self.representative(values.next().unwrap_or_default()))),
             };
-            Operand { name: parameter.name.clone(), role }
+            CheckedOperand { name: parameter.name.clone(), role }
         });
         operands.collect()
     }

@@ -6,12 +6,12 @@ use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::check::tiles::OperandTile;
 use crate::signature::ParameterKind;
-use crate::tree::{CheckedPush, KeyLoop, KeyStep, Node, TypedValue};
+use crate::tree::{CheckedKeyLoop, CheckedPush, KeyStep, Node, TypedValue};
 use crate::types::ValueType;
 use proc_macro2::Ident;
 
 impl Checker<'_> {
-    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulators: &[&ast::AccumulatorLet]) -> Option<KeyLoop> {
+    pub fn key_loop(&mut self, key_loop: &ast::Loop, accumulators: &[&ast::AccumulatorLet]) -> Option<CheckedKeyLoop> {
         self.loops_left = self.loops_left.saturating_sub(1);
         let key = self.key_of(key_loop);
         if let Some(key) = key {
@@ -100,7 +100,7 @@ impl Checker<'_> {
         self.scopes.leave();
         let dots = self.current.take().map(|current| current.dots).unwrap_or_default();
         // The set is known when all loops are.
-        Some(KeyLoop { set: key?, dots, steps })
+        Some(CheckedKeyLoop { set: key?, dots, steps })
     }
 
     /// The place of the key parameter that a loop goes over.

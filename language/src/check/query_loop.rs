@@ -1,7 +1,7 @@
 //! Checks the body of an attention: its loop over the queries, and the accumulator in it.
 
 use crate::ast::{self, AccumulatorKind, Block, ExprKind, Expression, LoopHead, Over, Statement};
-use crate::check::checker::{Checker, Declared, find_loop};
+use crate::check::checker::{Checker, DeclaredAccumulator, find_loop};
 use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::signature::ParameterKind;
@@ -347,7 +347,12 @@ impl Checker<'_> {
         };
         let is_softmax = matches!(found.kind, Some(AccumulatorKind::Softmax(_)));
         self.scopes.bind(name, Binding::Accumulator(self.accumulators.len()));
-        self.accumulators.push(Declared { name: name.clone(), is_softmax, is_pushed: false, is_used: false });
+        self.accumulators.push(DeclaredAccumulator {
+            name: name.clone(),
+            is_softmax,
+            is_pushed: false,
+            is_used: false,
+        });
         kind
     }
 

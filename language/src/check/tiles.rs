@@ -6,7 +6,7 @@ use crate::check::presence::Presence;
 use crate::check::scopes::Binding;
 use crate::names;
 use crate::signature::{ParameterKind, Scalar};
-use crate::tree::{Leading, MAX_DOTS};
+use crate::tree::{CheckedLeading, MAX_DOTS};
 use proc_macro2::{Ident, Span};
 
 /// The kinds of tiles.
@@ -76,7 +76,7 @@ impl Checker<'_> {
     }
 
     /// Checks the values of a push; the parameter's kind and place, and how much of its rows.
-    pub fn values(&mut self, expr: &Expression) -> Option<(ParameterKind, usize, Option<Leading>)> {
+    pub fn values(&mut self, expr: &Expression) -> Option<(ParameterKind, usize, Option<CheckedLeading>)> {
         let ExprKind::Leading(tile, end) = &expr.inner().kind else {
             return self.tile(expr, OperandTile::Values).map(|place| (ParameterKind::Value, place, None));
         };
@@ -92,19 +92,21 @@ impl Checker<'_> {
     }
 
     /// How many elements `end` says are taken of a row.
-    fn leading(&self, end: &Expression) -> Option<Leading> {
+    fn leading(&self, end: &Expression) -> Option<CheckedLeading> {
         let (message, help) = match &end.inner().kind {
-            ExprKind::Int(number) if *number > 0 => return usize::try_from(*number).ok().map(Leading::Literal),
+            ExprKind::Int(number) if *number > 0 => return usize::try_from(*number).ok().map(CheckedLeading::Literal),
             ExprKind::Reported => return None,
-            ExprKind::Constant(path) => return Some(Leading::Constant(path.clone())),
+            ExprKind::Constant(path) => return Some(CheckedLeading::Constant(path.clone())),
             ExprKind::Name(name) if self.scopes.find(name).is_none() && names::is_constant(&name.to_string()) => {
-                return Some(Leading::Constant(name.clone().into()));
+                return Some(CheckedLeading::Constant(name.clone().into()));
             }
             ExprKind::Int(_) => ("at least one element of each row is taken".to_string(), "write `..64`".to_string()),
             ExprKind::Name(name) if self.scopes.depth_of(name) == Some(1) => {
                 let parameter = self.signature.parameters.iter().find(|parameter| parameter.name == *name);
                 match parameter.map(|parameter| (parameter.kind, parameter.comptime)) {
-                    Some((ParameterKind::Scalar(Scalar::U32), true)) => return Some(Leading::Scalar(name.clone())),
+                    Some((ParameterKind::Scalar(Scalar::U32), true)) => {
+                        return Some(CheckedLeading::Scalar(name.clone()));
+                    }
                     Some((ParameterKind::Reported, _)) => return None,
                     _ => (
                         format!("how many elements are taken is in the kernel, and `{name}` is not a comptime `u32`"),

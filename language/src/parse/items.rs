@@ -1,6 +1,6 @@
 //! Reads items in a body, which the language has not.
 
-use crate::ast::{Constant, Statement};
+use crate::ast::{ConstantItem, Statement};
 use crate::parse::parser::BodyParser;
 use crate::source::Source;
 use quote::ToTokens;
@@ -27,7 +27,7 @@ impl BodyParser<'_> {
             }
         };
         let keyword = first(item).start;
-        Some(Statement::Constant(Constant { keyword, name: name.clone(), value: self.expr(value) }))
+        Some(Statement::Constant(ConstantItem { keyword, name: name.clone(), value: self.expr(value) }))
     }
 }
 

@@ -13,7 +13,7 @@ use syn::spanned::Spanned;
 use syn::{GenericParam, ItemFn, ReturnType};
 
 /// What a function is declared as.
-pub struct Declared {
+pub struct Declaration {
     pub signature: Signature,
     /// The type of its value, if it is a `#[mask]`, `#[score]` or `#[index]`.
     pub output: ValueType,
@@ -22,7 +22,7 @@ pub struct Declared {
 }
 
 /// The declaration of `item`.
-pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Declared {
+pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Declaration {
     reject_qualifiers(kind, item, errors);
     let (output, outputs) = read_output(kind, item, errors);
     let generics: Vec<Ident> = item.sig.generics.params.iter().filter_map(generic_name).collect();
@@ -55,7 +55,7 @@ pub fn read(kind: Kind, item: &ItemFn, uses: &Uses, errors: &Diagnostics) -> Dec
         parameters,
         outputs,
     };
-    Declared { signature, output, reported: generics }
+    Declaration { signature, output, reported: generics }
 }
 
 /// The name of a generic parameter of a type or of a constant.

@@ -4,12 +4,13 @@
 //! a pass of their own, a loop over the keys, which is less code than for all of a register block. [`careful_tile`](careful_tile()) does
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
-use super::query_tile::{QueryTile, of_rows};
+use super::query_tile::{QueryTile, number_place, of_rows};
 use crate::emit::arguments::{KeySet, OperandArgument, ParameterValues};
 use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
 use crate::emit::scores::{TileArrays, apply, operations};
 use crate::emit::softmax::{exp2, raised};
+use crate::expr::Expr;
 use crate::ir::forward::Pushed;
 use crate::ir::{DotTerm, Reduction, TileLoop};
 use crate::schedule::CpuSchedule;
@@ -107,10 +108,14 @@ impl CpuTileCode {
     /// Whether maps are done where the scores are computed: of one dot, and few. A mean sums what is left of them, and there rows are repeated.
     fn in_registers(&self, push: usize) -> bool {
         let Pushed { own_dot, factor, .. } = &self.pushes[push];
+        // Of numbers of rows and columns nothing is known there.
+        let alone = own_dot.is_some_and(|own| {
+            let is_other = |expr: &Expr| matches!(expr, Expr::Value(value) if *value != own);
+            !self.pushes[push].score.any(&mut |expr| is_other(expr))
+        });
         let few =
             operations(&self.pushes[push], self.full).is_some_and(|operations| operations <= OPERATIONS_IN_REGISTERS);
-        let alone = own_dot.is_some() && factor.is_none();
-        few && alone && self.full && !self.mean(push) && !self.along_head_dim()
+        few && alone && factor.is_none() && self.full && !self.mean(push) && !self.along_head_dim()
     }
 
     /// The push whose maps are done where the scores of a dot are computed.
@@ -129,6 +134,8 @@ impl CpuTileCode {
 pub struct KeyRows {
     /// Where the rows begin in each of the program's operands; 0 for those that lie along something else.
     pub bases: Sequence<usize>,
+    /// Where the numbers of columns begin; 0 for those of rows.
+    pub numbers: Sequence<usize>,
     /// How many keys there are.
     pub len: usize,
     /// The position of the first.
@@ -140,6 +147,7 @@ impl KeyRows {
     /// Those that query head `head` reads in loop number `place` of `program`.
     pub fn new<E: Float>(
         operands: &Sequence<OperandArgument<E>>,
+        parameters: &ParameterValues,
         set: &KeySet,
         batch: usize,
         head: usize,
@@ -152,7 +160,36 @@ impl KeyRows {
             let of_loop = comptime![program.operands[at].axis == program.loops[place].columns];
             bases.push(if of_loop { operands[at].rows_of(batch, head) } else { 0usize.runtime() });
         }
-        KeyRows { bases, len: set.len, offset: set.offset }
+        let mut numbers = Sequence::<usize>::new();
+        #[unroll]
+        for at in 0..comptime![program.numbers.len()] {
+            let of_loop = comptime![program.numbers[at].axis == program.loops[place].columns];
+            numbers.push(if of_loop { parameters.numbers[at].rows_of(batch, head) } else { 0usize.runtime() });
+        }
+        KeyRows { bases, numbers, len: set.len, offset: set.offset }
+    }
+
+    /// Adds to `values`, the products of column `column` and the rows of `vector`, the numbers of those.
+    fn add_numbers<N: Size>(
+        &self,
+        values: &mut Sequence<Vector<f32, N>>,
+        of_rows: &Sequence<Vector<f32, N>>,
+        parameters: &ParameterValues,
+        column: usize,
+        #[comptime] code: CpuTileCode,
+    ) {
+        #[unroll]
+        for at in 0..comptime![code.program.numbers.len()] {
+            if comptime![code.program.numbers[at].axis == code.program.rows] {
+                values.push(of_rows[comptime![number_place(&code.program, at)]]);
+            } else if comptime![code.program.numbers[at].axis == code.key_loop.columns] {
+                let numbers = &parameters.numbers[at];
+                values.push(Vector::new(numbers.data[numbers.row(self.numbers[at], column)]));
+            } else {
+                // Of other columns, which no expression of the loop is of.
+                values.push(Vector::new(0.0));
+            }
+        }
     }
 }
 
@@ -263,6 +300,7 @@ pub fn careful_tile<E: Float, N: Size>(
     let quarter = comptime![quarter_of_queries(&code.program)];
     for vector in 0..rows.div_ceil(comptime![code.schedule.lanes]) {
         let here = place.of_rows(tile.positions[vector], tile.heads[vector]);
+        let numbers = tile.numbers_of(vector);
         for at in 0..part.to {
             let key = part.tile + at;
             let here = here.of_column(keys.offset + key as i32);
@@ -285,6 +323,7 @@ pub fn careful_tile<E: Float, N: Size>(
                 }
                 dots.push(sum.read());
             }
+            keys.add_numbers::<N>(&mut dots, &numbers, parameters, key, comptime![code.clone()]);
             #[unroll]
             for at in 0..comptime![code.pushes.len()] {
                 let push = comptime![quarter_scores(&code.program, &code.pushes[at])];
@@ -331,6 +370,7 @@ fn map_and_mask<N: Size>(
         maxima.push(RuntimeCell::new(accumulator.tile_maximum[vector]));
         sums.push(RuntimeCell::new(accumulator.sum[vector]));
     }
+    let numbers = tile.numbers_of(vector);
     for key in part.from..part.to {
         let here = here.of_column(keys.offset + (part.tile + key) as i32);
         let mut dots = Sequence::<Vector<f32, N>>::new();
@@ -339,6 +379,7 @@ fn map_and_mask<N: Size>(
             let products = &tile.tiles[dot];
             dots.push(products[key * vectors + vector]);
         }
+        keys.add_numbers::<N>(&mut dots, &numbers, parameters, part.tile + key, comptime![code.clone()]);
         #[unroll]
         for push in 0..comptime![code.pushes.len()] {
             if comptime![!code.in_registers(push)] {

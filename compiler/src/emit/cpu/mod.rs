@@ -31,6 +31,8 @@ use self::stripes::StripeSpans;
 use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Partials, Results};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
+use crate::emit::place::Place;
+use crate::ir::Axis;
 use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
 use cubecl::prelude::*;
@@ -57,6 +59,7 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
 ) {
     comptime!(count_kernel());
     let split_kv = comptime![schedule.few.split_kv];
+    let rows_are_keys = comptime![program.rows != Axis::Queries];
     let mut tile = QueryTile::<N>::new(comptime![program.clone()], schedule);
     let mut items = tiles;
     if split_kv {
@@ -72,7 +75,7 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
             split = item % splits;
         }
         let rows = QueryRows::new(extent, at, schedule);
-        let place = rows.place::<N>(extent, schedule);
+        let place = rows.place::<N>(extent, rows_are_keys, schedule);
         tile.pack::<E>(operands, extent, &rows, &place, parameters, comptime![program.clone()], schedule);
         // Computed once, and a second time with care if the first shows that it must be.
         let careful = RuntimeCell::<bool>::new(false.runtime());
@@ -80,71 +83,46 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
         while again.read() {
             tile.begin(&place, parameters, split == 0, careful.read());
 
+            let run = Run { careful: careful.read(), split, splits };
             #[unroll]
             for at in 0..comptime![program.loops.len()] {
-                let key_loop = comptime![program.loops[at].clone()];
-                let code = comptime![CpuTileCode::new(program.clone(), key_loop.clone(), schedule)];
-                let set = &keys[comptime![key_loop.key_set()]];
-                let size = comptime![schedule.keys];
-                let mut from = 0usize;
-                let mut to = set.len;
-                if split_kv {
-                    let run = set.len.div_ceil(size).div_ceil(splits) * size;
-                    from = split * run;
-                    to = min(set.len, from + run);
-                }
-                let key_rows = KeyRows::new::<E>(operands, set, rows.batch, rows.head, comptime![program.clone()], at);
-                let key_tiles =
-                    KeyTiles::new::<N>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
-                let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule);
-                let mut key0 = from;
-                loop {
-                    key0 = key_tiles.next::<N>(parameters, &place, key0);
-                    if key0 >= to {
-                        break;
-                    }
-                    let count = min(size, set.len - key0);
-                    let whole = Part { tile: key0, vector: 0usize.runtime(), from: 0usize.runtime(), to: count };
-                    let mut kind = key_tiles.kind::<N>(parameters, &place, key0, count);
-                    if counting {
-                        if !careful.read() {
-                            count_tile(&counters[0], kind, at);
-                        }
-                    }
-                    if careful.read() && kind != SKIPPED {
-                        // Here keys are hidden one by one.
-                        kind = SKIPPED.runtime();
-                        careful_tile::<E, N>(
+                if comptime![program.loops[at].each_head] {
+                    // The rows are keys, and each query head that reads them has queries of its own.
+                    for nth in 0..extent.group {
+                        let head = rows.head * extent.group + nth;
+                        let here = place.of_head(head as i32, (head / extent.kv_group) as i32);
+                        visit_columns::<E, N>(
                             &mut tile,
                             operands,
-                            &key_rows,
-                            &place,
+                            keys,
                             parameters,
-                            whole,
-                            rows.count,
-                            comptime![code.clone()],
+                            &here,
+                            &rows,
+                            head,
+                            run,
+                            counters,
+                            at,
+                            comptime![program.clone()],
+                            schedule,
+                            counting,
                         );
                     }
-                    if comptime![key_loop.occurs(true)] {
-                        if kind == FULL {
-                            let code = comptime![code.with_all_visible()];
-                            visit_part::<E, N>(&mut tile, operands, &key_rows, &place, parameters, whole, code);
-                        }
-                    }
-                    if comptime![key_loop.occurs(false)] {
-                        if kind == PARTIAL {
-                            // A stripe of queries at a time, with only the keys that it sees some of.
-                            let narrow = comptime![Block::narrow(&schedule)];
-                            for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
-                                let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
-                                if part.from < part.to {
-                                    let code = comptime![code.clone()];
-                                    visit_part::<E, N>(&mut tile, operands, &key_rows, &place, parameters, part, code);
-                                }
-                            }
-                        }
-                    }
-                    key0 += size;
+                } else {
+                    visit_columns::<E, N>(
+                        &mut tile,
+                        operands,
+                        keys,
+                        parameters,
+                        &place,
+                        &rows,
+                        rows.head,
+                        run,
+                        counters,
+                        at,
+                        comptime![program.clone()],
+                        schedule,
+                        counting,
+                    );
                 }
             }
             again.store(false.runtime());
@@ -172,10 +150,105 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
         while at < tiles {
             tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()]);
             let rows = QueryRows::new(extent, at, schedule);
-            let place = rows.place::<N>(extent, schedule);
+            let place = rows.place::<N>(extent, rows_are_keys, schedule);
             let program = comptime![program.clone()];
             tile.finish::<E, O>(operands, results, extent, &rows, &place, parameters, program, schedule);
             at = counter[1].fetch_add(1u32) as usize;
         }
+    }
+}
+
+/// How the columns of a tile are gone through.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Run {
+    /// Whether rows are computed again, with care.
+    careful: bool,
+    /// Which of the runs of columns this is, where they are split.
+    split: usize,
+    /// How many there are.
+    splits: usize,
+}
+
+/// Pushes what loop number `at` has for the tile of `rows` at `place`, which query head `head` reads.
+#[cube]
+#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
+fn visit_columns<E: Float, N: Size>(
+    tile: &mut QueryTile<N>,
+    operands: &Sequence<OperandArgument<E>>,
+    keys: &Sequence<KeySet>,
+    parameters: &ParameterValues,
+    place: &Place<N>,
+    rows: &QueryRows,
+    head: usize,
+    run: Run,
+    counters: &Sequence<Counters>,
+    #[comptime] at: usize,
+    #[comptime] program: Compiled,
+    #[comptime] schedule: CpuSchedule,
+    #[comptime] counting: bool,
+) {
+    let key_loop = comptime![program.loops[at].clone()];
+    let code = comptime![CpuTileCode::new(program.clone(), key_loop.clone(), schedule)];
+    let set = &keys[comptime![key_loop.column_set()]];
+    let size = comptime![schedule.keys];
+    let mut from = 0usize;
+    let mut to = set.len;
+    if comptime![schedule.few.split_kv] {
+        let length = set.len.div_ceil(size).div_ceil(run.splits) * size;
+        from = run.split * length;
+        to = min(set.len, from + length);
+    }
+    let key_rows = KeyRows::new::<E>(operands, parameters, set, rows.batch, head, comptime![program.clone()], at);
+    let key_tiles = KeyTiles::new::<N>(parameters, place, set.len, set.offset, size, comptime![key_loop.clone()]);
+    let spans = StripeSpans::new::<N>(&key_tiles, parameters, place, rows.count, schedule);
+    let mut key0 = from;
+    loop {
+        key0 = key_tiles.next::<N>(parameters, place, key0);
+        if key0 >= to {
+            break;
+        }
+        let count = min(size, set.len - key0);
+        let whole = Part { tile: key0, vector: 0usize.runtime(), from: 0usize.runtime(), to: count };
+        let mut kind = key_tiles.kind::<N>(parameters, place, key0, count);
+        if counting {
+            if !run.careful {
+                count_tile(&counters[0], kind, at);
+            }
+        }
+        if run.careful && kind != SKIPPED {
+            // Here keys are hidden one by one.
+            kind = SKIPPED.runtime();
+            careful_tile::<E, N>(
+                tile,
+                operands,
+                &key_rows,
+                place,
+                parameters,
+                whole,
+                rows.count,
+                comptime![code.clone()],
+            );
+        }
+        if comptime![key_loop.occurs(true)] {
+            if kind == FULL {
+                let code = comptime![code.with_all_visible()];
+                visit_part::<E, N>(tile, operands, &key_rows, place, parameters, whole, code);
+            }
+        }
+        if comptime![key_loop.occurs(false)] {
+            if kind == PARTIAL {
+                // A stripe of queries at a time, with only the keys that it sees some of.
+                let narrow = comptime![Block::narrow(&schedule)];
+                for stripe in 0..rows.count.div_ceil(comptime![narrow.vectors * schedule.lanes]) {
+                    let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
+                    if part.from < part.to {
+                        let code = comptime![code.clone()];
+                        visit_part::<E, N>(tile, operands, &key_rows, place, parameters, part, code);
+                    }
+                }
+            }
+        }
+        key0 += size;
     }
 }

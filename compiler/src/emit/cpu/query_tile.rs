@@ -1,4 +1,5 @@
-//! The queries' side of a tile of the `cpu` schedule: which rows it has, Qᵀ, and the accumulator from its beginning to the output.
+//! The rows' side of a tile of the `cpu` schedule: which rows it has, Qᵀ, and the accumulator from its beginning to the output. The rows are
+//! those of queries, or of keys: what is said here of queries is then of keys.
 //!
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With
 //! [`FewQueries::along_head_dim`](crate::schedule::FewQueries::along_head_dim) they are Q and O, as they lie.
@@ -57,8 +58,14 @@ impl QueryRows {
         }
     }
 
-    /// The place of the tile: its queries' first and last, and no key.
-    pub fn place<N: Size>(&self, extent: &Extent, #[comptime] schedule: CpuSchedule) -> Place<N> {
+    /// The place of the tile: its queries' first and last, and no key; where the rows are keys, their first and last, and their first query
+    /// head.
+    pub fn place<N: Size>(
+        &self,
+        extent: &Extent,
+        #[comptime] rows_are_keys: bool,
+        #[comptime] schedule: CpuSchedule,
+    ) -> Place<N> {
         let mut first = self.first;
         let mut last = self.first + self.count - 1;
         if comptime![schedule.few.pack_gqa] {
@@ -67,16 +74,22 @@ impl QueryRows {
         }
         let first = extent.query_offset + first as i32;
         let rows = Vector::new(first);
-        let (batch, head) = (self.batch as i32, self.head as i32);
-        let heads = Vector::new(self.head as i32);
-        let kv_head = (self.head / extent.kv_group) as i32;
         let ends = Ends { first, last: extent.query_offset + last as i32 };
-        Place::<N>::of_queries(
-            TilePlace::new(batch, head, kv_head, ends),
-            rows,
-            heads,
-            comptime![schedule.few.pack_gqa],
-        )
+        if rows_are_keys {
+            let head = self.head * extent.group;
+            let kv_head = (head / extent.kv_group) as i32;
+            Place::<N>::of_keys(TilePlace::new(self.batch as i32, head as i32, kv_head, ends), rows)
+        } else {
+            let (batch, head) = (self.batch as i32, self.head as i32);
+            let heads = Vector::new(self.head as i32);
+            let kv_head = (self.head / extent.kv_group) as i32;
+            Place::<N>::of_queries(
+                TilePlace::new(batch, head, kv_head, ends),
+                rows,
+                heads,
+                comptime![schedule.few.pack_gqa],
+            )
+        }
     }
 
     /// The query head of row `row` of the tile, and its query; past the last row, the last.
@@ -104,6 +117,8 @@ pub struct QueryTile<N: Size> {
     pub positions: Array<Vector<i32, N>>,
     /// The query heads; written only where they differ.
     pub heads: Array<Vector<i32, N>>,
+    /// The numbers of rows, of those of the program that lie along the rows.
+    pub numbers: Sequence<Array<Vector<f32, N>>>,
 }
 
 /// An accumulator of the rows of a tile.
@@ -151,7 +166,13 @@ impl<N: Size> QueryTile<N> {
             let (dim, reduction) = comptime![(program.dim_of(at), program.accumulators[at].reduction.clone())];
             accumulators.push(RowAccumulator::<N>::new(dim, reduction, schedule));
         }
-        QueryTile::<N> { queries, tiles, accumulators, positions: Array::new(vectors), heads: Array::new(vectors) }
+        let mut numbers = Sequence::new();
+        #[unroll]
+        for _ in 0..comptime![program.numbers.iter().filter(|number| number.axis == program.rows).count()] {
+            numbers.push(Array::new(vectors));
+        }
+        let (positions, heads) = (Array::new(vectors), Array::new(vectors));
+        QueryTile::<N> { queries, tiles, accumulators, positions, heads, numbers }
     }
 
     /// Takes the queries of `rows`, scaled where the program scales them; rows past the last repeat it.
@@ -176,6 +197,31 @@ impl<N: Size> QueryTile<N> {
                     factor = parameters.float::<N>(place, comptime![scale.unwrap()]).extract(0usize);
                 }
                 self.take::<E>(operands, extent, rows, factor, load, comptime![program.clone()], schedule);
+            }
+        }
+        self.take_numbers(extent, rows, parameters, program, schedule);
+    }
+
+    /// Takes the numbers of `rows`.
+    fn take_numbers(
+        &mut self,
+        extent: &Extent,
+        rows: &QueryRows,
+        parameters: &ParameterValues,
+        #[comptime] program: Compiled,
+        #[comptime] schedule: CpuSchedule,
+    ) {
+        #[unroll]
+        for at in 0..comptime![program.numbers.len()] {
+            if comptime![program.numbers[at].axis == program.rows] {
+                let place = comptime![number_place(&program, at)];
+                let numbers = &mut self.numbers[place];
+                let elements = numbers.with_vector_size_mut::<One>();
+                let stored = &parameters.numbers[at];
+                for row in 0..comptime![schedule.tile_rows()] {
+                    let (head, at) = rows.row(extent, row, schedule);
+                    elements[row] = Vector::new(stored.data[stored.row(stored.rows_of(rows.batch, head), at)]);
+                }
             }
         }
     }
@@ -213,7 +259,7 @@ impl<N: Size> QueryTile<N> {
         let elements = queries.with_vector_size_mut::<One>();
         for row in 0..comptime![schedule.tile_rows()] {
             let (head, at) = rows.row(extent, row, schedule);
-            let start = operand.row(operand.head(base, head), at);
+            let start = operand.row(operand.head(base, operand.head_of(head)), at);
             for x in 0..dim {
                 elements[row * comptime![strides.0] + x * comptime![strides.1]] =
                     Vector::new(f32::cast_from(operand.data[operand.at(start, x)]) * factor);
@@ -406,6 +452,17 @@ impl<N: Size> QueryTile<N> {
                 }
             }
         }
+    }
+
+    /// The numbers of the rows of `vector`.
+    pub fn numbers_of(&self, vector: usize) -> Sequence<Vector<f32, N>> {
+        let mut found = Sequence::new();
+        #[unroll]
+        for at in 0..comptime![self.numbers.len()] {
+            let numbers = &self.numbers[at];
+            found.push(numbers[vector]);
+        }
+        found
     }
 
     /// Stores the accumulators as number `item` of `partials`.
@@ -711,6 +768,11 @@ fn partial_weight<N: Size>(
 #[cube]
 fn merged<N: Size>(output: Vector<f32, N>, partial: Vector<f32, N>, factor: Vector<f32, N>) -> Vector<f32, N> {
     select_many(is_finite::<N>(partial), fma(partial, factor, output), output + partial)
+}
+
+/// Which of the numbers that lie along the rows the one at `number` of all is.
+pub fn number_place(program: &Program, number: usize) -> usize {
+    program.numbers[..number].iter().filter(|other| other.axis == program.rows).count()
 }
 
 /// From an element of Qᵀ or Oᵀ to the next row's, and to the next one of the same row, of `dim`.

@@ -50,13 +50,14 @@ impl<E: Float> Memory<E> {
         let lane = Lane::new(columns);
         #[unroll]
         for pass in 0..comptime![columns.passes(schedule.units())] {
-            let row = rows.first + lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
+            let pass = comptime![Pass::new(pass, columns, schedule)];
+            let row = rows.first + lane.row + comptime![pass.first_row()];
             let last = min(row, rows.total - 1);
             let mut start = query.row(base, last);
             if comptime![schedule.pack_gqa] {
                 start = query.row(query.head(base, last / queries), last % queries);
             }
-            self.copy_row::<V>(query, start, row < rows.total, lane, pass, columns, schedule);
+            self.copy_row::<V>(query, start, row < rows.total, lane, pass, columns);
         }
     }
 
@@ -70,74 +71,65 @@ impl<E: Float> Memory<E> {
         #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
-        let exist = Span { from: 0usize.runtime(), to: count };
-        self.copy_tile::<V>(key, base, first, exist, false, columns, schedule);
+        let rows = ReadRows { first, within: Span { from: 0usize.runtime(), to: count }, all: false };
+        self.copy_tile::<V>(key, base, rows, columns, schedule);
     }
 
-    /// Begins to copy the values of the keys from row `first` of the head that begins at `base`. Rows that are not `seen` by any query are
-    /// zeros; with `all_seen` there are none.
-    #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
+    /// Begins to copy the values of the head that begins at `base`. Those that are not read, as no query sees them, are zeros.
     pub fn copy_values<V: Size>(
         &mut self,
         value: &OperandArgument<Vector<E, V>>,
         base: usize,
-        first: usize,
-        seen: Span,
-        #[comptime] all_seen: bool,
+        rows: ReadRows,
         #[comptime] operands: Operands,
         #[comptime] schedule: MmaSchedule,
     ) {
         let columns = comptime![schedule.memory(&operands).value.columns()];
-        self.copy_tile::<V>(value, base, first, seen, all_seen, columns, schedule);
+        self.copy_tile::<V>(value, base, rows, columns, schedule);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "where a tile is, what of it is read, and where its copy")]
     fn copy_tile<V: Size>(
         &mut self,
         operand: &OperandArgument<Vector<E, V>>,
         base: usize,
-        first: usize,
-        within: Span,
-        #[comptime] all_within: bool,
+        rows: ReadRows,
         #[comptime] columns: MmaColumns,
         #[comptime] schedule: MmaSchedule,
     ) {
         let lane = Lane::new(columns);
         #[unroll]
         for pass in 0..comptime![columns.passes(schedule.units())] {
-            let row = first + lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
+            let pass = comptime![Pass::new(pass, columns, schedule)];
+            let row = rows.first + lane.row + comptime![pass.first_row()];
             let mut from = row;
             let mut exists = true.runtime();
-            if comptime![!all_within] {
-                from = min(row, within.to - 1);
-                exists = row >= within.from && row < within.to;
+            if comptime![!rows.all] {
+                from = min(row, rows.within.to - 1);
+                exists = row >= rows.within.from && row < rows.within.to;
             }
-            self.copy_row::<V>(operand, operand.row(base, from), exists, lane, pass, columns, schedule);
+            self.copy_row::<V>(operand, operand.row(base, from), exists, lane, pass, columns);
         }
     }
 
     /// Begins to copy a lane's chunks of the row that begins at `start`; zeros, where it does not `exist`.
-    #[allow(clippy::too_many_arguments, reason = "where a row is, and where its copy")]
     fn copy_row<V: Size>(
         &mut self,
         operand: &OperandArgument<Vector<E, V>>,
         start: usize,
         exists: bool,
         lane: Lane,
-        #[comptime] pass: usize,
+        #[comptime] pass: Pass,
         #[comptime] columns: MmaColumns,
-        #[comptime] schedule: MmaSchedule,
     ) {
-        let per_pass = comptime![columns.rows_per_pass(schedule.units())];
         let mut inside = true;
-        if comptime![(pass + 1) * per_pass > columns.tile.rows] {
-            inside = lane.row + comptime![pass * per_pass] < comptime![columns.tile.rows];
+        if comptime![pass.first_row() + pass.rows > columns.tile.rows] {
+            inside = lane.row + comptime![pass.first_row()] < comptime![columns.tile.rows];
         }
         if inside {
             #[unroll]
             for part in 0..comptime![columns.chunks / columns.lanes_per_row()] {
                 let chunk = lane.chunk + comptime![part * columns.lanes_per_row()];
-                let part = comptime![RowPart { pass, rows: per_pass, number: part }];
+                let part = comptime![RowPart { pass, number: part }];
                 let (at, offset) = (lane.place(part, columns), comptime![part.offset(columns)]);
                 let width = V::value();
                 if comptime![width == WIDTH] {
@@ -170,11 +162,11 @@ impl<E: Float> Memory<E> {
         let lane = Lane::new(columns);
         #[unroll]
         for pass in 0..comptime![columns.passes(schedule.units())] {
-            let per_pass = comptime![columns.rows_per_pass(schedule.units())];
-            if lane.row + comptime![pass * per_pass] < comptime![columns.tile.rows] {
+            let pass = comptime![Pass::new(pass, columns, schedule)];
+            if lane.row + comptime![pass.first_row()] < comptime![columns.tile.rows] {
                 #[unroll]
                 for part in 0..comptime![columns.chunks / columns.lanes_per_row()] {
-                    let part = comptime![RowPart { pass, rows: per_pass, number: part }];
+                    let part = comptime![RowPart { pass, number: part }];
                     let (at, offset) = (lane.place(part, columns), comptime![part.offset(columns)]);
                     let to = (at as usize + comptime![offset as usize]) / comptime![CHUNK / WIDTH];
                     for element in 0..comptime![WIDTH] {
@@ -215,7 +207,7 @@ impl<E: Float> Memory<E> {
         let vectors = self.elements.as_vectorized().with_vector_size::<V>();
         #[unroll]
         for pass in 0..comptime![columns.passes(schedule.units())] {
-            let in_tile = lane.row + comptime![pass * columns.rows_per_pass(schedule.units())];
+            let in_tile = lane.row + comptime![Pass::new(pass, columns, schedule).first_row()];
             let row = rows.first + in_tile;
             if row < rows.total && in_tile < comptime![tile.rows] {
                 #[unroll]
@@ -308,10 +300,44 @@ impl Lane {
         let tile = comptime![columns.tile];
         let mut row = self.row;
         if comptime![!part.alike()] {
-            row = self.row + comptime![part.pass * part.rows];
+            row = self.row + comptime![part.pass.first_row()];
         }
         // The first chunk of the columns is a multiple of what the swizzle exchanges.
         ((row * comptime![tile.chunks] + swizzle(row, self.chunk, tile)) * CHUNK) as u32
+    }
+}
+
+/// Rows that are copied from, of a head.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct ReadRows {
+    /// The first of the tile.
+    pub first: usize,
+    /// Those that are read, if not all. Of the others copies are zeros.
+    pub within: Span,
+    /// Whether all of the tile's are read.
+    #[cube(comptime)]
+    pub all: bool,
+}
+
+/// A pass of all units over the rows of some columns, with which a copy fills them.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// Its number.
+    number: usize,
+    /// The rows of a pass.
+    rows: usize,
+}
+
+impl Pass {
+    /// Number `number` over `columns`, by the units of `schedule`.
+    fn new(number: usize, columns: MmaColumns, schedule: MmaSchedule) -> Pass {
+        Pass { number, rows: columns.rows_per_pass(schedule.units()) }
+    }
+
+    /// The first row.
+    fn first_row(self) -> usize {
+        self.number * self.rows
     }
 }
 
@@ -319,9 +345,7 @@ impl Lane {
 #[derive(Clone, Copy)]
 struct RowPart {
     /// The pass.
-    pass: usize,
-    /// The rows of a pass.
-    rows: usize,
+    pass: Pass,
     /// The number of the chunk among those of the row.
     number: usize,
 }
@@ -329,13 +353,13 @@ struct RowPart {
 impl RowPart {
     /// Whether the rows of all passes are swizzled alike.
     fn alike(self) -> bool {
-        self.rows.is_multiple_of(8)
+        self.pass.rows.is_multiple_of(8)
     }
 
     /// The bytes from [`Lane::place`] to it.
     fn offset(self, columns: MmaColumns) -> u32 {
         let tile = columns.tile;
-        let passes = if self.alike() { self.pass * self.rows * tile.chunks } else { 0 };
+        let passes = if self.alike() { self.pass.first_row() * tile.chunks } else { 0 };
         let chunk = columns.first + self.number * columns.lanes_per_row();
         (tile.start * 2 + (passes + chunk) * CHUNK) as u32
     }

@@ -23,17 +23,17 @@ mod memory;
 mod rows;
 mod tile;
 
-use self::memory::{Lane, Memory, key_columns, query_columns};
+use self::memory::{Lane, Memory, ReadRows, key_columns, query_columns};
 use self::rows::{CubeRows, first_column_of_warp, place_in_row, row_of};
 use self::tile::{Factors, WarpTile, WarpTileCode};
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
+use crate::emit::arguments::{Counters, Extent, KernelInputs, KeySet, OperandArgument, ParameterValues, Results};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, Span, count_tile, has_code};
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
-use crate::emit::softmax::{inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{RowStart, inverse, is_finite, is_too_great, row_number};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Operands;
@@ -105,8 +105,16 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let mut warps = Sequence::<WarpTile<R>>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
+        let sink = comptime![program.accumulators[at].reduction.sink().cloned()];
         let warp = WarpTile::<R>::new(sizes, schedule);
-        begin::<R>(&warp, parameters, &place, comptime![program.accumulators[at].reduction.sink().cloned()]);
+        if comptime![sink.is_some()] {
+            let start = RowStart::<R>::of_sink(&place, parameters, comptime![sink.clone().unwrap()]);
+            warp.maximum.store(start.maximum);
+            // The sums of a row's lanes are added at the end.
+            if place_in_row() == 0 {
+                warp.sum.store(start.sum);
+            }
+        }
         warps.push(warp);
     }
 
@@ -115,7 +123,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let key_loop = comptime![program.loops[at].clone()];
         let (terms, pushes) = comptime![(key_loop.dots().concat(), key_loop.pushes())];
         let of_keys = comptime![key_columns(&program, &key_loop, schedule)];
-        let set = &keys[comptime![key_loop.key_set()]];
+        let set = &keys[comptime![key_loop.column_set()]];
         let value = &operands[comptime![pushes[0].values]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
@@ -165,7 +173,8 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
                         }
                         wait_for_copies();
                         sync_cube();
-                        stage.copy_values::<V>(value, value_base, first, seen, full, sizes, schedule);
+                        let read = ReadRows { first, within: seen, all: full };
+                        stage.copy_values::<V>(value, value_base, read, sizes, schedule);
                         commit_copies();
                         #[unroll]
                         for push in 0..comptime![pushes.len()] {
@@ -201,35 +210,30 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     }
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
-    store::<E, R, V>(
-        &warps,
-        &mut stage,
-        operands,
-        results,
-        extent,
-        parameters,
-        rows,
-        base,
-        comptime![program.clone()],
-        schedule,
-    );
-    mend::<E, V>(&stage, operands, keys, results, extent, parameters, rows, comptime![program.clone()], schedule);
+    let code = comptime![RowsCode { program: program.clone(), schedule }];
+    let given = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
+    store::<E, R, V>(&warps, &mut stage, &given, results, rows, base, comptime![code.clone()]);
+    mend::<E, V>(&stage, &given, results, rows, code);
+}
+
+/// What the code for rows is made for.
+#[derive(Clone)]
+struct RowsCode {
+    program: Compiled,
+    schedule: MmaSchedule,
 }
 
 /// Computes with [care](crate::emit::careful) the chunks of the output that this unit has stored and that are not finite.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    keys: &Sequence<KeySet>,
+    given: &KernelInputs<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
-    extent: &Extent,
-    parameters: &ParameterValues,
     rows: CubeRows,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let extent = given.extent;
     let memory = comptime![schedule.memory(&program.memory_sizes()).output];
     let columns = comptime![memory.columns()];
     let lane = Lane::new(columns);
@@ -251,11 +255,11 @@ fn mend<E: Float, V: Size>(
                     }
                     careful_row::<E, E, V>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
-                        operands,
-                        keys,
+                        given.operands,
+                        given.keys,
                         results,
                         extent,
-                        parameters,
+                        given.parameters,
                         comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
@@ -294,33 +298,19 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
     Place::<R>::of_queries(TilePlace::new(batch, head, kv_head, ends), query, heads, comptime![schedule.pack_gqa])
 }
 
-/// An accumulator before any key. A sink is in the sum of the first lane of a row.
-#[cube]
-fn begin<R: Size>(tile: &WarpTile<R>, parameters: &ParameterValues, place: &Place<R>, #[comptime] sink: Option<Expr>) {
-    if comptime![sink.is_some()] {
-        let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
-        tile.maximum.store(raise::<R>(logit));
-        if place_in_row() == 0 {
-            tile.sum.store(Vector::new(1.0));
-        }
-    }
-}
-
 /// Writes the rows' output, and the numbers of them that the program keeps. `base` is the output's row at which the tile's head begins.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
+    given: &KernelInputs<'_, E, V>,
     results: &mut Results<Vector<E, V>>,
-    extent: &Extent,
-    parameters: &ParameterValues,
     rows: CubeRows,
     base: usize,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let parameters = given.parameters;
     let sizes = comptime![program.memory_sizes()];
     let memory = comptime![schedule.memory(&sizes).output];
     let columns = comptime![schedule.output_chunks(&sizes)];
@@ -348,8 +338,8 @@ fn store<E: Float, R: Size, V: Size>(
     wait_for_copies();
     sync_cube();
     if comptime![!program.stores_accumulator()] {
-        let place = place::<R>(extent, rows, schedule);
-        combine::<E, R, V>(warps, operands, extent, &place, parameters, rows, comptime![program.clone()], schedule);
+        let place = place::<R>(given.extent, rows, schedule);
+        combine::<E, R, V>(warps, given, &place, rows, comptime![code.clone()]);
     }
     let first = &warps[0];
     // Chunks of a warp's part lie as those of the first part.
@@ -392,17 +382,15 @@ fn store<E: Float, R: Size, V: Size>(
 /// Makes the program's output of the accumulators and of what lies along the queries; it takes the place of the first. Where an accumulator is
 /// not finite, the output is not either, so that it is seen in what is stored.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn combine<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    extent: &Extent,
+    given: &KernelInputs<'_, E, V>,
     place: &Place<R>,
-    parameters: &ParameterValues,
     rows: CubeRows,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: MmaSchedule,
+    #[comptime] code: RowsCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+    let (extent, parameters) = (given.extent, given.parameters);
     let columns = comptime![schedule.output_chunks(&program.memory_sizes())];
     let value = comptime![program.outputs[0].value.clone()];
     #[unroll]
@@ -432,7 +420,7 @@ fn combine<E: Float, R: Size, V: Size>(
             for load in 0..comptime![program.loads.len()] {
                 let mut of_rows = Vector::<f32, R>::new(0.0);
                 if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                    let operand = &operands[comptime![program.loads[load].operand]];
+                    let operand = &given.operands[comptime![program.loads[load].operand]];
                     #[unroll]
                     for row in 0..comptime![schedule.rows()] {
                         // Past the last row, the last: nothing is stored for it.

@@ -9,7 +9,7 @@ use crate::emit::nvidia::instruction::Half;
 use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices, multiply, pack};
 use crate::emit::place::Place;
 use crate::emit::scores::apply;
-use crate::emit::softmax::{EMPTY, LEAST, hidden};
+use crate::emit::softmax::{LEAST, RowStart, hidden};
 use crate::expr::Expr;
 use crate::ir::forward::{Operands, Pushed};
 use crate::ir::{Reduction, TileLoop};
@@ -178,8 +178,8 @@ impl<R: Size> WarpTile<R> {
         for _ in 0..comptime![schedule.fragments * schedule.output_chunks(&operands)] {
             output.push(RuntimeCell::new(Vector::new(0.0)));
         }
-        let maximum = RuntimeCell::new(Vector::new(EMPTY));
-        let sum = RuntimeCell::new(Vector::new(0.0));
+        let start = RowStart::<R>::unseen();
+        let (maximum, sum) = (RuntimeCell::new(start.maximum), RuntimeCell::new(start.sum));
         WarpTile::<R> { scores, output, maximum, sum }
     }
 

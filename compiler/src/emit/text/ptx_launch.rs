@@ -76,7 +76,7 @@ fn arguments(
         check_layout(&operand.name, data, width)?;
         data.register(&mut arguments, width, vector);
     }
-    data.keys.iter().for_each(|set| set.register(&mut arguments));
+    data.columns.iter().for_each(|set| set.register(&mut arguments));
     let outputs = program.outputs.iter().zip(&data.outputs);
     let outputs = outputs.map(|(output, data)| arguments.buffer(data, width * output.element.size())).collect();
     let rows = data.rows.iter().map(|numbers| arguments.buffer(numbers, 4)).collect();
