@@ -199,7 +199,7 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         let text = SEVERAL.iter().fold(PROGRAM.to_string(), |text, (from, to)| text.replace(from, to));
         assert_eq!(text.parse::<Scheduled>().unwrap().to_string(), text);
         let cpu = "cpu(lanes: 4, vectors: 1, keys: 8, rows: 1)";
-        let cube = "cube(unit_rows: 2, unit_columns: 4, rows: 4, keys: 8, chunk: 4)";
+        let cube = "cube(unit_rows: 2, unit_columns: 4, rows: 4, keys: 8, chunk: 8, planes: unused, products: units)";
         let text = text.replace(cpu, cube);
         assert_eq!(text.parse::<Scheduled>().unwrap().to_string(), text);
         let mma = "mma(warps: 4, fragments: 1, keys: 64, pack_gqa: false)";

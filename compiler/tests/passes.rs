@@ -203,7 +203,7 @@ fn spec(push: Expr, sink: Option<Expr>) -> Spec {
         tensors: vec![TensorParam { name: "t".into(), ty: TensorType::F32, rank: 1, order: Order::Any }],
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink } }],
         loops: vec![KeyLoop { set: 0, dots: vec![DotParam { query: 0, key: 1 }], pushes: vec![Push::new(0, push, 2)] }],
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     }
 }

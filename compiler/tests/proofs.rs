@@ -52,7 +52,7 @@ fn attention(push: &str) -> (Spec, Scheduled) {
         ],
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     };
     let push = parse_expr(push, spec.parameters()).unwrap_or_else(|error| panic!("{push}: {error}"));

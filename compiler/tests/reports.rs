@@ -47,7 +47,7 @@ fn attention(pushes: &[&str]) -> Spec {
         ],
         accumulators: vec![AccumulatorParam { name: "o".into(), kind: Accumulator::Softmax { sink: None } }],
         loops: Vec::new(),
-        output: Expr::Value(0),
+        outputs: vec![Expr::Value(0)],
         origins: Vec::new(),
     };
     for (set, push) in pushes.iter().enumerate() {
@@ -273,7 +273,7 @@ fn costs_are_counted_of_each_loop() {
     for (output, of_first) in [("value#0 + value#1", 8 + 4 + 4), ("if n == 4 { value#1 } else { value#0 }", 8 + 4)] {
         let both = Parameters { values: &spec.output_values(), ..spec.parameters() };
         let output = output.replace("value#0", "o").replace("value#1", "p");
-        let spec = Spec { output: parse_expr(&output, both).unwrap(), ..spec.clone() };
+        let spec = Spec { outputs: vec![parse_expr(&output, both).unwrap()], ..spec.clone() };
         let program = compiled(&spec);
         let found = at_launch(&spec, &program, (20, 0), &keys, |launch, tensors| {
             verified_report(&spec, &program, launch, tensors).unwrap()

@@ -268,7 +268,7 @@ fn draw(kind: Kind) -> BoxedStrategy<Draw> {
         of_all,
         swapped,
     });
-    let second = prop::option::weighted(if kind == Kind::Any { 0.35 } else { 0.0 }, second);
+    let second = prop::option::weighted(0.35, second).prop_map(move |second| second.filter(|_| kind == Kind::Any));
     let rest = (vec(accumulated(kind), MOST), loops, any::<bool>(), vec(term(), MOST), second);
     let order = Just((0..2 * MOST + 4).collect::<Vec<usize>>()).prop_shuffle();
     (operands, values, rest, order)

@@ -110,6 +110,13 @@ fn a_log_sum_exp_is_not_passed_over() {
     assert_eq!(case.run_reference(&sum).unwrap_err().to_string(), message);
 }
 
+#[test]
+fn a_case_is_of_one_output() {
+    let both = Variant { name: "as_it_is_and_doubled", make: |_| Ok(attentions::as_it_is_and_doubled().into()) };
+    let error = case("causal").run(&both, &devices::cpu(), Element::F32).unwrap_err().to_string();
+    assert_eq!(error, "the case `causal` has one output, and `as_it_is_and_doubled` has 2");
+}
+
 /// The reference itself, in f64, against every case: what remains is that cases are stored in f32.
 #[test]
 fn the_reference_meets_every_case() {
