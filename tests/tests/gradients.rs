@@ -1,9 +1,12 @@
-//! Gradients against PyTorch's in f64, which the golden cases hold.
+//! Gradients against PyTorch's in f64, which the golden cases hold, and against the reference's.
 
-use purview::{Device, Error, Variant};
-use purview_cli::golden::{self, GoldenError};
+use purview::ir::Element;
+use purview::{AnyAttention, Device, Error, Shape, Tensor, Variant};
+use purview_cli::golden::{self, GoldenError, relative_error};
+use purview_tests::attentions;
 use purview_tests::compare::GOLDEN;
 use purview_tests::devices;
+use purview_tests::numbers::Numbers;
 use std::path::Path;
 
 /// Cases whose attention has several accumulators, or an output that is an expression, or keys and values of different numbers of heads.
@@ -44,4 +47,113 @@ fn check(device: &Device, described: &str) {
 #[test]
 fn golden_cases_on_the_cpu() {
     check(&devices::cpu(), "cpu");
+}
+
+/// The largest errors of the gradients of `attention` on the CPU, relative to their largest magnitudes, where `change` is done to the operands
+/// and to the gradient of the output, and with `d_lse` where `lse` says so.
+fn errors(attention: &AnyAttention, shape: &Shape, lse: bool, change: impl Fn(&mut [Vec<f32>])) -> Vec<f64> {
+    let device = devices::cpu();
+    let mut numbers = Numbers::new(11);
+    let mut tensors = numbers.all_operands(&device, attention, shape).unwrap();
+    let first = tensors[0].shape().to_vec();
+    let values = tensors[2].shape()[3];
+    tensors.push(numbers.tensor(&device, shape.element, &[first[0], first[1], first[2], values]).unwrap());
+    let mut data: Vec<Vec<f32>> = tensors.iter().map(|tensor| tensor.to_vec::<f32>().unwrap()).collect();
+    change(&mut data);
+    let with = |(tensor, data): (&Tensor, &Vec<f32>)| {
+        purview_tests::numbers::floats_of(&device, shape.element, tensor.shape(), data).unwrap()
+    };
+    let mut tensors: Vec<Tensor> = tensors.iter().zip(&data).map(with).collect();
+    let d_out = tensors.pop().unwrap();
+    let operands: Vec<&Tensor> = tensors.iter().collect();
+    let d_lse = lse.then(|| numbers.tensor(&device, Element::F32, &first[..3]).unwrap());
+    let (_, saved) = attention.run_operands_with_gradients(&device, &operands).unwrap();
+    let found = match &d_lse {
+        Some(d_lse) => saved.backward_with_lse(&d_out, d_lse).unwrap(),
+        None => saved.backward(&d_out).unwrap(),
+    };
+    let again = saved.backward_with_lse(&d_out, d_lse.as_ref().unwrap_or(&zeros(&device, &first[..3])));
+    if let Ok(again) = again {
+        for (a, b) in found.operands().iter().zip(again.operands()) {
+            let bits = |tensor: &Option<Tensor>| {
+                tensor.as_ref().unwrap().to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(bits(a), bits(b), "the same tensors give the same bits");
+        }
+    }
+    let want = attention.reference_gradients(&operands, &[&d_out], d_lse.as_ref()).unwrap();
+    let compared = found.operands().iter().zip(&want.operands).map(|(found, want)| {
+        let found = found.as_ref().unwrap();
+        assert_eq!(found.shape(), want.shape);
+        assert_eq!(found.dtype(), operands[0].dtype());
+        relative_error(&found.to_vec::<f32>().unwrap(), &want.data)
+    });
+    compared.collect()
+}
+
+fn zeros(device: &Device, shape: &[usize]) -> Tensor {
+    Tensor::from_slice(device, shape, &vec![0.0f32; shape.iter().product()]).unwrap()
+}
+
+#[track_caller]
+fn within(errors: Vec<f64>, limit: f64) {
+    assert!(errors.iter().all(|error| *error <= limit), "{errors:.1e?}");
+}
+
+#[test]
+fn odd_sizes_and_shared_keys() {
+    for (queries, keys, kv_heads, dim) in [(1, 1, 1, 3), (67, 131, 2, 24), (130, 70, 1, 80), (5, 300, 4, 64)] {
+        let shape = Shape::new(2, 4, queries, dim).with_keys(keys).with_kv_heads(kv_heads);
+        within(errors(&attentions::window(9).into(), &shape, false, |_| {}), 2e-5);
+        within(errors(&attentions::full().into(), &shape, true, |_| {}), 2e-5);
+        within(errors(&attentions::sum().into(), &shape, false, |_| {}), 2e-5);
+    }
+}
+
+#[test]
+fn rounded_types() {
+    for element in [Element::F16, Element::Bf16] {
+        if devices::cpu().supports(element) {
+            let shape = Shape::new(1, 4, 70, 32).with_kv_heads(2).with_element(element);
+            within(errors(&attentions::window(30).into(), &shape, false, |_| {}), 1e-2);
+        }
+    }
+}
+
+/// A window of 9 ends before the first 40 of 100 keys for 51 queries, whose positions are 49 to 99.
+#[test]
+fn what_hidden_keys_hold_reaches_no_gradient() {
+    let shape = Shape::new(1, 2, 51, 16).with_keys(100);
+    let spoil = |data: &mut [Vec<f32>]| {
+        for of_keys in &mut data[1..3] {
+            for head in of_keys.chunks_mut(100 * 16) {
+                head[..40 * 16].iter_mut().enumerate().for_each(|(at, x)| {
+                    *x = if at % 2 == 0 { f32::NAN } else { f32::INFINITY };
+                });
+            }
+        }
+    };
+    within(errors(&attentions::window(9).into(), &shape, false, spoil), 2e-5);
+}
+
+#[test]
+fn some_operands_and_mistakes() {
+    let device = devices::cpu();
+    let q = zeros(&device, &[1, 2, 3, 4]);
+    let (out, saved) = attentions::full().with_gradients().run(&device, &q, &q, &q).unwrap();
+    let only = saved.backward_of(&["v"], &out).unwrap();
+    assert!(only.of("q").is_none() && only.of("k").is_none() && only.of("other").is_none());
+    assert_eq!(only.of("v").unwrap().shape(), q.shape());
+    let refused = |result: Result<purview::Gradients, Error>| result.unwrap_err().to_string();
+    assert_eq!(refused(saved.backward_of(&["w"], &out)), "`full` has no `w` along queries or keys, it takes q, k, v");
+    let other = zeros(&device, &[1, 2, 4, 3]);
+    assert_eq!(
+        refused(saved.backward(&other)),
+        "the shapes of `d_out` [1, 2, 4, 3] and `the output` [1, 2, 3, 4] differ"
+    );
+    let mean = attentions::mean().with_gradients().run(&device, &q, &q, &q);
+    assert_eq!(mean.unwrap_err().to_string(), "`mean` has no gradients yet: its accumulator is a `Mean`");
+    let of_sum = attentions::sum().with_gradients().run(&device, &q, &q, &q).unwrap().1;
+    let lse = zeros(&device, &[1, 2, 3]);
+    assert!(matches!(of_sum.backward_with_lse(&out, &lse), Err(Error::NoRowNumber { .. })));
 }
