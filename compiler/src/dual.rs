@@ -309,7 +309,7 @@ mod tests {
         let scalar = |name: &str, ty| ScalarParam { name: name.into(), ty, comptime: false };
         let scalars = [scalar("c", ScalarType::F32), scalar("n", ScalarType::I32)];
         let values = [Cow::Borrowed("s"), Cow::Borrowed("s2")];
-        let parameters = Parameters { scalars: &scalars, tensors: &tensors, values: &values };
+        let parameters = Parameters { scalars: &scalars, tensors: &tensors, values: &values, numbers: &[] };
         let expr = parse_expr(text, parameters).unwrap_or_else(|error| panic!("{text}: {error:?}"));
         let host = |data: &[f64]| HostTensor { shape: vec![data.len()], data: data.to_vec() };
         let at = Environment {

@@ -76,7 +76,7 @@ fn locate(expr: &Expr, origins: &mut Vec<Origin>) {
 fn compiled(spec: &Spec) -> Scheduled {
     let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 4 };
     let by = Schedule::Cpu(CpuSchedule::new(TILE, 1, TILE, 1));
-    schedule(Compiled::new(compile(spec, &SCALARS, &dims_of(spec, operands)).unwrap()), by).unwrap()
+    schedule(Compiled::new(compile(spec, &SCALARS, &dims_of(spec, operands), Kept::default()).unwrap()), by).unwrap()
 }
 
 /// 61 elements in documents of eleven, of three kinds; 8 by 8 blocks of which two thirds are seen.

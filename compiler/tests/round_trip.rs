@@ -8,7 +8,7 @@ use purview_compiler::ir::forward::Form;
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Operand, Output, Program, Range,
+    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
     Reduction, TileKind, TileLoop, TileOp,
 };
 use purview_compiler::launch::Keys;
@@ -298,6 +298,7 @@ fn program() -> impl Strategy<Value = Program> {
                 of_keys("memory", 1, qk_dim),
                 of_keys("recalled", 1, v_dim),
             ],
+            numbers: Vec::new(),
             rows: Axis::Queries,
             accumulators: vec![Accumulator { name: "o".into(), reduction }],
             loads: vec![Load { operand: 0, scale }],
@@ -358,6 +359,7 @@ fn general_program() -> impl Strategy<Value = Program> {
                 operand("c1", columns, Element::Bf16),
                 operand("c2", columns, Element::F32),
             ],
+            numbers: vec![Number { name: "lse".into(), heads: Heads::Query, axis: Axis::Queries }],
             rows,
             accumulators: vec![sum("o"), sum("other")],
             loads: vec![Load { operand: 0, scale: Some(Expr::Scale) }, Load { operand: 1, scale: None }],

@@ -89,7 +89,7 @@ fn dims(dims: &[usize]) -> OperandDims {
 
 /// The loop over the queries of the program that `spec` becomes, which is a valid one that the `cpu` schedule runs after all passes.
 fn program(spec: &Spec, scalars: &[ScalarValue], of: &[usize]) -> String {
-    let compiled = Compiled::new(compile(spec, scalars, &dims(of)).unwrap());
+    let compiled = Compiled::new(compile(spec, scalars, &dims(of), purview_compiler::ir::Kept::default()).unwrap());
     schedule(compiled, Schedule::Cpu(CpuSchedule::new(8, 4, 64, 2))).unwrap();
     let program = lower(spec, scalars, &dims(of)).unwrap();
     verify(&program).unwrap();

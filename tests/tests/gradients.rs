@@ -97,13 +97,13 @@ fn zeros(device: &Device, shape: &[usize]) -> Tensor {
 
 #[track_caller]
 fn within(errors: Vec<f64>, limit: f64) {
-    assert!(errors.iter().all(|error| *error <= limit), "{errors:.1e?}");
+    assert!(errors.iter().all(|error| *error <= limit), "{errors:?}");
 }
 
 #[test]
 fn odd_sizes_and_shared_keys() {
     for (queries, keys, kv_heads, dim) in [(1, 1, 1, 3), (67, 131, 2, 24), (130, 70, 1, 80), (5, 300, 4, 64)] {
-        let shape = Shape::new(2, 4, queries, dim).with_keys(keys).with_kv_heads(kv_heads);
+        let shape = Shape::new(2, 4, queries, dim).with_keys([keys]).with_kv_heads(kv_heads);
         within(errors(&attentions::window(9).into(), &shape, false, |_| {}), 2e-5);
         within(errors(&attentions::full().into(), &shape, true, |_| {}), 2e-5);
         within(errors(&attentions::sum().into(), &shape, false, |_| {}), 2e-5);
@@ -123,7 +123,7 @@ fn rounded_types() {
 /// A window of 9 ends before the first 40 of 100 keys for 51 queries, whose positions are 49 to 99.
 #[test]
 fn what_hidden_keys_hold_reaches_no_gradient() {
-    let shape = Shape::new(1, 2, 51, 16).with_keys(100);
+    let shape = Shape::new(1, 2, 51, 16).with_keys([100]);
     let spoil = |data: &mut [Vec<f32>]| {
         for of_keys in &mut data[1..3] {
             for head in of_keys.chunks_mut(100 * 16) {
