@@ -147,10 +147,7 @@ fn some_operands_and_mistakes() {
     let refused = |result: Result<purview::Gradients, Error>| result.unwrap_err().to_string();
     assert_eq!(refused(saved.backward_of(&["w"], &out)), "`full` has no `w` along queries or keys, it takes q, k, v");
     let other = zeros(&device, &[1, 2, 4, 3]);
-    assert_eq!(
-        refused(saved.backward(&other)),
-        "the shapes of `d_out` [1, 2, 4, 3] and `the output` [1, 2, 3, 4] differ"
-    );
+    assert_eq!(refused(saved.backward(&other)), "shapes differ: `d_out` is [1, 2, 4, 3], `the output` is [1, 2, 3, 4]");
     let mean = attentions::mean().with_gradients().run(&device, &q, &q, &q);
     assert_eq!(mean.unwrap_err().to_string(), "`mean` has no gradients yet: its accumulator is a `Mean`");
     let of_sum = attentions::sum().with_gradients().run(&device, &q, &q, &q).unwrap().1;

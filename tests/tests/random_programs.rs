@@ -93,7 +93,7 @@ fn check_whole(what: &str, cases: u32, kind: Kind, check: impl Fn(&WholeCase) ->
     let (refused, zero, largest) = (refused.get(), zero.get(), largest.get());
     println!("{cases} whole attentions {what}, {refused} refused, {zero} give zeros, largest error {largest:.1e}");
     assert!(refused * 10 < cases, "{refused} of {cases} launches were refused");
-    assert!(zero * 4 < cases, "{zero} of {cases} attentions give zeros");
+    assert!(zero * 3 <= cases, "{zero} of {cases} attentions give zeros");
 }
 
 /// The largest errors, relative to the largest magnitude, or to 1 where all are less: what is a difference may be next to nothing, and is
