@@ -309,7 +309,7 @@ impl<P, R> AttentionOver<P, R> {
         };
         let mut launched = launch(&Call { request, device, operands, counters })?;
         if S::SAVES {
-            let operands = operands.iter().map(|tensor| Tensor::clone(tensor)).collect();
+            let operands = operands.iter().copied().cloned().collect();
             launched.asked = Some((request.clone(), operands));
         }
         Ok(S::of(launched))

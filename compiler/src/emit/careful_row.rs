@@ -31,7 +31,7 @@ impl Columns {
     }
 
     /// From the first vector to this one of them.
-    fn from_first(&self, vector: usize) -> usize {
+    fn offset_of(&self, vector: usize) -> usize {
         vector * self.step.unwrap_or(0)
     }
 }
@@ -142,7 +142,7 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
                 let value = values.row(bases[comptime![pushed.values]], key);
                 #[unroll]
                 for vector in 0..comptime![columns.count(pushed.dim)] {
-                    let x = row.vector + comptime![columns.from_first(vector)];
+                    let x = row.vector + comptime![columns.offset_of(vector)];
                     #[unroll]
                     for element in 0..comptime![columns.width] {
                         let (width, dim) = comptime![(columns.width, pushed.dim)];
@@ -240,7 +240,7 @@ fn expression<E: Float, V: Size>(
     let mut made = Array::<Vector<f32, One>>::new(comptime![columns.count(dim) * columns.width]);
     #[unroll]
     for vector in 0..comptime![columns.count(dim)] {
-        let x = row.vector + comptime![columns.from_first(vector)];
+        let x = row.vector + comptime![columns.offset_of(vector)];
         #[unroll]
         for element in 0..comptime![columns.width] {
             let at = comptime![vector * columns.width + element];
@@ -281,7 +281,7 @@ fn store<O: Float, V: Size>(
 ) {
     #[unroll]
     for vector in 0..comptime![columns.count(dim)] {
-        let x = first + comptime![columns.from_first(vector)];
+        let x = first + comptime![columns.offset_of(vector)];
         let lanes = V::value();
         if comptime![lanes == columns.width] {
             if x < comptime![dim / columns.width] {

@@ -95,12 +95,12 @@ pub fn delta<E: Float>(
             let element = f32::cast_from(output.data[output.at(of_output, x)]);
             sum = fma(element, f32::cast_from(gradient.data[gradient.at(of_gradient, x)]), sum);
         }
-        if comptime![lse_gradient.len() > 0] {
+        if comptime![lse_gradient.len() == 1] {
             let wanted = &lse_gradient[0];
             sum -= wanted.data[wanted.row(wanted.rows_of(batch, head), query)];
         }
         rows[row] = sum;
-        if comptime![lse.len() > 0] {
+        if comptime![lse.len() == 1] {
             let lse = &lse[0];
             let found = lse.data[lse.row(lse.rows_of(batch, head), query)];
             rows[total + row] = select(found == empty, -empty, found * comptime![LOG2_E]);
