@@ -241,7 +241,7 @@ attention @window(w: u32) -> f32[B, H, S, 8]
         ];
         let nine: Vec<_> = nine.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
         other(&nine, "there are at most 8 outputs, and here are 9");
-        other(&[("-> f32[B, H", "-> f32[B, G")], "an output has the query heads, in f32");
+        other(&[("-> f32[B, H", "-> f32[B, G")], "an output has the heads of the rows, in f32");
         let stored = [("store o", "store o + q"), ("S, 8]", "S, 4]"), ("T0, 8]", "T0, 4]")];
         other(&stored, "what an output is of is not scaled, and `q` is");
         let late = [

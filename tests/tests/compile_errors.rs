@@ -22,6 +22,8 @@ mod pass_hygiene;
 mod pass_indices;
 #[path = "../ui/pass_masks_of_modules.rs"]
 mod pass_masks_of_modules;
+#[path = "../ui/pass_outputs.rs"]
+mod pass_outputs;
 #[path = "../ui/pass_pairs.rs"]
 mod pass_pairs;
 #[path = "../ui/pass_values.rs"]
@@ -32,6 +34,7 @@ fn programs_without_a_mistake() {
     pass_hygiene::main();
     pass_indices::main();
     pass_masks_of_modules::main();
+    pass_outputs::main();
     pass_pairs::main();
     pass_values::main();
     for program in programs("tests") {
