@@ -33,13 +33,14 @@ pub fn main() {
     let _: Attention<1, 2> = of_pairs();
     let _: GeneralAttention<4, 3> = of_operands();
     let _: AnyAttention = of_pairs().into();
+    let _ = (two, three);
 }
 
-pub fn two(device: &Device, q: &Tensor) -> Result<(Tensor, Tensor), Error> {
+fn two(device: &Device, q: &Tensor) -> Result<(Tensor, Tensor), Error> {
     of_pairs().run(device, q, q, q)
 }
 
-pub fn three(device: &Device, q: &Tensor) -> Result<Tensor, Error> {
+fn three(device: &Device, q: &Tensor) -> Result<Tensor, Error> {
     let ((both, weighted, gate), lse) = of_operands().with_lse().run(device, [q, q, q, q])?;
     let _: [Tensor; 3] = [both, weighted, gate];
     Ok(lse)
