@@ -211,7 +211,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     let code = comptime![RowsCode { program: program.clone(), schedule }];
-    let given = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
+    let given = KernelInputs::<Vector<E, V>>::new(operands, keys, extent, parameters);
     store::<E, R, V>(&warps, &mut stage, &given, results, rows, base, comptime![code.clone()]);
     mend::<E, V>(&stage, &given, results, rows, code);
 }
@@ -227,7 +227,7 @@ struct RowsCode {
 #[cube]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     #[comptime] code: RowsCode,
@@ -255,11 +255,8 @@ fn mend<E: Float, V: Size>(
                     }
                     careful_row::<E, E, V>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
-                        given.operands,
-                        given.keys,
+                        given,
                         results,
-                        extent,
-                        given.parameters,
                         comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
@@ -303,7 +300,7 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     base: usize,
@@ -384,7 +381,7 @@ fn store<E: Float, R: Size, V: Size>(
 #[cube]
 fn combine<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     place: &Place<R>,
     rows: CubeRows,
     #[comptime] code: RowsCode,
