@@ -2,10 +2,10 @@
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
 use super::arguments::{KernelInputs, OperandArgument, Results};
-use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
+use super::careful::{CarefulRows, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
-use super::softmax::{inverse, row_number};
+use super::softmax::{Exp2, inverse, row_number};
 use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::expr::Expr;
 use crate::ir::Reduction;

@@ -6,10 +6,10 @@
 
 use super::query_tile::{QueryTile, number_place, of_rows};
 use crate::emit::arguments::{KernelInputs, KeySet};
-use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
+use crate::emit::careful::{CarefulRows, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
 use crate::emit::scores::{TileArrays, apply, operations};
-use crate::emit::softmax::{exp2, raised};
+use crate::emit::softmax::{Exp2, raised, rescaling, weight};
 use crate::expr::Expr;
 use crate::ir::forward::Pushed;
 use crate::ir::{DotTerm, Reduction, TileLoop};
@@ -435,7 +435,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, 
     let mut sum = accumulator.sum[vector];
     let moved = select_many(maximum.greater_than(&before), Vector::<u32, N>::new(1u32), Vector::new(0u32));
     if moved.vector_sum() != 0 {
-        let rescale = exp2::<N>(before - maximum);
+        let rescale = rescaling::<N>(before, maximum, Exp2::Polynomial);
         sum *= rescale;
         accumulator.rescale(vector, rescale);
         accumulator.maximum[vector] = maximum;
@@ -444,7 +444,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, 
     let factors = comptime![code.arrays.factors[push]];
     for key in part.from..part.to {
         let scores = &tile.tiles[array];
-        let weight = exp2::<N>(scores[key * vectors + vector] - maximum);
+        let weight = weight::<N>(scores[key * vectors + vector], maximum, Exp2::Polynomial);
         let mut pushed = weight;
         if comptime![factors.is_some()] {
             let factors = &tile.tiles[comptime![factors.unwrap()]];

@@ -8,7 +8,7 @@ use crate::emit::arguments::{Extent, KernelInputs, ParameterValues, Partials, Re
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::TileArrays;
-use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{Exp2, RowStart, add_part, inverse, is_finite, is_too_great, power, row_number};
 use crate::expr::Expr;
 use crate::ir::{Program, Reduction};
 use crate::schedule::CpuSchedule;
@@ -524,13 +524,14 @@ impl<N: Size> RowAccumulator<N> {
 
     fn begin(&mut self, place: &Place<N>, parameters: &ParameterValues, vector: usize, sinks: bool) {
         let sink = comptime![self.reduction.sink().cloned()];
-        self.maximum[vector] = Vector::new(EMPTY);
-        self.sum[vector] = Vector::new(0.0);
+        let start = RowStart::<N>::unseen();
+        self.maximum[vector] = start.maximum();
+        self.sum[vector] = start.sum();
         if comptime![sink.is_some()] {
             if sinks {
-                let logit = parameters.float::<N>(place, comptime![sink.clone().unwrap()]);
-                self.maximum[vector] = raise::<N>(logit);
-                self.sum[vector] = Vector::new(1.0);
+                let start = RowStart::<N>::of_sink(place, parameters, comptime![sink.clone().unwrap()]);
+                self.maximum[vector] = start.maximum();
+                self.sum[vector] = start.sum();
             }
         }
     }
@@ -619,7 +620,7 @@ impl<N: Size> RowAccumulator<N> {
         for vector in 0..comptime![self.schedule.vectors] {
             let sum = self.sum[vector];
             let mut factor = Vector::<f32, N>::new(1.0);
-            if comptime![self.reduction != Reduction::Sum] {
+            if comptime![self.reduction.is_divided()] {
                 factor = inverse::<N>(sum);
             }
             if comptime![self.reduction.is_softmax()] {
@@ -709,13 +710,13 @@ impl<N: Size> RowAccumulator<N> {
                     for row in 0..comptime![self.schedule.few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
-                            self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
+                            self.output[at] = add_part::<N>(self.output[at], partials.vectors[base + at], factor);
                         }
                     }
                 } else {
                     for column in 0..comptime![self.dim] {
                         let at = column * vectors + vector;
-                        self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
+                        self.output[at] = add_part::<N>(self.output[at], partials.vectors[base + at], factor);
                     }
                 }
             }
@@ -761,15 +762,9 @@ fn partial_weight<N: Size>(
 ) -> Vector<f32, N> {
     let mut weight = partials.vectors[at + vectors];
     if softmax {
-        weight *= exp2::<N>((partials.vectors[at] - maximum) * Vector::new(PARTS));
+        weight *= power::<N>((partials.vectors[at] - maximum) * Vector::new(PARTS), Exp2::Polynomial);
     }
     weight
-}
-
-/// `output` and `factor` times that of a partial. One that is not finite counts as it is: its keys have been seen.
-#[cube]
-fn merged<N: Size>(output: Vector<f32, N>, partial: Vector<f32, N>, factor: Vector<f32, N>) -> Vector<f32, N> {
-    select_many(is_finite::<N>(partial), fma(partial, factor, output), output + partial)
 }
 
 /// Which of the numbers that lie along the rows the one at `number` of all is.

@@ -88,7 +88,7 @@ impl<E: Float> MatrixStage<E> {
             &self.key_value,
             &self.query,
             &mut self.product,
-            comptime![MatrixProduct {
+            comptime![ProductShape {
                 left: MatrixFactor { pitch: memory.key_pitch, along: true },
                 right: MatrixFactor { pitch: memory.query_pitch, along: true },
                 rows,
@@ -145,7 +145,7 @@ impl<E: Float> MatrixStage<E> {
             &self.key_value,
             &self.weights,
             &mut self.product,
-            comptime![MatrixProduct {
+            comptime![ProductShape {
                 left: MatrixFactor { pitch: memory.key_pitch, along: false },
                 right: MatrixFactor { pitch: memory.row, along: false },
                 rows: memory.v_dim,
@@ -194,7 +194,7 @@ impl MatrixFactor {
 
 /// A product of two factors in memory, with a column for each query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct MatrixProduct {
+struct ProductShape {
     /// The left factor.
     left: MatrixFactor,
     /// The right factor.
@@ -211,7 +211,7 @@ fn multiply<E: Float>(
     a: &Shared<[E]>,
     b: &Shared<[E]>,
     product: &mut Shared<[f32]>,
-    #[comptime] of: MatrixProduct,
+    #[comptime] of: ProductShape,
     #[comptime] memory: MatrixMemory,
     #[comptime] schedule: CubeSchedule,
 ) {

@@ -32,12 +32,13 @@ use crate::emit::arguments::{
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
-use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::{TileArrays, apply};
-use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{
+    EMPTY, Exp2, LEAST, RowStart, hidden, inverse, is_finite, is_too_great, rescaling, row_number, weight,
+};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Pushed;
@@ -302,13 +303,13 @@ fn begin<R: Size>(
             output[x] = Vector::new(0.0);
         }
         let sink = comptime![program.accumulators[at].reduction.sink().cloned()];
-        let mut maximum = Vector::<f32, R>::new(EMPTY);
-        let mut sum = Vector::<f32, R>::new(0.0);
+        let start = RowStart::<R>::unseen();
+        let (mut maximum, mut sum) = (start.maximum(), start.sum());
         if comptime![sink.is_some()] {
-            let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
-            maximum = raise::<R>(logit);
+            let start = RowStart::<R>::of_sink(place, parameters, comptime![sink.clone().unwrap()]);
+            maximum = start.maximum();
             if unit.column == 0 {
-                sum = Vector::new(1.0);
+                sum = start.sum();
             }
         }
         accumulators.push(UnitAccumulator::<R> { output, maximum, sum, vectors: outputs });
@@ -401,7 +402,7 @@ fn weigh<E: Float, R: Size>(
             maximum = max(maximum, scores[column]);
         }
         let maximum = over_row::<E, R>(maximum, stage, unit, true);
-        let rescale = exp2_native::<R>(accumulator.maximum - maximum);
+        let rescale = rescaling::<R>(accumulator.maximum, maximum, Exp2::Device);
         accumulator.maximum = maximum;
         accumulator.sum *= rescale;
         #[unroll]
@@ -410,7 +411,7 @@ fn weigh<E: Float, R: Size>(
         }
         #[unroll]
         for column in 0..columns {
-            scores[column] = exp2_native::<R>(scores[column] - maximum);
+            scores[column] = weight::<R>(scores[column], maximum, Exp2::Device);
         }
     }
     let mut sum = accumulator.sum;
@@ -487,7 +488,7 @@ fn divide<E: Float, R: Size>(
 ) {
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
-        if comptime![program.accumulators[at].reduction != Reduction::Sum] {
+        if comptime![program.accumulators[at].reduction.is_divided()] {
             let accumulator = &mut tile.accumulators[at];
             let sum = over_row::<E, R>(accumulator.sum, stage, unit, false);
             accumulator.sum = sum;

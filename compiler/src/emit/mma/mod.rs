@@ -35,7 +35,6 @@ use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{RowStart, inverse, is_finite, is_too_great, row_number};
 use crate::expr::Expr;
-use crate::ir::Reduction;
 use crate::ir::forward::Operands;
 use crate::schedule::MmaSchedule;
 use crate::scheduled::Compiled;
@@ -109,10 +108,10 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let warp = WarpTile::<R>::new(sizes, schedule);
         if comptime![sink.is_some()] {
             let start = RowStart::<R>::of_sink(&place, parameters, comptime![sink.clone().unwrap()]);
-            warp.maximum.store(start.maximum);
+            warp.maximum.store(start.maximum());
             // The sums of a row's lanes are added at the end.
             if place_in_row() == 0 {
-                warp.sum.store(start.sum);
+                warp.sum.store(start.sum());
             }
         }
         warps.push(warp);
@@ -317,7 +316,7 @@ fn store<E: Float, R: Size, V: Size>(
         let tile = &warps[at];
         let reduction = comptime![program.accumulators[at].reduction.clone()];
         let mut sum = tile.sum.read();
-        if comptime![reduction != Reduction::Sum] {
+        if comptime![reduction.is_divided()] {
             sum += plane_shuffle_xor(sum, 1u32);
             sum += plane_shuffle_xor(sum, 2u32);
             let mut factor = inverse::<R>(sum);
