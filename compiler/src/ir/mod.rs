@@ -276,6 +276,11 @@ impl Reduction {
         matches!(self, Reduction::Softmax { .. })
     }
 
+    /// Whether what is accumulated is divided by the sum of its weights.
+    pub fn is_divided(&self) -> bool {
+        !matches!(self, Reduction::Sum)
+    }
+
     /// A softmax's sink.
     pub fn sink(&self) -> Option<&Expr> {
         match self {
