@@ -138,11 +138,12 @@ fn some_operands_and_mistakes() {
     let device = devices::cpu();
     let q = zeros(&device, &[1, 2, 3, 4]);
     let (out, saved) = attentions::full().with_gradients().run(&device, &q, &q, &q).unwrap();
-    let only = saved.backward_of(&["v"], &out).unwrap();
+    let only = saved.only(&["v"]).unwrap().backward(&out).unwrap();
     assert!(only.of("q").is_none() && only.of("k").is_none() && only.of("other").is_none());
     assert_eq!(only.of("v").unwrap().shape(), q.shape());
     let refused = |result: Result<purview::Gradients, Error>| result.unwrap_err().to_string();
-    assert_eq!(refused(saved.backward_of(&["w"], &out)), "`full` has no `w` along queries or keys, it takes q, k, v");
+    let unknown = saved.only(&["w"]).unwrap_err().to_string();
+    assert_eq!(unknown, "`full` has no gradient of `w`, expected one of q, k, v, scale()");
     let other = zeros(&device, &[1, 2, 4, 3]);
     assert_eq!(refused(saved.backward(&other)), "shapes differ: `d_out` is [1, 2, 4, 3], `the output` is [1, 2, 3, 4]");
     let of_two = saved.backward_outputs(&[&out, &out]);

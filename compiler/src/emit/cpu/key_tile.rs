@@ -8,10 +8,10 @@ use super::query_tile::{QueryTile, number_place, of_rows};
 use crate::emit::arguments::{KernelInputs, KeySet};
 use crate::emit::careful::{CarefulRows, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
-use crate::emit::scores::{TileArrays, apply, operations};
+use crate::emit::scores::{TileArrays, added, apply, operations};
 use crate::emit::softmax::{Exp2, raised, rescaling, weight};
 use crate::expr::Expr;
-use crate::ir::forward::Pushed;
+use crate::ir::forward::{Added, Pushed};
 use crate::ir::{DotTerm, Reduction, TileLoop};
 use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
@@ -59,6 +59,8 @@ pub struct CpuTileCode {
     pub dots: Vec<Vec<DotTerm>>,
     /// What it pushes.
     pub pushes: Vec<Pushed>,
+    /// What it adds to sums for elements of what is captured.
+    pub adds: Vec<Added>,
     /// Where its dots, weights and factors are.
     pub arrays: TileArrays,
     /// The sizes of tiles.
@@ -73,9 +75,9 @@ const OPERATIONS_IN_REGISTERS: usize = 6;
 impl CpuTileCode {
     /// For tiles of `key_loop` whose masks are evaluated.
     pub fn new(program: Compiled, key_loop: TileLoop, schedule: CpuSchedule) -> CpuTileCode {
-        let (dots, pushes) = (key_loop.dots(), key_loop.pushes());
-        let arrays = TileArrays::new(dots.len(), &pushes);
-        CpuTileCode { program, key_loop, dots, pushes, arrays, schedule, full: false }
+        let (dots, pushes, adds) = (key_loop.dots(), key_loop.pushes(), key_loop.adds());
+        let arrays = TileArrays::new(dots.len(), &pushes, adds.len());
+        CpuTileCode { program, key_loop, dots, pushes, adds, arrays, schedule, full: false }
     }
 
     /// The same, for tiles of which every query sees every key.
@@ -83,7 +85,8 @@ impl CpuTileCode {
         CpuTileCode { full: true, ..self.clone() }
     }
 
-    fn block(&self) -> Block {
+    /// The block in which its products are made.
+    pub fn block(&self) -> Block {
         if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
     }
 
@@ -133,7 +136,7 @@ impl CpuTileCode {
 #[derive(CubeType)]
 pub struct KeyRows<'a, E: CubePrimitive> {
     /// What the kernel reads.
-    given: KernelInputs<'a, E>,
+    pub given: KernelInputs<'a, E>,
     /// Where the rows begin in each of the program's operands; 0 for those that lie along something else.
     pub bases: Sequence<usize>,
     /// Where the numbers of columns begin; 0 for those of rows.
@@ -249,7 +252,7 @@ pub fn visit_part<E: Float, N: Size>(
 
     for at in 0..comptime![code.block().vectors] {
         let part = Part { tile: part.tile, vector: part.vector + at, from: part.from, to: part.to };
-        if comptime![(0..code.pushes.len()).any(|push| !code.in_registers(push))] {
+        if comptime![(0..code.pushes.len()).any(|push| !code.in_registers(push)) || !code.adds.is_empty()] {
             map_and_mask::<E, N>(tile, keys, place, part, comptime![code.clone()]);
         }
         #[unroll]
@@ -342,7 +345,7 @@ pub fn careful_tile<E: Float, N: Size>(
     }
 }
 
-/// What is pushed of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
+/// What is pushed and added of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
 /// a mean the sum, with it.
 #[cube]
 fn map_and_mask<E: Float, N: Size>(
@@ -409,6 +412,13 @@ fn map_and_mask<E: Float, N: Size>(
                 let weights = &mut tile.tiles[comptime![code.arrays.weights[push]]];
                 weights[key * vectors + vector] = weight;
             }
+        }
+        #[unroll]
+        for add in 0..comptime![code.adds.len()] {
+            let of = comptime![code.adds[add].clone()];
+            let value = added::<N>(&dots, &here, keys.given.parameters, of, comptime![code.full]);
+            let values = &mut tile.tiles[comptime![code.arrays.added[add]]];
+            values[key * vectors + vector] = value;
         }
     }
     #[unroll]

@@ -21,15 +21,17 @@
 //! Where there are few queries, [`FewQueries`](crate::schedule::FewQueries) puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
+pub mod captured;
 pub mod key_tile;
 pub mod query_tile;
 mod stripes;
 
+use self::captured::add_part;
 use self::key_tile::{Block, CpuTileCode, KeyRows, Part, careful_tile, visit_part};
 use self::query_tile::{CpuCode, QueryRows, QueryTile};
 use self::stripes::StripeSpans;
 use crate::emit::arguments::{
-    Counters, Extent, KernelInputs, KeySet, OperandArgument, ParameterValues, Partials, Results,
+    Counters, Extent, KernelInputs, KeySet, OperandArgument, OutputBuffer, ParameterValues, Partials, Results,
 };
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
@@ -65,6 +67,8 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
     let split_kv = comptime![schedule.few.split_kv];
     let rows_are_keys = comptime![program.rows != Axis::Queries];
     let mut tile = QueryTile::<N>::new(comptime![code.clone()]);
+    // Its loops add to no sums.
+    let mut sums = Sequence::<OutputBuffer<f32>>::new();
     let mut items = tiles;
     if split_kv {
         items = tiles * splits;
@@ -94,12 +98,21 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
                     for nth in 0..extent.group {
                         let head = rows.head * extent.group + nth;
                         let here = place.of_head(head as i32, (head / extent.kv_group) as i32);
-                        let run = Run::<N> { place: here, head, careful: careful.read(), split, splits };
-                        visit_columns::<E, N>(&mut tile, given, &rows, run, counters, at, comptime![code.clone()]);
+                        let run = Run::<N> { place: here, head, careful: careful.read(), split, splits, sums: 0usize.runtime() };
+                        let code = comptime![code.clone()];
+                        visit_columns::<E, N>(&mut tile, given, &rows, run, counters, &mut sums, at, code);
                     }
                 } else {
-                    let run = Run::<N> { place, head: rows.head, careful: careful.read(), split, splits };
-                    visit_columns::<E, N>(&mut tile, given, &rows, run, counters, at, comptime![code.clone()]);
+                    let run = Run::<N> {
+                        place,
+                        head: rows.head,
+                        careful: careful.read(),
+                        split,
+                        splits,
+                        sums: 0usize.runtime(),
+                    };
+                    let code = comptime![code.clone()];
+                    visit_columns::<E, N>(&mut tile, given, &rows, run, counters, &mut sums, at, code);
                 }
             }
             again.store(false.runtime());
@@ -147,9 +160,11 @@ struct Run<N: Size> {
     split: usize,
     /// How many there are.
     splits: usize,
+    /// The first of the sums that are added to.
+    sums: usize,
 }
 
-/// Pushes what loop number `at` has for the tile of `rows`.
+/// Pushes what loop number `at` has for the tile of `rows`, and adds what it has to `sums`.
 #[cube]
 fn visit_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
@@ -157,6 +172,7 @@ fn visit_columns<E: Float, N: Size>(
     rows: &QueryRows,
     run: Run<N>,
     counters: &Sequence<Counters>,
+    sums: &mut Sequence<OutputBuffer<f32>>,
     #[comptime] at: usize,
     #[comptime] code: CpuCode,
 ) {
@@ -198,7 +214,10 @@ fn visit_columns<E: Float, N: Size>(
         if comptime![key_loop.occurs(true)] {
             if kind == FULL {
                 let code = comptime![code.with_all_visible()];
-                visit_part::<E, N>(tile, &key_rows, &place, whole, code);
+                visit_part::<E, N>(tile, &key_rows, &place, whole, comptime![code.clone()]);
+                if comptime![!code.adds.is_empty()] {
+                    add_part::<E, N>(tile, &key_rows, &place, whole, rows.count, &mut sums[0], run.sums, code);
+                }
             }
         }
         if comptime![key_loop.occurs(false)] {
@@ -209,7 +228,10 @@ fn visit_columns<E: Float, N: Size>(
                     let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
                     if part.from < part.to {
                         let code = comptime![code.clone()];
-                        visit_part::<E, N>(tile, &key_rows, &place, part, code);
+                        visit_part::<E, N>(tile, &key_rows, &place, part, comptime![code.clone()]);
+                        if comptime![!code.adds.is_empty()] {
+                            add_part::<E, N>(tile, &key_rows, &place, part, rows.count, &mut sums[0], run.sums, code);
+                        }
                     }
                 }
             }

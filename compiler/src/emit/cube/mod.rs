@@ -139,7 +139,7 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let (dots, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
-        let arrays = comptime![TileArrays::new(dots.len(), &pushes)];
+        let arrays = comptime![TileArrays::new(dots.len(), &pushes, 0)];
         let set = &keys[comptime![key_loop.column_set()]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
