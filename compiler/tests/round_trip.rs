@@ -8,8 +8,8 @@ use purview_compiler::ir::forward::Form;
 use purview_compiler::ir::parse::{parse, parse_expr};
 use purview_compiler::ir::verify::verify;
 use purview_compiler::ir::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
-    Reduction, TileKind, TileLoop, TileOp,
+    Accumulator, Axis, Base, Captured, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output,
+    Program, Range, Reduction, RowAdd, RowSum, TileKind, TileLoop, TileOp,
 };
 use purview_compiler::launch::Keys;
 use purview_compiler::schedule::{CpuSchedule, CubeSchedule, FewQueries, MmaSchedule, Planes, Products, Schedule};
@@ -246,7 +246,7 @@ fn tile_loop(set: usize) -> impl Strategy<Value = TileLoop> {
     let ranges = || prop::collection::vec(range(2), 0..3);
     let tiles = (ranges(), ranges(), prop::option::of(kind()), prop::option::of(hop()));
     (tiles, maps, mask).prop_map(move |((visit, full, kind, key_hop), maps, mask)| {
-        let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: 1 + 2 * set }] }];
+        let mut body = vec![TileOp::Dot { tile: 0, terms: vec![DotTerm { row: 0, column: 1 + 2 * set, dim: 0 }] }];
         body.extend(maps.into_iter().map(|value| TileOp::Map { tile: 0, value }));
         body.extend(mask.map(|visible| {
             let partial = !full.is_empty() || kind.is_some();
@@ -257,11 +257,13 @@ fn tile_loop(set: usize) -> impl Strategy<Value = TileLoop> {
     })
 }
 
-/// `one`, which pushes `dim` elements.
-fn with_dim(mut one: TileLoop, v_dim: usize) -> TileLoop {
+/// `one`, which multiplies `qk_dim` elements and pushes `v_dim`.
+fn with_dims(mut one: TileLoop, qk_dim: usize, v_dim: usize) -> TileLoop {
     for op in &mut one.body {
-        if let TileOp::Push { dim, .. } = op {
-            *dim = v_dim;
+        match op {
+            TileOp::Push { dim, .. } => *dim = v_dim,
+            TileOp::Dot { terms, .. } => terms.iter_mut().for_each(|term| term.dim = qk_dim),
+            _ => {}
         }
     }
     one
@@ -282,10 +284,10 @@ fn program() -> impl Strategy<Value = Program> {
     let sizes = (element, 1..=256usize, 1..=256usize);
     let scale = prop::option::of(expr(Type::Float, uniform, 2));
     let loops = (tile_loop(0), tile_loop(1), tile_loop(0)).prop_map(|(a, b, c)| vec![a, b, c]);
-    let kept = prop::sample::select(vec![Kept::LogSumExp, Kept::LogSumExpAndMaximum, Kept::Partial]);
+    let kept = prop::sample::select(vec![Kept::LogSumExp, Kept::LogSumExpAndMaximum, Kept::Partial, Kept::Each]);
     (reduction, sizes, scale, loops, kept).prop_map(|(reduction, (element, qk_dim, v_dim), scale, loops, kept)| {
         let operand = |name: &str, heads, axis, dim| Operand { name: name.into(), element, heads, axis, dim };
-        let kept = if reduction.is_softmax() { kept } else { Kept::default() };
+        let kept = if reduction.is_softmax() || kept == Kept::Each { kept } else { Kept::default() };
         let of_keys = |name, set, dim| operand(name, Heads::Key, Axis::Keys(set), dim);
         Program {
             name: "random".into(),
@@ -302,8 +304,11 @@ fn program() -> impl Strategy<Value = Program> {
             rows: Axis::Queries,
             accumulators: vec![Accumulator { name: "o".into(), reduction }],
             loads: vec![Load { operand: 0, scale }],
-            loops: loops.into_iter().map(|one| with_dim(one, v_dim)).collect(),
+            sums: Vec::new(),
+            loops: loops.into_iter().map(|one| with_dims(one, qk_dim, v_dim)).collect(),
             outputs: vec![Output { element, heads: Heads::Query, dim: v_dim, value: Expr::Value(0) }],
+            captured: None,
+            adds: Vec::new(),
             kept: Kept::default(),
         }
         .keeping(kept)
@@ -327,7 +332,8 @@ fn general_program() -> impl Strategy<Value = Program> {
         let tiles: Vec<Cow<str>> = (0..5).map(|tile| format!("t{tile}").into()).collect();
         let mut body = Vec::new();
         for tile in 0..4 {
-            let terms = [tile % 2, (tile + 1) % 2].map(|side| DotTerm { row: side, column: 2 + side });
+            let terms =
+                [tile % 2, (tile + 1) % 2].map(|side| DotTerm { row: side, column: 2 + side, dim: 8 - 3 * side });
             body.push(TileOp::Dot { tile, terms: terms[..1 + tile % 2].to_vec() });
         }
         let mut masked = BTreeSet::new();
@@ -363,6 +369,9 @@ fn general_program() -> impl Strategy<Value = Program> {
             rows,
             accumulators: vec![sum("o"), sum("other")],
             loads: vec![Load { operand: 0, scale: Some(Expr::Scale) }, Load { operand: 1, scale: None }],
+            sums: Vec::new(),
+            captured: None,
+            adds: Vec::new(),
             loops: vec![TileLoop {
                 columns,
                 each_head: each_head && over_keys,
@@ -384,6 +393,40 @@ fn general_program() -> impl Strategy<Value = Program> {
             kept: Kept::default(),
         }
     })
+}
+
+/// Programs of sums like something captured, of pairs or of rows alone.
+fn program_of_sums() -> impl Strategy<Value = Program> {
+    let positions = Language { score: false, ..ALL };
+    let of_rows = Language { pair: false, ..positions };
+    let index = |language| expr(Type::Int, language, 2);
+    let elements = move |language| {
+        let of_tensor = index(language).prop_map(|at| Expr::Load { tensor: 0, index: vec![at] });
+        prop_oneof![of_tensor, Just(Expr::Scalar(2)), Just(Expr::Scale)]
+    };
+    let of_pairs = (program(), elements(positions)).prop_map(|(program, element)| {
+        let captured = Captured::of(&element);
+        let in_loop = |mut one: TileLoop| {
+            if let Some(TileOp::Push { weights, .. }) = one.body.pop() {
+                one.body.push(TileOp::Add { tile: weights, element: element.clone() });
+            }
+            one
+        };
+        let loops = program.loops.iter().cloned().map(in_loop).collect();
+        let (accumulators, outputs, kept) = (Vec::new(), Vec::new(), Kept::default());
+        Program { loops, accumulators, outputs, kept, captured, ..program }
+    });
+    let of_rows =
+        (program(), elements(of_rows), expr(Type::Float, of_rows, 3)).prop_map(|(program, element, value)| {
+            let sums = vec![RowSum { name: "total".into(), value: Expr::Value(0) }];
+            let value = Expr::binary(BinaryOp::Mul, Expr::Value(1), value);
+            let (accumulators, outputs, kept) = (Vec::new(), Vec::new(), Kept::default());
+            let captured = Captured::of(&element);
+            // Of sets of keys that no operand is of, an expression has no length.
+            let adds = vec![RowAdd { value, element }];
+            Program { loops: Vec::new(), sums, adds, accumulators, outputs, kept, captured, ..program }
+        });
+    prop_oneof![of_pairs, of_rows]
 }
 
 proptest! {
@@ -409,6 +452,13 @@ proptest! {
     }
 
     #[test]
+    fn programs_of_sums_read_back(program in program_of_sums()) {
+        prop_assert_eq!(verify(&program), Ok(()), "{}", program);
+        let text = program.to_string();
+        prop_assert_eq!(parse(&text), Ok(program), "{}", text);
+    }
+
+    #[test]
     fn programs_of_other_forms_read_back_and_have_no_schedule(program in general_program(), schedule in schedule()) {
         prop_assert_eq!(verify(&program), Ok(()), "{}", program);
         let text = program.to_string();
@@ -420,7 +470,8 @@ proptest! {
     #[test]
     fn scheduled_programs_read_back(program in program(), schedule in schedule()) {
         let base_two = !matches!(program.accumulators[0].reduction, Reduction::Softmax { base: Base::E, .. });
-        let is_stored = !program.is_undivided() || schedule.form() == Form::General;
+        let keeps_more = program.is_undivided() || program.kept == Kept::Each;
+        let is_stored = !keeps_more || schedule.form() == Form::General;
         let scheduled = Scheduled::new(Compiled::new(program), schedule);
         prop_assert_eq!(scheduled.is_ok(), base_two && is_stored);
         if let Ok(scheduled) = scheduled {

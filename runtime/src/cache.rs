@@ -11,8 +11,8 @@ use crate::schedule::Constraints;
 use purview_compiler::backward::{Backward, Wanted};
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::ir::{Kept, Program};
 use purview_compiler::ir::forward::{Form, OperandDims};
+use purview_compiler::ir::{Kept, Program};
 use purview_compiler::notes;
 use purview_compiler::passes;
 use purview_compiler::pruned::Constants;

@@ -104,7 +104,8 @@ impl Saved {
         let spec = &self.request.spec;
         let of_captured = captured_floats(spec);
         if let Some(unknown) = names.iter().find(|name| {
-            spec.operands.iter().all(|param| param.name != **name) && of_captured.iter().all(|(known, _)| known != **name)
+            spec.operands.iter().all(|param| param.name != **name)
+                && of_captured.iter().all(|(known, _)| known != **name)
         }) {
             let operands = spec.operands.iter().map(|param| param.name.clone());
             let known: Vec<String> = operands.chain(of_captured.into_iter().map(|(name, _)| name)).collect();
@@ -113,7 +114,8 @@ impl Saved {
         }
         let is_wanted = |name: &str| names.contains(&name);
         let wanted = spec.operands.iter().map(|param| is_wanted(&param.name)).collect();
-        let captured = of_captured.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, captured)| captured).collect();
+        let captured =
+            of_captured.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, captured)| captured).collect();
         Ok(Saved { wanted, captured, ..self.clone() })
     }
 

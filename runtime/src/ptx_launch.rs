@@ -128,7 +128,9 @@ impl AnyAttention {
         let has_lse = self.request.spec.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
-        let of_rows = |number| program.row_numbers().iter().any(|(_, kept)| *kept == number).then_some(result(rows, Element::F32));
+        let of_rows = |number| {
+            program.row_numbers().iter().any(|(_, kept)| *kept == number).then_some(result(rows, Element::F32))
+        };
         let stored = outputs.iter().zip(&program.outputs);
         let stored = stored.map(|(tensor, output)| Ok(result(elements_of(tensor.shape())?, output.element)));
         let mut further = stored.collect::<Result<Vec<_>, Error>>()?;

@@ -1,9 +1,9 @@
 //! Gradients against PyTorch's in f64, which the golden cases hold, and against the reference's.
 
 use purview::ir::Element;
+use purview::prelude::*;
 use purview::{AnyAttention, Device, Error, Shape, Tensor, Variant};
 use purview_cli::golden::{self, relative_error};
-use purview::prelude::*;
 use purview_tests::attentions;
 use purview_tests::compare::GOLDEN;
 use purview_tests::devices;
@@ -147,7 +147,10 @@ fn some_operands_and_mistakes() {
     let other = zeros(&device, &[1, 2, 4, 3]);
     assert_eq!(refused(saved.backward(&other)), "shapes differ: `d_out` is [1, 2, 4, 3], `the output` is [1, 2, 3, 4]");
     let of_two = saved.backward_outputs(&[&out, &out]);
-    assert_eq!(refused(of_two), "`full` has 1 outputs, and 2 gradients were given; `Saved::backward_outputs` takes the gradient of each");
+    assert_eq!(
+        refused(of_two),
+        "`full` has 1 outputs, and 2 gradients were given; `Saved::backward_outputs` takes the gradient of each"
+    );
     let of_sum = attentions::sum().with_gradients().run(&device, &q, &q, &q).unwrap().1;
     let lse = zeros(&device, &[1, 2, 3]);
     assert!(matches!(of_sum.backward_with_lse(&out, &lse), Err(Error::NoRowNumber { .. })));

@@ -1,8 +1,8 @@
 //! The derivative of an attention, as programs of the same kind.
 //!
-//! From a forward program, as it is after its dots are joined, [`differentiate`] makes one with rows of queries, which gives the gradients
-//! of what lies along queries, and for each set of keys one with rows of keys, which gives those of keys and values. For one softmax
-//! o = Σ p·v with p = exp(f(s) − lse) they are
+//! From a forward program, as it is after its dots are joined, [`differentiate`] makes one over rows alone, one with rows of queries, which
+//! gives the gradients of what lies along queries, and for each set of keys one with rows of keys, which gives those of keys and values. For
+//! one softmax o = Σ p·v with p = exp(f(s) − lse) the last two are
 //!
 //! ```text
 //! for i in tiles(S)                                     for j in tiles(T0)
@@ -16,8 +16,9 @@
 //!                                                         store d_k  store d_v
 //! ```
 //!
-//! with delta = Σ dO·O of each row (Dao et al., "FlashAttention", 2022, appendix B.2; FlashAttention-2, 2023, §3.1), which [`RowNumbers`]
-//! says of each accumulator. A score that is a sum of several products, weights after the softmax, other accumulators and several loops follow
+//! with delta = Σ dO·O of each row (Dao et al., "FlashAttention", 2022, appendix B.2; FlashAttention-2, 2023, §3.1), which the program over rows
+//! gives, as one of the [`RowNumbers`] of each accumulator. That program has the derivative of the outputs' expressions too: the gradient of
+//! each accumulator's result, where no output's is that, and what operands along queries have from outputs that are of them. A score that is a sum of several products, weights after the softmax, other accumulators and several loops follow
 //! the same rules:
 //!
 //! | accumulator | pushed f with factor g | d f | d g | weight of dV |
@@ -27,7 +28,11 @@
 //! | `Mean` | f / Z | (g·dp − delta) / Z | f·dp / Z | f·g / Z |
 //!
 //! Numbers of rows are to base 2 for a softmax, so that the weight is one power of two; of a row that sees nothing the log-sum-exp is given
-//! as +∞, and its weights are zero. Pairs that are hidden weigh nothing in any push, whatever they hold.
+//! as the greatest number, and its weights are zero. Pairs that are hidden weigh nothing in any push, whatever they hold.
+//!
+//! The gradient of something captured, a tensor, a scalar or `scale()`, is the sum of what each pair and each row has of it: of a pair
+//! d f · ∂f/∂x and d g · ∂g/∂x, of a row what its outputs have, and what a sink has, which is a score without values. So there is a program for
+//! the pairs and one for the rows, whose loops have no accumulators, but add to sums for each element: `add ds to slope[head()]`.
 
 pub mod derivative;
 
@@ -231,13 +236,8 @@ impl Pulled {
 impl<'a> Derive<'a> {
     fn new(forward: &'a Program) -> Derive<'a> {
         let mut names = Names::of(forward);
-        let of_queries = |name: String, element, dim| Operand {
-            name,
-            element,
-            heads: Heads::Query,
-            axis: Axis::Queries,
-            dim,
-        };
+        let of_queries =
+            |name: String, element, dim| Operand { name, element, heads: Heads::Query, axis: Axis::Queries, dim };
         let element = forward.outputs[0].element;
         let mut sources: Vec<(Source, Operand)> = Vec::new();
         sources.extend(forward.operands.iter().cloned().enumerate().map(|(place, of)| (Source::Operand(place), of)));
@@ -429,7 +429,7 @@ impl<'a> Derive<'a> {
     /// The loop that adds what the pairs of `one` have to the gradient of `captured`.
     fn add_loop(&self, captured: Captured, one: &TileLoop) -> Option<TileLoop> {
         let (dots, pushes) = (one.dots(), one.pushes_of_tiles());
-        let mut body = Body { dots: dots.clone(), ..Body::default() };
+        let mut body = Body { dots: dots.clone(), scores: dots.len(), ..Body::default() };
         for push in &pushes {
             let product = DotTerm { row: self.gradients[push.accumulator], column: push.values, dim: push.dim };
             let known = body.dots[dots.len()..].iter().position(|terms| *terms == [product]);
@@ -728,7 +728,7 @@ impl Made {
             if of_queries { *term } else { DotTerm { row: term.column, column: term.row, dim: term.dim } }
         };
         let (dots, pushes) = (one.dots(), one.pushes_of_tiles());
-        let mut body = Body::default();
+        let mut body = Body { scores: dots.len(), ..Body::default() };
         for terms in &dots {
             body.dots.push(terms.iter().map(along).collect());
         }
@@ -775,8 +775,10 @@ impl Made {
 /// The body of a loop that is made.
 #[derive(Default)]
 struct Body {
-    /// The products, of which a tile each is made first.
+    /// The products, of which a tile each is made first: those of the forward loop, and then those of gradients and values.
     dots: Vec<Vec<DotTerm>>,
+    /// How many are those of the forward loop.
+    scores: usize,
     /// What is made of those, each in a tile of its own: a name, an expression of the products, and where it is visible.
     maps: Vec<(&'static str, Expr, Option<Expr>)>,
     /// What is pushed: the accumulator, the place of what is made, the values, and how many elements of them.
@@ -798,7 +800,16 @@ impl Body {
     /// The loop with this body, which visits every tile.
     fn into_loop(self, derive: &Derive, columns: Axis, each_head: bool) -> TileLoop {
         let (tiles, body) = self.finish(derive);
-        TileLoop { columns, each_head, visit: vec![Range::ALL], full: Vec::new(), kind: None, key_hop: None, tiles, body }
+        TileLoop {
+            columns,
+            each_head,
+            visit: vec![Range::ALL],
+            full: Vec::new(),
+            kind: None,
+            key_hop: None,
+            tiles,
+            body,
+        }
     }
 
     /// The names of the tiles, and the operations.
@@ -810,7 +821,7 @@ impl Body {
         let mut ops = Vec::new();
         for terms in &self.dots {
             ops.push(TileOp::Dot { tile: tiles.len(), terms: terms.clone() });
-            tiles.push(names.fresh(if tiles.len() + 1 < self.dots.len() { "s" } else { "dp" }).into());
+            tiles.push(names.fresh(if tiles.len() < self.scores { "s" } else { "dp" }).into());
         }
         for dot in 0..self.dots.len() {
             if let Some(value) = self.take_scale(dot) {
@@ -923,14 +934,16 @@ fn take_common_factors(loops: &mut [TileLoop], accumulators: usize) -> Vec<Optio
 #[cfg(test)]
 mod tests {
     use super::{Wanted, differentiate};
+    use crate::ir::Captured;
     use crate::ir::parse::parse;
     use crate::ir::verify::verify;
     use crate::passes::PASSES;
 
-    /// The programs after all passes, as text.
-    fn derived(forward: &str) -> String {
+    /// Programs after all passes, as text, with the gradients of what is `captured`.
+    fn derived(forward: &str, captured: &[Captured]) -> String {
         let forward = parse(forward).unwrap();
-        let wanted = Wanted { operands: vec![true; forward.operands.len()], of_lse: false };
+        let (operands, captured) = (vec![true; forward.operands.len()], captured.to_vec());
+        let wanted = Wanted { operands, captured, of_lse: false };
         let backward = differentiate(&forward, &wanted).unwrap();
         let mut texts = Vec::new();
         for derived in backward.programs() {
@@ -947,6 +960,16 @@ mod tests {
     }
 
     const WINDOW: &str = "\
+attention @window_backward_rows(window: u32) -> f32[B, H, S, 1], f32[B, H, S, 1]
+  r#o: f32[B, H, S, 64]  d_out: f32[B, H, S, 64]
+  lse: f32[B, H, S]
+  for i in tiles(S)
+    r#o = load r#o[i]
+    d_out = load d_out[i]
+    delta = sum of d_out * r#o
+    store if lse[i] < -3.4028235e38 { 3.4028235e38 } else { lse[i] * 1.442695 }
+    store delta
+
 attention @window_backward_queries(window: u32) -> f32[B, H, S, 64]
   q: f32[B, H, S, 64]
   k: f32[B, G, T0, 64]  v: f32[B, G, T0, 64]
@@ -1005,6 +1028,168 @@ attention @window(window: u32) -> f32[B, H, S, 64]
       o = push s, v[j]
     store o
 ";
-        assert_eq!(derived(forward), WINDOW);
+        assert_eq!(derived(forward, &[]), WINDOW);
     }
+
+    /// Two accumulators, of which the output is an expression, with a sink, and what is captured by each form of index.
+    #[test]
+    fn an_output_expression_and_what_is_captured() {
+        let forward = "\
+attention @both(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> f32[B, H, S, 8]
+  q: f32[B, H, S, 4]  gate: f32[B, H, S, 8]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  for i in tiles(S)
+    a = softmax base e sink logit[head()]
+    m = mean
+    q = load q[i]
+    gate = load gate[i]
+    for j in tiles(T0)
+      s = dot q, k[j]
+      w = map exp(s)
+      s = map s * scale() + bias[i][j] * cap
+      s = mask s where j <= i on all
+      a = push s, v[j]
+      m = push w, v[j]
+    store a * sigmoid(gate) - gain[head()] * m
+";
+        let captured =
+            [Captured::Tensor(0), Captured::Tensor(1), Captured::Tensor(2), Captured::Scalar(0), Captured::Scale];
+        assert_eq!(derived(forward, &captured), BOTH);
+    }
+
+    const BOTH: &str = "\
+attention @both_backward_rows(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> f32[B, H, S, 1], f32[B, H, S, 1], f32[B, H, S, 8], f32[B, H, S, 1], f32[B, H, S, 1], f32[B, H, S, 8], f32[B, H, S, 8]
+  gate: f32[B, H, S, 8]  a: f32[B, H, S, 8]  m: f32[B, H, S, 8]  d_out: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  sum_of_m: f32[B, H, S]
+  for i in tiles(S)
+    gate = load gate[i]
+    a = load a[i]
+    m = load m[i]
+    d_out = load d_out[i]
+    delta_a = sum of sigmoid(gate) * d_out * a
+    delta_m = sum of -gain[head()] * d_out * m
+    store if lse_a[i] < -3.4028235e38 { 3.4028235e38 } else { lse_a[i] * 1.442695 }
+    store delta_a
+    store sigmoid(gate) * d_out
+    store if sum_of_m[i] == 0.0 { 0.0 } else { 1.0 / sum_of_m[i] }
+    store delta_m
+    store -gain[head()] * d_out
+    store a * (sigmoid(gate) * (1.0 - sigmoid(gate))) * d_out
+
+attention @both_backward_queries(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> f32[B, H, S, 4]
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  d_a: f32[B, H, S, 8]  d_m: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]  inverse_m: f32[B, H, S]  delta_m: f32[B, H, S]
+  for i in tiles(S)
+    d_q = sum
+    q = load q[i]
+    d_a = load d_a[i]
+    d_m = load d_m[i]
+    for j in tiles(T0)
+        full to i0 + 1
+      s = dot q, k[j]
+      dp = dot d_a, v[j]
+      dp2 = dot d_m, v[j]
+      ds = map exp2((s * scale() + bias[i][j] * cap) * 1.442695 - lse_a[i]) * (dp - delta_a[i]) * scale()
+      ds = mask ds where j <= i on partial
+      ds2 = map (dp2 - delta_m[i]) * inverse_m[i] * exp(s)
+      d_q = push ds, k[j]
+      d_q = push ds2, k[j]
+    store d_q
+
+attention @both_backward_keys(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> f32[B, G, T0, 4], f32[B, G, T0, 8]
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  d_a: f32[B, H, S, 8]  d_m: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]  inverse_m: f32[B, H, S]  delta_m: f32[B, H, S]
+  for j in tiles(T0)
+    d_k = sum
+    d_v = sum
+    k = load k[j]
+    v = load v[j]
+    for i in tiles(S) of each head
+        full from j1
+      s = dot k, q[i]
+      dp = dot v, d_a[i]
+      dp2 = dot v, d_m[i]
+      ds = map exp2((s * scale() + bias[i][j] * cap) * 1.442695 - lse_a[i]) * (dp - delta_a[i]) * scale()
+      ds = mask ds where j <= i on partial
+      p = map exp2((s * scale() + bias[i][j] * cap) * 1.442695 - lse_a[i])
+      p = mask p where j <= i on partial
+      ds2 = map (dp2 - delta_m[i]) * inverse_m[i] * exp(s)
+      p2 = map exp(s) * inverse_m[i]
+      d_k = push ds, q[i]
+      d_v = push p, d_a[i]
+      d_k = push ds2, q[i]
+      d_v = push p2, d_m[i]
+    store d_k
+    store d_v
+
+attention @both_backward_bias_of_pairs(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> like bias
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  d_a: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]
+  for i in tiles(S)
+    q = load q[i] * (scale())
+    d_a = load d_a[i]
+    for j in tiles(T0) to i1 + 1
+        full to i0 + 1
+      s = dot q, k[j]
+      dp = dot d_a, v[j]
+      ds = map exp2((s + bias[i][j] * cap) * 1.442695 - lse_a[i]) * (dp - delta_a[i]) * cap
+      ds = mask ds where j <= i on partial
+      add ds to bias[i][j]
+    store like bias
+
+attention @both_backward_logit_of_rows(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> like logit
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]
+  for i in tiles(S)
+    add exp2(logit[head()] * 1.442695 - lse_a[i]) * -delta_a[i] to logit[head()]
+    store like logit
+
+attention @both_backward_gain_of_rows(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> like gain
+  m: f32[B, H, S, 8]  d_out: f32[B, H, S, 8]
+  for i in tiles(S)
+    m = load m[i]
+    d_out = load d_out[i]
+    lost = sum of -m * d_out
+    add lost to gain[head()]
+    store like gain
+
+attention @both_backward_cap_of_pairs(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> like cap
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  d_a: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]
+  for i in tiles(S)
+    q = load q[i] * (scale())
+    d_a = load d_a[i]
+    for j in tiles(T0) to i1 + 1
+        full to i0 + 1
+      s = dot q, k[j]
+      dp = dot d_a, v[j]
+      ds = map exp2((s + bias[i][j] * cap) * 1.442695 - lse_a[i]) * (dp - delta_a[i]) * bias[i][j]
+      ds = mask ds where j <= i on partial
+      add ds to cap
+    store like cap
+
+attention @both_backward_scale_of_pairs(cap: f32, bias: Tensor<f32, 2>, logit: Tensor<f32, 1>, gain: Tensor<f32, 1>) -> like scale()
+  q: f32[B, H, S, 4]
+  k: f32[B, G, T0, 4]  v: f32[B, G, T0, 8]
+  d_a: f32[B, H, S, 8]
+  lse_a: f32[B, H, S]  delta_a: f32[B, H, S]
+  for i in tiles(S)
+    q = load q[i]
+    d_a = load d_a[i]
+    for j in tiles(T0) to i1 + 1
+        full to i0 + 1
+      s = dot q, k[j]
+      dp = dot d_a, v[j]
+      ds = map exp2((s * scale() + bias[i][j] * cap) * 1.442695 - lse_a[i]) * (dp - delta_a[i]) * s
+      ds = mask ds where j <= i on partial
+      add ds to scale()
+    store like scale()
+";
 }

@@ -114,7 +114,8 @@ pub fn over_rows<E: Float>(
             let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
             let (in_f32, nth) = comptime![buffer_of(&program, output)];
             for x in 0..dim {
-                let element = row.value::<E>(operands, parameters, x, comptime![program.clone()], comptime![value.clone()]);
+                let element =
+                    row.value::<E>(operands, parameters, x, comptime![program.clone()], comptime![value.clone()]);
                 if in_f32 {
                     let stored = &mut floats[nth];
                     stored.data[at * dim + x] = element;
@@ -147,8 +148,7 @@ pub fn add_rows<E: Float>(
             let row = Row::new::<E>(operands, extent, parameters, at, comptime![program.clone()]);
             #[unroll]
             for add in 0..comptime![program.adds.len()] {
-                let (value, element) =
-                    comptime![(program.adds[add].value.clone(), program.adds[add].element.clone())];
+                let (value, element) = comptime![(program.adds[add].value.clone(), program.adds[add].element.clone())];
                 let value = row.value::<E>(operands, parameters, 0usize, comptime![program.clone()], value);
                 let number = parameters.element_number::<One>(&row.place, element).extract(0usize);
                 sums[copy * elements + number as usize] += value;

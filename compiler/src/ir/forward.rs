@@ -5,7 +5,8 @@
 //! schedules run less.
 
 use super::{
-    Accumulator, Axis, DotTerm, Element, Heads, Kept, MaskedTiles, Operand, Program, Reduction, RowNumber, TileLoop, TileOp,
+    Accumulator, Axis, DotTerm, Element, Heads, Kept, MaskedTiles, Operand, Program, Reduction, RowNumber, TileLoop,
+    TileOp,
 };
 use crate::expr::Expr;
 use crate::spec::MAX_OUTPUTS;
@@ -350,8 +351,7 @@ impl Program {
 
     /// Element type and head dims.
     pub fn sizes(&self) -> Operands {
-        let of_loop =
-            |one: &TileLoop| one.dots().iter().flatten().map(|term| term.dim).sum::<usize>();
+        let of_loop = |one: &TileLoop| one.dots().iter().flatten().map(|term| term.dim).sum::<usize>();
         let OperandDims { element, .. } = self.operand_dims();
         let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
         let dims: Vec<usize> = in_dots.map(|load| self.operands[self.loads[load].operand].dim).collect();

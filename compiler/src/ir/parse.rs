@@ -5,7 +5,7 @@
 //! White space and line ends mean nothing but to end a word; `//` begins a comment. Nothing is checked that
 //! [`verify`](super::verify) checks.
 
-use super::print::{Precedence, RESERVED, VALUES};
+use super::print::{Name, Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
     Accumulator, Axis, Base, Captured, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output,
@@ -123,7 +123,8 @@ impl Parser<'_> {
                 Some(name) => {
                     self.cursor.words(&["sum", "of"])?;
                     self.values = accumulators.iter().map(|accumulator| accumulator.name.clone().into()).collect();
-                    self.values.extend(loads.iter().map(|load| Cow::Owned(operands[load.operand].name.clone())));
+                    let loaded = loads.iter().map(|load| Name(&operands[load.operand].name).to_string());
+                    self.values.extend(loaded.map(Cow::Owned));
                     sums.push(RowSum { name, value: self.expr(Precedence::Or)? });
                 }
                 None => {

@@ -551,6 +551,43 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
     store x * y * gate[batch()][i]
 ";
 
+    /// Rows alone, of sums and numbers.
+    const SUMS: &str = "\
+attention @sums() -> f32[B, H, S, 1], f32[B, H, S, 8]
+  x: f32[B, H, S, 8]  y: f32[B, H, S, 8]
+  lse: f32[B, H, S]
+  for i in tiles(S)
+    x = load x[i]
+    y = load y[i]
+    delta = sum of x * y
+    store delta - lse[i]
+    store x * lse[i]
+";
+
+    /// What rows add to sums like something captured.
+    const SINK: &str = "\
+attention @d_sink(logit: Tensor<f32, 1>) -> like logit
+  lse: f32[B, H, S]  delta: f32[B, H, S]
+  for i in tiles(S)
+    add exp(logit[head()] - lse[i]) * -delta[i] to logit[head()]
+    store like logit
+";
+
+    /// What pairs add to such sums.
+    const BIAS: &str = "\
+attention @d_bias(bias: Tensor<f32, 2>) -> like bias
+  q: f32[B, H, S, 8]
+  k: f32[B, G, T0, 4]
+  for i in tiles(S)
+    q = load q[i]
+    for j in tiles(T0) to i1 + 1
+        full to i0 + 1
+      s = dot q[..4], k[j]
+      s = mask s where j <= i on partial
+      add s to bias[i][j]
+    store like bias
+";
+
     /// Checks that `text` with `from` replaced by `to` is refused with `message`.
     fn refused_in(text: &str, from: &str, to: &str, message: &str) {
         assert_eq!(text.matches(from).count(), 1, "`{from}` once");
@@ -562,7 +599,10 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
     fn programs_of_all_forms_are_accepted_and_read_back() {
         let with_maximum = format!("{PROGRAM}    keep maximum\n");
         let undivided = format!("{PROGRAM}    keep undivided\n");
-        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, ROWS, &with_maximum, &undivided] {
+        let each = format!("{DIFFERENCE}    keep each\n");
+        let of_rows = [ROWS, SUMS, SINK];
+        for text in [PROGRAM, DIFFERENCE, TRANSPOSED, BIAS, &with_maximum, &undivided, &each].into_iter().chain(of_rows)
+        {
             let program = parse(text).unwrap();
             assert_eq!(verify(&program), Ok(()), "{text}");
             assert_eq!(program.to_string(), text);
@@ -571,12 +611,57 @@ attention @gate(gate: Tensor<f32, 2>) -> f32[B, H, S, 8]
 
     #[test]
     fn dims() {
-        refused("k: f32[B, G, T0, 4]", "k: f32[B, G, T0, 5]", "in loop 0: a dot of `q` of dim 4 and `k` of dim 5");
+        let message = "in loop 0: a dot of 4 elements of `q`, of dim 4, and `k`, of dim 3";
+        refused("k: f32[B, G, T0, 4]", "k: f32[B, G, T0, 3]", message);
+        let message = "in loop 0: a dot of 5 elements of `q`, of dim 4, and `k`, of dim 4";
+        refused("dot q, k[j]", "dot q, k[j][..5]", message);
         refused("-> f32[B, H, S, 8]", "-> f32[B, H, S, 9]", "an output of dim 9 is of `o`, of dim 8");
         refused("  v: f32[B, G, T0, 8]", "  v: f32[B, G, T0, 0]", "`v` has a dim of 0");
         refused_in(ROWS, "y: f32[B, H, S, 8]", "y: f32[B, H, S, 1]", "an output of dim 8 is of `y`, of dim 1");
         let message = "in loop 0: values of different dims are pushed into `a`";
         refused_in(DIFFERENCE, "b = push s2, v[j]", "b = push s2, v[j]\n      a = push s2, k1[j]", message);
+    }
+
+    #[test]
+    fn sums_over_elements() {
+        let message = "`delta` is a sum over elements of nothing that is loaded";
+        refused_in(SUMS, "sum of x * y", "sum of lse[i]", message);
+        refused_in(SUMS, "y: f32[B, H, S, 8]", "y: f32[B, H, S, 1]", "a sum of `x`, of dim 8, and `y`, of dim 1");
+        refused_in(SUMS, "store x * lse[i]", "store x * delta", "an output of dim 8 is of `delta`, of dim 1");
+        let message = "`t` is a sum over elements, and there are loops";
+        refused("load q[i] * (scale())", "load q[i]\n    t = sum of q", message);
+    }
+
+    #[test]
+    fn sums_like_something_captured() {
+        refused_in(BIAS, "to bias[i][j]", "to scale()", "in loop 0: `scale()` is added to, and is not stored");
+        let message = "in loop 0: what is added to depends on `j0`: `bias[i][j0]`";
+        refused_in(BIAS, "to bias[i][j]", "to bias[i][j0]", message);
+        refused_in(SINK, "to logit[head()]", "to logit[j]", "what is added to depends on `j`: `logit[j]`");
+        let message = "in loop 0: `s` is changed after it was pushed";
+        refused_in(
+            BIAS,
+            "      s = mask s where j <= i on partial\n      add s to bias[i][j]\n",
+            "      add s to bias[i][j]\n      s = mask s where j <= i on partial\n",
+            message,
+        );
+        let mut program = parse(BIAS).unwrap();
+        program.outputs = parse(PROGRAM).unwrap().outputs;
+        assert_eq!(verify(&program).unwrap_err().to_string(), "sums like `bias`, and outputs too");
+        program.outputs.clear();
+        program.loops.clear();
+        assert_eq!(verify(&program).unwrap_err().to_string(), "nothing is added to `bias`");
+        let mut program = parse(SINK).unwrap();
+        program.adds[0].value = Expr::Int(1);
+        assert_eq!(
+            verify(&program).unwrap_err().to_string(),
+            "what a row adds is of type integer, expected float: `1`"
+        );
+        let place = |text: &str| parse(text).unwrap_err().to_string();
+        let other = SINK.replace("store like logit", "store like scale()");
+        assert_eq!(place(&other), "5:16: expected `logit`, found `scale`");
+        let other = SINK.replace("to logit[head()]", "to 2.0");
+        assert_eq!(place(&other), "4:52: expected an element of a captured tensor, a scalar or `scale()`, found `2.0`");
     }
 
     #[test]

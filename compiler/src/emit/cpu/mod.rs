@@ -98,7 +98,14 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
                     for nth in 0..extent.group {
                         let head = rows.head * extent.group + nth;
                         let here = place.of_head(head as i32, (head / extent.kv_group) as i32);
-                        let run = Run::<N> { place: here, head, careful: careful.read(), split, splits, sums: 0usize.runtime() };
+                        let run = Run::<N> {
+                            place: here,
+                            head,
+                            careful: careful.read(),
+                            split,
+                            splits,
+                            sums: 0usize.runtime(),
+                        };
                         let code = comptime![code.clone()];
                         visit_columns::<E, N>(&mut tile, given, &rows, run, counters, &mut sums, at, code);
                     }
