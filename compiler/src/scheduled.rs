@@ -75,10 +75,13 @@ impl Scheduled {
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
-        let is_derived = program.rows != Axis::Queries || !program.numbers.is_empty() || program.has_partial_dots();
+        let other_dots = program.has_partial_dots() || program.has_loops_without_dots();
+        let other_rows = program.rows != Axis::Queries || !program.numbers.is_empty() || program.captured.is_some();
+        let is_derived = other_rows || other_dots;
         if is_derived && !matches!(schedule, Schedule::Cpu(_)) {
             return refused(format!(
-                "the schedule `{name}` runs programs with rows of queries, without numbers of rows, and with products of whole rows"
+                "the schedule `{name}` runs programs with rows of queries, which it stores, without numbers of those, and with products of \
+                 whole rows in every loop"
             ));
         }
         let most = schedule.form();

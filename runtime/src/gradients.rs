@@ -18,7 +18,7 @@ use purview_compiler::emit::binding::{KeySetData, LaunchData};
 use purview_compiler::emit::captured::Split;
 use purview_compiler::emit::parts::{self, PartData, PartsData};
 use purview_compiler::emit::{launch, rows};
-use purview_compiler::ir::forward::Form;
+use purview_compiler::ir::forward::{Form, Operands};
 use purview_compiler::ir::{Axis, Captured, Element, Kept, Program, RowNumber};
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::passes;
@@ -461,7 +461,8 @@ impl Step<'_> {
     /// 32 bits.
     fn scheduled(&self, program: &Compiled, rows: usize) -> Result<Scheduled, Error> {
         let constraints = Constraints {
-            operands: program.sizes(),
+            // A loop may have no product.
+            operands: Operands { qk_dim: program.sizes().qk_dim.max(1), ..program.sizes() },
             value_dim: program.memory_sizes().v_dim.max(1),
             bounded: false,
             intricate: true,

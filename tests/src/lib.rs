@@ -6,6 +6,7 @@ pub mod compare;
 pub mod devices;
 pub mod generate;
 pub mod generate_whole;
+pub mod gradients;
 pub mod kept_outputs;
 pub mod naga_validation;
 pub mod newer_mesa;

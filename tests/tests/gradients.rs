@@ -1,12 +1,17 @@
 //! Gradients against PyTorch's in f64, which the golden cases hold, and against the reference's.
 
+use proptest::prelude::prop_assert;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use purview::ir::Element;
 use purview::prelude::*;
-use purview::{AnyAttention, Device, Error, Shape, Tensor, Variant};
-use purview_cli::golden::{self, relative_error};
+use purview::{AnyAttention, Arguments, Variant};
+use purview_cli::golden;
+use purview_examples::GALLERY;
 use purview_tests::attentions;
-use purview_tests::compare::GOLDEN;
+use purview_tests::compare::{Failures, GOLDEN};
 use purview_tests::devices;
+use purview_tests::generate_whole::{Kind, WholeCase};
+use purview_tests::gradients;
 use purview_tests::numbers::Numbers;
 use std::path::Path;
 
@@ -43,9 +48,9 @@ fn golden_cases_on_the_cpu() {
     check(&devices::cpu(), "cpu");
 }
 
-/// The largest errors of the gradients of `attention` on the CPU, relative to their largest magnitudes, where `change` is done to the operands
-/// and to the gradients of the outputs, and with a gradient of the log-sum-exp where `lse` says so.
-fn errors(attention: &AnyAttention, shape: &Shape, lse: bool, change: impl Fn(&mut [Vec<f32>])) -> Vec<f64> {
+/// The [errors](gradients::errors) of the gradients of `attention` on the CPU, where `change` is done to the operands and to the gradients of
+/// the outputs, and with a gradient of the log-sum-exp where `lse` says so.
+fn errors(attention: &AnyAttention, shape: &Shape, lse: bool, change: impl Fn(&mut [Vec<f32>])) -> Vec<(String, f64)> {
     let device = devices::cpu();
     let mut numbers = Numbers::new(11);
     let mut tensors = numbers.all_operands(&device, attention, shape).unwrap();
@@ -66,26 +71,7 @@ fn errors(attention: &AnyAttention, shape: &Shape, lse: bool, change: impl Fn(&m
     let tensors: Vec<&Tensor> = tensors.iter().collect();
     let (operands, d_outputs) = tensors.split_at(operands);
     let d_lse = lse.then(|| numbers.tensor(&device, Element::F32, &of_outputs[0].shape()[..3]).unwrap());
-    let (_, saved) = attention.run_outputs_with_gradients(&device, operands).unwrap();
-    let backward = || match &d_lse {
-        Some(d_lse) => saved.backward_with_lse(d_outputs[0], d_lse).unwrap(),
-        None => saved.backward_outputs(d_outputs).unwrap(),
-    };
-    let (found, again) = (backward(), backward());
-    for (a, b) in found.operands().iter().zip(again.operands()) {
-        let bits = |tensor: &Option<Tensor>| {
-            tensor.as_ref().unwrap().to_vec::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        assert_eq!(bits(a), bits(b), "the same tensors give the same bits");
-    }
-    let want = attention.reference_gradients(operands, d_outputs, d_lse.as_ref()).unwrap();
-    let compared = found.operands().iter().zip(&want.operands).zip(operands).map(|((found, want), operand)| {
-        let found = found.as_ref().unwrap();
-        assert_eq!(found.shape(), want.shape);
-        assert_eq!(found.dtype(), operand.dtype());
-        relative_error(&found.to_vec::<f32>().unwrap(), &want.data)
-    });
-    compared.collect()
+    gradients::errors(attention, &device, operands, d_outputs, d_lse.as_ref()).unwrap()
 }
 
 fn zeros(device: &Device, shape: &[usize]) -> Tensor {
@@ -93,8 +79,8 @@ fn zeros(device: &Device, shape: &[usize]) -> Tensor {
 }
 
 #[track_caller]
-fn within(errors: Vec<f64>, limit: f64) {
-    assert!(errors.iter().all(|error| *error <= limit), "{errors:?}");
+fn within(errors: Vec<(String, f64)>, limit: f64) {
+    assert!(errors.iter().all(|(_, error)| *error <= limit), "{errors:?}");
 }
 
 #[test]
@@ -198,5 +184,47 @@ fn several_accumulators_and_outputs() {
         within(errors(&attentions::mean().into(), &shape, false, |_| {}), 2e-5);
         within(errors(&attentions::as_it_is_and_doubled().into(), &shape, false, |_| {}), 2e-5);
         within(errors(&attentions::memory().into(), &shape.with_keys([5, keys]), false, |_| {}), 2e-5);
+    }
+}
+
+/// Every variant of the gallery with its default arguments, and everything that it captures.
+#[test]
+fn every_variant() {
+    let device = devices::cpu();
+    let mut failures = Failures::default();
+    let shape = Shape::new(2, 4, 70, 24).with_kv_heads(2).with_v_dim(20);
+    for variant in GALLERY {
+        let attention = (variant.make)(&Arguments::new(device.clone(), shape.clone())).unwrap();
+        for (name, error) in errors(&attention, &shape, false, |_| {}) {
+            println!("{:24} {name:12} {error:8.1e}", variant.name);
+            failures.expect(&format!("{} {name}: {error:.1e}", variant.name), error <= 5e-5);
+        }
+    }
+    failures.report();
+}
+
+/// Random attentions, of any number of products, accumulators, pushes and outputs.
+#[test]
+fn random_attentions() {
+    let device = devices::cpu();
+    let cases = std::env::var("PROPTEST_CASES").map_or(40, |cases| cases.parse().expect("a number of cases"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 50, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let result = runner.run(&WholeCase::any(Kind::Any), |case| {
+        let attention = case.without_schedule().attention(&device).unwrap();
+        let operands = case.operands(&device, Element::F32).unwrap();
+        let operands: Vec<&Tensor> = operands.iter().collect();
+        let mut numbers = Numbers::new(5);
+        let outputs = attention.run_outputs(&device, &operands).unwrap();
+        let d_outputs = outputs.iter().map(|output| numbers.tensor(&device, Element::F32, output.shape()).unwrap());
+        let d_outputs: Vec<Tensor> = d_outputs.collect();
+        let d_outputs: Vec<&Tensor> = d_outputs.iter().collect();
+        let errors = gradients::errors(&attention, &device, &operands, &d_outputs, None);
+        let errors = errors.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert!(errors.iter().all(|(_, error)| *error <= 1e-4), "{:?}", errors);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
     }
 }

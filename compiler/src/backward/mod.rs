@@ -889,7 +889,9 @@ fn take_common_factors(loops: &mut [TileLoop], accumulators: usize) -> Vec<Optio
             TileOp::Map { tile: to, value } if *to == tile => Some(value),
             _ => None,
         });
-        made.and_then(|value| Product::of(value).uniform_part().ok().flatten())
+        let factor = made.and_then(|value| Product::of(value).uniform_part().ok().flatten());
+        // What differs from head to head stays in a loop that runs for each.
+        factor.filter(|factor| !(one.each_head && factor.mentions(&Expr::Head)))
     };
     let mut found: Vec<Option<Option<Expr>>> = vec![None; accumulators];
     let mut agree = vec![true; accumulators];
@@ -910,12 +912,13 @@ fn take_common_factors(loops: &mut [TileLoop], accumulators: usize) -> Vec<Optio
     {
         set.iter().for_each(|of| agree[*of] = false);
     }
+    let is_taken = |accumulator: usize| agree[accumulator] && matches!(found[accumulator], Some(Some(_)));
     for one in loops.iter_mut() {
         let tiles: BTreeSet<usize> = one
             .body
             .iter()
             .filter_map(|op| match op {
-                TileOp::Push { accumulator, weights, .. } if agree[*accumulator] => Some(*weights),
+                TileOp::Push { accumulator, weights, .. } if is_taken(*accumulator) => Some(*weights),
                 _ => None,
             })
             .collect();

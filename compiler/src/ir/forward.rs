@@ -1,4 +1,4 @@
-//! The programs that schedules run: the body of each loop is dots, then maps, masks and pushes.
+//! The programs that schedules run: the body of each loop is dots, then maps and masks, and pushes or adds.
 //!
 //! A program may say more than that. [`check`] refuses the rest where a program is given a schedule; what reads a program after that uses
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
@@ -117,7 +117,7 @@ fn check_loop(one: &TileLoop) -> Result<(), String> {
     let kinds: Vec<_> = one.body.iter().map(TileOp::name).collect();
     let dots = kinds.iter().take_while(|kind| **kind == "dot").count();
     let is_of_use = kinds.contains(&"push") || kinds.contains(&"add");
-    if dots == 0 || kinds[dots..].contains(&"dot") || !is_of_use {
+    if kinds[dots..].contains(&"dot") || !is_of_use {
         return Err(format!("a body is dots, then maps, masks and pushes, and here `{}`", kinds.join(", ")));
     }
     let mut made = Vec::new();
@@ -261,6 +261,11 @@ impl Program {
         let dots = self.loops.iter().flat_map(TileLoop::dots).flatten().map(|term| term.column);
         let named = dots.chain(0..self.operands.len()).find(of_set);
         named.map_or("", |place| &self.operands[place].name)
+    }
+
+    /// Whether a loop has no dot.
+    pub fn has_loops_without_dots(&self) -> bool {
+        self.loops.iter().any(|one| one.dots().is_empty())
     }
 
     /// Whether a dot multiplies fewer elements than its operands have.

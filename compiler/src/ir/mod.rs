@@ -442,6 +442,11 @@ impl Program {
         self
     }
 
+    /// Whether an expression may be outside of the loops: where they run for each query head, nothing else is of one.
+    pub fn is_outside_of_loops(&self, expr: &Expr) -> bool {
+        !expr.mentions(&Expr::Head) || !self.loops.iter().any(|one| one.each_head)
+    }
+
     /// Whether what it stores is not divided by the sum of its row.
     pub fn is_undivided(&self) -> bool {
         self.kept == Kept::Partial

@@ -21,7 +21,8 @@
 //! 12. `i` and `j` are only in maps and masks; but the rows' position may be in sinks and outputs.
 //! 13. `least`, `greatest`, `count` and the ends of the rows' tile are only in ranges, kinds and hops, those of the columns' tile only in
 //!     kinds. A hop, in which alone `next` may be, has `i0`, `i1` and `j0`, and its loop runs over keys.
-//! 14. A loop has at most [`MAX_RANGES`] visited and as many full ranges. It runs for each head only where the rows are keys.
+//! 14. A loop has at most [`MAX_RANGES`] visited and as many full ranges. It runs for each head only where the rows are keys, and then
+//!     nothing outside of loops is of `head()`.
 //! 15. Masks are on partial tiles where full ones can be known, and else on all.
 //!
 //! [`Scheduled::new`](crate::scheduled::Scheduled::new) says what a program that is run satisfies besides.
@@ -58,6 +59,13 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     verify_loads(program)?;
     for load in &program.loads {
         load.scale.iter().try_for_each(|scale| checked.expr("a scale", scale, Type::Float, &[]))?;
+    }
+    let scales = program.loads.iter().filter_map(|load| load.scale.as_ref());
+    let outside = scales.chain(program.outputs.iter().map(|output| &output.value));
+    if let Some(expr) = outside.filter(|expr| !program.is_outside_of_loops(expr)).next() {
+        let values = program.stored_values();
+        let text = expr.display(Parameters { values: &values, ..program.parameters() });
+        return fail(format!("loops run for each head, and outside of them is `{text}`"));
     }
     let mut dims = vec![None; program.accumulators.len()];
     for (place, one) in program.loops.iter().enumerate() {
@@ -691,6 +699,8 @@ attention @d_bias(bias: Tensor<f32, 2>) -> like bias
         assert_eq!(verify(&program).unwrap_err().to_string(), "in loop 0: rows along S and columns along S");
         let message = "in loop 0: it runs for each head, and its rows are queries, of one head";
         refused("tiles(T0) from", "tiles(T0) of each head from", message);
+        let message = "loops run for each head, and outside of them is `dk * (head() as f32)`";
+        refused_in(TRANSPOSED, "store dk", "store dk * (head() as f32)", message);
         refused_in(TRANSPOSED, "full from j1", "full from i1", "in loop 0: a full range depends on `i1`: `i1`");
         refused_in(
             TRANSPOSED,

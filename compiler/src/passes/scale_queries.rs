@@ -14,7 +14,7 @@
 //! ```
 //!
 //! It needs each dot of what is loaded to be followed by a map that is a product of it, once, and of factors that are the same for the whole
-//! tile; and these to be the same for all such dots. What is in one dot is multiplied together or not at all.
+//! tile, and for all heads where the loops run for each; and these to be the same for all such dots. What is in one dot is multiplied together or not at all.
 
 use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
@@ -36,7 +36,7 @@ pub fn scale_queries(program: &mut Program) {
         let Some(found) = found else { continue };
         let mut scales = found.iter().flatten().map(|(_, product)| product.uniform_part().ok().flatten());
         let Some(Some(scale)) = scales.next() else { continue };
-        if !scales.all(|other| other.as_ref() == Some(&scale)) {
+        if !scales.all(|other| other.as_ref() == Some(&scale)) || !program.is_outside_of_loops(&scale) {
             continue;
         }
         for load in program.loads.iter_mut().filter(|load| of_group(load)) {
