@@ -120,6 +120,9 @@ JSON:
   with --gallery also
     variants: a list likewise, of each variant at each shape: also shape (see `report`),
     variants_passed, variants_total
+  with --backward: of the cases with gradients
+    cases: a list of name, variant, passed, limit, gradients: a list of {of (its name in the case's file), error}; or error
+    golden_passed, golden_total, passed
   With --lines, each case and each variant is a line, and so is the rest, which is the last";
 
 #[derive(Subcommand)]
@@ -242,6 +245,9 @@ pub(crate) struct CheckFlags {
     /// Also every variant with its default arguments, against the reference: odd lengths, shared keys, few queries
     #[arg(long)]
     pub gallery: bool,
+    /// The gradients of the golden cases that have some
+    #[arg(long, requires = "golden", conflicts_with = "gallery")]
+    pub backward: bool,
     /// Only the cases and variants of these names
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub cases: Vec<String>,

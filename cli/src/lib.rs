@@ -34,6 +34,7 @@
 
 mod arguments;
 mod check;
+mod check_backward;
 mod check_gallery;
 mod describe;
 mod emit;
@@ -163,6 +164,7 @@ fn dispatch(
         Command::Emit(flags) => emit::emit(gallery, flags, json, out),
         Command::Sass(flags) => sass::sass(gallery, flags, json, out),
         Command::Run(flags) => run::run(gallery, flags, json, out),
+        Command::Check(flags) if flags.backward => check_backward::check_backward(gallery, flags, json, out),
         Command::Check(flags) => check::check(gallery, flags, json, out),
     }
 }

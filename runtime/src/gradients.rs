@@ -264,13 +264,19 @@ struct Rows {
 }
 
 impl Step<'_> {
-    fn rows(&self, program: &Program, operands: &[&Tensor]) -> Rows {
+    fn rows(&self, derived: &Derived, operands: &[&Tensor]) -> Rows {
+        let program = &derived.program;
         let &Operation { heads, queries, query_offset, .. } = self.operation;
         let Axis::Keys(set) = program.rows else { return Rows { heads, length: queries, offset: query_offset } };
         let keys = self.operation.keys[set];
         // As many as serve all that lies along them: each number divides the query heads.
         let of_rows = program.operands.iter().zip(operands).filter(|(operand, _)| operand.axis == program.rows);
-        let heads = of_rows.map(|(_, tensor)| tensor.shape()[1]).fold(1, least_common_multiple);
+        let of_rows = of_rows.map(|(_, tensor)| tensor.shape()[1]);
+        let of_outputs = derived.outputs.iter().filter_map(|given| match given {
+            Given::Gradient(place) => Some(self.saved.operands[*place].shape()[1]),
+            _ => None,
+        });
+        let heads = of_rows.chain(of_outputs).fold(1, least_common_multiple);
         Rows { heads, length: keys.length, offset: keys.offset }
     }
 
@@ -388,7 +394,7 @@ impl Step<'_> {
         let Operation { batch, heads, keys, .. } = self.operation;
         let program = Compiled::new(derived.program.clone());
         let tensors: Vec<&Tensor> = derived.operands.iter().map(|source| self.operand(*source)).collect();
-        let of_rows = self.rows(&program, &tensors);
+        let of_rows = self.rows(derived, &tensors);
         let of_queries = program.rows == Axis::Queries;
         let scheduled = match program.loops[..] {
             [] => None,

@@ -15,22 +15,18 @@ use purview_tests::gradients;
 use purview_tests::numbers::Numbers;
 use std::path::Path;
 
-/// The largest error of a gradient, relative to its largest magnitude. Scores of 10⁴ have 10⁻³ in f32, and so has a log-sum-exp.
-fn limit(case: &str) -> f64 {
-    if case == "large_logits" { 1e-3 } else { 2e-5 }
-}
-
 /// Checks the gradients of every golden case that has some on `device`.
-fn check(device: &Device, described: &str) {
+fn check(device: &Device, described: &str, element: Element) {
     let variants: Vec<(&str, Variant)> = purview_examples::golden();
     let (mut checked, mut wrong) = (0, Vec::new());
     for case in golden::load(Path::new(GOLDEN)).unwrap() {
         let (_, variant) = variants.iter().find(|(name, _)| *name == case.name).expect("a variant for each case");
-        let found = case.run_backward(variant, device);
+        let found = case.run_backward(variant, device, element);
         match found {
             Ok(errors) => {
                 checked += usize::from(!errors.is_empty());
-                let is_wrong = errors.iter().any(|(_, error)| error.is_nan() || *error > limit(&case.name));
+                let is_wrong =
+                    errors.iter().any(|(_, error)| error.is_nan() || *error > case.gradient_tolerance(element));
                 let errors: Vec<String> = errors.iter().map(|(name, error)| format!("{name} {error:.1e}")).collect();
                 let line = format!("{described} {}: {}", case.name, errors.join(", "));
                 println!("{line}");
@@ -45,7 +41,17 @@ fn check(device: &Device, described: &str) {
 
 #[test]
 fn golden_cases_on_the_cpu() {
-    check(&devices::cpu(), "cpu");
+    check(&devices::cpu(), "cpu", Element::F32);
+}
+
+#[test]
+fn golden_cases_in_16_bits_on_the_cpu() {
+    let device = devices::cpu();
+    for element in [Element::F16, Element::Bf16] {
+        if device.supports(element) {
+            check(&device, &format!("cpu {}", element.name()), element);
+        }
+    }
 }
 
 /// The [errors](gradients::errors) of the gradients of `attention` on the CPU, where `change` is done to the operands and to the gradients of
@@ -168,6 +174,29 @@ fn of_all_kinds(
     }
 }
 
+/// Scores without a product, so that the gradient of values needs none; and the greater of two accumulators.
+#[attention]
+fn averages(q: Query, k: Key, v: Value, mk: Key, mv: Value) -> Output {
+    for i in q.tiles() {
+        let (mut a, mut b) = (Mean::new(), Softmax::new());
+        for j in k.tiles() {
+            a.push(mask(1.0 + (j % 3) as f32, j <= i), v[j]);
+        }
+        for j in mk.tiles() {
+            b.push(0.5 * scale(), mv[j]);
+        }
+        max(a, b * 2.0)
+    }
+}
+
+#[test]
+fn scores_without_a_product() {
+    let shape = Shape::new(2, 2, 56, 4).with_keys([18, 18]);
+    within(errors(&averages().into(), &shape, false, |_| {}), 2e-5);
+    let shape = Shape::new(2, 4, 56, 4).with_keys([30, 18]).with_kv_heads(2);
+    within(errors(&averages().into(), &shape, false, |_| {}), 2e-5);
+}
+
 #[test]
 fn several_accumulators_and_outputs() {
     let device = devices::cpu();
@@ -207,14 +236,15 @@ fn every_variant() {
 #[test]
 fn random_attentions() {
     let device = devices::cpu();
-    let cases = std::env::var("PROPTEST_CASES").map_or(40, |cases| cases.parse().expect("a number of cases"));
+    let cases = std::env::var("PROPTEST_CASES").map_or(12, |cases| cases.parse().expect("a number of cases"));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 50, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let result = runner.run(&WholeCase::any(Kind::Any), |case| {
         let attention = case.without_schedule().attention(&device).unwrap();
-        let operands = case.operands(&device, Element::F32).unwrap();
-        let operands: Vec<&Tensor> = operands.iter().collect();
+        // Not those of the case, which are round numbers: where two are equal in f32, and not in f64, there is a kink.
         let mut numbers = Numbers::new(5);
+        let operands = numbers.all_operands(&device, &attention, &case.shape).unwrap();
+        let operands: Vec<&Tensor> = operands.iter().collect();
         let outputs = attention.run_outputs(&device, &operands).unwrap();
         let d_outputs = outputs.iter().map(|output| numbers.tensor(&device, Element::F32, output.shape()).unwrap());
         let d_outputs: Vec<Tensor> = d_outputs.collect();

@@ -38,6 +38,7 @@ pub mod derivative;
 
 use self::derivative::{derivative, minus, plus, times};
 use crate::analysis::product::{Factor, Product};
+use crate::analysis::simplify::simplify;
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::forward::Pushed;
 use crate::ir::{
@@ -46,6 +47,7 @@ use crate::ir::{
 };
 use crate::passes::simplify_expressions;
 use crate::passes::use_base_two::times_log2_e;
+use crate::typing::Parameters;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use thiserror::Error;
@@ -439,7 +441,7 @@ impl<'a> Derive<'a> {
             }
             let pulled = self.pull(push, &Expr::Value(dots.len() + place));
             for element in elements_of(captured, [&pulled.score, &pulled.factor]) {
-                let lost = pulled.by(&element);
+                let lost = self.simplified(&pulled.by(&element), body.dots.len());
                 if lost != Expr::float(0.0) {
                     let map = body.map("ds", lost, &pulled.mask);
                     body.adds.push((map, element));
@@ -514,6 +516,14 @@ impl<'a> Derive<'a> {
         let weight = times(weight, factor.clone());
         let mask = mask.as_ref().map(|(visible, _)| visible.clone());
         Pulled { weight, of_score, score: score.clone(), of_factor, factor, mask }
+    }
+
+    /// An expression of so many products, as [`simplify`] has it: of what is zero nothing is made.
+    fn simplified(&self, expr: &Expr, products: usize) -> Expr {
+        let numbers: Vec<Number> = self.numbers.iter().map(|number| self.declared(*number)).collect();
+        let values = vec![Cow::Borrowed("s"); products];
+        let Program { scalars, tensors, .. } = self.forward;
+        simplify(expr, Parameters { scalars, tensors, values: &values, numbers: &numbers })
     }
 
     /// The program with these rows; `None` where none of what lies along them has a gradient that is wanted.
@@ -748,7 +758,7 @@ impl Made {
             let product = products.iter().position(|product| *product == product_of(push)).unwrap_or(0);
             let pulled = derive.pull(push, &Expr::Value(dots.len() + product));
             for (dot, terms) in dots.iter().enumerate() {
-                let lost = pulled.by(&Expr::Value(dot));
+                let lost = derive.simplified(&pulled.by(&Expr::Value(dot)), body.dots.len());
                 let targets: Vec<DotTerm> = terms.iter().map(along).filter(|term| wanted.has(term.row)).collect();
                 if lost == Expr::float(0.0) || targets.is_empty() {
                     continue;
@@ -759,7 +769,11 @@ impl Made {
                 }
             }
             if !of_queries && wanted.has(push.values) {
-                let tile = body.map("p", pulled.weight.clone(), &pulled.mask);
+                let weight = derive.simplified(&pulled.weight, body.dots.len());
+                if weight == Expr::float(0.0) {
+                    continue;
+                }
+                let tile = body.map("p", weight, &pulled.mask);
                 let gradient = derive.gradients[push.accumulator];
                 body.push(self.accumulator(push.values, push.dim), tile, gradient, push.dim);
             }
