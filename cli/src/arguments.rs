@@ -161,6 +161,12 @@ pub(crate) struct ProgramFlags {
     /// The stage after which to print it, or `all` of them
     #[arg(long, default_value = SCHEDULE, value_parser = PossibleValuesParser::new(stages()))]
     pub stage: String,
+    /// The programs that give its gradients
+    #[arg(long, conflicts_with = "with")]
+    pub backward: bool,
+    /// Those of these gradients alone, of what is called so in the signature, or of `scale()` [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", conflicts_with = "with")]
+    pub of: Vec<String>,
 }
 
 #[derive(Args)]

@@ -99,7 +99,13 @@ fn variant_json(name: &str, spec: &Spec, defaults: &[Option<ScalarValue>]) -> Va
 pub(crate) fn program(gallery: &Gallery, flags: &ProgramFlags, json: bool, out: &mut dyn Write) -> Result<u8, Failure> {
     let shape = flags.shape.shape()?;
     let attention = flags.kept.of(flags.variant.attention(gallery, &device_for_text()?, &shape)?);
-    let mut stages = attention.stages(&shape)?;
+    let mut stages: Vec<(&str, String)> = if flags.backward || !flags.of.is_empty() {
+        let names: Vec<&str> = flags.of.iter().map(String::as_str).collect();
+        let stages = attention.backward_stages(&shape, Some(&names[..]).filter(|names| !names.is_empty()))?;
+        stages.into_iter().map(|(stage, programs)| (stage, programs.join("\n"))).collect()
+    } else {
+        attention.stages(&shape)?
+    };
     stages.retain(|(stage, _)| flags.stage == "all" || flags.stage == *stage);
     if json {
         let stages = stages.iter().map(|(stage, text)| json!({ "stage": stage, "text": text }));

@@ -181,6 +181,37 @@ impl<P, R> AttentionOver<P, R> {
         Ok(texts)
     }
 
+    /// The texts of the programs that give its gradients, for `shape`, after each stage, with the stage's name: of all that it has gradients of,
+    /// or of what `names` has, as [`Saved::only`](crate::Saved::only) takes them.
+    ///
+    /// # Errors
+    /// As [`AttentionOver::program`], and [`Error::NoGradientOf`].
+    pub fn backward_stages(
+        &self,
+        shape: &Shape,
+        names: Option<&[&str]>,
+    ) -> Result<Vec<(&'static str, Vec<String>)>, Error> {
+        let Request { spec, scalars, .. } = &self.request;
+        validate::arguments(&self.request)?;
+        let wanted = gradients::wanted(spec, names)?;
+        let stages = passes::backward_stages(spec, scalars, &shape.operand_dims(spec)?, &wanted)?;
+        let mut texts: Vec<_> = stages
+            .iter()
+            .map(|(stage, backward)| {
+                (*stage, backward.programs().map(|derived| derived.program.to_string()).collect::<Vec<_>>())
+            })
+            .collect();
+        if let Some((_, backward)) = stages.into_iter().next_back() {
+            let scheduled = backward.programs().map(|derived| match derived.program.loops[..] {
+                // A program over rows alone needs no schedule.
+                [] => Ok(derived.program.to_string()),
+                _ => Ok(passes::schedule(Compiled::new(derived.program.clone()), self.text_schedule())?.to_string()),
+            });
+            texts.push((passes::SCHEDULE, scheduled.collect::<Result<_, Error>>()?));
+        }
+        Ok(texts)
+    }
+
     /// Which tiles a launch of `shape` visits, which of them need no mask, and what that costs. Print it, or read its fields.
     ///
     /// # Errors

@@ -101,21 +101,7 @@ impl Saved {
     /// # }
     /// ```
     pub fn only(&self, names: &[&str]) -> Result<Saved, Error> {
-        let spec = &self.request.spec;
-        let of_captured = captured_floats(spec);
-        if let Some(unknown) = names.iter().find(|name| {
-            spec.operands.iter().all(|param| param.name != **name)
-                && of_captured.iter().all(|(known, _)| known != **name)
-        }) {
-            let operands = spec.operands.iter().map(|param| param.name.clone());
-            let known: Vec<String> = operands.chain(of_captured.into_iter().map(|(name, _)| name)).collect();
-            let (attention, name) = (spec.name.clone(), (*unknown).into());
-            return Err(Error::NoGradientOf { attention, name, known: known.join(", ") });
-        }
-        let is_wanted = |name: &str| names.contains(&name);
-        let wanted = spec.operands.iter().map(|param| is_wanted(&param.name)).collect();
-        let captured =
-            of_captured.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, captured)| captured).collect();
+        let Wanted { operands: wanted, captured, .. } = wanted(&self.request.spec, Some(names))?;
         Ok(Saved { wanted, captured, ..self.clone() })
     }
 
@@ -208,6 +194,24 @@ impl Saved {
         });
         Ok(Gradients { names, operands, captured: captured.collect::<Result<_, Error>>()? })
     }
+}
+
+/// The gradients of what is called `names`, or of all that `spec` has some of.
+pub(crate) fn wanted(spec: &Spec, names: Option<&[&str]>) -> Result<Wanted, Error> {
+    let of_captured = captured_floats(spec);
+    let operands = spec.operands.iter().map(|param| param.name.clone());
+    let known: Vec<String> = operands.chain(of_captured.iter().map(|(name, _)| name.clone())).collect();
+    if let Some(unknown) = names.into_iter().flatten().find(|name| !known.iter().any(|known| known == *name)) {
+        let (attention, name) = (spec.name.clone(), (*unknown).into());
+        return Err(Error::NoGradientOf { attention, name, known: known.join(", ") });
+    }
+    let is_wanted = |name: &str| names.is_none_or(|names| names.contains(&name));
+    let captured = of_captured.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, captured)| captured);
+    Ok(Wanted {
+        operands: spec.operands.iter().map(|param| is_wanted(&param.name)).collect(),
+        captured: captured.collect(),
+        of_lse: false,
+    })
 }
 
 /// What is captured of floats, with its name: gradients of that can be asked for.

@@ -208,6 +208,47 @@ fn programs_and_kernels_are_of_launches_that_give_more() {
 }
 
 #[test]
+fn program_prints_the_programs_of_gradients() {
+    let shape = "--q 64 --dim 16";
+    let printed = text(&format!("program window {shape} --backward"));
+    let heads: Vec<&str> =
+        printed.lines().filter_map(|line| line.strip_prefix("attention @window_backward_")).collect();
+    let names: Vec<&str> = heads.iter().filter_map(|head| head.split('(').next()).collect();
+    let all = ["rows", "queries", "keys", "bias_of_pairs", "slope_of_pairs", "scale_of_pairs"];
+    assert_eq!(names, all);
+    // What lies along rows alone has no schedule.
+    assert_eq!(printed.matches("  schedule cpu(").count(), 5);
+    let of_bias = text(&format!("program window {shape} --of bias"));
+    assert!(of_bias.contains("-> like bias\n") && of_bias.contains("      add ds to bias[head()]\n"), "{of_bias}");
+    assert!(!of_bias.contains("window_backward_queries"), "{of_bias}");
+    let stages = json(&format!("program causal {shape} --backward --stage all --json"));
+    let stages: Vec<&str> =
+        stages["stages"].as_array().unwrap().iter().map(|of| of["stage"].as_str().unwrap()).collect();
+    assert_eq!((stages[0], stages[stages.len() - 1]), ("lower", "schedule"));
+    let message = "error: `window` has no gradient of `window`, expected one of q, k, v, bias, slope, scale()";
+    fails(&format!("program window {shape} --of window"), FAILURE, message);
+}
+
+#[test]
+fn check_compares_gradients() {
+    let cases = "--cases causal,alibi_causal,attention_sink";
+    let variants = purview_examples::golden();
+    let gallery = Gallery { variants: VARIANTS, golden: &variants, commands: &[] };
+    let line = format!("check --golden {GOLDEN} --backward --device cpu {cases}");
+    let (code, out, err) = purview_with(&gallery, &line);
+    assert_eq!((code, err.as_str()), (SUCCESS, ""), "{out}");
+    assert!(out.contains("d_slope") && out.ends_with("gradients of 3 of 3 golden cases on cpu in f32\n"), "{out}");
+    let (_, out, _) = purview_with(&gallery, &format!("{line} --json"));
+    let found: Json = serde_json::from_str(&out).unwrap();
+    assert_eq!(found["cases"][0]["gradients"].as_array().unwrap().len(), 4);
+    fails(
+        &format!("check --golden {GOLDEN} --backward --device ptx"),
+        USAGE,
+        "error: gradients are computed on the CPU",
+    );
+}
+
+#[test]
 fn report_has_the_numbers_and_the_picture() {
     let line =
         "report window --q 256 --kv 512 --heads 4 --kv-heads 2 --batch 3 -p window=200 -p shift=-1 --q-offset 100";

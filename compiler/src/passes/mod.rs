@@ -160,17 +160,47 @@ pub fn compile_backward(
     dims: &OperandDims,
     wanted: &Wanted,
 ) -> Result<Backward, CompileError> {
+    run_backward(spec, scalars, dims, wanted, |_, _| {})
+}
+
+/// The same after each stage but the last, with the stage's name: the first is what the programs are [derived](differentiate) as.
+///
+/// # Errors
+/// As [`compile_backward`].
+pub fn backward_stages(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    dims: &OperandDims,
+    wanted: &Wanted,
+) -> Result<Vec<(&'static str, Backward)>, CompileError> {
+    let mut stages = Vec::new();
+    run_backward(spec, scalars, dims, wanted, |stage, backward| stages.push((stage, backward.clone())))?;
+    Ok(stages)
+}
+
+fn run_backward(
+    spec: &Spec,
+    scalars: &[ScalarValue],
+    dims: &OperandDims,
+    wanted: &Wanted,
+    mut seen: impl FnMut(&'static str, &Backward),
+) -> Result<Backward, CompileError> {
+    let mut finish = |stage: &'static str, backward: &Backward| {
+        for derived in backward.programs() {
+            dump(stage, &derived.program);
+            verify(&derived.program).map_err(|error| CompileError::Verify { stage, error })?;
+        }
+        seen(stage, backward);
+        Ok::<_, CompileError>(())
+    };
     let mut program = lower(spec, scalars, dims)?;
     simplify_expressions(&mut program);
     join_dots(&mut program);
     let mut backward = differentiate(&program, wanted)?;
-    for derived in backward.programs_mut() {
-        for pass in PASSES {
-            (pass.run)(&mut derived.program);
-            dump(pass.name, &derived.program);
-            let stage = pass.name;
-            verify(&derived.program).map_err(|error| CompileError::Verify { stage, error })?;
-        }
+    finish(LOWER, &backward)?;
+    for pass in PASSES {
+        backward.programs_mut().for_each(|derived| (pass.run)(&mut derived.program));
+        finish(pass.name, &backward)?;
     }
     Ok(backward)
 }
