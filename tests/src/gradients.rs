@@ -3,10 +3,7 @@
 use purview::interpret_backward::ReferenceGradients;
 use purview::spec::Spec;
 use purview::{AnyAttention, Device, Error, Saved, Tensor};
-use purview_cli::golden::relative_error;
-
-/// What a gradient is compared relative to, at least: of one that is nearly nothing, rounding is all that is seen.
-const LEAST: f64 = 0.05;
+use purview_cli::golden::gradient_error;
 
 /// The names of all that `spec` has gradients of: operands, captured tensors and scalars of floats, and `scale()`; with the reference's.
 fn all_of(spec: &Spec, reference: ReferenceGradients) -> Vec<(String, Vec<f64>)> {
@@ -19,7 +16,7 @@ fn all_of(spec: &Spec, reference: ReferenceGradients) -> Vec<(String, Vec<f64>)>
     operands.chain(tensors).chain(scalars).chain([("scale()".into(), vec![scale])]).collect()
 }
 
-/// The errors of all gradients of `attention` on `device`, each relative to its largest magnitude, or to a twentieth where that is more.
+/// The [errors](gradient_error) of all gradients of `attention` on `device`.
 ///
 /// # Errors
 /// As [`AnyAttention::run_outputs_with_gradients`], [`Saved::backward_outputs`] and [`AnyAttention::reference_gradients`].
@@ -48,10 +45,7 @@ pub fn errors(
         let (found, again) = (numbers(&found)?, numbers(&again)?);
         let bits = |of: &[f32]| of.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&found), bits(&again), "the same tensors give the same bits");
-        let largest = want.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
-        // `relative_error` is relative to 1 where all is zero.
-        let unit = if largest > 0.0 { largest } else { 1.0 };
-        errors.push((name.clone(), relative_error(&found, want) * unit / unit.max(LEAST)));
+        errors.push((name.clone(), gradient_error(&found, want)));
     }
     Ok(errors)
 }

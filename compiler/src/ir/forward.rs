@@ -238,13 +238,25 @@ impl TileOp {
 }
 
 impl Program {
-    /// The number of sets of keys.
+    /// The number of sets of keys: those that something lies along, and without loops also those of whose lengths an expression is.
     pub fn key_sets(&self) -> usize {
-        let sets = self.operands.iter().filter_map(|operand| match operand.axis {
+        let axes = self.operands.iter().map(|operand| operand.axis);
+        let axes = axes.chain([self.rows]).chain(self.loops.iter().map(|one| one.columns));
+        let sets = axes.filter_map(|axis| match axis {
             Axis::Keys(set) => Some(set + 1),
             Axis::Queries => None,
         });
-        sets.max().unwrap_or(0)
+        let mut most = sets.max().unwrap_or(0);
+        if self.loops.is_empty() {
+            let of_rows = self.sums.iter().map(|sum| &sum.value).chain(self.outputs.iter().map(|output| &output.value));
+            for expr in of_rows.chain(self.adds.iter().flat_map(|add| [&add.value, &add.element])) {
+                expr.any(&mut |expr| {
+                    most = most.max(if let Expr::KeyLen(set) = expr { set + 1 } else { 0 });
+                    false
+                });
+            }
+        }
+        most
     }
 
     /// The set of keys that `j` is of in a loop: of its columns, or where the rows are keys of those.
