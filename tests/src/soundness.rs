@@ -1,7 +1,7 @@
 //! What the analyses claim of tiles, against the predicate itself, for every tile there can be at small lengths.
 
 use purview::{AnyAttention, Error};
-use purview_compiler::analysis::bounds::visiting_queries;
+use purview_compiler::analysis::bounds::{full_queries, visiting_queries};
 use purview_compiler::eval::{Environment, HostTensor, Value, evaluate};
 use purview_compiler::expr::Expr;
 use purview_compiler::ir::forward::Operands;
@@ -242,26 +242,71 @@ pub fn check_tiles(case: &Case, tile: usize) -> Tally {
     tally
 }
 
-/// Checks the bounds the other way round: the queries that may see a key of a tile.
+/// Checks the bounds the other way round: the queries that may see a key of a tile, and those that see all of its keys.
 fn check_queries_of_keys(program: &Program, predicate: &Expr, visible: &Visible, at: &Environment, tile: usize) {
-    let ranges = visiting_queries(predicate, program.parameters());
+    let visiting = visiting_queries(predicate, program.parameters());
+    let full = full_queries(predicate, program.parameters());
     let keys = [Keys { length: LENGTH, offset: 0 }];
     let at = &Environment { query_length: LENGTH as i64, keys: &keys, ..*at };
     for j0 in 0..LENGTH {
         for j1 in j0..(j0 + tile).min(LENGTH) {
             let at = Environment { key_first: j0 as i64, key_last: j1 as i64, ..*at };
-            let value = |expr: &Expr| evaluate(expr, &at).expect("a bound has a value").expect("a bound is not hidden");
-            let end = |end: &Option<Expr>, open: i64| end.as_ref().map_or(open, |end| value(end).int());
-            let spans: Vec<(i64, i64)> = ranges
-                .iter()
-                .filter(|range| range.when.as_ref().is_none_or(|when| value(when).bool()))
-                .map(|Range { from, to, .. }| (end(from, i64::MIN), end(to, i64::MAX)))
-                .collect();
+            let (visiting, full) = (spans(&visiting, &at), spans(&full, &at));
             for query in QUERIES {
-                let visits = spans.iter().any(|(from, to)| (*from..*to).contains(&query));
-                let sees = visible.pairs(query, query, j0, j1 + 1) > 0;
-                assert!(visits || !sees, "query {query} sees a key of {j0}..={j1} and does not visit it\n{program}");
+                let is_in = |spans: &[(i64, i64)]| spans.iter().any(|(from, to)| (*from..*to).contains(&query));
+                let seen = visible.pairs(query, query, j0, j1 + 1) as usize;
+                assert!(
+                    is_in(&visiting) || seen == 0,
+                    "query {query} sees a key of {j0}..={j1} and does not visit it\n{program}"
+                );
+                assert!(
+                    !is_in(&full) || seen == j1 + 1 - j0,
+                    "query {query} is said to see all keys of {j0}..={j1}, and does not\n{program}"
+                );
             }
         }
     }
+}
+
+/// Where ranges begin and end at a tile.
+fn spans(ranges: &[Range], at: &Environment) -> Vec<(i64, i64)> {
+    let value = |expr: &Expr| evaluate(expr, at).expect("a bound has a value").expect("a bound is not hidden");
+    let end = |end: &Option<Expr>, open: i64| end.as_ref().map_or(open, |end| value(end).int());
+    let holds = ranges.iter().filter(|range| range.when.as_ref().is_none_or(|when| value(when).bool()));
+    holds.map(|Range { from, to, .. }| (end(from, i64::MIN), end(to, i64::MAX))).collect()
+}
+
+/// How many tiles of queries the ranges of an attention of one loop visit from tiles of keys, both of this size, at [`LENGTH`]s; and how many of
+/// those have a visible pair.
+pub fn tiles_of_queries(case: &Case, tile: usize) -> Tally {
+    let Case { spec, scalars, tensors } = case;
+    let operands = Operands { element: Element::F32, qk_dim: 8, v_dim: 8 };
+    let program = lower(spec, scalars, &dims_of(spec, operands)).expect("a program");
+    let predicate = program.loops[0].visible(false).unwrap_or(Expr::Bool(true));
+    let values: Vec<Value> =
+        purview_compiler::lower::runtime_scalars(spec, scalars).into_iter().map(Value::from).collect();
+    let keys = [Keys { length: LENGTH, offset: 0 }];
+    let at = Environment {
+        scalars: &values,
+        tensors,
+        tensor_params: &program.tensors,
+        query_length: LENGTH as i64,
+        keys: &keys,
+        clamped: true,
+        ..Environment::EMPTY
+    };
+    let visible = Visible::of(&predicate, &at);
+    let visiting = visiting_queries(&predicate, program.parameters());
+    let mut tally = Tally::default();
+    for j0 in (0..LENGTH).step_by(tile) {
+        let j2 = (j0 + tile).min(LENGTH);
+        let spans = spans(&visiting, &Environment { key_first: j0 as i64, key_last: j2 as i64 - 1, ..at });
+        for i0 in (0..LENGTH as i64).step_by(tile) {
+            let i2 = (i0 + tile as i64).min(LENGTH as i64);
+            let is_visited = spans.iter().any(|(from, to)| i0.max(*from) < i2.min(*to));
+            let is_needed = visible.pairs(i0, i2 - 1, j0, j2) > 0;
+            tally += Tally { all: 1, visited: is_visited.into(), needed: is_needed.into(), ..Tally::default() };
+        }
+    }
+    tally
 }

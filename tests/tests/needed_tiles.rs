@@ -2,6 +2,7 @@
 
 use purview::{Arguments, Device, Shape};
 use purview_examples::GALLERY;
+use purview_tests::soundness::{Case, LENGTH, TILES, Tally, tiles_of_queries};
 
 /// Values of a variant's scalars, by name.
 type Scalars = &'static [(&'static str, u32)];
@@ -37,6 +38,26 @@ fn no_tile_is_visited_in_vain() {
                 let case = format!("{name} {scalars:?}, {queries} queries on {keys} keys");
                 assert_eq!(report.needed_tiles, Some(report.tiles.visited), "{case}");
                 assert!(report.visible_pairs.is_some(), "{case}");
+            }
+        }
+    }
+}
+
+/// The other way round, as gradients of keys and values go through queries.
+#[test]
+fn no_tile_of_queries_is_visited_in_vain() {
+    let device = Device::cpu().unwrap();
+    for (name, values) in EXACT {
+        let variant = GALLERY.iter().find(|variant| variant.name == *name).unwrap();
+        let shape = Shape::new(1, 1, LENGTH, 8);
+        for scalars in *values {
+            let mut arguments = Arguments::new(device.clone(), shape.clone());
+            arguments.scalars = scalars.iter().map(|(name, value)| (name.to_string(), f64::from(*value / 8))).collect();
+            let attention = (variant.make)(&arguments).unwrap();
+            let case = Case::of(&attention).unwrap();
+            for tile in TILES {
+                let Tally { visited, needed, .. } = tiles_of_queries(&case, tile);
+                assert_eq!(visited, needed, "{name} {scalars:?}, tiles of {tile}");
             }
         }
     }

@@ -80,12 +80,12 @@ impl<N: Size> RowStart<N> {
 
     /// The running maximum.
     pub fn maximum(&self) -> Vector<f32, N> {
-        if comptime![self.sink.len() > 0] { raise::<N>(self.sink[0]) } else { Vector::new(EMPTY) }
+        if comptime![self.sink.len() == 1] { raise::<N>(self.sink[0]) } else { Vector::new(EMPTY) }
     }
 
     /// The running sum.
     pub fn sum(&self) -> Vector<f32, N> {
-        Vector::new(comptime![if self.sink.len() > 0 { 1.0 } else { 0.0 }])
+        Vector::new(comptime![if self.sink.len() == 1 { 1.0 } else { 0.0 }])
     }
 }
 

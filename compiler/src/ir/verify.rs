@@ -61,8 +61,8 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
         load.scale.iter().try_for_each(|scale| checked.expr("a scale", scale, Type::Float, &[]))?;
     }
     let scales = program.loads.iter().filter_map(|load| load.scale.as_ref());
-    let outside = scales.chain(program.outputs.iter().map(|output| &output.value));
-    if let Some(expr) = outside.filter(|expr| !program.is_outside_of_loops(expr)).next() {
+    let mut outside = scales.chain(program.outputs.iter().map(|output| &output.value));
+    if let Some(expr) = outside.find(|expr| !program.is_outside_of_loops(expr)) {
         let values = program.stored_values();
         let text = expr.display(Parameters { values: &values, ..program.parameters() });
         return fail(format!("loops run for each head, and outside of them is `{text}`"));
