@@ -1,0 +1,330 @@
+//! Outputs and gradients against those of burn's own attention with a mask, and what is refused. `--features fusion` runs the same under burn's
+//! fusion.
+
+use burn::module::Module;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, DType, Device, Distribution, Int, Tensor, TensorData, module};
+use purview::AnyAttention;
+use purview_burn::{Error, PurviewAttention, PurviewAttentionConfig, attention, captured};
+
+mod attentions {
+    use purview::prelude::*;
+
+    /// Each position sees itself and the `window - 1` before it.
+    #[attention]
+    pub fn sliding_window(q: Query, k: Key, v: Value, window: u32) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                o.push(mask(dot(q[i], k[j]) * scale(), j <= i && i - j < window), v[j]);
+            }
+            o
+        }
+    }
+
+    /// Each position sees those of its own document before it.
+    #[attention]
+    pub fn document(q: Query, k: Key, v: Value, #[sorted] doc: Tensor<i32, 2>) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                let s = dot(q[i], k[j]) * scale();
+                o.push(mask(s, j <= i && doc[batch()][i] == doc[batch()][j]), v[j]);
+            }
+            o
+        }
+    }
+
+    /// Each position sees what is allowed.
+    #[attention]
+    pub fn allowed(q: Query, k: Key, v: Value, seen: Tensor<bool, 2>) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                o.push(mask(dot(q[i], k[j]) * scale(), seen[i][j]), v[j]);
+            }
+            o
+        }
+    }
+
+    /// A bias for each head and key.
+    #[attention]
+    pub fn biased(q: Query, k: Key, v: Value, bias: Tensor<f32, 2>) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                o.push(dot(q[i], k[j]) * scale() + bias[head()][j], v[j]);
+            }
+            o
+        }
+    }
+
+    /// Weights that are divided by their sum, of which there are no gradients yet.
+    #[attention]
+    pub fn mean(q: Query, k: Key, v: Value) -> Output {
+        for i in q.tiles() {
+            let mut o = Mean::new();
+            for j in k.tiles() {
+                o.push(sigmoid(dot(q[i], k[j]) * scale()), v[j]);
+            }
+            o
+        }
+    }
+}
+
+/// Queries, keys and values.
+type Operands = [Tensor<4>; 3];
+
+/// Sizes of a launch.
+#[derive(Clone, Copy)]
+struct Sizes {
+    heads: usize,
+    kv_heads: usize,
+    queries: usize,
+    keys: usize,
+    dim: usize,
+}
+
+const BATCH: usize = 2;
+
+/// Random numbers; keys and values lie as `[B, T, G, D]`, as projections leave them.
+fn operands(sizes: Sizes, device: &Device) -> Operands {
+    let Sizes { heads, kv_heads, queries, keys, dim } = sizes;
+    let random = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
+    let along_keys = || random([BATCH, keys, kv_heads, dim]).swap_dims(1, 2);
+    [random([BATCH, heads, queries, dim]), along_keys(), along_keys()]
+}
+
+/// burn's own attention, of which `hidden` `[S, T]` or `[B, S, T]` says what is not seen.
+fn by_burn(operands: Operands, hidden: Tensor<3, Bool>) -> Tensor<4> {
+    let [q, k, v] = operands;
+    let [batch, heads, queries, dim] = q.dims();
+    let [_, kv_heads, keys, _] = k.dims();
+    let shared = |x: Tensor<4>| {
+        let x = x.unsqueeze_dim::<5>(2).expand([batch, kv_heads, heads / kv_heads, keys, dim]);
+        x.reshape([batch, heads, keys, dim])
+    };
+    let hidden = hidden.unsqueeze_dim::<4>(1).expand([batch, heads, queries, keys]);
+    let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: false };
+    module::attention(q, shared(k), shared(v), Some(hidden), None, options)
+}
+
+/// What `is_seen` says is not, of each row of a batch, query and key.
+fn hidden(sizes: Sizes, device: &Device, is_seen: impl Fn(usize, i64, i64) -> bool) -> Tensor<3, Bool> {
+    let Sizes { queries, keys, .. } = sizes;
+    let mut hidden = Vec::new();
+    for row in 0..BATCH {
+        for i in 0..queries as i64 {
+            // The last query is at the last key.
+            let at = i + keys as i64 - queries as i64;
+            hidden.extend((0..keys as i64).map(|j| !is_seen(row, at, j)));
+        }
+    }
+    Tensor::from_data(TensorData::new(hidden, [BATCH, queries, keys]), device)
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().to_vec().unwrap()
+}
+
+/// The greatest difference, relative to the greatest magnitude.
+fn error<const D: usize>(found: Tensor<D>, want: Tensor<D>) -> f32 {
+    assert_eq!(found.dims(), want.dims());
+    let (found, want) = (numbers(found), numbers(want));
+    let magnitude = want.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    found.iter().zip(&want).fold(0.0f32, |most, (a, b)| most.max((a - b).abs())) / magnitude
+}
+
+/// Checks output and gradients of `variant` on `device` against burn's own, where `hidden` says what is not seen.
+fn check(variant: &AnyAttention, sizes: Sizes, device: &Device, hidden: Tensor<3, Bool>) {
+    device.seed(5);
+    let [q, k, v] = operands(sizes, device);
+    let d_out = Tensor::<4>::random([BATCH, sizes.heads, sizes.queries, sizes.dim], Distribution::Default, device);
+    let leaves = || [q.clone(), k.clone(), v.clone()].map(|leaf| leaf.detach().require_grad());
+    let (ours, theirs) = (leaves(), leaves());
+    // Queries are also used elsewhere, before and after.
+    let scaled = |leaves: &Operands| [leaves[0].clone() * 1.5, leaves[1].clone(), leaves[2].clone()];
+    let [q, k, v] = scaled(&ours);
+    let found = attention(variant, q.clone(), k, v).unwrap();
+    let found_sum = (found.clone() * d_out.clone()).sum() + (q * 0.5).sum();
+    let [q, k, v] = scaled(&theirs);
+    let want = by_burn([q.clone(), k, v], hidden);
+    let want_sum = (want.clone() * d_out).sum() + (q * 0.5).sum();
+    let (found_gradients, want_gradients) = (found_sum.backward(), want_sum.backward());
+    let outputs = error(found, want);
+    assert!(outputs <= 2e-5, "the output differs by {outputs}");
+    for ((name, ours), theirs) in ["q", "k", "v"].iter().zip(&ours).zip(&theirs) {
+        let gradients = error(ours.grad(&found_gradients).unwrap(), theirs.grad(&want_gradients).unwrap());
+        assert!(gradients <= 2e-5, "the gradient of {name} differs by {gradients}");
+    }
+}
+
+const SIZES: [Sizes; 3] = [
+    Sizes { heads: 4, kv_heads: 4, queries: 70, keys: 70, dim: 16 },
+    Sizes { heads: 4, kv_heads: 2, queries: 33, keys: 129, dim: 24 },
+    Sizes { heads: 3, kv_heads: 1, queries: 64, keys: 64, dim: 64 },
+];
+
+#[test]
+fn windows() {
+    let device = Device::cpu().autodiff();
+    for sizes in SIZES {
+        let hidden = hidden(sizes, &device, |_, i, j| j <= i && i - j < 20);
+        check(&attentions::sliding_window(20).into(), sizes, &device, hidden);
+    }
+}
+
+#[test]
+fn gradient_checkpointing() {
+    let device = Device::cpu().autodiff().gradient_checkpointing();
+    let hidden = hidden(SIZES[1], &device, |_, i, j| j <= i && i - j < 20);
+    check(&attentions::sliding_window(20).into(), SIZES[1], &device, hidden);
+}
+
+#[test]
+fn packed_documents() {
+    let device = Device::cpu().autodiff();
+    let sizes = SIZES[0];
+    let document = |row: usize, at: i64| if row == 0 { at / 30 } else { i64::from(at > 55) };
+    let ids: Vec<i32> = (0..BATCH).flat_map(|row| (0..70).map(move |at| document(row, at) as i32)).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [BATCH, 70]), &device);
+    let hidden = hidden(sizes, &device, |row, i, j| j <= i && document(row, i) == document(row, j));
+    check(&attentions::document(&captured(&ids).unwrap()).into(), sizes, &device, hidden);
+}
+
+#[test]
+fn a_captured_mask() {
+    let device = Device::cpu().autodiff();
+    let sizes = SIZES[0];
+    let is_seen = |_: usize, i: i64, j: i64| (i * 7 + j * 3) % 5 < 2;
+    let hidden = hidden(sizes, &device, is_seen);
+    let seen = hidden.clone().slice([0..1, 0..70, 0..70]).reshape([70, 70]).bool_not();
+    check(&attentions::allowed(&captured(&seen).unwrap()).into(), sizes, &device, hidden);
+}
+
+#[test]
+fn without_autodiff() {
+    let device = Device::cpu();
+    let sizes = SIZES[1];
+    let [q, k, v] = operands(sizes, &device);
+    let found = attention(&attentions::sliding_window(9), q.clone(), k.clone(), v.clone()).unwrap();
+    let hidden = hidden(sizes, &device, |_, i, j| j <= i && i - j < 9);
+    let different = error(found, by_burn([q.clone(), k.clone(), v.clone()], hidden));
+    assert!(different <= 2e-5, "{different}");
+    // What has no gradients has an output all the same.
+    assert_eq!(attention(&attentions::mean(), q, k, v).unwrap().dims(), [BATCH, 4, 33, 24]);
+}
+
+#[test]
+fn a_captured_bias_of_burns_own_operations() {
+    let device = Device::cpu().autodiff();
+    let sizes = SIZES[0];
+    let [q, k, v] = operands(sizes, &device);
+    let bias = Tensor::<2>::random([4, 70], Distribution::Default, &device) * 2.0;
+    let found = attention(&attentions::biased(&captured(&bias).unwrap()), q.clone(), k.clone(), v.clone()).unwrap();
+    let bias = bias.reshape([1, 4, 1, 70]).expand([BATCH, 4, 70, 70]);
+    let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: false };
+    let different = error(found, module::attention(q, k, v, None, Some(bias), options));
+    assert!(different <= 2e-5, "{different}");
+}
+
+#[test]
+fn only_what_is_wanted_has_a_gradient() {
+    let device = Device::cpu().autodiff();
+    let [q, k, v] = operands(SIZES[0], &device);
+    let v = v.require_grad();
+    let out = attention(&attentions::sliding_window(9), q.clone(), k.clone(), v.clone()).unwrap();
+    let gradients = out.sum().backward();
+    assert!(q.grad(&gradients).is_none() && k.grad(&gradients).is_none());
+    assert_eq!(v.grad(&gradients).unwrap().dims(), v.dims());
+}
+
+fn text<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn errors() {
+    let device = Device::cpu().autodiff();
+    let [q, k, v] = operands(SIZES[0], &device);
+    let window = attentions::sliding_window(9);
+    let other = Tensor::<4>::zeros([BATCH, 4, 70, 8], &device);
+    assert_eq!(
+        text(attention(&window, q.clone(), other, v.clone())),
+        "head dims of queries and keys differ: `k` is [2, 4, 70, 8], `q` is [2, 4, 70, 16]"
+    );
+    // Also of tensors that a gradient is wanted of, and after it burn goes on.
+    let few = Tensor::<4>::zeros([BATCH, 3, 70, 16], &device).require_grad();
+    assert_eq!(
+        text(attention(&window, q.clone(), few.clone(), few)),
+        "`q` has 4 heads and `k` has 3: query heads must be a multiple of key heads"
+    );
+    let unsorted = Tensor::<2, Int>::from_data([[3, 2, 1], [1, 1, 1]], &device);
+    let unsorted = attentions::document(&captured(&unsorted).unwrap());
+    let short = |x: &Tensor<4>| x.clone().slice([0..2, 0..4, 0..3, 0..16]);
+    assert_eq!(text(attention(&unsorted, short(&q), short(&k), short(&v))), "sorted");
+    assert_eq!(
+        text(attention(&attentions::mean(), q.clone(), k.clone(), v.clone().require_grad())),
+        "`mean` has no gradients: its accumulator is a `Mean`"
+    );
+    let bias = Tensor::<2>::zeros([4, 70], &device).require_grad();
+    let wanted = "a captured tensor requires a gradient, and those of captured tensors are not computed yet\n\
+                  help: `captured(&tensor.detach())`, if it is not to be trained";
+    assert_eq!(text(captured(&bias)), wanted);
+    assert_eq!(text(captured(&(bias.clone() * 2.0))), wanted);
+    assert!(captured(&bias.detach()).is_ok());
+    let wide = Tensor::<1>::zeros([3], &device).cast(DType::F64);
+    assert_eq!(text(captured(&wide)), "f64");
+    assert_eq!(attention(&window, q, k, v).unwrap().dims(), [BATCH, 4, 70, 16]);
+}
+
+/// A layer with shared keys, and its output for `x`.
+fn layer(device: &Device) -> PurviewAttention {
+    PurviewAttentionConfig::new(48, 6).with_kv_heads(Some(2)).init(device)
+}
+
+#[test]
+fn a_record_brings_a_module_back() {
+    let device = Device::cpu();
+    let (first, second) = (layer(&device), layer(&device));
+    let x = Tensor::<3>::random([2, 40, 48], Distribution::Default, &device);
+    let run = |layer: &PurviewAttention| numbers(layer.forward(&attentions::sliding_window(8), x.clone()).unwrap());
+    let want = run(&first);
+    assert_ne!(run(&second), want);
+    let bytes = first.clone().into_record().into_bytes().unwrap();
+    let second = second.load_record(burn::store::ModuleRecord::from_bytes(bytes).unwrap());
+    assert_eq!(run(&second), want);
+    let path = std::env::temp_dir().join(format!("purview-burn-{}.bpk", std::process::id()));
+    first.into_record().save(&path).unwrap();
+    let third = layer(&device).load_record(burn::store::ModuleRecord::load(&path).unwrap());
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(run(&third), want);
+}
+
+#[test]
+fn every_weight_of_a_module_has_a_gradient() {
+    let device = Device::cpu().autodiff();
+    let layer = layer(&device);
+    let [x, to] = [40, 50].map(|length| Tensor::<3>::random([2, length, 48], Distribution::Default, &device));
+    let out = layer.forward_cross(&attentions::sliding_window(30), x, to).unwrap();
+    let gradients = (out.clone() * out).sum().backward();
+    for linear in [&layer.query, &layer.key, &layer.value, &layer.output] {
+        assert!(numbers(linear.weight.val().grad(&gradients).unwrap()).iter().any(|x| *x != 0.0));
+    }
+}
+
+#[test]
+fn a_configuration_says_what_is_wrong_with_it() {
+    let said = |config: PurviewAttentionConfig| {
+        let panicked = std::panic::catch_unwind(|| config.init(&Device::cpu())).unwrap_err();
+        panicked.downcast_ref::<String>().unwrap().clone()
+    };
+    assert_eq!(
+        said(PurviewAttentionConfig::new(48, 6).with_kv_heads(Some(4))),
+        "query heads must be a multiple of key heads: heads is 6, kv_heads is 4"
+    );
+    assert_eq!(
+        said(PurviewAttentionConfig::new(50, 6)),
+        "without head_dim, heads must divide d_model: d_model is 50, heads is 6"
+    );
+}
