@@ -154,7 +154,7 @@ impl Counted<'_> {
 
     /// The head dims of all products of queries and keys.
     fn dot_dims(&self, key_loop: &TileLoop) -> Vec<usize> {
-        key_loop.dots().iter().flatten().map(|term| self.program.operands[term.row].dim).collect()
+        key_loop.dots().iter().flatten().map(|term| term.dim).collect()
     }
 
     /// The product of a key and a query, computed [with care](crate::emit::careful).

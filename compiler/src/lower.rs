@@ -218,6 +218,7 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         rows: Axis::Queries,
         accumulators,
         loads,
+        sums: Vec::new(),
         loops,
         outputs: outputs.collect(),
         kept: Kept::default(),
@@ -367,7 +368,7 @@ fn lower_loop(
     for (dot, of) in key_loop.dots.iter().enumerate() {
         if is_used(&dot) || spare == Some(dot) {
             tile_of_dot[dot] = tiles.len();
-            let terms = vec![DotTerm { row: of.query, column: of.key }];
+            let terms = vec![DotTerm { row: of.query, column: of.key, dim: dims.dims[of.query] }];
             body.push(TileOp::Dot { tile: tiles.len(), terms });
             tiles.push(Cow::Owned(names.fresh("s")));
         }

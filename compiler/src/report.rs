@@ -388,7 +388,7 @@ impl Looked<'_> {
     /// The floating-point operations of the products and pushes of a loop for one pair of a query and a key.
     fn flops_of_pair(&self, key_loop: &TileLoop) -> u64 {
         let dots = key_loop.dots();
-        let of_dots = dots.iter().flatten().map(|term| self.program.operands[term.row].dim);
+        let of_dots = dots.iter().flatten().map(|term| term.dim);
         let pushes = key_loop.pushes();
         2 * of_dots.chain(pushes.iter().map(|push| push.dim)).sum::<usize>() as u64
     }

@@ -75,10 +75,10 @@ impl Scheduled {
         if let Err(error) = forward::check(&program) {
             return refused(format!("the schedule `{name}` runs other programs: {error}"));
         }
-        let is_derived = program.rows != Axis::Queries || !program.numbers.is_empty();
+        let is_derived = program.rows != Axis::Queries || !program.numbers.is_empty() || program.has_partial_dots();
         if is_derived && !matches!(schedule, Schedule::Cpu(_)) {
             return refused(format!(
-                "the schedule `{name}` runs programs with rows of queries, and without numbers of rows"
+                "the schedule `{name}` runs programs with rows of queries, without numbers of rows, and with products of whole rows"
             ));
         }
         let most = schedule.form();

@@ -300,11 +300,12 @@ impl<P, R> AttentionOver<P, R> {
         if S::SAVES {
             gradients::check(&self.request.spec, device)?;
         }
+        let kept = if S::SAVES { gradients::kept(&self.request.spec) } else { S::KEPT };
         let keeping;
-        let request = if self.request.kept == S::KEPT {
+        let request = if self.request.kept == kept {
             &self.request
         } else {
-            keeping = self.request.keeping(S::KEPT);
+            keeping = self.request.keeping(kept);
             &keeping
         };
         let mut launched = launch(&Call { request, device, operands, counters })?;
@@ -496,7 +497,19 @@ impl AnyAttention {
     /// # Errors
     /// As [`AnyAttention::run_operands`].
     pub fn run_operands_with_gradients(&self, device: &Device, operands: &[&Tensor]) -> Result<(Tensor, Saved), Error> {
-        self.launch_as::<WithGradients>(device, operands, None)
+        self.launch_as::<WithGradients<Outputs<1>>>(device, operands, None)
+    }
+
+    /// All outputs, and what a backward pass needs; see [`AttentionOver::with_gradients`].
+    ///
+    /// # Errors
+    /// As [`AnyAttention::run_outputs`].
+    pub fn run_outputs_with_gradients(
+        &self,
+        device: &Device,
+        operands: &[&Tensor],
+    ) -> Result<(Vec<Tensor>, Saved), Error> {
+        self.launch_as::<WithGradients<AnyOutputs>>(device, operands, None)
     }
 
     /// The output, each row's log-sum-exp and its maximum, as [`AnyAttention::run_operands_with_lse`] and
@@ -686,8 +699,24 @@ impl<R: Results> AttentionOver<Exactly<1>, R> {
 }
 
 impl<P: InType> AttentionOver<P, Outputs<1>> {
-    /// Returning the output and what a backward pass needs, of which [`Saved::backward`](crate::Saved::backward) gives the gradients of
-    /// queries, keys and values. On the CPU, for attentions whose output is their one `Softmax` or `Sum`; of another it is
+    /// Returning a [`Partial`] in place of the output, to be [merged](crate::merge()) with those of other keys. Give keys and queries their
+    /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
+    /// and the last query at the last key that is given.
+    ///
+    /// By `cpu` and `cube` kernels: those by tensor cores have outputs of 16 bits. Where it is run, it is [`Error::NoRowNumber`] unless
+    /// there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it has a sink or is not the output.
+    pub fn with_partial(self) -> AttentionOver<P, AsPartial> {
+        self.giving()
+    }
+}
+
+/// What is given beside the outputs, where the number of tensors or pairs is in the type.
+impl<P: InType, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
+where
+    Outputs<OUTPUTS>: Results,
+{
+    /// Returning the outputs and what a backward pass needs, of which [`Saved::backward`](crate::Saved::backward) gives the gradients of what
+    /// lies along queries and keys. On the CPU; elsewhere, and of more than 8 outputs and accumulators together, it is
     /// [`Error::NoGradients`] when it is run.
     ///
     /// ```
@@ -714,26 +743,10 @@ impl<P: InType> AttentionOver<P, Outputs<1>> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn with_gradients(self) -> AttentionOver<P, WithGradients> {
+    pub fn with_gradients(self) -> AttentionOver<P, WithGradients<Outputs<OUTPUTS>>> {
         self.giving()
     }
 
-    /// Returning a [`Partial`] in place of the output, to be [merged](crate::merge()) with those of other keys. Give keys and queries their
-    /// positions, by `with_key_offsets` and [`with_query_offset`](AttentionOver::with_query_offset): without them the first key is at 0
-    /// and the last query at the last key that is given.
-    ///
-    /// By `cpu` and `cube` kernels: those by tensor cores have outputs of 16 bits. Where it is run, it is [`Error::NoRowNumber`] unless
-    /// there is one accumulator, a `Softmax`, and [`Error::NoPartial`] where it has a sink or is not the output.
-    pub fn with_partial(self) -> AttentionOver<P, AsPartial> {
-        self.giving()
-    }
-}
-
-/// Numbers of each row beside the outputs, where the number of tensors or pairs is in the type.
-impl<P: InType, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
-where
-    Outputs<OUTPUTS>: Results,
-{
     /// Returning each row's log-sum-exp `[B, H, S]` with the output; see [`AnyAttention::run_with_lse`].
     pub fn with_lse(self) -> AttentionOver<P, WithLse<Outputs<OUTPUTS>>> {
         self.giving()

@@ -31,8 +31,8 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         Tensor::empty(device, output.element.into(), shape, &name)
     });
     let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
-    let numbers = program.row_numbers().iter();
-    let rows = numbers.map(|number| Tensor::empty(device, DType::F32, vec![batch, heads, queries], number.name()));
+    let numbers = program.row_numbers().into_iter();
+    let rows = numbers.map(|(_, number)| Tensor::empty(device, DType::F32, vec![batch, heads, queries], number.name()));
     let rows = rows.collect::<Result<Vec<_>, Error>>()?;
     if [batch, heads, queries].contains(&0) {
         return Ok(Bound { outputs, rows, data: None });
@@ -94,8 +94,8 @@ fn buffers(call: &Call, program: &Program) -> Vec<String> {
     let tensors = spec.tensors.iter().map(|tensor| &tensor.name);
     let operands = spec.operands.iter().map(|operand| &operand.name);
     let quoted = |name: &String| format!("`{name}`");
-    let results =
-        output_names(program).into_iter().chain(program.row_numbers().iter().map(|number| number.name().to_string()));
+    let numbers = program.row_numbers().into_iter().map(|(_, number)| number.name().to_string());
+    let results = output_names(program).into_iter().chain(numbers);
     let summaries = program.summaries();
     let summaries = summaries.iter().map(|of| format!("a summary of `{}`", spec.tensors[of.tensor].name));
     let counters = call.counters.map(|_| "the count of tiles".into());

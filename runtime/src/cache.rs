@@ -8,10 +8,10 @@
 use crate::error::Error;
 use crate::request::Request;
 use crate::schedule::Constraints;
-use purview_compiler::backward::Backward;
+use purview_compiler::backward::{Backward, Wanted};
 #[cfg(feature = "emit")]
 use purview_compiler::device_model::DeviceModel;
-use purview_compiler::ir::Kept;
+use purview_compiler::ir::{Kept, Program};
 use purview_compiler::ir::forward::{Form, OperandDims};
 use purview_compiler::notes;
 use purview_compiler::passes;
@@ -95,8 +95,8 @@ pub(crate) struct Programs {
     whole: OnceLock<Compiled>,
     /// Either of them with a schedule, and whether it skips tiles.
     scheduled: Mutex<Vec<(bool, Scheduled)>>,
-    /// The programs of the gradients of operands, of those that were wanted, in the order of the operands.
-    backward: Mutex<Vec<(Vec<bool>, Arc<Backward>)>>,
+    /// The programs of gradients, of those that were wanted.
+    backward: Mutex<Vec<(Wanted, Arc<Backward>)>>,
     /// The PTX of launches as data, for each device and schedule: like kernels on a device, it is compiled once.
     #[cfg(feature = "emit")]
     ptx: Mutex<Vec<(DeviceModel, Scheduled, KernelText)>>,
@@ -116,6 +116,11 @@ impl Programs {
             intricate: spec.is_intricate() || program.accumulators.len() > 1,
             form: Form::of(program),
         }
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.skipping
     }
 
     /// Whether what is pushed has a multiple of `lanes` elements.
@@ -142,16 +147,15 @@ impl Programs {
     }
 
     /// The programs of the gradients of those operands of `request` that are `wanted`, compiled when they are first asked for.
-    pub fn backward(&self, request: &Request, operands: &OperandDims, wanted: &[bool]) -> Result<Arc<Backward>, Error> {
+    pub fn backward(&self, request: &Request, operands: &OperandDims, wanted: &Wanted) -> Result<Arc<Backward>, Error> {
         let mut known = lock(&self.backward);
         if let Some((_, backward)) = known.iter().find(|(of, _)| of == wanted) {
             return Ok(backward.clone());
         }
-        let is_wanted = |operand: usize| wanted.get(operand).copied().unwrap_or(false);
-        let backward = passes::compile_backward(&request.spec, &request.scalars, operands, &is_wanted)?;
-        COMPILED.fetch_add(backward.queries.iter().chain(&backward.keys).count(), Ordering::Relaxed);
+        let backward = passes::compile_backward(&request.spec, &request.scalars, operands, wanted)?;
+        COMPILED.fetch_add(backward.programs().count(), Ordering::Relaxed);
         let backward = Arc::new(backward);
-        known.push((wanted.to_vec(), backward.clone()));
+        known.push((wanted.clone(), backward.clone()));
         Ok(backward)
     }
 

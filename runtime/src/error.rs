@@ -385,6 +385,17 @@ pub enum Error {
         /// How many were asked for.
         asked: usize,
     },
+    /// Another number of gradients of outputs than there are outputs.
+    #[error("`{attention}` has {outputs} outputs, and {given} given; `Saved::backward_outputs` takes the gradient of each",
+        given = if *given == 1 { "one gradient was".to_string() } else { format!("{given} gradients were") })]
+    GradientCount {
+        /// The attention.
+        attention: String,
+        /// How many outputs it has.
+        outputs: usize,
+        /// How many gradients were given.
+        given: usize,
+    },
     /// A log-sum-exp, or another number of a row, of an accumulator that has none, or of several.
     #[error("`{attention}` accumulates with `{accumulator}`, and only one `Softmax` has {number}")]
     NoRowNumber {

@@ -2,36 +2,38 @@
 
 use crate::cache;
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::error::Error;
-use crate::launch::Launched;
+use crate::launch::{KeptNumber, Launched};
 use crate::operation::Operation;
 use crate::prove;
 use crate::request::Request;
 use crate::results::{Results, sealed};
 use crate::schedule::{self, Constraints, CpuSchedule, Schedule};
+use crate::shape::greatest_common_divisor;
 use crate::tensor::Tensor;
 use crate::validate;
 use purview_compiler::analysis::ranges::check_tiles;
-use purview_compiler::backward::{Derived, RowNumbers};
-use purview_compiler::emit::binding::{KeySetData, LaunchData, OperandData};
-use purview_compiler::emit::delta::{self, DeltaData};
-use purview_compiler::emit::launch;
+use purview_compiler::backward::{Derived, Given, RowNumbers, Source, Wanted};
+use purview_compiler::emit::binding::{KeySetData, LaunchData};
+use purview_compiler::emit::parts::{self, PartData, PartsData};
+use purview_compiler::emit::{launch, rows};
 use purview_compiler::ir::forward::Form;
-use purview_compiler::ir::{Axis, Program, RowNumber};
+use purview_compiler::ir::{Axis, Kept, Program, RowNumber};
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::passes;
 use purview_compiler::scheduled::{Compiled, Scheduled};
-use purview_compiler::spec::{Accumulator, Spec};
+use purview_compiler::spec::{Accumulator, MAX_OUTPUTS, Spec};
+use std::marker::PhantomData;
 
-/// What the forward pass of an attention leaves for its backward pass: its operands and its output, which are shared and not copied, and each
-/// row's log-sum-exp.
+/// What the forward pass of an attention leaves for its backward pass: its operands and its outputs, which are shared and not copied, and
+/// numbers of each row. Where outputs are expressions, it has each accumulator's result too.
 #[derive(Clone, Debug)]
 pub struct Saved {
     request: Request,
     operands: Vec<Tensor>,
-    output: Tensor,
-    lse: Option<Tensor>,
+    /// The program's outputs: those of the attention come first.
+    outputs: Vec<Tensor>,
+    rows: Vec<KeptNumber>,
 }
 
 /// The gradients of an attention's operands, each of its operand's shape and type.
@@ -61,9 +63,17 @@ impl Saved {
     ///
     /// # Errors
     /// [`Error::Rank`], [`Error::Mismatch`], [`Error::Type`] and [`Error::OtherDevice`] where `d_out` is not as the output, and
-    /// [`Error::NoGradients`] where keys and values have different numbers of heads.
+    /// [`Error::GradientCount`] where there are several outputs.
     pub fn backward(&self, d_out: &Tensor) -> Result<Gradients, Error> {
-        self.differentiate(d_out, None, &vec![true; self.operands.len()])
+        self.backward_outputs(&[d_out])
+    }
+
+    /// As [`Saved::backward`], where `d_outputs` are the gradients of all outputs, in their order.
+    ///
+    /// # Errors
+    /// As [`Saved::backward`], and [`Error::GradientCount`] for another number of gradients than there are outputs.
+    pub fn backward_outputs(&self, d_outputs: &[&Tensor]) -> Result<Gradients, Error> {
+        self.differentiate(d_outputs, None, vec![true; self.operands.len()])
     }
 
     /// As [`Saved::backward`], of the operands called `wanted` in the signature. Of the others nothing is computed.
@@ -71,7 +81,7 @@ impl Saved {
     /// # Errors
     /// As [`Saved::backward`], and [`Error::NoOperand`] for another name.
     pub fn backward_of(&self, wanted: &[&str], d_out: &Tensor) -> Result<Gradients, Error> {
-        self.differentiate(d_out, None, &self.wanted(wanted)?)
+        self.differentiate(&[d_out], None, self.wanted(wanted)?)
     }
 
     /// As [`Saved::backward`], where `d_lse` is the gradient of the log-sum-exp, `[B, H, S]` in f32: as of results that were
@@ -80,7 +90,7 @@ impl Saved {
     /// # Errors
     /// As [`Saved::backward`], and [`Error::NoRowNumber`] of an attention without a log-sum-exp.
     pub fn backward_with_lse(&self, d_out: &Tensor, d_lse: &Tensor) -> Result<Gradients, Error> {
-        self.differentiate(d_out, Some(d_lse), &vec![true; self.operands.len()])
+        self.differentiate(&[d_out], Some(d_lse), vec![true; self.operands.len()])
     }
 
     fn wanted(&self, names: &[&str]) -> Result<Vec<bool>, Error> {
@@ -96,77 +106,80 @@ impl Saved {
         Ok(params.iter().map(|param| names.contains(&param.name.as_str())).collect())
     }
 
-    fn differentiate(&self, d_out: &Tensor, d_lse: Option<&Tensor>, wanted: &[bool]) -> Result<Gradients, Error> {
-        let Saved { request, operands, output, lse } = self;
-        let device = output.device();
-        validate::as_tensor("d_out", d_out, ("the output", output.shape(), output.dtype()), device)?;
-        if let Some(d_lse) = d_lse {
-            let Some(lse) = lse else {
-                validate::has_row_number(&request.spec, RowNumber::LogSumExp)?;
-                unreachable!("an attention with a log-sum-exp saves it")
-            };
-            validate::as_tensor("d_lse", d_lse, ("the log-sum-exp", lse.shape(), lse.dtype()), device)?;
-        }
-        let references: Vec<&Tensor> = operands.iter().collect();
-        let operation = validate::operands(request, &references)?;
-        let programs = cache::programs(request, &operation.operands)?;
-        let backward = programs.backward(request, &operation.operands, wanted)?;
-        let rows = self.rows(d_out, d_lse, &operation)?;
-        let numbers = backward.numbers.iter().map(|number| match number {
-            RowNumbers::Delta(_) => rows.narrow(0, 0, 1),
-            RowNumbers::LogSumExp(_) => rows.narrow(0, 1, 1),
-            RowNumbers::Inverse(_) => Err(no_gradients(&request.spec, "its accumulator is a `Mean`")),
-        });
-        let numbers = numbers.collect::<Result<Vec<_>, Error>>()?;
-        let step = Step { request, device, operation: &operation, operands, d_out, numbers: &numbers };
-        let mut found = vec![None; operands.len()];
-        for derived in backward.queries.iter().chain(&backward.keys) {
-            let gradients = step.launch(derived)?;
-            for (place, gradient) in derived.of.iter().zip(gradients) {
-                found[*place] = Some(gradient);
-            }
-        }
-        let names = request.spec.operands.iter().map(|param| param.name.clone()).collect();
-        Ok(Gradients { names, operands: found })
+    /// A number of each row of an accumulator that was kept.
+    fn kept(&self, accumulator: usize, number: RowNumber) -> Option<&Tensor> {
+        let found = self.rows.iter().find(|kept| (kept.accumulator, kept.number) == (accumulator, number));
+        found.map(|kept| &kept.tensor)
     }
 
-    /// Each row's delta, and then each row's log-sum-exp to base 2: `[2, B, H, S]`.
-    fn rows(&self, d_out: &Tensor, d_lse: Option<&Tensor>, operation: &Operation) -> Result<Tensor, Error> {
-        let &Operation { batch, heads, queries, .. } = operation;
-        let device = self.output.device();
-        let rows = Tensor::empty(device, DType::F32, vec![2, batch, heads, queries], "the numbers of rows")?;
-        let dim = self.output.shape()[3];
-        if [batch, heads, queries].contains(&0) {
-            return Ok(rows);
+    fn check(&self, d_outputs: &[&Tensor], d_lse: Option<&Tensor>) -> Result<(), Error> {
+        let spec = &self.request.spec;
+        let device = self.outputs[0].device();
+        if d_outputs.len() != spec.outputs.len() {
+            let (attention, outputs) = (spec.name.clone(), spec.outputs.len());
+            return Err(Error::GradientCount { attention, outputs, given: d_outputs.len() });
         }
-        let data = DeltaData {
-            element: operation.operands.element,
-            output: self.output.operand(None),
-            gradient: d_out.operand(None),
-            lse: self.lse.as_ref().map(|lse| lse.operand(None)),
-            lse_gradient: d_lse.map(|gradient| gradient.operand(None)),
-            shape: [batch, heads, queries, dim],
-            rows: rows.buffer(),
-        };
-        delta::launch(device.client(), data);
-        Ok(rows)
+        for (place, (d_out, output)) in d_outputs.iter().zip(&self.outputs).enumerate() {
+            let (name, of) = match d_outputs {
+                [_] => ("d_out".to_string(), "the output".to_string()),
+                _ => (format!("d_outputs[{place}]"), format!("output {place}")),
+            };
+            validate::as_tensor(&name, d_out, (&of, output.shape(), output.dtype()), device)?;
+        }
+        let Some(d_lse) = d_lse else { return Ok(()) };
+        validate::has_row_number(spec, RowNumber::LogSumExp)?;
+        match self.kept(0, RowNumber::LogSumExp) {
+            Some(lse) => validate::as_tensor("d_lse", d_lse, ("the log-sum-exp", lse.shape(), lse.dtype()), device),
+            None => Ok(()),
+        }
     }
+
+    fn differentiate(
+        &self,
+        d_outputs: &[&Tensor],
+        d_lse: Option<&Tensor>,
+        operands: Vec<bool>,
+    ) -> Result<Gradients, Error> {
+        self.check(d_outputs, d_lse)?;
+        let request = &self.request;
+        let references: Vec<&Tensor> = self.operands.iter().collect();
+        let operation = validate::operands(request, &references)?;
+        let programs = cache::programs(request, &operation.operands)?;
+        let wanted = Wanted { operands, of_lse: d_lse.is_some() };
+        let backward = programs.backward(request, &operation.operands, &wanted)?;
+        let mut step = Step {
+            saved: self,
+            device: self.outputs[0].device(),
+            operation: &operation,
+            forward: programs.program(),
+            d_outputs,
+            d_lse,
+            given: Vec::new(),
+        };
+        for derived in backward.programs() {
+            let tensors = step.launch(derived)?;
+            step.given.extend(derived.outputs.iter().copied().zip(tensors));
+        }
+        let found = self.operands.iter().enumerate().zip(&wanted.operands);
+        let found = found.map(|((place, operand), wanted)| wanted.then(|| step.gradient(place, operand)).transpose());
+        let names = request.spec.operands.iter().map(|param| param.name.clone()).collect();
+        Ok(Gradients { names, operands: found.collect::<Result<_, Error>>()? })
+    }
+}
+
+/// What a forward pass keeps beside the outputs, so that a backward pass may follow: of one accumulator that is the output what it has anyway.
+pub(crate) fn kept(spec: &Spec) -> Kept {
+    let is_mean = spec.accumulators.iter().any(|accumulator| accumulator.kind == Accumulator::Mean);
+    if spec.outputs.len() == 1 && spec.stores_accumulator() && !is_mean { Kept::LogSumExp } else { Kept::Each }
 }
 
 /// That gradients of such an attention are computed on `device`.
 pub(crate) fn check(spec: &Spec, device: &Device) -> Result<(), Error> {
-    let refused = |reason| Err(no_gradients(spec, reason));
     if schedule::cores(device).is_none() {
-        return refused("they are computed on the CPU, and this is another device");
+        return Err(no_gradients(spec, "they are computed on the CPU, and this is another device"));
     }
-    if spec.outputs.len() > 1 || !spec.stores_accumulator() {
-        return refused("its output is not its one accumulator");
-    }
-    if spec.accumulators.iter().any(|accumulator| accumulator.kind == Accumulator::Mean) {
-        return refused("its accumulator is a `Mean`");
-    }
-    if spec.pushes().any(|(_, push)| push.dim.is_some()) {
-        return refused("its values are part of longer rows");
+    if kept(spec) == Kept::Each && spec.outputs.len() + spec.accumulators.len() > MAX_OUTPUTS {
+        return Err(no_gradients(spec, "it has more than 8 outputs and accumulators"));
     }
     Ok(())
 }
@@ -177,50 +190,116 @@ fn no_gradients(spec: &Spec, reason: &'static str) -> Error {
 
 /// What the launches of a backward pass share.
 struct Step<'a> {
-    request: &'a Request,
+    saved: &'a Saved,
     device: &'a Device,
     operation: &'a Operation,
-    operands: &'a [Tensor],
-    d_out: &'a Tensor,
-    /// The numbers of rows, in the programs' order: `[1, B, H, S]`.
-    numbers: &'a [Tensor],
+    /// The program of the forward pass.
+    forward: &'a Program,
+    d_outputs: &'a [&'a Tensor],
+    d_lse: Option<&'a Tensor>,
+    /// What the programs before have given.
+    given: Vec<(Given, Tensor)>,
+}
+
+/// What a derived program's rows are.
+struct Rows {
+    heads: usize,
+    length: usize,
+    /// The position of the first.
+    offset: i64,
 }
 
 impl Step<'_> {
-    /// What a derived program's rows are: their heads, how many there are, and the position of the first.
-    fn rows(&self, program: &Program, operands: &[&Tensor]) -> Result<(usize, usize, i64), Error> {
+    fn rows(&self, program: &Program, operands: &[&Tensor]) -> Rows {
         let &Operation { heads, queries, query_offset, .. } = self.operation;
-        let Axis::Keys(set) = program.rows else { return Ok((heads, queries, query_offset)) };
-        let of_rows = program.operands.iter().zip(operands).filter(|(operand, _)| operand.axis == program.rows);
-        let of_rows: Vec<usize> = of_rows.map(|(_, tensor)| tensor.shape()[1]).collect();
-        let most = of_rows.iter().copied().max().unwrap_or(1);
-        if of_rows.iter().any(|heads| *heads != most) {
-            return Err(no_gradients(&self.request.spec, "its keys and values have different numbers of heads"));
-        }
+        let Axis::Keys(set) = program.rows else { return Rows { heads, length: queries, offset: query_offset } };
         let keys = self.operation.keys[set];
-        Ok((most, keys.length, keys.offset))
+        // As many as serve all that lies along them: each number divides the query heads.
+        let of_rows = program.operands.iter().zip(operands).filter(|(operand, _)| operand.axis == program.rows);
+        let heads = of_rows.map(|(_, tensor)| tensor.shape()[1]).fold(1, least_common_multiple);
+        Rows { heads, length: keys.length, offset: keys.offset }
     }
 
-    /// The gradients that `derived` gives.
+    /// What a program before has given.
+    fn given(&self, given: Given) -> &Tensor {
+        let found = self.given.iter().find(|(known, _)| *known == given);
+        found.map(|(_, tensor)| tensor).expect("the program over rows gives what the others are of")
+    }
+
+    fn operand(&self, source: Source) -> &Tensor {
+        match source {
+            Source::Operand(place) => &self.saved.operands[place],
+            Source::OutputGradient(place) => self.d_outputs[place],
+            Source::AccumulatorGradient(place) => self.given(Given::AccumulatorGradient(place)),
+            Source::Accumulator(place) => {
+                let output = self.forward.output_of(place).expect("each accumulator is kept");
+                &self.saved.outputs[output]
+            }
+        }
+    }
+
+    fn number(&self, number: RowNumbers) -> &Tensor {
+        match number {
+            RowNumbers::Kept(accumulator, number) => {
+                self.saved.kept(accumulator, number).expect("what a backward pass needs is kept")
+            }
+            RowNumbers::LseGradient(_) => self.d_lse.expect("a program is of what it was made for"),
+            made => self.given(Given::Number(made)),
+        }
+    }
+
+    /// The gradient of the operand at `place`, which is `operand`: the sum of its parts.
+    fn gradient(&self, place: usize, operand: &Tensor) -> Result<Tensor, Error> {
+        let parts: Vec<&Tensor> =
+            self.given.iter().filter(|(given, _)| *given == Given::Gradient(place)).map(|(_, part)| part).collect();
+        let shape = operand.shape();
+        if let [whole] = parts[..]
+            && whole.shape() == shape
+        {
+            return Ok(whole.clone());
+        }
+        let &[batch, heads, rows, dim] = shape else { unreachable!("operands have four dimensions") };
+        let name = format!("the gradient of `{}`", self.saved.request.spec.operands[place].name);
+        let output = Tensor::empty(self.device, operand.dtype(), shape.to_vec(), &name)?;
+        if let Some(element) = operand.dtype().element()
+            && !shape.contains(&0)
+        {
+            let parts = parts.iter().map(|part| PartData {
+                data: part.operand(None),
+                heads: part.shape()[1] / heads,
+                dim: part.shape()[3],
+            });
+            let output = output.buffer();
+            let data = PartsData { element, parts: parts.collect(), shape: [batch, heads, rows, dim], output };
+            parts::launch(self.device.client(), data);
+        }
+        Ok(output)
+    }
+
+    /// What `derived` gives.
     fn launch(&self, derived: &Derived) -> Result<Vec<Tensor>, Error> {
+        let request = &self.saved.request;
         let Operation { batch, heads, keys, .. } = self.operation;
         let program = Compiled::new(derived.program.clone());
-        let tensor = |place: &usize| self.operands.get(*place).unwrap_or(self.d_out);
-        let tensors: Vec<&Tensor> = derived.operands.iter().map(tensor).collect();
-        let (row_heads, rows_len, row_offset) = self.rows(&program, &tensors)?;
-        let outputs = program.outputs.iter().zip(&derived.of).map(|(output, of)| {
-            let name = format!("the gradient of `{}`", self.request.spec.operands[*of].name);
-            Tensor::empty(self.device, output.element.into(), vec![*batch, row_heads, rows_len, output.dim], &name)
+        let tensors: Vec<&Tensor> = derived.operands.iter().map(|source| self.operand(*source)).collect();
+        let of_rows = self.rows(&program, &tensors);
+        let outputs = program.outputs.iter().map(|output| {
+            let shape = vec![*batch, of_rows.heads, of_rows.length, output.dim];
+            Tensor::empty(self.device, output.element.into(), shape, "a gradient")
         });
         let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
-        if [*batch, row_heads, rows_len].contains(&0) {
+        if [*batch, of_rows.heads, of_rows.length].contains(&0) {
             return Ok(outputs);
         }
         let of_queries = program.rows == Axis::Queries;
-        let scheduled = self.scheduled(&program, rows_len)?;
+        let scheduled = match program.loops[..] {
+            [] => None,
+            _ => Some(self.scheduled(&program, of_rows.length)?),
+        };
         let operands = program.operands.iter().zip(&tensors).map(|(operand, tensor)| {
-            let along_keys = operand.axis != Axis::Queries;
-            tensor.operand(along_keys.then(|| if of_queries { heads / tensor.shape()[1] } else { 1 }))
+            // Heads of the rows, or query heads, that share one of its heads.
+            let sharing = if of_queries { *heads } else { of_rows.heads };
+            tensor.operand((operand.axis != Axis::Queries).then(|| sharing / tensor.shape()[1]))
         });
         let columns = if of_queries {
             keys.iter().map(|keys| KeySetData { length: keys.length, offset: keys.offset as i32 }).collect()
@@ -228,34 +307,34 @@ impl Step<'_> {
             let &Operation { queries, query_offset, .. } = self.operation;
             vec![KeySetData { length: queries, offset: query_offset as i32 }]
         };
-        let summaries = scheduled.summaries().into_iter().map(|summary| {
-            let tensor = &self.request.tensors[summary.tensor];
+        let summaries = scheduled.as_ref().map_or_else(Vec::new, |scheduled| scheduled.summaries());
+        let summaries = summaries.into_iter().map(|summary| {
+            let tensor = &request.tensors[summary.tensor];
             if tensor.shape().contains(&0) { Ok(tensor.buffer()) } else { tensor.summary(&summary) }
         });
-        let number = |tensor: &Tensor| -> OperandData {
-            let OperandData { buffer, start, strides: [_, batch, head, row], .. } = tensor.operand(None);
-            OperandData { buffer, start, strides: [batch, head, row, 1], group: None }
-        };
         let data = LaunchData {
             operands: operands.collect(),
             columns,
-            numbers: self.numbers.iter().map(number).collect(),
+            numbers: derived.numbers.iter().map(|number| self.number(*number).operand(None)).collect(),
             outputs: outputs.iter().map(Tensor::buffer).collect(),
             rows: Vec::new(),
-            scalars: runtime_scalars(&self.request.spec, &self.request.scalars),
-            tensors: self.request.tensors.iter().map(Tensor::captured).collect(),
+            scalars: runtime_scalars(&request.spec, &request.scalars),
+            tensors: request.tensors.iter().map(Tensor::captured).collect(),
             summaries: summaries.collect::<Result<Vec<_>, Error>>()?,
             counters: None,
             scale: self.operation.scale,
             batch: *batch,
-            heads: row_heads,
-            row_group: (!of_queries).then(|| heads / row_heads),
+            heads: of_rows.heads,
+            row_group: (!of_queries).then(|| heads / of_rows.heads),
             kv_group: heads / self.operation.kv_heads,
-            rows_len,
-            row_offset: row_offset as i32,
+            rows_len: of_rows.length,
+            row_offset: of_rows.offset as i32,
             careful: true,
         };
-        launch::launch(self.device.client(), &scheduled, data);
+        match scheduled {
+            Some(scheduled) => launch::launch(self.device.client(), &scheduled, data),
+            None => rows::launch(self.device.client(), &program, data),
+        }
         Ok(outputs)
     }
 
@@ -277,34 +356,39 @@ impl Step<'_> {
             other => other,
         };
         let scheduled = passes::schedule(program.clone(), schedule)?;
-        let facts = prove::tensor_facts(self.request, &scheduled)?;
-        let described = self.operation.described(&self.request.scalars, &facts);
-        let fits = check_tiles(&self.request.spec, &scheduled, &described).is_ok()
-            && prove::summaries_fit(self.request, &scheduled);
+        let request = &self.saved.request;
+        let facts = prove::tensor_facts(request, &scheduled)?;
+        let described = self.operation.described(&request.scalars, &facts);
+        let fits =
+            check_tiles(&request.spec, &scheduled, &described).is_ok() && prove::summaries_fit(request, &scheduled);
         Ok(if fits { scheduled } else { scheduled.without_skipping() })
     }
 }
 
-/// The output and what a backward pass needs: [`with_gradients`](crate::AttentionOver::with_gradients).
-#[derive(Clone, Copy, Debug)]
-pub enum WithGradients {}
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    a / greatest_common_divisor(a, b).max(1) * b
+}
 
-impl sealed::Sealed for WithGradients {
+/// The outputs `O` and what a backward pass needs: [`with_gradients`](crate::AttentionOver::with_gradients).
+#[derive(Clone, Copy, Debug)]
+pub struct WithGradients<O>(PhantomData<O>);
+
+impl<O: Results> sealed::Sealed for WithGradients<O> {
     const SAVES: bool = true;
 
     fn check(spec: &Spec) -> Result<(), Error> {
-        validate::has_outputs(spec, 1)
+        O::check(spec)
     }
 }
 
-impl Results for WithGradients {
-    type Tensors = (Tensor, Saved);
+impl<O: Results> Results for WithGradients<O> {
+    type Tensors = (O::Tensors, Saved);
 
-    fn of(mut launched: Launched) -> (Tensor, Saved) {
-        let output = launched.outputs.remove(0);
-        let lse = launched.rows.into_iter().find(|(number, _)| *number == RowNumber::LogSumExp).map(|(_, lse)| lse);
+    fn of(mut launched: Launched) -> (O::Tensors, Saved) {
         let (request, operands) = launched.asked.take().expect("a launch that saves is told so");
-        let saved = Saved { request, operands, output: output.clone(), lse };
-        (output, saved)
+        let outputs = launched.outputs.clone();
+        launched.outputs.truncate(request.spec.outputs.len());
+        let saved = Saved { request, operands, outputs, rows: launched.rows.clone() };
+        (O::of(launched), saved)
     }
 }

@@ -15,17 +15,28 @@ use purview_compiler::ir::RowNumber;
 pub struct Launched {
     /// The outputs, in the order of the specification.
     pub(crate) outputs: Vec<Tensor>,
-    /// The numbers of each row that were asked for, of one softmax.
-    pub(crate) rows: Vec<(RowNumber, Tensor)>,
+    /// The numbers of each row that the program keeps, in its order.
+    pub(crate) rows: Vec<KeptNumber>,
     /// What was asked, and the operands, where a backward pass may follow.
     pub(crate) asked: Option<(Request, Vec<Tensor>)>,
 }
 
+/// A number of each row of an accumulator.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptNumber {
+    /// The accumulator, by its place in the program.
+    pub accumulator: usize,
+    /// Which number.
+    pub number: RowNumber,
+    /// `[B, H, S]` in f32.
+    pub tensor: Tensor,
+}
+
 impl Launched {
-    /// A number of each row that was asked for.
+    /// A number of each row that was asked for, of the one accumulator.
     pub(crate) fn number(&self, number: RowNumber) -> Tensor {
-        let found = self.rows.iter().find(|(kept, _)| *kept == number);
-        found.map(|(_, tensor)| tensor.clone()).expect("a number that a launch gives was asked for")
+        let found = self.rows.iter().find(|kept| kept.number == number);
+        found.map(|kept| kept.tensor.clone()).expect("a number that a launch gives was asked for")
     }
 }
 
@@ -45,6 +56,7 @@ pub(crate) fn launch(call: &Call) -> Result<Launched, Error> {
     if let Some(data) = bound.data {
         emit::launch(call.device.client(), &proved.program, data);
     }
-    let rows = numbers.iter().copied().zip(bound.rows).collect();
-    Ok(Launched { outputs: bound.outputs, rows, asked: None })
+    let rows = numbers.into_iter().zip(bound.rows);
+    let rows = rows.map(|((accumulator, number), tensor)| KeptNumber { accumulator, number, tensor });
+    Ok(Launched { outputs: bound.outputs, rows: rows.collect(), asked: None })
 }

@@ -128,7 +128,7 @@ impl AnyAttention {
         let has_lse = self.request.spec.has_lse();
         let rows = operation.batch * operation.heads * operation.queries;
         let result = |elements, element| PtxResult { buffer: 0, elements, element };
-        let of_rows = |number| program.row_numbers().contains(&number).then_some(result(rows, Element::F32));
+        let of_rows = |number| program.row_numbers().iter().any(|(_, kept)| *kept == number).then_some(result(rows, Element::F32));
         let stored = outputs.iter().zip(&program.outputs);
         let stored = stored.map(|(tensor, output)| Ok(result(elements_of(tensor.shape())?, output.element)));
         let mut further = stored.collect::<Result<Vec<_>, Error>>()?;
@@ -154,7 +154,7 @@ impl AnyAttention {
         (launch.buffers, launch.grids) = (contents.collect::<Result<_, Error>>()?, grids);
         let results = std::iter::once(&mut launch.output).chain(&mut launch.further);
         results.zip(outputs).for_each(|(result, place)| result.buffer = place);
-        for (number, place) in program.row_numbers().iter().zip(rows) {
+        for ((_, number), place) in program.row_numbers().into_iter().zip(rows) {
             let result = match number {
                 RowNumber::LogSumExp => &mut launch.lse,
                 RowNumber::Maximum => &mut launch.max,

@@ -355,7 +355,7 @@ pub(crate) fn has_outputs(spec: &Spec, asked: usize) -> Result<(), Error> {
 /// That an attention has what is kept of its rows. The log-sum-exp is kept where there is one.
 pub(crate) fn has_kept(spec: &Spec, kept: Kept) -> Result<(), Error> {
     match kept {
-        Kept::LogSumExp => return Ok(()),
+        Kept::LogSumExp | Kept::Each => return Ok(()),
         Kept::LogSumExpAndMaximum => return has_row_number(spec, RowNumber::Maximum),
         Kept::Partial => has_row_number(spec, RowNumber::Sum)?,
     }

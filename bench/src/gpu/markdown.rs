@@ -102,6 +102,14 @@ fn outcomes(run: &Value) -> String {
     format!("\n{}", table(&["step", "outcome", "s", ""], rows))
 }
 
+/// What the table of numbers leaves open.
+const ABOUT_NUMBERS: &str = "\
+- An error is the largest difference, relative to the largest magnitude that is expected.
+- `golden`, and `MiniLM`, two layers of a sentence encoder: in f32 against what PyTorch computed, in 16 bits against the f64 reference on \
+  rounded inputs.
+- `gallery`: every variant at odd shapes, against that reference.
+";
+
 /// Of each type and kind: how many passed and the largest errors; then all that did not.
 fn correct(rows: &[Value]) -> String {
     #[derive(Default)]
@@ -109,29 +117,35 @@ fn correct(rows: &[Value]) -> String {
         passed: usize,
         total: usize,
         out: Option<f64>,
+        out_limit: Option<f64>,
         lse: Option<f64>,
+        lse_limit: Option<f64>,
         worst: String,
     }
-    let mut sums: BTreeMap<(String, String), Sum> = BTreeMap::new();
+    let place = |names: &[&str], name: &str| names.iter().position(|known| *known == name).unwrap_or(names.len());
+    let mut sums: BTreeMap<(usize, usize, String, String), Sum> = BTreeMap::new();
     for row in rows {
-        let sum = sums.entry((text(&row["dtype"]), text(&row["kind"]))).or_default();
+        let (dtype, kind) = (text(&row["dtype"]), text(&row["kind"]));
+        let order = (place(&["f32", "f16", "bf16"], &dtype), place(&["golden", "MiniLM", "gallery"], &kind));
+        let sum = sums.entry((order.0, order.1, dtype, kind)).or_default();
         sum.total += 1;
         sum.passed += usize::from(row["passed"] == true);
         // `None` is less than any number.
         let (out, lse) = (row["out_error"].as_f64(), row["lse_error"].as_f64());
         if out > sum.out {
-            (sum.out, sum.worst) = (out, text(&row["name"]));
+            (sum.out, sum.out_limit, sum.worst) = (out, row["out_limit"].as_f64(), text(&row["name"]));
         }
         if lse > sum.lse {
-            sum.lse = lse;
+            (sum.lse, sum.lse_limit) = (lse, row["lse_limit"].as_f64());
         }
     }
-    let lines = sums.into_iter().map(|((dtype, kind), sum)| {
+    let lines = sums.into_iter().map(|((_, _, dtype, kind), sum)| {
         let passed = format!("{} of {}", sum.passed, sum.total);
         let tiny = |error: Option<f64>| error.map_or(String::new(), |error| format!("{error:.1e}"));
-        vec![dtype, kind, passed, tiny(sum.out), sum.worst, tiny(sum.lse)]
+        vec![dtype, kind, passed, tiny(sum.out), tiny(sum.out_limit), sum.worst, tiny(sum.lse), tiny(sum.lse_limit)]
     });
-    let mut page = table(&["type", "", "passed", "largest error", "of", "of the log-sum-exp"], lines);
+    let head = ["type", "cases", "passed", "largest error", "limit", "in", "of a log-sum-exp", "limit"];
+    let mut page = table(&head, lines);
     let failed: Vec<&Value> = rows.iter().filter(|row| row["passed"] != true).collect();
     if !failed.is_empty() {
         let lines = failed.iter().map(|row| {
@@ -141,9 +155,9 @@ fn correct(rows: &[Value]) -> String {
             };
             vec![text(&row["dtype"]), text(&row["kind"]), text(&row["name"]), cell(&shape(&row["shape"])), why]
         });
-        page += &format!("\n{}", table(&["type", "", "failed", "shape", "why"], lines));
+        page += &format!("\n{}", table(&["type", "cases", "failed", "shape", "why"], lines));
     }
-    page
+    page + "\n" + ABOUT_NUMBERS
 }
 
 fn shape(shape: &Value) -> String {
@@ -214,15 +228,36 @@ fn times(rows: &[Value]) -> String {
         "after",
         "",
     ];
-    let missing: String = missing_sides(rows).iter().map(|line| format!("- {}\n", cell(line))).collect();
-    let mut page = table(&head, lines);
-    if !missing.is_empty() {
-        page += &format!("\n{missing}");
-    }
-    page + "\nMedians of interleaved turns. TFLOP/s are of visible pairs alone; `/ours` is that side's time over ours, so that more than \
-            1 is slower than Purview. `by`: `flash` is FlashAttention-2, `any` PyTorch's choice for a dense mask. Flex is compiled \
-            FlexAttention; its block mask is apart.\n"
+    let missing = missing_sides(rows).into_iter().map(|line| cell(&line));
+    let has = |field: &str| rows.iter().any(|row| !row[field].is_null());
+    let about = ABOUT_TIMES.into_iter().filter(|(field, _)| has(field)).map(|(_, note)| note.to_string());
+    let notes: String = missing.chain(about).map(|note| format!("- {note}\n")).collect();
+    format!("{}\n{notes}", table(&head, lines))
 }
+
+/// What the names of columns leave open, by the field that is not null where there is such a column.
+const ABOUT_TIMES: [(&str, &str); 7] = [
+    (
+        "gflops",
+        "Times are medians of turns, in which the sides are measured one after the other. TFLOP/s count visible pairs alone.",
+    ),
+    (
+        "peak_share",
+        "`% peak`: of the most that the device did in this run, which is PyTorch's product of two large matrices on a GPU in 16 bits, and \
+         multiply-adds in registers elsewhere.",
+    ),
+    ("bandwidth_share", "`% bandwidth`: of the rate at which this run reads memory."),
+    ("ratio_sdpa", "`/ours`: the time before it over ours. Above 1, Purview is faster."),
+    (
+        "sdpa_kernel",
+        "`by`: `flash` is FlashAttention-2; `any` is what PyTorch chooses, where it may need a dense mask in memory.",
+    ),
+    ("flex_ms", "`Flex` is compiled FlexAttention. Its block mask has a column of its own, and is not in its time."),
+    (
+        "first_ms",
+        "`first ms`: the first call in a new process, which compiles the kernel. Cases that differ in their shapes alone have one.",
+    ),
+];
 
 fn profile(rows: &[Value]) -> String {
     rows.iter()

@@ -33,11 +33,11 @@ pub mod derivative;
 
 use self::derivative::{derivative, minus, plus, times};
 use crate::analysis::product::{Factor, Product};
-use crate::expr::{Expr, UnaryOp};
+use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::forward::Pushed;
 use crate::ir::{
-    Accumulator, Axis, DotTerm, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range, Reduction,
-    TileLoop, TileOp,
+    Accumulator, Axis, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
+    Reduction, RowNumber, RowSum, TileLoop, TileOp,
 };
 use crate::passes::simplify_expressions;
 use crate::passes::use_base_two::times_log2_e;
@@ -48,29 +48,73 @@ use thiserror::Error;
 /// The programs that give an attention's gradients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backward {
-    /// What the [numbers](Program::numbers) of the programs are, the same in all of them.
-    pub numbers: Vec<RowNumbers>,
+    /// The program over rows alone, which is run first: it gives numbers of rows, the gradients of accumulators, and what operands along
+    /// queries have from the outputs that are of them.
+    pub rows: Option<Derived>,
     /// The program that gives the gradients of what lies along queries, if any is wanted.
     pub queries: Option<Derived>,
     /// That of each set of keys, those that have one.
     pub keys: Vec<Derived>,
 }
 
-/// A program that gives gradients.
+impl Backward {
+    /// All programs, in the order in which they are run.
+    pub fn programs(&self) -> impl Iterator<Item = &Derived> {
+        self.rows.iter().chain(&self.queries).chain(&self.keys)
+    }
+
+    /// All programs likewise.
+    pub(crate) fn programs_mut(&mut self) -> impl Iterator<Item = &mut Derived> {
+        self.rows.iter_mut().chain(&mut self.queries).chain(&mut self.keys)
+    }
+}
+
+/// A program of a backward pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// The program.
     pub program: Program,
-    /// The operands that its outputs are the gradients of, by their places in the forward program.
-    pub of: Vec<usize>,
-    /// What its operands are, by their places in the forward program; the gradient of the output has the place after the last.
-    pub operands: Vec<usize>,
+    /// What its operands are.
+    pub operands: Vec<Source>,
+    /// What its numbers of rows are.
+    pub numbers: Vec<RowNumbers>,
+    /// What its outputs are. An operand's gradient is the sum of all that are [of it](Given::Gradient), in all programs: one of fewer elements
+    /// a row is of the first of them, and one of more heads is summed over those that share a head.
+    pub outputs: Vec<Given>,
 }
 
-/// A number of each row that the forward pass leaves, or that is made of what it leaves.
+/// What an operand of a derived program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An operand of the attention, by its place.
+    Operand(usize),
+    /// The result of an accumulator, as the forward pass [keeps](Kept::Each) it.
+    Accumulator(usize),
+    /// The gradient of an output.
+    OutputGradient(usize),
+    /// The gradient of an accumulator's result, of the [program over rows](Backward::rows).
+    AccumulatorGradient(usize),
+}
+
+/// What an output of a derived program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// A part of the gradient of an operand of the attention.
+    Gradient(usize),
+    /// The gradient of an accumulator's result.
+    AccumulatorGradient(usize),
+    /// A number of each row.
+    Number(RowNumbers),
+}
+
+/// A number of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowNumbers {
-    /// A softmax's log-sum-exp to base 2, and +∞ where that is −∞.
+    /// A number that the forward pass [keeps](Kept::Each) of an accumulator.
+    Kept(usize, RowNumber),
+    /// What is wanted of an accumulator's log-sum-exp.
+    LseGradient(usize),
+    /// A softmax's log-sum-exp to base 2, and the greatest number where that is −∞.
     LogSumExp(usize),
     /// Σ dA·A of an accumulator, less what is wanted of its log-sum-exp.
     Delta(usize),
@@ -84,41 +128,38 @@ pub enum BackwardError {
     /// It is one that has no rows of queries.
     #[error("`{0}` has no rows of queries, expected a forward program")]
     NotForward(String),
-    /// Its output is an expression.
-    #[error("`{0}` has an output that is not its one accumulator, and only such have gradients")]
-    Output(String),
 }
 
-/// The gradient of the output, or of an accumulator: an operand of derived programs, beside those of the forward program.
-pub const OUTPUT_GRADIENT: &str = "d_out";
+/// What is asked of a backward pass.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Of which operands the gradients are wanted, in the order of the attention's.
+    pub operands: Vec<bool>,
+    /// Whether there is a gradient of the log-sum-exp.
+    pub of_lse: bool,
+}
 
-/// The programs that give the gradients of the operands of `forward` for which `wanted` says so.
+impl Wanted {
+    fn has(&self, operand: usize) -> bool {
+        self.operands.get(operand).copied().unwrap_or(false)
+    }
+}
+
+/// The programs that give the gradients of the operands of `forward` that are `wanted`.
 ///
 /// `forward` is a program as [simplified](crate::passes::simplify_expressions), with softmaxes to base e.
 ///
 /// # Errors
-/// [`BackwardError`] where it has no rows of queries, or its output is not its one accumulator.
-pub fn differentiate(forward: &Program, wanted: &dyn Fn(usize) -> bool) -> Result<Backward, BackwardError> {
+/// [`BackwardError`] where it has no rows of queries.
+pub fn differentiate(forward: &Program, wanted: &Wanted) -> Result<Backward, BackwardError> {
     if forward.rows != Axis::Queries {
         return Err(BackwardError::NotForward(forward.name.clone()));
     }
-    if !forward.stores_accumulator() || forward.outputs.len() != 1 {
-        return Err(BackwardError::Output(forward.name.clone()));
-    }
-    let names = Names::of(forward);
-    let mut numbers = Vec::new();
-    for (place, accumulator) in forward.accumulators.iter().enumerate() {
-        match accumulator.reduction {
-            Reduction::Softmax { .. } => numbers.extend([RowNumbers::LogSumExp(place), RowNumbers::Delta(place)]),
-            Reduction::Mean => numbers.extend([RowNumbers::Inverse(place), RowNumbers::Delta(place)]),
-            Reduction::Sum => {}
-        }
-    }
-    let derive = Derive { forward, names, numbers: &numbers };
+    let derive = Derive::new(forward);
+    let rows = derive.over_rows(wanted);
     let queries = derive.program(Axis::Queries, wanted);
-    let sets = forward.key_sets();
-    let keys = (0..sets).filter_map(|set| derive.program(Axis::Keys(set), wanted)).collect();
-    Ok(Backward { queries, keys, numbers })
+    let keys = (0..forward.key_sets()).filter_map(|set| derive.program(Axis::Keys(set), wanted)).collect();
+    Ok(Backward { rows, queries, keys })
 }
 
 /// Names that are not taken.
@@ -135,15 +176,6 @@ impl Names {
         Names { taken: operands.chain(scalars).chain(tensors).chain([program.name.clone()]).collect() }
     }
 
-    /// `name`, or that with as many underscores after it as nobody has.
-    fn free(&self, name: &str) -> String {
-        let mut name = name.to_string();
-        while self.taken.contains(&name) {
-            name.push('_');
-        }
-        name
-    }
-
     /// `name`, or that with a number, which is then taken.
     fn fresh(&mut self, name: &str) -> String {
         let numbered = (2..).map(|number| format!("{name}{number}"));
@@ -155,8 +187,14 @@ impl Names {
 /// What derived programs are made of.
 struct Derive<'a> {
     forward: &'a Program,
+    /// All that derived programs may have for operands: those of the forward program come first, in its order.
+    sources: Vec<(Source, Operand)>,
+    /// The place in [`sources`](Self::sources) of the gradient of each accumulator's result.
+    gradients: Vec<usize>,
+    /// The numbers of rows that programs with loops have.
+    numbers: Vec<RowNumbers>,
+    /// What no tile may be called.
     names: Names,
-    numbers: &'a [RowNumbers],
 }
 
 /// A push of the forward program, by the products of its loop, and what becomes of it.
@@ -167,12 +205,155 @@ struct Pulled {
     by_dot: Vec<Expr>,
     /// Where it is visible.
     mask: Option<Expr>,
-    /// The values' operand, and how many elements of their rows.
-    values: usize,
-    dim: usize,
 }
 
-impl Derive<'_> {
+impl<'a> Derive<'a> {
+    fn new(forward: &'a Program) -> Derive<'a> {
+        let mut names = Names::of(forward);
+        let of_queries = |name: String, element, dim| Operand {
+            name,
+            element,
+            heads: Heads::Query,
+            axis: Axis::Queries,
+            dim,
+        };
+        let element = forward.outputs[0].element;
+        let mut sources: Vec<(Source, Operand)> = Vec::new();
+        sources.extend(forward.operands.iter().cloned().enumerate().map(|(place, of)| (Source::Operand(place), of)));
+        for (place, accumulator) in forward.accumulators.iter().enumerate() {
+            let name = names.fresh(&accumulator.name);
+            sources.push((Source::Accumulator(place), of_queries(name, element, forward.dim_of(place))));
+        }
+        for (place, output) in forward.outputs.iter().enumerate() {
+            let name = if forward.outputs.len() == 1 { "d_out".into() } else { format!("d_out{place}") };
+            let operand = of_queries(names.fresh(&name), output.element, output.dim);
+            sources.push((Source::OutputGradient(place), operand));
+        }
+        let mut numbers = Vec::new();
+        for (place, accumulator) in forward.accumulators.iter().enumerate() {
+            match accumulator.reduction {
+                Reduction::Softmax { .. } => numbers.extend([RowNumbers::LogSumExp(place), RowNumbers::Delta(place)]),
+                Reduction::Mean => numbers.extend([RowNumbers::Inverse(place), RowNumbers::Delta(place)]),
+                Reduction::Sum => {}
+            }
+        }
+        let mut derive = Derive { forward, sources, gradients: Vec::new(), numbers, names };
+        for (place, accumulator) in forward.accumulators.iter().enumerate() {
+            // Where one output is the accumulator and no other is of it, that output's gradient is the accumulator's.
+            let gradient = match derive.of_outputs(derive.place(Source::Accumulator(place))) {
+                Expr::Value(of) => of,
+                _ => {
+                    let name = derive.names.fresh(&format!("d_{}", accumulator.name));
+                    let operand = of_queries(name, element, forward.dim_of(place));
+                    derive.sources.push((Source::AccumulatorGradient(place), operand));
+                    derive.sources.len() - 1
+                }
+            };
+            derive.gradients.push(gradient);
+        }
+        derive
+    }
+
+    /// The place of a source, which there is.
+    fn place(&self, source: Source) -> usize {
+        self.sources.iter().position(|(known, _)| *known == source).expect("a source is known")
+    }
+
+    fn operand(&self, source: usize) -> &Operand {
+        &self.sources[source].1
+    }
+
+    /// The derivative of what is lost by an element of a source that outputs are of, in elements of sources.
+    fn of_outputs(&self, source: usize) -> Expr {
+        let accumulators = self.forward.accumulators.len();
+        let at = |value: usize| match value.checked_sub(accumulators) {
+            Some(load) => Expr::Value(self.forward.loads[load].operand),
+            None => Expr::Value(self.place(Source::Accumulator(value))),
+        };
+        let outputs = self.forward.outputs.iter().enumerate();
+        let by_output = outputs.map(|(place, output)| {
+            let lost = Expr::Value(self.place(Source::OutputGradient(place)));
+            times(derivative(&output.value.map_values(&at), &Expr::Value(source)), lost)
+        });
+        by_output.fold(Expr::float(0.0), plus)
+    }
+
+    /// The program over rows alone; `None` where nothing is wanted of it.
+    fn over_rows(&self, wanted: &Wanted) -> Option<Derived> {
+        let forward = self.forward;
+        let mut names = self.names.clone();
+        let mut made = RowsMade { sums: Vec::new(), outputs: Vec::new(), numbers: Vec::new() };
+        for (place, accumulator) in forward.accumulators.iter().enumerate() {
+            let result = self.place(Source::Accumulator(place));
+            let gradient = self.of_outputs(result);
+            let number = |value, of| (Output { element: Element::F32, heads: Heads::Query, dim: 1, value }, of);
+            let zero = || Expr::float(0.0);
+            match accumulator.reduction {
+                Reduction::Softmax { .. } => {
+                    let lse = made.number(RowNumbers::Kept(place, RowNumber::LogSumExp));
+                    let is_empty = Expr::binary(BinaryOp::Lt, lse.clone(), Expr::float(f32::MIN));
+                    let lse = Expr::select(is_empty, Expr::float(f32::MAX), times_log2_e(&lse));
+                    made.outputs.push(number(lse, Given::Number(RowNumbers::LogSumExp(place))));
+                }
+                Reduction::Mean => {
+                    let sum = made.number(RowNumbers::Kept(place, RowNumber::Sum));
+                    let is_empty = Expr::binary(BinaryOp::Eq, sum.clone(), zero());
+                    let inverse = Expr::binary(BinaryOp::Div, Expr::float(1.0), sum);
+                    let inverse = Expr::select(is_empty, zero(), inverse);
+                    made.outputs.push(number(inverse, Given::Number(RowNumbers::Inverse(place))));
+                }
+                Reduction::Sum => {}
+            }
+            if accumulator.reduction != Reduction::Sum {
+                let mut delta = zero();
+                let product = times(gradient.clone(), Expr::Value(result));
+                if product != zero() {
+                    let name = names.fresh(&self.number_name(RowNumbers::Delta(place)));
+                    made.sums.push(RowSum { name, value: product });
+                    delta = Expr::Value(self.sources.len() + made.sums.len() - 1);
+                }
+                if wanted.of_lse && accumulator.reduction.is_softmax() {
+                    let of_lse = made.number(RowNumbers::LseGradient(place));
+                    delta = minus(delta, of_lse);
+                }
+                made.outputs.push(number(delta, Given::Number(RowNumbers::Delta(place))));
+            }
+            if let (Source::AccumulatorGradient(_), operand) = &self.sources[self.gradients[place]] {
+                let Operand { element, heads, dim, .. } = *operand;
+                let output = Output { element, heads, dim, value: gradient };
+                made.outputs.push((output, Given::AccumulatorGradient(place)));
+            }
+        }
+        for (place, operand) in forward.operands.iter().enumerate().filter(|(place, _)| wanted.has(*place)) {
+            let value = if operand.axis == Axis::Queries { self.of_outputs(place) } else { Expr::float(0.0) };
+            if value != Expr::float(0.0) {
+                let Operand { element, heads, dim, .. } = *operand;
+                made.outputs.push((Output { element, heads, dim, value }, Given::Gradient(place)));
+            }
+        }
+        let RowsMade { sums, outputs, numbers } = made;
+        if outputs.is_empty() {
+            return None;
+        }
+        let (outputs, given) = outputs.into_iter().unzip();
+        let mut program = Program {
+            name: names.fresh(&format!("{}_backward_rows", forward.name)),
+            scalars: forward.scalars.clone(),
+            tensors: forward.tensors.clone(),
+            numbers: numbers.iter().map(|number| self.declared(*number)).collect(),
+            operands: self.sources.iter().map(|(_, operand)| operand.clone()).collect(),
+            rows: Axis::Queries,
+            accumulators: Vec::new(),
+            loads: Vec::new(),
+            sums,
+            outputs,
+            loops: Vec::new(),
+            kept: Kept::default(),
+        };
+        let operands = self.load_values(&mut program);
+        Some(Derived { program, operands, numbers, outputs: given })
+    }
+
     fn number(&self, wanted: RowNumbers) -> Expr {
         let place = self.numbers.iter().position(|number| *number == wanted);
         Expr::Number(place.expect("each accumulator has its numbers"))
@@ -180,7 +361,7 @@ impl Derive<'_> {
 
     /// The derivative of `push`, where `dp`, the product of its accumulator's gradient and its values, is a value too.
     fn pull(&self, push: &Pushed, dots: usize, dp: &Expr) -> Pulled {
-        let Pushed { accumulator, score, mask, factor, values, dim, .. } = push;
+        let Pushed { accumulator, score, mask, factor, .. } = push;
         let factor = factor.clone().unwrap_or_else(|| Expr::float(1.0));
         let weighted = times(factor.clone(), dp.clone());
         // What f is multiplied by in the result, f's own derivative, and what the factor's derivative is multiplied by.
@@ -207,20 +388,12 @@ impl Derive<'_> {
         let by_dot = by_dot.collect();
         let weight = times(weight, factor);
         let mask = mask.as_ref().map(|(visible, _)| visible.clone());
-        Pulled { weight, by_dot, mask, values: *values, dim: *dim }
+        Pulled { weight, by_dot, mask }
     }
 
     /// The program with these rows; `None` where none of what lies along them has a gradient that is wanted.
-    fn program(&self, rows: Axis, wanted: &dyn Fn(usize) -> bool) -> Option<Derived> {
+    fn program(&self, rows: Axis, wanted: &Wanted) -> Option<Derived> {
         let forward = self.forward;
-        let mut operands = forward.operands.clone();
-        operands.push(Operand {
-            name: self.names.free(OUTPUT_GRADIENT),
-            element: forward.outputs[0].element,
-            heads: Heads::Query,
-            axis: Axis::Queries,
-            dim: forward.outputs[0].dim,
-        });
         let mut made = Made { of: Vec::new(), loops: Vec::new() };
         for one in forward.loops.iter().filter(|one| rows == Axis::Queries || rows == one.columns) {
             made.add_loop(self, rows, one, wanted);
@@ -229,99 +402,187 @@ impl Derive<'_> {
         if of.is_empty() {
             return None;
         }
-        let accumulators = of.iter().map(|operand| Accumulator {
-            name: self.names.free(&format!("d_{}", forward.operands[*operand].name)),
+        let mut names = self.names.clone();
+        let accumulators = of.iter().map(|(operand, _)| Accumulator {
+            name: names.fresh(&format!("d_{}", forward.operands[*operand].name)),
             reduction: Reduction::Sum,
         });
+        let accumulators: Vec<Accumulator> = accumulators.collect();
         let outputs = of.iter().zip(take_common_factors(&mut loops, of.len())).enumerate();
-        let outputs = outputs.map(|(place, (operand, factor))| {
-            let Operand { element, heads, dim, .. } = forward.operands[*operand];
+        let outputs = outputs.map(|(place, (&(operand, dim), factor))| {
+            let Operand { element, heads, .. } = forward.operands[operand];
             Output { element, heads, dim, value: factor.iter().cloned().fold(Expr::Value(place), times) }
         });
         let rows_of = if rows == Axis::Queries { "queries" } else { "keys" };
         let mut program = Program {
-            name: self.names.free(&format!("{}_backward_{rows_of}", forward.name)),
+            name: names.fresh(&format!("{}_backward_{rows_of}", forward.name)),
             scalars: forward.scalars.clone(),
             tensors: forward.tensors.clone(),
             numbers: self.numbers.iter().map(|number| self.declared(*number)).collect(),
-            operands,
+            operands: self.sources.iter().map(|(_, operand)| operand.clone()).collect(),
             rows,
-            accumulators: accumulators.collect(),
+            accumulators,
             loads: Vec::new(),
+            sums: Vec::new(),
             outputs: outputs.collect(),
             loops,
             kept: Kept::default(),
         };
         simplify_expressions(&mut program);
-        let operands = load_what_is_used(&mut program);
-        Some(Derived { program, of, operands })
+        let operands = self.load_what_is_used(&mut program);
+        let numbers = self.numbers.clone();
+        let outputs = of.iter().map(|(operand, _)| Given::Gradient(*operand)).collect();
+        Some(Derived { program, operands, numbers, outputs })
+    }
+
+    /// What a number of rows is called, if nothing else is.
+    fn number_name(&self, number: RowNumbers) -> String {
+        let (what, accumulator) = match number {
+            RowNumbers::LogSumExp(of) | RowNumbers::Kept(of, RowNumber::LogSumExp) => ("lse", of),
+            RowNumbers::Kept(of, RowNumber::Maximum) => ("maximum", of),
+            RowNumbers::Kept(of, RowNumber::Sum) => ("sum_of", of),
+            RowNumbers::LseGradient(of) => ("d_lse", of),
+            RowNumbers::Delta(of) => ("delta", of),
+            RowNumbers::Inverse(of) => ("inverse", of),
+        };
+        match &self.forward.accumulators[..] {
+            [_] => what.to_string(),
+            several => format!("{what}_{}", several[accumulator].name),
+        }
     }
 
     /// A number of rows as a program declares it.
     fn declared(&self, number: RowNumbers) -> Number {
-        let (what, accumulator) = match number {
-            RowNumbers::LogSumExp(accumulator) => ("lse", accumulator),
-            RowNumbers::Delta(accumulator) => ("delta", accumulator),
-            RowNumbers::Inverse(accumulator) => ("inverse", accumulator),
+        let mut name = self.number_name(number);
+        while self.names.taken.contains(&name) {
+            name.push('_');
+        }
+        Number { name, heads: Heads::Query, axis: Axis::Queries }
+    }
+
+    /// Loads what lies along the rows of a product, and leaves out the operands that nothing is of. Returns what the others are.
+    fn load_what_is_used(&self, program: &mut Program) -> Vec<Source> {
+        let (mut rows, mut used) = (BTreeSet::new(), BTreeSet::new());
+        for op in program.loops.iter().flat_map(|one| &one.body) {
+            match op {
+                TileOp::Dot { terms, .. } => {
+                    rows.extend(terms.iter().map(|term| term.row));
+                    used.extend(terms.iter().flat_map(|term| [term.row, term.column]));
+                }
+                TileOp::Push { values, .. } => drop(used.insert(*values)),
+                TileOp::Map { .. } | TileOp::Mask { .. } => {}
+            }
+        }
+        let place = |of: usize| used.range(..of).count();
+        for op in program.loops.iter_mut().flat_map(|one| &mut one.body) {
+            match op {
+                TileOp::Dot { terms, .. } => {
+                    for term in terms {
+                        (term.row, term.column) = (place(term.row), place(term.column));
+                    }
+                }
+                TileOp::Push { values, .. } => *values = place(*values),
+                TileOp::Map { .. } | TileOp::Mask { .. } => {}
+            }
+        }
+        program.loads = rows.iter().map(|operand| Load { operand: place(*operand), scale: None }).collect();
+        self.keep_operands(program, &used)
+    }
+
+    /// Loads what sums and outputs are of: their values are sources, and after those sums.
+    fn load_values(&self, program: &mut Program) -> Vec<Source> {
+        let values = program.sums.iter().map(|sum| &sum.value).chain(program.outputs.iter().map(|output| &output.value));
+        let values: Vec<&Expr> = values.collect();
+        let is_used = |source: &usize| values.iter().any(|value| value.mentions(&Expr::Value(*source)));
+        let used: BTreeSet<usize> = (0..self.sources.len()).filter(is_used).collect();
+        let at = |value: usize| match value.checked_sub(self.sources.len()) {
+            Some(sum) => Expr::Value(used.len() + sum),
+            None => Expr::Value(used.range(..value).count()),
         };
-        let name = match &self.forward.accumulators[..] {
-            [_] => what.to_string(),
-            several => format!("{what}_{}", several[accumulator].name),
-        };
-        Number { name: self.names.free(&name), heads: Heads::Query, axis: Axis::Queries }
+        program.sums.iter_mut().for_each(|sum| sum.value = sum.value.map_values(&at));
+        program.outputs.iter_mut().for_each(|output| output.value = output.value.map_values(&at));
+        program.loads = (0..used.len()).map(|operand| Load { operand, scale: None }).collect();
+        self.keep_operands(program, &used)
+    }
+
+    /// Leaves the operands that are `used`, and returns what they are.
+    fn keep_operands(&self, program: &mut Program, used: &BTreeSet<usize>) -> Vec<Source> {
+        program.operands = used.iter().map(|source| self.operand(*source).clone()).collect();
+        used.iter().map(|source| self.sources[*source].0).collect()
     }
 }
 
-/// The loops of a program that is made, and the operands whose gradients it has so far: each has an accumulator.
+/// The program over rows that is made.
+struct RowsMade {
+    sums: Vec<RowSum>,
+    outputs: Vec<(Output, Given)>,
+    numbers: Vec<RowNumbers>,
+}
+
+impl RowsMade {
+    /// A number that it is given.
+    fn number(&mut self, number: RowNumbers) -> Expr {
+        self.numbers.push(number);
+        Expr::Number(self.numbers.len() - 1)
+    }
+}
+
+/// The loops of a program that is made, and the operands whose gradients it has so far, with how many elements of a row: each has an accumulator.
 struct Made {
-    of: Vec<usize>,
+    of: Vec<(usize, usize)>,
     loops: Vec<TileLoop>,
 }
 
 impl Made {
-    /// The accumulator of an operand's gradient.
-    fn accumulator(&mut self, operand: usize) -> usize {
-        let known = self.of.iter().position(|of| *of == operand);
+    /// The accumulator of the gradient of the first `dim` elements of an operand's rows.
+    fn accumulator(&mut self, operand: usize, dim: usize) -> usize {
+        let known = self.of.iter().position(|of| *of == (operand, dim));
         known.unwrap_or_else(|| {
-            self.of.push(operand);
+            self.of.push((operand, dim));
             self.of.len() - 1
         })
     }
 
     /// Adds the loop that `one` becomes where the rows are `rows`, with a push for each gradient that it has a part of.
-    fn add_loop(&mut self, derive: &Derive, rows: Axis, one: &TileLoop, wanted: &dyn Fn(usize) -> bool) {
+    fn add_loop(&mut self, derive: &Derive, rows: Axis, one: &TileLoop, wanted: &Wanted) {
         let of_queries = rows == Axis::Queries;
-        let along = |term: &DotTerm| if of_queries { *term } else { DotTerm { row: term.column, column: term.row } };
-        let gradient = derive.forward.operands.len();
+        let along = |term: &DotTerm| {
+            if of_queries { *term } else { DotTerm { row: term.column, column: term.row, dim: term.dim } }
+        };
         let (dots, pushes) = (one.dots(), one.pushes_of_tiles());
         let mut body = Body::default();
         for terms in &dots {
             body.dots.push(terms.iter().map(along).collect());
         }
-        // A product of the gradient with each of the values, which several pushes may share.
-        let mut products: Vec<usize> = Vec::new();
-        for push in &pushes {
-            if !products.contains(&push.values) {
-                products.push(push.values);
-                body.dots.push(vec![along(&DotTerm { row: gradient, column: push.values })]);
+        // A product of each accumulator's gradient with its values, which several pushes may share.
+        let product_of = |push: &Pushed| {
+            let row = derive.gradients[push.accumulator];
+            along(&DotTerm { row, column: push.values, dim: push.dim })
+        };
+        let mut products: Vec<DotTerm> = Vec::new();
+        for product in pushes.iter().map(product_of) {
+            if !products.contains(&product) {
+                products.push(product);
+                body.dots.push(vec![product]);
             }
         }
         for push in &pushes {
-            let product = products.iter().position(|values| *values == push.values).unwrap_or(0);
+            let product = products.iter().position(|product| *product == product_of(push)).unwrap_or(0);
             let pulled = derive.pull(push, dots.len(), &Expr::Value(dots.len() + product));
             for (terms, lost) in dots.iter().zip(&pulled.by_dot) {
-                let targets: Vec<DotTerm> = terms.iter().map(along).filter(|term| wanted(term.row)).collect();
+                let targets: Vec<DotTerm> = terms.iter().map(along).filter(|term| wanted.has(term.row)).collect();
                 if *lost == Expr::float(0.0) || targets.is_empty() {
                     continue;
                 }
                 let tile = body.map("ds", lost.clone(), &pulled.mask);
-                for DotTerm { row, column } in targets {
-                    body.push(self.accumulator(row), tile, column, derive.forward.operands[column].dim);
+                for DotTerm { row, column, dim } in targets {
+                    body.push(self.accumulator(row, dim), tile, column, dim);
                 }
             }
-            if !of_queries && wanted(pulled.values) {
+            if !of_queries && wanted.has(push.values) {
                 let tile = body.map("p", pulled.weight.clone(), &pulled.mask);
-                body.push(self.accumulator(pulled.values), tile, gradient, pulled.dim);
+                let gradient = derive.gradients[push.accumulator];
+                body.push(self.accumulator(push.values, push.dim), tile, gradient, push.dim);
             }
         }
         if body.pushes.is_empty() {
@@ -480,41 +741,9 @@ fn take_common_factors(loops: &mut [TileLoop], accumulators: usize) -> Vec<Optio
     found.into_iter().zip(agree).map(|(factor, agree)| factor.flatten().filter(|_| agree)).collect()
 }
 
-/// Loads what lies along the rows of a product, and leaves out the operands that nothing is of. Returns the places that the others had.
-fn load_what_is_used(program: &mut Program) -> Vec<usize> {
-    let (mut rows, mut used) = (BTreeSet::new(), BTreeSet::new());
-    for op in program.loops.iter().flat_map(|one| &one.body) {
-        match op {
-            TileOp::Dot { terms, .. } => {
-                rows.extend(terms.iter().map(|term| term.row));
-                used.extend(terms.iter().flat_map(|term| [term.row, term.column]));
-            }
-            TileOp::Push { values, .. } => drop(used.insert(*values)),
-            TileOp::Map { .. } | TileOp::Mask { .. } => {}
-        }
-    }
-    let place = |of: usize| used.range(..of).count();
-    for op in program.loops.iter_mut().flat_map(|one| &mut one.body) {
-        match op {
-            TileOp::Dot { terms, .. } => {
-                terms.iter_mut().for_each(|term| *term = DotTerm { row: place(term.row), column: place(term.column) });
-            }
-            TileOp::Push { values, .. } => *values = place(*values),
-            TileOp::Map { .. } | TileOp::Mask { .. } => {}
-        }
-    }
-    program.loads = rows.iter().map(|operand| Load { operand: place(*operand), scale: None }).collect();
-    let mut at = 0;
-    program.operands.retain(|_| {
-        at += 1;
-        used.contains(&(at - 1))
-    });
-    used.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::differentiate;
+    use super::{Wanted, differentiate};
     use crate::ir::parse::parse;
     use crate::ir::verify::verify;
     use crate::passes::PASSES;
@@ -522,9 +751,10 @@ mod tests {
     /// The programs after all passes, as text.
     fn derived(forward: &str) -> String {
         let forward = parse(forward).unwrap();
-        let backward = differentiate(&forward, &|_| true).unwrap();
+        let wanted = Wanted { operands: vec![true; forward.operands.len()], of_lse: false };
+        let backward = differentiate(&forward, &wanted).unwrap();
         let mut texts = Vec::new();
-        for derived in backward.queries.iter().chain(&backward.keys) {
+        for derived in backward.programs() {
             let mut program = derived.program.clone();
             assert_eq!(verify(&program), Ok(()), "{program}");
             for pass in PASSES {

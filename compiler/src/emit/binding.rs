@@ -426,7 +426,7 @@ pub(super) fn results_launch<O: CubePrimitive>(
 #[cfg(feature = "emit")]
 pub(super) fn results_definition<O: CubePrimitive>(program: &Program) -> ResultsCompilationArg<O> {
     let outputs = program.outputs.iter().map(|_| OutputBufferCompilationArg { data: Buffer::definition() });
-    let rows = program.row_numbers().iter().map(|_| RowBufferCompilationArg { data: Buffer::definition() });
+    let rows = program.row_numbers().into_iter().map(|_| RowBufferCompilationArg { data: Buffer::definition() });
     ResultsCompilationArg { outputs: outputs.collect(), rows: rows.collect() }
 }
 

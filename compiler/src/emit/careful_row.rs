@@ -195,9 +195,9 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
     #[unroll]
     for at in 0..comptime![program.row_numbers().len()] {
         if row.vector == 0 {
-            let number = comptime![program.row_numbers()[at]];
-            let first = &states[0];
-            let seen = &first.seen;
+            let (accumulator, number) = comptime![program.row_numbers()[at]];
+            let state = &states[accumulator];
+            let seen = &state.seen;
             let stored = &mut results.rows[at];
             stored.data[row_of_output] =
                 row_number::<One>(seen.maximum.read(), seen.sum.read(), parameters.empty_lse, number, PARTS)

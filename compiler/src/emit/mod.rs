@@ -4,7 +4,8 @@
 //! share is here: the arguments ([`arguments`], and as plain data [`binding`]), the evaluator of the user's expressions
 //! ([`expression`]), the tiles of key loops ([`key_tiles`]), what maps and masks do to scores ([`scores`]), the arithmetic of the
 //! softmax ([`softmax`]), and what is done where the quick way was not enough ([`careful`], for GPUs [`careful_row`]). [`summary`]
-//! looks at captured tensors beforehand, [`planes`] at the device, and [`merge`] makes one of partial results. [`math`] has the functions that a target lacks, [`nvidia`] the
+//! looks at captured tensors beforehand, [`planes`] at the device, and [`merge`] makes one of partial results. Programs over rows alone need no
+//! schedule ([`rows`]); [`parts`] sums what several programs give of a gradient. [`math`] has the functions that a target lacks, [`nvidia`] the
 //! instructions that CubeCL has no operation for. [`launch`](mod@launch) runs kernels; with the feature `emit`, `text` writes them
 //! out for a target without a device.
 
@@ -14,7 +15,6 @@ pub mod careful;
 pub mod careful_row;
 pub mod cpu;
 pub mod cube;
-pub mod delta;
 pub mod expression;
 pub mod key_tiles;
 pub mod launch;
@@ -22,8 +22,10 @@ pub mod math;
 pub mod merge;
 pub mod mma;
 pub mod nvidia;
+pub mod parts;
 pub mod place;
 pub mod planes;
+pub mod rows;
 pub mod scores;
 pub mod softmax;
 pub mod summary;

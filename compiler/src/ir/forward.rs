@@ -4,7 +4,9 @@
 //! the accessors here, which are of programs that it has passed. [`Form`] tells how much of that a program has, since some
 //! schedules run less.
 
-use super::{Axis, DotTerm, Element, Heads, MaskedTiles, Operand, Program, RowNumber, TileLoop, TileOp};
+use super::{
+    Accumulator, Axis, DotTerm, Element, Heads, Kept, MaskedTiles, Operand, Program, Reduction, RowNumber, TileLoop, TileOp,
+};
 use crate::expr::Expr;
 use crate::spec::MAX_OUTPUTS;
 use std::fmt;
@@ -137,7 +139,7 @@ impl Form {
             () if program.is_undivided() => Form::General,
             // Rows of keys, and numbers of rows and columns, are known to the schedules that run any products.
             () if program.rows != Axis::Queries || !program.numbers.is_empty() => Form::General,
-            () if program.outputs.len() > 1 => Form::General,
+            () if program.outputs.len() > 1 || program.kept == Kept::Each => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
             () => Form::General,
@@ -202,7 +204,7 @@ impl Pushed {
 }
 
 /// `expr` with the numbers of rows and columns as values, after the `dots`.
-fn numbers_as_values(expr: &Expr, dots: usize) -> Expr {
+pub(crate) fn numbers_as_values(expr: &Expr, dots: usize) -> Expr {
     match expr {
         Expr::Number(place) => Expr::Value(dots + place),
         other => other.map_children(|child| numbers_as_values(child, dots)),
@@ -246,6 +248,12 @@ impl Program {
         named.map_or("", |place| &self.operands[place].name)
     }
 
+    /// Whether a dot multiplies fewer elements than its operands have.
+    pub fn has_partial_dots(&self) -> bool {
+        let mut terms = self.loops.iter().flat_map(TileLoop::dots).flatten();
+        terms.any(|DotTerm { row, column, dim }| [row, column].iter().any(|of| self.operands[*of].dim != dim))
+    }
+
     /// Whether a load is in a dot.
     pub fn is_in_dots(&self, load: usize) -> bool {
         let operand = self.loads[load].operand;
@@ -280,9 +288,22 @@ impl Program {
         matches!(&self.accumulators[..], [one] if one.reduction.is_softmax())
     }
 
-    /// The numbers of each row that it stores, in order: none unless its one accumulator is a softmax.
-    pub fn row_numbers(&self) -> &'static [RowNumber] {
-        if self.has_lse() { self.kept.numbers() } else { &[] }
+    /// The numbers of each row that it stores, in order, and the accumulators that they are of.
+    pub fn row_numbers(&self) -> Vec<(usize, RowNumber)> {
+        let of_softmax: &[RowNumber] = match self.kept {
+            Kept::LogSumExp => &[RowNumber::LogSumExp],
+            Kept::LogSumExpAndMaximum => &[RowNumber::LogSumExp, RowNumber::Maximum],
+            Kept::Partial => &[RowNumber::Maximum, RowNumber::Sum],
+            Kept::Each => {
+                let of_each = |(place, one): (usize, &Accumulator)| match one.reduction {
+                    Reduction::Softmax { .. } => Some((place, RowNumber::LogSumExp)),
+                    Reduction::Mean => Some((place, RowNumber::Sum)),
+                    Reduction::Sum => None,
+                };
+                return self.accumulators.iter().enumerate().filter_map(of_each).collect();
+            }
+        };
+        if self.has_lse() { of_softmax.iter().map(|number| (0, *number)).collect() } else { Vec::new() }
     }
 
     /// Whether it has one output, which is its one accumulator.
@@ -300,6 +321,11 @@ impl Program {
         (0..self.outputs.len()).any(|output| self.stored_accumulator(output).is_none())
     }
 
+    /// The output that an accumulator is as it is, the first of several.
+    pub fn output_of(&self, accumulator: usize) -> Option<usize> {
+        (0..self.outputs.len()).find(|output| self.stored_accumulator(*output) == Some(accumulator))
+    }
+
     /// The accumulator that an output is, where it is one as it is.
     pub fn stored_accumulator(&self, output: usize) -> Option<usize> {
         match self.outputs[output].value {
@@ -311,7 +337,7 @@ impl Program {
     /// Element type and head dims.
     pub fn sizes(&self) -> Operands {
         let of_loop =
-            |one: &TileLoop| one.dots().iter().flatten().map(|term| self.operands[term.row].dim).sum::<usize>();
+            |one: &TileLoop| one.dots().iter().flatten().map(|term| term.dim).sum::<usize>();
         let OperandDims { element, .. } = self.operand_dims();
         let in_dots = (0..self.loads.len()).filter(|load| self.is_in_dots(*load));
         let dims: Vec<usize> = in_dots.map(|load| self.operands[self.loads[load].operand].dim).collect();

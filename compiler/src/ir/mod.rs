@@ -31,7 +31,8 @@
 //!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
 //!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
 //!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
-//!           { loop }  { "store" expr } [ "keep" ( "maximum" | "undivided" ) ]
+//!           { name "=" "sum" "of" expr }
+//!           { loop }  { "store" expr } [ "keep" ( "maximum" | "undivided" | "each" ) ]
 //! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
 //! numbers = "f32" "[" "B" "," ("H"|"G") "," axis "]"
 //! axis    = "S" | "T"n
@@ -41,8 +42,9 @@
 //! range   = ( "all" | "from" expr [ "to" expr ] | "to" expr ) [ "if" expr ]
 //! op      = name "=" "dot" term { "+" term }  |  name "=" "map" expr
 //!         | name "=" "mask" name "where" expr "on" ("all"|"partial")
-//!         | name "=" "push" name [ "*" name ] "," name "[" ("j"|"i") "]" [ "[" ".." integer "]" ]
-//! term    = name "," name "[" ("j"|"i") "]"
+//!         | name "=" "push" name [ "*" name ] "," name "[" ("j"|"i") "]" [ part ]
+//! term    = name [ part ] "," name "[" ("j"|"i") "]" [ part ]
+//! part    = "[" ".." integer "]"
 //! ```
 //!
 //! What the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass; [`print`](mod@print)
@@ -77,18 +79,20 @@ pub struct Program {
     pub accumulators: Vec<Accumulator>,
     /// The operands along the rows, loaded once for a tile of them.
     pub loads: Vec<Load>,
+    /// The sums over elements, of each row. Only a program over rows alone has some.
+    pub sums: Vec<RowSum>,
     /// The loops over tiles of columns, in order. A program over rows alone has none.
     pub loops: Vec<TileLoop>,
     /// What it stores for each row.
     pub outputs: Vec<Output>,
-    /// Which numbers it stores of each row beside them, where its one accumulator is a softmax.
+    /// Which numbers of accumulators it stores of each row beside them.
     pub kept: Kept,
 }
 
-/// Which numbers of a softmax are stored of each row, beside the outputs. All are in f32, `[B, H, S]`.
+/// Which numbers of accumulators are stored of each row, beside the outputs. All are in f32, `[B, H, S]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kept {
-    /// The log-sum-exp.
+    /// The log-sum-exp, where the one accumulator is a softmax.
     #[default]
     LogSumExp,
     /// The log-sum-exp and the maximum: `keep maximum`.
@@ -96,28 +100,21 @@ pub enum Kept {
     /// The maximum and the sum, beside an output in f32 that is not divided by the sum: `keep undivided`. That is a partial result, which
     /// can be [merged](crate::emit::merge) with those of other keys.
     Partial,
+    /// Of each accumulator what a [backward pass](crate::backward) needs, a softmax's log-sum-exp and the sum of a mean's weights, and each
+    /// that no output is as it is, as one more output: `keep each`.
+    Each,
 }
 
-/// A number of a softmax's row.
+/// A number of an accumulator's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RowNumber {
     /// The natural logarithm of the sum of exponentials of its scores, a sink's included; −∞ where nothing is visible.
     LogSumExp,
     /// The greatest of its scores, in natural units, a sink included; −∞ where nothing is visible, and NaN where a score is.
     Maximum,
-    /// The sum of the exponentials of its scores less the maximum, a sink's included; 0 where nothing is visible.
+    /// The sum of the exponentials of its scores less the maximum, a sink's included, and of a mean that of its weights; 0 where nothing is
+    /// visible.
     Sum,
-}
-
-impl Kept {
-    /// The numbers, in the order in which they are stored.
-    pub fn numbers(self) -> &'static [RowNumber] {
-        match self {
-            Kept::LogSumExp => &[RowNumber::LogSumExp],
-            Kept::LogSumExpAndMaximum => &[RowNumber::LogSumExp, RowNumber::Maximum],
-            Kept::Partial => &[RowNumber::Maximum, RowNumber::Sum],
-        }
-    }
 }
 
 impl RowNumber {
@@ -203,7 +200,17 @@ pub struct Output {
     pub heads: Heads,
     /// The elements of a row.
     pub dim: usize,
-    /// An expression, element by element, of the accumulators and then the loads, which [`Expr::Value`] counts.
+    /// An expression, element by element, of the accumulators, the loads and then the sums, which [`Expr::Value`] counts; where there are no
+    /// loops, of numbers of rows too.
+    pub value: Expr,
+}
+
+/// A sum over the elements of each row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowSum {
+    /// Its name.
+    pub name: String,
+    /// What is summed, as an [output's](Output::value) expression is of the loads and of numbers of rows.
     pub value: Expr,
 }
 
@@ -378,6 +385,15 @@ impl Program {
         if self.is_undivided() {
             self.outputs.iter_mut().for_each(|output| output.element = Element::F32);
         }
+        if kept == Kept::Each {
+            for place in 0..self.accumulators.len() {
+                if self.output_of(place).is_none() {
+                    let Output { element, heads, .. } = self.outputs[0];
+                    let (dim, value) = (self.dim_of(place), Expr::Value(place));
+                    self.outputs.push(Output { element, heads, dim, value });
+                }
+            }
+        }
         self
     }
 
@@ -391,8 +407,9 @@ impl Program {
         let bodies = self.loops.iter().flat_map(|one| one.tile_exprs().chain(one.maps()).chain(one.masks()));
         let sinks = self.accumulators.iter().filter_map(|accumulator| accumulator.reduction.sink());
         let scales = self.loads.iter().filter_map(|load| load.scale.as_ref());
-        let exprs: Vec<&Expr> =
-            bodies.chain(sinks).chain(scales).chain(self.outputs.iter().map(|output| &output.value)).collect();
+        let sums = self.sums.iter().map(|sum| &sum.value);
+        let outputs = self.outputs.iter().map(|output| &output.value);
+        let exprs: Vec<&Expr> = bodies.chain(sinks).chain(scales).chain(sums).chain(outputs).collect();
         let axes = std::iter::once(Axis::Queries).chain((0..self.key_sets()).map(Axis::Keys));
         axes.filter(|axis| exprs.iter().any(|expr| expr.mentions(&axis.length()))).collect()
     }
@@ -591,6 +608,8 @@ pub struct DotTerm {
     pub row: usize,
     /// The operand along the columns, likewise.
     pub column: usize,
+    /// How many elements of both are multiplied, from the first on.
+    pub dim: usize,
 }
 
 impl TileOp {

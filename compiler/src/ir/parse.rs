@@ -9,7 +9,7 @@ use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
     Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
-    Reduction, TileKind, TileLoop, TileOp,
+    Reduction, RowSum, TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -108,18 +108,24 @@ impl Parser<'_> {
             }
         }
         let rows = self.tiles()?;
-        let (mut accumulators, mut loads) = (Vec::new(), Vec::new());
+        let (mut accumulators, mut loads, mut sums) = (Vec::new(), Vec::<Load>::new(), Vec::new());
         while !self.cursor.at_word("for") && !self.cursor.at_word("store") {
             let before = self.cursor.place();
-            if let Ok(name) = self.value_name()
-                && self.cursor.skip_sign("=")
-                && !self.cursor.at_word("load")
-                && loads.is_empty()
-            {
-                accumulators.push(Accumulator { name, reduction: self.reduction()? });
-            } else {
-                self.cursor.back_to(before);
-                loads.push(self.load(&operands, rows)?);
+            let named = self.value_name().ok().filter(|_| self.cursor.skip_sign("="));
+            match named.filter(|_| !self.cursor.at_word("load")) {
+                Some(name) if loads.is_empty() => {
+                    accumulators.push(Accumulator { name, reduction: self.reduction()? });
+                }
+                Some(name) => {
+                    self.cursor.words(&["sum", "of"])?;
+                    self.values = accumulators.iter().map(|accumulator| accumulator.name.clone().into()).collect();
+                    self.values.extend(loads.iter().map(|load| Cow::Owned(operands[load.operand].name.clone())));
+                    sums.push(RowSum { name, value: self.expr(Precedence::Or)? });
+                }
+                None => {
+                    self.cursor.back_to(before);
+                    loads.push(self.load(&operands, rows)?);
+                }
             }
         }
         let mut loops = Vec::new();
@@ -130,7 +136,7 @@ impl Parser<'_> {
         let numbers = self.numbers.clone();
         let (outputs, kept) = (Vec::new(), Kept::default());
         let mut program =
-            Program { name, scalars, tensors, operands, numbers, rows, accumulators, loads, loops, outputs, kept };
+            Program { name, scalars, tensors, operands, numbers, rows, accumulators, loads, sums, loops, outputs, kept };
         self.scalars.clone_from(&program.scalars);
         self.tensors.clone_from(&program.tensors);
         self.values = program.stored_values();
@@ -143,12 +149,8 @@ impl Parser<'_> {
             program.outputs.push(Output { element, heads, dim, value: self.expr(Precedence::Or)? });
         }
         if self.cursor.skip_word("keep") {
-            program.kept = if self.cursor.skip_word("undivided") {
-                Kept::Partial
-            } else {
-                self.cursor.word("maximum")?;
-                Kept::LogSumExpAndMaximum
-            };
+            let kept = [Kept::LogSumExpAndMaximum, Kept::Partial, Kept::Each];
+            program.kept = kept[self.cursor.one_of(&["maximum", "undivided", "each"])?];
         }
         Ok(program)
     }
@@ -369,12 +371,7 @@ impl Parser<'_> {
             let factor = if self.cursor.skip_sign("*") { Some(self.known_tile()?) } else { None };
             self.cursor.sign(",")?;
             let values = self.indexed_operand(operands, columns)?;
-            let mut dim = operands[values].dim;
-            if self.cursor.skip_sign("[") {
-                self.cursor.sign("..")?;
-                dim = self.cursor.size()?;
-                self.cursor.sign("]")?;
-            }
+            let dim = self.part()?.unwrap_or(operands[values].dim);
             return Ok(TileOp::Push { accumulator, weights, factor, values, dim });
         }
         let known = self.values.iter().position(|known| *known == name);
@@ -383,9 +380,7 @@ impl Parser<'_> {
             0 => {
                 let mut terms = Vec::new();
                 while terms.is_empty() || self.cursor.skip_sign("+") {
-                    let row = self.operand(operands, rows)?;
-                    self.cursor.sign(",")?;
-                    terms.push(DotTerm { row, column: self.indexed_operand(operands, columns)? });
+                    terms.push(self.dot_term(operands, rows, columns)?);
                 }
                 TileOp::Dot { tile, terms }
             }
@@ -407,6 +402,32 @@ impl Parser<'_> {
             self.values.push(name.into());
         }
         Ok(op)
+    }
+
+    fn dot_term(&mut self, operands: &[Operand], rows: Axis, columns: Axis) -> Result<DotTerm, ParseError> {
+        let row = self.operand(operands, rows)?;
+        let of_row = self.part()?;
+        self.cursor.sign(",")?;
+        let column = self.indexed_operand(operands, columns)?;
+        let before = self.cursor.place();
+        let of_column = self.part()?;
+        let dim = of_row.or(of_column).unwrap_or(operands[row].dim);
+        if of_column.is_some_and(|of_column| of_column != dim) {
+            self.cursor.back_to(before);
+            return self.cursor.fail(format!("`[..{dim}]`"));
+        }
+        Ok(DotTerm { row, column, dim })
+    }
+
+    /// How many elements of a row are meant, where that is said, as in `[..64]`.
+    fn part(&mut self) -> Result<Option<usize>, ParseError> {
+        if !self.cursor.skip_sign("[") {
+            return Ok(None);
+        }
+        self.cursor.sign("..")?;
+        let dim = self.cursor.size()?;
+        self.cursor.sign("]")?;
+        Ok(Some(dim))
     }
 
     /// A tile that the loop has, by its place.

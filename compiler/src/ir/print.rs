@@ -7,7 +7,8 @@
 //! keys, `kv_len(1)` that of the second.
 
 use super::{
-    Axis, Base, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, TileKind, TileLoop, TileOp,
+    Axis, Base, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, RowSum, TileKind,
+    TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
@@ -413,17 +414,21 @@ impl Display for Program {
             }
             writeln!(f)?;
         }
+        let values = self.stored_values();
+        let parameters = Parameters { values: &values, ..self.parameters() };
+        for RowSum { name, value } in &self.sums {
+            writeln!(f, "    {name} = sum of {}", value.display(parameters))?;
+        }
         for one in &self.loops {
             self.print_loop(f, one)?;
         }
-        let values = self.stored_values();
-        let parameters = Parameters { values: &values, ..self.parameters() };
         let mut outputs = self.outputs.iter();
         outputs.try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))?;
         match self.kept {
             Kept::LogSumExp => Ok(()),
             Kept::LogSumExpAndMaximum => writeln!(f, "    keep maximum"),
             Kept::Partial => writeln!(f, "    keep undivided"),
+            Kept::Each => writeln!(f, "    keep each"),
         }
     }
 }
@@ -468,11 +473,12 @@ impl Program {
         self.to_string().lines().next().unwrap_or_default().to_string()
     }
 
-    /// The names of the values of its outputs' expressions: the accumulators, then what is loaded.
+    /// The names of the values of its outputs' expressions: the accumulators, then what is loaded, then the sums.
     pub fn stored_values(&self) -> Vec<Cow<'static, str>> {
         let accumulators = self.accumulators.iter().map(|accumulator| accumulator.name.clone());
         let loads = self.loads.iter().map(|load| self.operand_name(load.operand));
-        accumulators.chain(loads).map(Cow::Owned).collect()
+        let sums = self.sums.iter().map(|sum| sum.name.clone());
+        accumulators.chain(loads).chain(sums).map(Cow::Owned).collect()
     }
 
     fn print_loop(&self, f: &mut Formatter, one: &TileLoop) -> fmt::Result {
@@ -514,8 +520,9 @@ impl Program {
         let tile = |place: usize| Expr::Value(place).display(parameters).to_string();
         let line = |op: &TileOp| match op {
             TileOp::Dot { tile: to, terms } => {
-                let terms = terms.iter().map(|DotTerm { row, column }| {
-                    format!("{}, {}[{position}]", self.operand_name(*row), self.operand_name(*column))
+                let terms = terms.iter().map(|DotTerm { row, column, dim }| {
+                    let (left, right) = (self.operand_name(*row), self.operand_name(*column));
+                    format!("{left}{}, {right}[{position}]{}", self.part(*row, *dim), self.part(*column, *dim))
                 });
                 format!("{} = dot {}", tile(*to), terms.collect::<Vec<_>>().join(" + "))
             }
@@ -533,13 +540,18 @@ impl Program {
                     None => format!("accumulator#{accumulator}"),
                 };
                 let factor = factor.map_or(String::new(), |factor| format!(" * {}", tile(factor)));
-                let is_whole = self.operands.get(*values).is_some_and(|values| values.dim == *dim);
-                let part = if is_whole { String::new() } else { format!("[..{dim}]") };
+                let part = self.part(*values, *dim);
                 let (weights, values) = (tile(*weights), self.operand_name(*values));
                 format!("{accumulator} = push {weights}{factor}, {values}[{position}]{part}")
             }
         };
         one.body.iter().map(line).collect()
+    }
+
+    /// How the first `dim` elements of an operand's rows are written after it.
+    fn part(&self, operand: usize, dim: usize) -> String {
+        let is_whole = self.operands.get(operand).is_some_and(|operand| operand.dim == dim);
+        if is_whole { String::new() } else { format!("[..{dim}]") }
     }
 
     /// An operand's name, as it is written.

@@ -4,11 +4,13 @@
 //!    other, and those of accumulators and tiles from all.
 //! 2. Scalars are runtime values: none is comptime.
 //! 3. Captured tensors have 1 to 4 dimensions.
-//! 4. Dims are at least 1. Numbers lie along the rows, or along the columns of a loop, and are only in maps of loops over those columns.
-//! 5. There is an output. It is of the accumulators and of what is loaded, with as many elements. Only where the one accumulator is a
-//!    softmax are numbers of its rows kept, and only where the one output is that accumulator is it not divided by their sum.
+//! 4. Dims are at least 1. Numbers lie along the rows, or along the columns of a loop, and are only in maps of loops over those columns; where
+//!    there are no loops, in sums and outputs.
+//! 5. There is an output. It is of the accumulators, of what is loaded and of the sums, with as many elements; a sum has one. Only where there
+//!    are no loops are there sums, which are of what is loaded. Only where the one accumulator is a softmax is its maximum kept, and only
+//!    where the one output is that accumulator is it not divided by the sum of its weights.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
-//! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of one dim. A push is of as many elements of one
+//! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of as many elements as both have, or fewer. A push is of as many elements of one
 //!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
 //! 8. Tiles are made by a dot or a map in their order, each before it is used. A mask is a tile's last change, and no map is of a masked
 //!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
@@ -28,7 +30,9 @@
 //! launch's: [`check_launch`](crate::analysis::ranges::check_launch) refuses it.
 
 use super::print::{RESERVED, VALUES};
-use super::{Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Number, Program, Reduction, TileKind, TileLoop, TileOp};
+use super::{
+    Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Number, Program, Reduction, RowSum, TileKind, TileLoop, TileOp,
+};
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
 use std::collections::{BTreeSet, HashSet};
@@ -65,8 +69,8 @@ pub fn verify(program: &Program) -> Result<(), VerifyError> {
     let parameters = Parameters { values: &values, ..program.parameters() };
     let loaded = program.loads.iter().map(|load| program.operands[load.operand].dim);
     let dims: Vec<_> = dims.into_iter().flatten().chain(loaded).collect();
-    verify_outputs(&ProgramCheck { program, parameters }, &row, &dims)?;
-    if program.kept != Kept::default() && !program.has_lse() {
+    verify_outputs(&ProgramCheck { program, parameters }, &row, dims)?;
+    if matches!(program.kept, Kept::LogSumExpAndMaximum | Kept::Partial) && !program.has_lse() {
         return fail("the maximum of rows is kept of one softmax, and here the accumulators are others");
     }
     if program.is_undivided() && !program.stores_accumulator() {
@@ -117,7 +121,9 @@ fn verify_names(program: &Program) -> Result<(), VerifyError> {
             return fail(format!("`{name}` is not a name"));
         }
     }
-    let accumulators = || program.accumulators.iter().map(|accumulator| accumulator.name.as_str());
+    let sums = program.sums.iter().map(|sum| sum.name.as_str());
+    let accumulators = program.accumulators.iter().map(|accumulator| accumulator.name.as_str()).chain(sums);
+    let accumulators = || accumulators.clone();
     for tiles in program.loops.iter().map(|one| &one.tiles[..]).chain([&[][..]]) {
         let mut values = HashSet::new();
         for name in accumulators().chain(tiles.iter().map(|name| &**name)) {
@@ -170,14 +176,35 @@ fn verify_loads(program: &Program) -> Result<(), VerifyError> {
     Ok(())
 }
 
-fn verify_outputs(checked: &ProgramCheck, row: &Expr, dims: &[usize]) -> Result<(), VerifyError> {
-    if checked.program.outputs.is_empty() {
+/// Checks sums and outputs. `dims` are those of the accumulators and of what is loaded.
+fn verify_outputs(checked: &ProgramCheck, row: &Expr, mut dims: Vec<usize>) -> Result<(), VerifyError> {
+    let program = checked.program;
+    let mut uniform = vec![row.clone()];
+    if program.loops.is_empty() {
+        let along_rows = (0..program.numbers.len()).filter(|place| program.numbers[*place].axis == program.rows);
+        uniform.extend(along_rows.map(Expr::Number));
+    }
+    let values = |count: usize| (0..count).map(Expr::Value).chain(uniform.iter().cloned()).collect::<Vec<_>>();
+    if let Some(sum) = program.sums.first().filter(|_| !program.loops.is_empty()) {
+        return fail(format!("`{}` is a sum over elements, and there are loops", sum.name));
+    }
+    for RowSum { name, value } in &program.sums {
+        checked.expr("a sum", value, Type::Float, &values(dims.len()))?;
+        let mut of = dims.iter().enumerate().filter(|(place, _)| value.mentions(&Expr::Value(*place)));
+        let Some((first, dim)) = of.next() else {
+            return fail(format!("`{name}` is a sum over elements of nothing that is loaded"));
+        };
+        if let Some((other, found)) = of.find(|(_, found)| *found != dim) {
+            let [first, other] = [first, other].map(|place| &checked.parameters.values[place]);
+            return fail(format!("a sum of `{first}`, of dim {dim}, and `{other}`, of dim {found}"));
+        }
+    }
+    dims.extend(program.sums.iter().map(|_| 1));
+    if program.outputs.is_empty() {
         return fail("no output");
     }
-    for output in &checked.program.outputs {
-        let mut allowed: Vec<_> = (0..dims.len()).map(Expr::Value).collect();
-        allowed.push(row.clone());
-        checked.expr("an output", &output.value, Type::Float, &allowed)?;
+    for output in &program.outputs {
+        checked.expr("an output", &output.value, Type::Float, &values(dims.len()))?;
         for (value, dim) in dims.iter().enumerate() {
             if output.value.mentions(&Expr::Value(value)) && *dim != output.dim {
                 let name = &checked.parameters.values[value];
@@ -261,14 +288,17 @@ fn verify_body(checked: &ProgramCheck, one: &TileLoop, dims: &mut [Option<usize>
                 if terms.is_empty() {
                     return fail("a dot of nothing");
                 }
-                for DotTerm { row, column } in terms {
+                for DotTerm { row, column, dim } in terms {
                     let (left, right) = (along(*row, program.rows)?, along(*column, one.columns)?);
                     if !program.loads.iter().any(|load| load.operand == *row) {
                         return fail(format!("`{}` is not loaded", left.name));
                     }
-                    if left.dim != right.dim {
+                    if *dim == 0 || *dim > left.dim || *dim > right.dim {
                         let (a, b) = (&left.name, &right.name);
-                        return fail(format!("a dot of `{a}` of dim {} and `{b}` of dim {}", left.dim, right.dim));
+                        return fail(format!(
+                            "a dot of {dim} elements of `{a}`, of dim {}, and `{b}`, of dim {}",
+                            left.dim, right.dim
+                        ));
                     }
                 }
                 make(*tile, &mut made)?;

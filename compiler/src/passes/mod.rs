@@ -16,7 +16,7 @@ pub use scale_queries::scale_queries;
 pub use simplify_expressions::simplify_expressions;
 pub use use_base_two::use_base_two;
 
-use crate::backward::{Backward, BackwardError, differentiate};
+use crate::backward::{Backward, BackwardError, Wanted, differentiate};
 use crate::ir::forward::OperandDims;
 use crate::ir::verify::{VerifyError, verify};
 use crate::ir::{Kept, Program};
@@ -150,7 +150,7 @@ fn run(
     Ok(program)
 }
 
-/// The programs that give the gradients of the operands of `spec` that `wanted` says, after all passes.
+/// The programs that give the gradients of the operands of `spec` that are `wanted`, after all passes.
 ///
 /// # Errors
 /// [`CompileError`].
@@ -158,13 +158,13 @@ pub fn compile_backward(
     spec: &Spec,
     scalars: &[ScalarValue],
     dims: &OperandDims,
-    wanted: &dyn Fn(usize) -> bool,
+    wanted: &Wanted,
 ) -> Result<Backward, CompileError> {
     let mut program = lower(spec, scalars, dims)?;
     simplify_expressions(&mut program);
     join_dots(&mut program);
     let mut backward = differentiate(&program, wanted)?;
-    for derived in backward.queries.iter_mut().chain(&mut backward.keys) {
+    for derived in backward.programs_mut() {
         for pass in PASSES {
             (pass.run)(&mut derived.program);
             dump(pass.name, &derived.program);

@@ -20,7 +20,7 @@ use crate::expr::Expr;
 use crate::ir::{Program, Reduction, TileOp};
 use crate::typing::Parameters;
 
-/// Simplifies sinks, outputs, and every map and mask; removes those that do nothing, and tiles that nothing is made of.
+/// Simplifies sinks, sums, outputs, and every map and mask; removes those that do nothing, and tiles that nothing is made of.
 pub fn simplify_expressions(program: &mut Program) {
     let parameters =
         Parameters { scalars: &program.scalars, tensors: &program.tensors, values: &[], numbers: &program.numbers };
@@ -30,8 +30,9 @@ pub fn simplify_expressions(program: &mut Program) {
         }
     }
     let values = program.stored_values();
-    for output in &mut program.outputs {
-        output.value = simplify(&output.value, Parameters { values: &values, ..parameters });
+    let of_sums = program.sums.iter_mut().map(|sum| &mut sum.value);
+    for value in of_sums.chain(program.outputs.iter_mut().map(|output| &mut output.value)) {
+        *value = simplify(value, Parameters { values: &values, ..parameters });
     }
     for one in &mut program.loops {
         let parameters = Parameters { values: &one.tiles, ..parameters };

@@ -123,8 +123,8 @@ impl CpuTileCode {
         (0..self.pushes.len()).find(|push| self.pushes[*push].own_dot == Some(dot) && self.in_registers(*push))
     }
 
-    /// The head dim of a term of a dot.
-    fn dim(&self, term: DotTerm) -> usize {
+    /// The head dim of the rows' side of a term of a dot.
+    fn row_dim(&self, term: DotTerm) -> usize {
         self.program.operands[term.row].dim
     }
 }
@@ -313,11 +313,11 @@ pub fn careful_tile<E: Float, N: Size>(
                     let term = comptime![code.dots[dot][term]];
                     let operand = &operands[comptime![term.column]];
                     let start = operand.row(keys.bases[comptime![term.column]], key);
-                    let dim = comptime![code.dim(term)];
+                    let row_dim = comptime![code.row_dim(term)];
                     let queries = &tile.queries[comptime![code.program.load_of(term.row)]];
-                    for x in 0..dim {
+                    for x in 0..comptime![term.dim] {
                         let element = f32::cast_from(operand.data[operand.at(start, x)]) * quarter;
-                        let query = of_rows::<N>(queries, x, vector, dim, code.schedule);
+                        let query = of_rows::<N>(queries, x, vector, row_dim, code.schedule);
                         sum.store(fma(query, Vector::new(element), sum.read()));
                     }
                 }
@@ -551,7 +551,7 @@ fn product<E: Float, N: Size>(
             starts.push(operand.row(keys.bases[comptime![term.column]], rows[r]));
         }
         let along_rows = &tile.queries[comptime![code.program.load_of(term.row)]];
-        for x in 0..comptime![code.dim(term)] {
+        for x in 0..comptime![term.dim] {
             let mut queries = Sequence::<Vector<f32, N>>::new();
             #[unroll]
             for at in 0..comptime![block.vectors] {
@@ -646,11 +646,11 @@ fn dot_products<E: Float, N: Size>(
         for term in 0..comptime![code.dots[dot].len()] {
             let term = comptime![code.dots[dot][term]];
             let operand = &operands[comptime![term.column]];
-            let row_vectors = comptime![code.dim(term) / lanes];
+            let row_vectors = comptime![code.row_dim(term) / lanes];
             let vectors = operand.data.as_vectorized().with_vector_size::<N>();
             let start = operand.row(keys.bases[comptime![term.column]], part.tile + at) / lanes;
             let queries = &tile.queries[comptime![code.program.load_of(term.row)]];
-            for x in 0..row_vectors {
+            for x in 0..comptime![term.dim / lanes] {
                 let elements = Vector::<f32, N>::cast_from(vectors[start + x]);
                 #[unroll]
                 for row in 0..rows {

@@ -345,8 +345,8 @@ impl<N: Size> QueryTile<N> {
         }
         #[unroll]
         for at in 0..comptime![program.row_numbers().len()] {
-            let number = comptime![program.row_numbers()[at]];
-            let accumulator = &mut self.accumulators[0];
+            let (accumulator, number) = comptime![program.row_numbers()[at]];
+            let accumulator = &mut self.accumulators[accumulator];
             for vector in 0..comptime![schedule.vectors] {
                 let (maximum, sum) = (accumulator.maximum[vector], accumulator.sum[vector]);
                 // No tile of keys needs its place any more.

@@ -536,10 +536,10 @@ fn divide<E: Float, R: Size>(
 #[cube]
 fn numbers_of_rows<R: Size>(tile: &UnitTile<R>, empty: f32, #[comptime] program: Compiled) -> Sequence<Vector<f32, R>> {
     let mut numbers = Sequence::new();
-    let accumulator = &tile.accumulators[0];
     #[unroll]
     for at in 0..comptime![program.row_numbers().len()] {
-        let number = comptime![program.row_numbers()[at]];
+        let (accumulator, number) = comptime![program.row_numbers()[at]];
+        let accumulator = &tile.accumulators[accumulator];
         numbers.push(row_number::<R>(accumulator.maximum, accumulator.sum, empty, number, 1.0));
     }
     numbers

@@ -359,7 +359,8 @@ fn store<E: Float, R: Size, V: Size>(
     }
     #[unroll]
     for number in 0..comptime![program.row_numbers().len()] {
-        let kept = comptime![program.row_numbers()[number]];
+        // Of one accumulator.
+        let kept = comptime![program.row_numbers()[number].1];
         let all = row_number::<R>(first.maximum.read(), sums[0], parameters.empty_lse, kept, 1.0);
         let numbers = &mut results.rows[number];
         #[unroll]

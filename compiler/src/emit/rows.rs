@@ -1,0 +1,201 @@
+//! Programs over rows alone: what each row's outputs are of is loaded, summed over its elements, and stored. They need no schedule: a unit
+//! takes a row.
+
+use super::arguments::{Extent, OperandArgument, OutputBuffer, OutputBufferLaunch, ParameterValues};
+use super::binding::{LaunchData, ParametersData, operands_launch, sequence};
+use super::count_kernel;
+use super::launch::spread;
+use super::place::{Ends, Place, TilePlace};
+use crate::expr::Expr;
+use crate::ir::forward::numbers_as_values;
+use crate::ir::{Axis, Element, Program};
+use crate::scheduled::Compiled;
+use cubecl::client::Client;
+use cubecl::prelude::*;
+use half::{bf16, f16};
+
+/// One lane.
+type One = Const<1>;
+
+/// Refuses a [verified](crate::ir::verify) program that [`launch`] does not run.
+///
+/// # Errors
+/// A text that says what it runs and what the program has.
+pub fn check(program: &Program) -> Result<(), String> {
+    let element = program.sizes().element;
+    if program.rows != Axis::Queries || !program.loops.is_empty() {
+        return Err("a program over rows alone has rows of queries and no loop".into());
+    }
+    if program.loads.iter().any(|load| load.scale.is_some()) {
+        return Err("what a program over rows alone loads is not scaled".into());
+    }
+    let is_known = |found: Element| found == element || found == Element::F32;
+    if program.operands.iter().any(|operand| operand.element != element)
+        || program.outputs.iter().any(|output| !is_known(output.element))
+    {
+        return Err(format!("all operands hold {0}, and outputs {0} or f32", element.name()));
+    }
+    Ok(())
+}
+
+/// Computes `program`, which [`check`] lets pass, on the device of `client`. Nothing is checked of `data`, of which the numbers of rows that are
+/// stored and the counters are not read.
+pub fn launch(client: &Client, program: &Compiled, data: LaunchData) {
+    match program.sizes().element {
+        Element::F32 => launch_typed::<f32>(client, program, data),
+        Element::F16 => launch_typed::<f16>(client, program, data),
+        Element::Bf16 => launch_typed::<bf16>(client, program, data),
+    }
+}
+
+fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) {
+    let total = data.batch * data.heads * data.rows_len;
+    let (count, units) = spread(client, total);
+    let extent = Extent::of(&data, [0; 3]).launch();
+    let parameters = ParametersData::new(program, &data, false).launch();
+    let floats = outputs::<f32>(program, &data, true);
+    let rounded = outputs::<E>(program, &data, false);
+    // SAFETY: the kernel stays inside the lengths that `data` states.
+    unsafe {
+        over_rows::launch_unchecked::<E>(
+            client,
+            count,
+            units,
+            operands_launch(data.operands, 1),
+            floats,
+            rounded,
+            extent,
+            parameters,
+            total,
+            program.clone(),
+        );
+    }
+}
+
+/// The outputs in f32, or those that are not.
+fn outputs<O: Float>(program: &Program, data: &LaunchData, in_f32: bool) -> SequenceArg<OutputBuffer<O>> {
+    let outputs = program.outputs.iter().zip(&data.outputs);
+    let outputs = outputs.filter(|(output, _)| (output.element == Element::F32) == in_f32);
+    sequence(outputs.map(|(_, buffer)| OutputBufferLaunch::new(buffer.clone().launch(1))))
+}
+
+/// `program` for `total` rows of all batches and heads, with its outputs in f32 and those in `E`, each in the program's order.
+#[cube(launch_unchecked)]
+pub fn over_rows<E: Float>(
+    operands: &Sequence<OperandArgument<E>>,
+    floats: &mut Sequence<OutputBuffer<f32>>,
+    rounded: &mut Sequence<OutputBuffer<E>>,
+    extent: &Extent,
+    parameters: &ParameterValues,
+    total: usize,
+    #[comptime] program: Compiled,
+) {
+    comptime!(count_kernel());
+    let mut at = ABSOLUTE_POS;
+    while at < total {
+        let row = at % extent.queries;
+        let head = at / extent.queries % extent.heads;
+        let batch = at / extent.queries / extent.heads;
+        let position = extent.query_offset + row as i32;
+        let ends = Ends { first: position, last: position };
+        let tile = TilePlace::new(batch as i32, head as i32, (head / extent.kv_group) as i32, ends);
+        let place = Place::<One>::of_queries(tile, Vector::new(position), Vector::new(head as i32), false);
+
+        let mut starts = Sequence::<usize>::new();
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            let operand = &operands[comptime![program.loads[load].operand]];
+            starts.push(operand.row(operand.rows_of(batch, head), row));
+        }
+        let mut numbers = Sequence::<f32>::new();
+        #[unroll]
+        for number in 0..comptime![program.numbers.len()] {
+            let stored = &parameters.numbers[number];
+            numbers.push(stored.data[stored.row(stored.rows_of(batch, head), row)]);
+        }
+        let mut sums = Sequence::<f32>::new();
+        #[unroll]
+        for sum in 0..comptime![program.sums.len()] {
+            let value = comptime![program.sums[sum].value.clone()];
+            let dim = comptime![dim_of(&program, &value)];
+            let found = RuntimeCell::<f32>::new(0.0f32);
+            for x in 0..dim {
+                let values =
+                    values::<E>(operands, &starts, &sums, &numbers, x, comptime![(program.clone(), value.clone())]);
+                let element = parameters.float_of::<One>(&place, &values, comptime![of_values(&program, &value)]);
+                found.store(found.read() + element.extract(0usize));
+            }
+            sums.push(found.read());
+        }
+        #[unroll]
+        for output in 0..comptime![program.outputs.len()] {
+            let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
+            let (in_f32, nth) = comptime![buffer_of(&program, output)];
+            for x in 0..dim {
+                let values =
+                    values::<E>(operands, &starts, &sums, &numbers, x, comptime![(program.clone(), value.clone())]);
+                let element = parameters.float_of::<One>(&place, &values, comptime![of_values(&program, &value)]);
+                if in_f32 {
+                    let stored = &mut floats[nth];
+                    stored.data[at * dim + x] = element.extract(0usize);
+                } else {
+                    let stored = &mut rounded[nth];
+                    stored.data[at * dim + x] = E::cast_from(element.extract(0usize));
+                }
+            }
+        }
+        at += CUBE_COUNT * CUBE_DIM as usize;
+    }
+}
+
+/// The values that an expression is of at element `x`: what is loaded, the sums, and then the numbers of the row. What it is not of is zero.
+#[cube]
+fn values<E: Float>(
+    operands: &Sequence<OperandArgument<E>>,
+    starts: &Sequence<usize>,
+    sums: &Sequence<f32>,
+    numbers: &Sequence<f32>,
+    x: usize,
+    #[comptime] of: (Compiled, Expr),
+) -> Sequence<Vector<f32, One>> {
+    let mut values = Sequence::<Vector<f32, One>>::new();
+    #[unroll]
+    for load in 0..comptime![of.0.loads.len()] {
+        if comptime![of.1.mentions(&Expr::Value(load))] {
+            let operand = &operands[comptime![of.0.loads[load].operand]];
+            values.push(Vector::new(f32::cast_from(operand.data[operand.at(starts[load], x)])));
+        } else {
+            values.push(Vector::new(0.0));
+        }
+    }
+    #[unroll]
+    for sum in 0..comptime![of.0.sums.len()] {
+        if comptime![of.1.mentions(&Expr::Value(of.0.loads.len() + sum))] {
+            values.push(Vector::new(sums[sum]));
+        } else {
+            values.push(Vector::new(0.0));
+        }
+    }
+    #[unroll]
+    for number in 0..comptime![of.0.numbers.len()] {
+        values.push(Vector::new(numbers[number]));
+    }
+    values
+}
+
+/// `expr` of the [`values`] alone.
+fn of_values(program: &Program, expr: &Expr) -> Expr {
+    numbers_as_values(expr, program.loads.len() + program.sums.len())
+}
+
+/// The elements of the rows that a sum is over.
+fn dim_of(program: &Program, value: &Expr) -> usize {
+    let loaded = program.loads.iter().enumerate().find(|(load, _)| value.mentions(&Expr::Value(*load)));
+    loaded.map_or(0, |(_, load)| program.operands[load.operand].dim)
+}
+
+/// Whether an output is in f32, and which of those, or of the others, it is.
+fn buffer_of(program: &Program, output: usize) -> (bool, usize) {
+    let in_f32 = |output: usize| program.outputs[output].element == Element::F32;
+    (in_f32(output), (0..output).filter(|before| in_f32(*before) == in_f32(output)).count())
+}
