@@ -316,7 +316,8 @@ impl GoldenCase {
         })
     }
 
-    /// The largest error of the gradient of each operand by `variant` on `device` in f32, with the name that it has in the case's file, where
+    /// The largest error of the gradient of each operand, and of each captured tensor that the case has one of, by `variant` on `device` in f32,
+    /// with the name that it has in the case's file, where
     /// that of the output is the case's weights; nothing for a case without gradients.
     ///
     /// # Errors
@@ -330,14 +331,33 @@ impl GoldenCase {
         let operands = operands.collect::<Result<Vec<_>, _>>()?;
         let operands: Vec<&Tensor> = operands.iter().collect();
         let (_, saved) = attention.run_operands_with_gradients(device, &operands)?;
-        let gradients = saved.backward(&operand(w, device, Element::F32)?)?;
+        let of_operands = spec.operands.iter().map(|param| param.name.clone()).zip(operand_names(spec));
+        let of_operands = of_operands.map(|(name, known)| (name, known.to_string()));
+        // What the case's file has the gradient of, and the norms that are made of operands.
+        let has_gradient = |name: &str| self.tensors.contains_key(&format!("d_{name}"));
+        let (of_tensors, others): (Vec<_>, Vec<_>) =
+            spec.tensors.iter().map(|param| param.name.clone()).partition(|name| has_gradient(name));
+        let norms = others.into_iter().filter(|name| name.ends_with("_norms"));
+        let wanted: Vec<(String, String)> =
+            of_operands.chain(of_tensors.into_iter().map(|name| (name.clone(), name))).collect();
+        let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).chain(norms).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let gradients = saved.only(&names)?.backward(&operand(w, device, Element::F32)?)?;
+        let floats = |tensor: &Tensor| Ok::<_, Error>(tensor.to_vec::<f32>()?.into_iter().map(f64::from).collect());
         let mut errors = Vec::new();
-        for (name, gradient) in operand_names(spec).iter().zip(gradients.operands()) {
-            // A captured tensor of squared norms is made of the operand, and its share is the caller's.
-            let has_norms = spec.tensors.iter().any(|param| param.name == format!("{name}_norms"));
-            let Some(gradient) = gradient.as_ref().filter(|_| !has_norms) else { continue };
-            let found: Vec<f64> = gradient.to_vec::<f32>()?.into_iter().map(f64::from).collect();
-            errors.push(self.gradient_error(&[format!("d{name}"), format!("d_{name}")], &found, name)?);
+        for (name, known) in &wanted {
+            let Some(gradient) = gradients.of(name) else { continue };
+            let mut found: Vec<f64> = floats(gradient)?;
+            if let (Some(norms), Some(GoldenArray { data: Data::F32(x), shape })) =
+                (gradients.of(&format!("{name}_norms")), self.tensors.get(known))
+            {
+                // The norm of a row x is x·x, of which the derivative is 2x.
+                let norms: Vec<f64> = floats(norms)?;
+                let dim = shape[shape.len() - 1];
+                let shares = x.iter().enumerate().map(|(at, x)| 2.0 * f64::from(*x) * norms[at / dim]);
+                found.iter_mut().zip(shares).for_each(|(found, share)| *found += share);
+            }
+            errors.push(self.gradient_error(&[format!("d{known}"), format!("d_{known}")], &found, known)?);
         }
         Ok(errors)
     }

@@ -221,6 +221,8 @@ fn lower_any(spec: &Spec, scalars: &[ScalarValue], dims: &OperandDims) -> Result
         sums: Vec::new(),
         loops,
         outputs: outputs.collect(),
+        captured: None,
+        adds: Vec::new(),
         kept: Kept::default(),
     })
 }

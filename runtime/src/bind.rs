@@ -63,6 +63,7 @@ pub(crate) fn bind(call: &Call, operation: &Operation, proved: &Proved) -> Resul
         columns: keys.collect(),
         numbers: Vec::new(),
         outputs: outputs.iter().map(Tensor::buffer).collect(),
+        copies: 1,
         rows: rows.iter().map(Tensor::buffer).collect(),
         scalars: runtime_scalars(&request.spec, &request.scalars),
         tensors: request.tensors.iter().map(Tensor::captured).collect(),

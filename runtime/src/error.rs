@@ -308,7 +308,7 @@ pub enum Error {
         /// The other.
         second: usize,
     },
-    /// A shape, or a gradient, of an operand that the attention has not.
+    /// A shape of an operand that the attention has not.
     #[error("`{attention}` has no `{name}` along queries or keys, it takes {operands}")]
     NoOperand {
         /// The attention.
@@ -317,6 +317,16 @@ pub enum Error {
         name: String,
         /// The names of the tensors that it takes.
         operands: String,
+    },
+    /// The gradient of something that has none.
+    #[error("`{attention}` has no gradient of `{name}`, expected one of {known}")]
+    NoGradientOf {
+        /// The attention.
+        attention: String,
+        /// The name that was given.
+        name: String,
+        /// What it has gradients of.
+        known: String,
     },
     /// Queries, keys and values for an attention that has more than pairs of them.
     #[error(

@@ -10,19 +10,20 @@ use crate::request::Request;
 use crate::results::{Results, sealed};
 use crate::schedule::{self, Constraints, CpuSchedule, Schedule};
 use crate::shape::greatest_common_divisor;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, contiguous_strides};
 use crate::validate;
 use purview_compiler::analysis::ranges::check_tiles;
 use purview_compiler::backward::{Derived, Given, RowNumbers, Source, Wanted};
 use purview_compiler::emit::binding::{KeySetData, LaunchData};
+use purview_compiler::emit::captured::Split;
 use purview_compiler::emit::parts::{self, PartData, PartsData};
 use purview_compiler::emit::{launch, rows};
 use purview_compiler::ir::forward::Form;
-use purview_compiler::ir::{Axis, Kept, Program, RowNumber};
+use purview_compiler::ir::{Axis, Captured, Element, Kept, Program, RowNumber};
 use purview_compiler::lower::runtime_scalars;
 use purview_compiler::passes;
 use purview_compiler::scheduled::{Compiled, Scheduled};
-use purview_compiler::spec::{Accumulator, MAX_OUTPUTS, Spec};
+use purview_compiler::spec::{Accumulator, MAX_OUTPUTS, ScalarType, Spec, TensorType};
 use std::marker::PhantomData;
 
 /// What the forward pass of an attention leaves for its backward pass: its operands and its outputs, which are shared and not copied, and
@@ -34,20 +35,27 @@ pub struct Saved {
     /// The program's outputs: those of the attention come first.
     outputs: Vec<Tensor>,
     rows: Vec<KeptNumber>,
+    /// Of which operands the gradients are wanted.
+    wanted: Vec<bool>,
+    /// Of what is captured likewise.
+    captured: Vec<Captured>,
 }
 
-/// The gradients of an attention's operands, each of its operand's shape and type.
+/// The gradients of an attention: of operands and captured tensors, each of its shape and type, and of scalars, `[1]` in f32.
 #[derive(Clone, Debug)]
 pub struct Gradients {
     names: Vec<String>,
     operands: Vec<Option<Tensor>>,
+    captured: Vec<(String, Tensor)>,
 }
 
 impl Gradients {
-    /// That of the operand called `name` in the signature; `None` where there is no such operand, or its gradient was not asked for.
+    /// That of what is called `name` in the signature, or of `scale()`; `None` where it was not asked for.
     pub fn of(&self, name: &str) -> Option<&Tensor> {
-        let place = self.names.iter().position(|known| known == name)?;
-        self.operands[place].as_ref()
+        if let Some(place) = self.names.iter().position(|known| known == name) {
+            return self.operands[place].as_ref();
+        }
+        self.captured.iter().find(|(known, _)| known == name).map(|(_, gradient)| gradient)
     }
 
     /// Those of the operands in the order of the signature; `None` of those that were not asked for.
@@ -57,7 +65,59 @@ impl Gradients {
 }
 
 impl Saved {
-    /// The gradients of all operands, where `d_out` is that of the output: `[B, H, S, Dv]`, of its type, of any strides.
+    /// The same, for the gradients of what is called `names` in the signature: operands, captured tensors and scalars of floats; and
+    /// `scale()`. Of what is not named nothing is computed.
+    ///
+    /// A gradient of something captured is added up in an order that the shapes fix. Beside it that may take up to 64 MiB.
+    ///
+    /// # Errors
+    /// [`Error::NoGradientOf`] for another name: of nothing, of integers or truth values, or of a scalar that is known when the attention is
+    /// compiled.
+    ///
+    /// # Examples
+    /// ```
+    /// # use purview::prelude::*;
+    /// /// Attention with linear biases (Press et al., 2022).
+    /// #[attention]
+    /// fn alibi(q: Query, k: Key, v: Value, slope: Tensor<f32, 1>) -> Output {
+    ///     for i in q.tiles() {
+    ///         let mut o = Softmax::new();
+    ///         for j in k.tiles() {
+    ///             let s = dot(q[i], k[j]) * scale() - slope[head()] * ((i - j) as f32);
+    ///             o.push(mask(s, j <= i), v[j]);
+    ///         }
+    ///         o
+    ///     }
+    /// }
+    /// # fn main() -> Result<(), Error> {
+    /// let device = Device::cpu()?;
+    /// let slope = Tensor::from_slice(&device, [2], &[0.5f32, 0.25])?;
+    /// let q = Tensor::from_slice(&device, [1, 2, 3, 4], &[0.1f32; 24])?;
+    /// let (out, saved) = alibi(&slope).with_gradients().run(&device, &q, &q, &q)?;
+    /// let gradients = saved.only(&["q", "slope"])?.backward(&out)?;
+    /// assert_eq!(gradients.of("slope").unwrap().shape(), [2]);
+    /// assert!(gradients.of("k").is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn only(&self, names: &[&str]) -> Result<Saved, Error> {
+        let spec = &self.request.spec;
+        let of_captured = captured_floats(spec);
+        if let Some(unknown) = names.iter().find(|name| {
+            spec.operands.iter().all(|param| param.name != **name) && of_captured.iter().all(|(known, _)| known != **name)
+        }) {
+            let operands = spec.operands.iter().map(|param| param.name.clone());
+            let known: Vec<String> = operands.chain(of_captured.into_iter().map(|(name, _)| name)).collect();
+            let (attention, name) = (spec.name.clone(), (*unknown).into());
+            return Err(Error::NoGradientOf { attention, name, known: known.join(", ") });
+        }
+        let is_wanted = |name: &str| names.contains(&name);
+        let wanted = spec.operands.iter().map(|param| is_wanted(&param.name)).collect();
+        let captured = of_captured.into_iter().filter(|(name, _)| is_wanted(name)).map(|(_, captured)| captured).collect();
+        Ok(Saved { wanted, captured, ..self.clone() })
+    }
+
+    /// The gradients of all operands, or of what was [asked for](Self::only), where `d_out` is that of the output: `[B, H, S, Dv]`, of its type, of any strides.
     ///
     /// The same tensors give the same bits every time.
     ///
@@ -73,15 +133,7 @@ impl Saved {
     /// # Errors
     /// As [`Saved::backward`], and [`Error::GradientCount`] for another number of gradients than there are outputs.
     pub fn backward_outputs(&self, d_outputs: &[&Tensor]) -> Result<Gradients, Error> {
-        self.differentiate(d_outputs, None, vec![true; self.operands.len()])
-    }
-
-    /// As [`Saved::backward`], of the operands called `wanted` in the signature. Of the others nothing is computed.
-    ///
-    /// # Errors
-    /// As [`Saved::backward`], and [`Error::NoOperand`] for another name.
-    pub fn backward_of(&self, wanted: &[&str], d_out: &Tensor) -> Result<Gradients, Error> {
-        self.differentiate(&[d_out], None, self.wanted(wanted)?)
+        self.differentiate(d_outputs, None)
     }
 
     /// As [`Saved::backward`], where `d_lse` is the gradient of the log-sum-exp, `[B, H, S]` in f32: as of results that were
@@ -90,20 +142,7 @@ impl Saved {
     /// # Errors
     /// As [`Saved::backward`], and [`Error::NoRowNumber`] of an attention without a log-sum-exp.
     pub fn backward_with_lse(&self, d_out: &Tensor, d_lse: &Tensor) -> Result<Gradients, Error> {
-        self.differentiate(&[d_out], Some(d_lse), vec![true; self.operands.len()])
-    }
-
-    fn wanted(&self, names: &[&str]) -> Result<Vec<bool>, Error> {
-        let params = &self.request.spec.operands;
-        if let Some(unknown) = names.iter().find(|name| params.iter().all(|param| param.name != **name)) {
-            let operands: Vec<&str> = params.iter().map(|param| param.name.as_str()).collect();
-            return Err(Error::NoOperand {
-                attention: self.request.spec.name.clone(),
-                name: (*unknown).into(),
-                operands: operands.join(", "),
-            });
-        }
-        Ok(params.iter().map(|param| names.contains(&param.name.as_str())).collect())
+        self.differentiate(&[d_out], Some(d_lse))
     }
 
     /// A number of each row of an accumulator that was kept.
@@ -134,18 +173,14 @@ impl Saved {
         }
     }
 
-    fn differentiate(
-        &self,
-        d_outputs: &[&Tensor],
-        d_lse: Option<&Tensor>,
-        operands: Vec<bool>,
-    ) -> Result<Gradients, Error> {
+    fn differentiate(&self, d_outputs: &[&Tensor], d_lse: Option<&Tensor>) -> Result<Gradients, Error> {
         self.check(d_outputs, d_lse)?;
         let request = &self.request;
         let references: Vec<&Tensor> = self.operands.iter().collect();
         let operation = validate::operands(request, &references)?;
         let programs = cache::programs(request, &operation.operands)?;
-        let wanted = Wanted { operands, of_lse: d_lse.is_some() };
+        let (operands, captured) = (self.wanted.clone(), self.captured.clone());
+        let wanted = Wanted { operands, captured, of_lse: d_lse.is_some() };
         let backward = programs.backward(request, &operation.operands, &wanted)?;
         let mut step = Step {
             saved: self,
@@ -163,8 +198,25 @@ impl Saved {
         let found = self.operands.iter().enumerate().zip(&wanted.operands);
         let found = found.map(|((place, operand), wanted)| wanted.then(|| step.gradient(place, operand)).transpose());
         let names = request.spec.operands.iter().map(|param| param.name.clone()).collect();
-        Ok(Gradients { names, operands: found.collect::<Result<_, Error>>()? })
+        let operands = found.collect::<Result<_, Error>>()?;
+        let names_of_captured = captured_floats(&request.spec);
+        let captured = self.captured.iter().filter_map(|captured| {
+            let (name, _) = names_of_captured.iter().find(|(_, known)| known == captured)?;
+            Some(step.captured_gradient(*captured, name).map(|gradient| (name.clone(), gradient)))
+        });
+        Ok(Gradients { names, operands, captured: captured.collect::<Result<_, Error>>()? })
     }
+}
+
+/// What is captured of floats, with its name: gradients of that can be asked for.
+fn captured_floats(spec: &Spec) -> Vec<(String, Captured)> {
+    let is_float = |ty: TensorType| matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::Bf16);
+    let tensors = spec.tensors.iter().enumerate().filter(|(_, param)| is_float(param.ty));
+    let tensors = tensors.map(|(place, param)| (param.name.clone(), Captured::Tensor(place)));
+    let scalars = spec.scalars.iter().filter(|param| !param.comptime).enumerate();
+    let scalars = scalars.filter(|(_, param)| param.ty == ScalarType::F32);
+    let scalars = scalars.map(|(place, param)| (param.name.clone(), Captured::Scalar(place)));
+    tensors.chain(scalars).chain([("scale()".to_string(), Captured::Scale)]).collect()
 }
 
 /// What a forward pass keeps beside the outputs, so that a backward pass may follow: of one accumulator that is the output what it has anyway.
@@ -270,10 +322,62 @@ impl Step<'_> {
                 dim: part.shape()[3],
             });
             let output = output.buffer();
-            let data = PartsData { element, parts: parts.collect(), shape: [batch, heads, rows, dim], output };
+            let shape = [batch, heads, rows, dim];
+            let data = PartsData { element, in_f32: false, parts: parts.collect(), shape, output };
             parts::launch(self.device.client(), data);
         }
         Ok(output)
+    }
+
+    /// The shape of what is captured.
+    fn captured_shape(&self, captured: Captured) -> &[usize] {
+        match captured {
+            Captured::Tensor(place) => self.saved.request.tensors[place].shape(),
+            Captured::Scalar(_) | Captured::Scale => &[1],
+        }
+    }
+
+    /// The gradient of what is captured, which is called `name`: the sum of all copies of sums like it.
+    fn captured_gradient(&self, captured: Captured, name: &str) -> Result<Tensor, Error> {
+        let shape = self.captured_shape(captured);
+        let elements = shape.iter().product();
+        let dtype = match captured {
+            Captured::Tensor(place) => self.saved.request.tensors[place].dtype(),
+            Captured::Scalar(_) | Captured::Scale => Element::F32.into(),
+        };
+        let parts = self.given.iter().filter(|(given, _)| *given == Given::Captured(captured));
+        let parts: Vec<&Tensor> = parts.map(|(_, copies)| copies).collect();
+        if let [one] = parts[..]
+            && one.shape()[1] == 1
+            && one.dtype() == dtype
+        {
+            return one.view(0, shape, contiguous_strides(shape));
+        }
+        let output = Tensor::empty(self.device, dtype, shape.to_vec(), &format!("the gradient of `{name}`"))?;
+        if let Some(element) = dtype.element()
+            && elements > 0
+        {
+            let parts = parts.iter().map(|copies| PartData {
+                data: copies.operand(None),
+                heads: copies.shape()[1],
+                dim: elements,
+            });
+            let (parts, output) = (parts.collect(), output.buffer());
+            let data = PartsData { element, in_f32: true, parts, shape: [1, 1, 1, elements], output };
+            parts::launch(self.device.client(), data);
+        }
+        Ok(output)
+    }
+
+    /// Zeros for the copies of sums like what is captured: `[1, copies, 1, elements]` in f32.
+    fn copies(&self, captured: Captured, split: impl FnOnce(usize) -> Split) -> Result<Tensor, Error> {
+        let elements = self.captured_shape(captured).iter().product();
+        let Split { copies, .. } = split(elements);
+        let sums = Tensor::empty(self.device, Element::F32.into(), vec![1, copies, 1, elements], "a gradient")?;
+        if elements > 0 {
+            parts::clear(self.device.client(), sums.buffer());
+        }
+        Ok(sums)
     }
 
     /// What `derived` gives.
@@ -283,19 +387,31 @@ impl Step<'_> {
         let program = Compiled::new(derived.program.clone());
         let tensors: Vec<&Tensor> = derived.operands.iter().map(|source| self.operand(*source)).collect();
         let of_rows = self.rows(&program, &tensors);
-        let outputs = program.outputs.iter().map(|output| {
-            let shape = vec![*batch, of_rows.heads, of_rows.length, output.dim];
-            Tensor::empty(self.device, output.element.into(), shape, "a gradient")
-        });
-        let outputs = outputs.collect::<Result<Vec<_>, Error>>()?;
-        if [*batch, of_rows.heads, of_rows.length].contains(&0) {
-            return Ok(outputs);
-        }
         let of_queries = program.rows == Axis::Queries;
         let scheduled = match program.loops[..] {
             [] => None,
             _ => Some(self.scheduled(&program, of_rows.length)?),
         };
+        let shape = [*batch, of_rows.heads, of_rows.length];
+        let outputs = match program.captured {
+            None => {
+                let outputs = program.outputs.iter().map(|output| {
+                    let shape = [&shape[..], &[output.dim]].concat();
+                    Tensor::empty(self.device, output.element.into(), shape, "a gradient")
+                });
+                outputs.collect::<Result<Vec<_>, Error>>()?
+            }
+            Some(captured) => {
+                let split = |elements| match &scheduled {
+                    Some(scheduled) => launch::split(&program, scheduled.schedule(), shape, elements),
+                    None => Split::of_rows(shape.iter().product(), elements),
+                };
+                vec![self.copies(captured, split)?]
+            }
+        };
+        if shape.contains(&0) || outputs.iter().any(|output| output.shape().contains(&0)) {
+            return Ok(outputs);
+        }
         let operands = program.operands.iter().zip(&tensors).map(|(operand, tensor)| {
             // Heads of the rows, or query heads, that share one of its heads.
             let sharing = if of_queries { *heads } else { of_rows.heads };
@@ -317,6 +433,7 @@ impl Step<'_> {
             columns,
             numbers: derived.numbers.iter().map(|number| self.number(*number).operand(None)).collect(),
             outputs: outputs.iter().map(Tensor::buffer).collect(),
+            copies: if program.captured.is_some() { outputs[0].shape()[1] } else { 1 },
             rows: Vec::new(),
             scalars: runtime_scalars(&request.spec, &request.scalars),
             tensors: request.tensors.iter().map(Tensor::captured).collect(),
@@ -343,7 +460,7 @@ impl Step<'_> {
     fn scheduled(&self, program: &Compiled, rows: usize) -> Result<Scheduled, Error> {
         let constraints = Constraints {
             operands: program.sizes(),
-            value_dim: program.memory_sizes().v_dim,
+            value_dim: program.memory_sizes().v_dim.max(1),
             bounded: false,
             intricate: true,
             form: Form::of(program),
@@ -388,7 +505,9 @@ impl<O: Results> Results for WithGradients<O> {
         let (request, operands) = launched.asked.take().expect("a launch that saves is told so");
         let outputs = launched.outputs.clone();
         launched.outputs.truncate(request.spec.outputs.len());
-        let saved = Saved { request, operands, outputs, rows: launched.rows.clone() };
+        let wanted = vec![true; operands.len()];
+        let rows = launched.rows.clone();
+        let saved = Saved { request, operands, outputs, rows, wanted, captured: Vec::new() };
         (O::of(launched), saved)
     }
 }

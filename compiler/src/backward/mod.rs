@@ -36,8 +36,8 @@ use crate::analysis::product::{Factor, Product};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::ir::forward::Pushed;
 use crate::ir::{
-    Accumulator, Axis, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
-    Reduction, RowNumber, RowSum, TileLoop, TileOp,
+    Accumulator, Axis, Captured, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program,
+    Range, Reduction, RowAdd, RowNumber, RowSum, TileLoop, TileOp,
 };
 use crate::passes::simplify_expressions;
 use crate::passes::use_base_two::times_log2_e;
@@ -55,17 +55,19 @@ pub struct Backward {
     pub queries: Option<Derived>,
     /// That of each set of keys, those that have one.
     pub keys: Vec<Derived>,
+    /// The programs whose sum is the gradient of something captured, for each that is wanted: one of pairs, one of rows alone, or both.
+    pub captured: Vec<Derived>,
 }
 
 impl Backward {
     /// All programs, in the order in which they are run.
     pub fn programs(&self) -> impl Iterator<Item = &Derived> {
-        self.rows.iter().chain(&self.queries).chain(&self.keys)
+        self.rows.iter().chain(&self.queries).chain(&self.keys).chain(&self.captured)
     }
 
     /// All programs likewise.
     pub(crate) fn programs_mut(&mut self) -> impl Iterator<Item = &mut Derived> {
-        self.rows.iter_mut().chain(&mut self.queries).chain(&mut self.keys)
+        self.rows.iter_mut().chain(&mut self.queries).chain(&mut self.keys).chain(&mut self.captured)
     }
 }
 
@@ -101,6 +103,8 @@ pub enum Source {
 pub enum Given {
     /// A part of the gradient of an operand of the attention.
     Gradient(usize),
+    /// A part of the gradient of something captured.
+    Captured(Captured),
     /// The gradient of an accumulator's result.
     AccumulatorGradient(usize),
     /// A number of each row.
@@ -135,6 +139,8 @@ pub enum BackwardError {
 pub struct Wanted {
     /// Of which operands the gradients are wanted, in the order of the attention's.
     pub operands: Vec<bool>,
+    /// Of what is captured likewise.
+    pub captured: Vec<Captured>,
     /// Whether there is a gradient of the log-sum-exp.
     pub of_lse: bool,
 }
@@ -156,10 +162,13 @@ pub fn differentiate(forward: &Program, wanted: &Wanted) -> Result<Backward, Bac
         return Err(BackwardError::NotForward(forward.name.clone()));
     }
     let derive = Derive::new(forward);
-    let rows = derive.over_rows(wanted);
     let queries = derive.program(Axis::Queries, wanted);
     let keys = (0..forward.key_sets()).filter_map(|set| derive.program(Axis::Keys(set), wanted)).collect();
-    Ok(Backward { rows, queries, keys })
+    let of_captured = |captured: &Captured| [derive.captured_in_pairs(*captured), derive.captured_in_rows(*captured)];
+    let captured = wanted.captured.iter().flat_map(of_captured).flatten().collect();
+    let mut backward = Backward { rows: None, queries, keys, captured };
+    backward.rows = derive.over_rows(wanted, &backward);
+    Ok(backward)
 }
 
 /// Names that are not taken.
@@ -197,14 +206,26 @@ struct Derive<'a> {
     names: Names,
 }
 
-/// A push of the forward program, by the products of its loop, and what becomes of it.
+/// What becomes of a push of the forward program, whose score and factor are expressions of its loop's products.
 struct Pulled {
     /// The weight that its values have in the accumulator's result.
     weight: Expr,
-    /// The derivative of what is lost by each product, in the loop's order.
-    by_dot: Vec<Expr>,
+    /// The derivative of what is lost by the score.
+    of_score: Expr,
+    score: Expr,
+    /// The derivative of what is lost by the factor.
+    of_factor: Expr,
+    factor: Expr,
     /// Where it is visible.
     mask: Option<Expr>,
+}
+
+impl Pulled {
+    /// The derivative of what is lost by a leaf of score and factor.
+    fn by(&self, leaf: &Expr) -> Expr {
+        let of_score = times(self.of_score.clone(), derivative(&self.score, leaf));
+        plus(of_score, times(self.of_factor.clone(), derivative(&self.factor, leaf)))
+    }
 }
 
 impl<'a> Derive<'a> {
@@ -265,22 +286,31 @@ impl<'a> Derive<'a> {
 
     /// The derivative of what is lost by an element of a source that outputs are of, in elements of sources.
     fn of_outputs(&self, source: usize) -> Expr {
+        let losses = self.losses();
+        let by_output = losses.iter().map(|of| times(derivative(&of.value, &Expr::Value(source)), of.lost.clone()));
+        by_output.fold(Expr::float(0.0), plus)
+    }
+
+    /// The outputs and the derivatives of what is lost by them, in elements of sources.
+    fn losses(&self) -> Vec<OutputLoss> {
         let accumulators = self.forward.accumulators.len();
         let at = |value: usize| match value.checked_sub(accumulators) {
             Some(load) => Expr::Value(self.forward.loads[load].operand),
             None => Expr::Value(self.place(Source::Accumulator(value))),
         };
         let outputs = self.forward.outputs.iter().enumerate();
-        let by_output = outputs.map(|(place, output)| {
-            let lost = Expr::Value(self.place(Source::OutputGradient(place)));
-            times(derivative(&output.value.map_values(&at), &Expr::Value(source)), lost)
+        let losses = outputs.map(|(place, output)| OutputLoss {
+            value: output.value.map_values(&at),
+            lost: Expr::Value(self.place(Source::OutputGradient(place))),
         });
-        by_output.fold(Expr::float(0.0), plus)
+        losses.collect()
     }
 
-    /// The program over rows alone; `None` where nothing is wanted of it.
-    fn over_rows(&self, wanted: &Wanted) -> Option<Derived> {
+    /// The program over rows alone, for the `others`; `None` where nothing is wanted of it.
+    fn over_rows(&self, wanted: &Wanted, others: &Backward) -> Option<Derived> {
         let forward = self.forward;
+        let is_read = |number: RowNumbers| others.programs().any(|derived| derived.numbers.contains(&number));
+        let is_loaded = |source: Source| others.programs().any(|derived| derived.operands.contains(&source));
         let mut names = self.names.clone();
         let mut made = RowsMade { sums: Vec::new(), outputs: Vec::new(), numbers: Vec::new() };
         for (place, accumulator) in forward.accumulators.iter().enumerate() {
@@ -289,22 +319,22 @@ impl<'a> Derive<'a> {
             let number = |value, of| (Output { element: Element::F32, heads: Heads::Query, dim: 1, value }, of);
             let zero = || Expr::float(0.0);
             match accumulator.reduction {
-                Reduction::Softmax { .. } => {
+                Reduction::Softmax { .. } if is_read(RowNumbers::LogSumExp(place)) => {
                     let lse = made.number(RowNumbers::Kept(place, RowNumber::LogSumExp));
                     let is_empty = Expr::binary(BinaryOp::Lt, lse.clone(), Expr::float(f32::MIN));
                     let lse = Expr::select(is_empty, Expr::float(f32::MAX), times_log2_e(&lse));
                     made.outputs.push(number(lse, Given::Number(RowNumbers::LogSumExp(place))));
                 }
-                Reduction::Mean => {
+                Reduction::Mean if is_read(RowNumbers::Inverse(place)) => {
                     let sum = made.number(RowNumbers::Kept(place, RowNumber::Sum));
                     let is_empty = Expr::binary(BinaryOp::Eq, sum.clone(), zero());
                     let inverse = Expr::binary(BinaryOp::Div, Expr::float(1.0), sum);
                     let inverse = Expr::select(is_empty, zero(), inverse);
                     made.outputs.push(number(inverse, Given::Number(RowNumbers::Inverse(place))));
                 }
-                Reduction::Sum => {}
+                _ => {}
             }
-            if accumulator.reduction != Reduction::Sum {
+            if is_read(RowNumbers::Delta(place)) {
                 let mut delta = zero();
                 let product = times(gradient.clone(), Expr::Value(result));
                 if product != zero() {
@@ -318,7 +348,8 @@ impl<'a> Derive<'a> {
                 }
                 made.outputs.push(number(delta, Given::Number(RowNumbers::Delta(place))));
             }
-            if let (Source::AccumulatorGradient(_), operand) = &self.sources[self.gradients[place]] {
+            let (source, operand) = &self.sources[self.gradients[place]];
+            if matches!(source, Source::AccumulatorGradient(_)) && is_loaded(*source) {
                 let Operand { element, heads, dim, .. } = *operand;
                 let output = Output { element, heads, dim, value: gradient };
                 made.outputs.push((output, Given::AccumulatorGradient(place)));
@@ -347,11 +378,111 @@ impl<'a> Derive<'a> {
             loads: Vec::new(),
             sums,
             outputs,
+            captured: None,
+            adds: Vec::new(),
             loops: Vec::new(),
             kept: Kept::default(),
         };
         let operands = self.load_values(&mut program);
         Some(Derived { program, operands, numbers, outputs: given })
+    }
+
+    /// A program of sums like `captured`, with what it has of rows or of pairs.
+    fn of_captured(&self, captured: Captured, of: &str, loops: Vec<TileLoop>) -> Program {
+        let mut names = self.names.clone();
+        let name = match captured {
+            Captured::Tensor(place) => &self.forward.tensors[place].name,
+            Captured::Scalar(place) => &self.forward.scalars[place].name,
+            Captured::Scale => "scale",
+        };
+        Program {
+            name: names.fresh(&format!("{}_backward_{name}_of_{of}", self.forward.name)),
+            scalars: self.forward.scalars.clone(),
+            tensors: self.forward.tensors.clone(),
+            numbers: self.numbers.iter().map(|number| self.declared(*number)).collect(),
+            operands: self.sources.iter().map(|(_, operand)| operand.clone()).collect(),
+            rows: Axis::Queries,
+            accumulators: Vec::new(),
+            loads: Vec::new(),
+            sums: Vec::new(),
+            outputs: Vec::new(),
+            captured: Some(captured),
+            adds: Vec::new(),
+            loops,
+            kept: Kept::default(),
+        }
+    }
+
+    /// The program that adds what each pair has to the gradient of `captured`; `None` where no score and no factor is of it.
+    fn captured_in_pairs(&self, captured: Captured) -> Option<Derived> {
+        let loops: Vec<TileLoop> = self.forward.loops.iter().filter_map(|one| self.add_loop(captured, one)).collect();
+        if loops.is_empty() {
+            return None;
+        }
+        let mut program = self.of_captured(captured, "pairs", loops);
+        simplify_expressions(&mut program);
+        let operands = self.load_what_is_used(&mut program);
+        let numbers = self.keep_numbers(&mut program);
+        Some(Derived { program, operands, numbers, outputs: vec![Given::Captured(captured)] })
+    }
+
+    /// The loop that adds what the pairs of `one` have to the gradient of `captured`.
+    fn add_loop(&self, captured: Captured, one: &TileLoop) -> Option<TileLoop> {
+        let (dots, pushes) = (one.dots(), one.pushes_of_tiles());
+        let mut body = Body { dots: dots.clone(), ..Body::default() };
+        for push in &pushes {
+            let product = DotTerm { row: self.gradients[push.accumulator], column: push.values, dim: push.dim };
+            let known = body.dots[dots.len()..].iter().position(|terms| *terms == [product]);
+            let place = known.unwrap_or(body.dots.len() - dots.len());
+            if known.is_none() {
+                body.dots.push(vec![product]);
+            }
+            let pulled = self.pull(push, &Expr::Value(dots.len() + place));
+            for element in elements_of(captured, [&pulled.score, &pulled.factor]) {
+                let lost = pulled.by(&element);
+                if lost != Expr::float(0.0) {
+                    let map = body.map("ds", lost, &pulled.mask);
+                    body.adds.push((map, element));
+                }
+            }
+        }
+        (!body.adds.is_empty()).then(|| body.into_loop(self, one.columns, false))
+    }
+
+    /// The program that adds what each row has to the gradient of `captured`; `None` where no sink and no output is of it.
+    fn captured_in_rows(&self, captured: Captured) -> Option<Derived> {
+        let forward = self.forward;
+        let mut names = self.names.clone();
+        names.taken.extend(self.numbers.iter().map(|number| self.declared(*number).name));
+        let (mut sums, mut adds) = (Vec::new(), Vec::new());
+        let values = self.sources.len();
+        for output in self.losses() {
+            for element in elements_of(captured, [&output.value]) {
+                let value = times(derivative(&output.value, &element), output.lost.clone());
+                if value != Expr::float(0.0) {
+                    adds.push(RowAdd { value: Expr::Value(values + sums.len()), element });
+                    sums.push(RowSum { name: names.fresh("lost"), value });
+                }
+            }
+        }
+        for (place, accumulator) in forward.accumulators.iter().enumerate() {
+            let Some(sink) = accumulator.reduction.sink() else { continue };
+            for element in elements_of(captured, [sink]) {
+                // A sink is a score without values: of the product of those and of the gradient nothing is left.
+                let power = minus(times_log2_e(sink), self.number(RowNumbers::LogSumExp(place)));
+                let weight = Expr::unary(UnaryOp::Exp2, power);
+                let lost = times(weight, minus(Expr::float(0.0), self.number(RowNumbers::Delta(place))));
+                adds.push(RowAdd { value: times(lost, derivative(sink, &element)), element });
+            }
+        }
+        if adds.is_empty() {
+            return None;
+        }
+        let mut program = Program { sums, adds, ..self.of_captured(captured, "rows", Vec::new()) };
+        let operands = self.load_values(&mut program);
+        simplify_expressions(&mut program);
+        let numbers = self.keep_numbers(&mut program);
+        Some(Derived { program, operands, numbers, outputs: vec![Given::Captured(captured)] })
     }
 
     fn number(&self, wanted: RowNumbers) -> Expr {
@@ -360,7 +491,7 @@ impl<'a> Derive<'a> {
     }
 
     /// The derivative of `push`, where `dp`, the product of its accumulator's gradient and its values, is a value too.
-    fn pull(&self, push: &Pushed, dots: usize, dp: &Expr) -> Pulled {
+    fn pull(&self, push: &Pushed, dp: &Expr) -> Pulled {
         let Pushed { accumulator, score, mask, factor, .. } = push;
         let factor = factor.clone().unwrap_or_else(|| Expr::float(1.0));
         let weighted = times(factor.clone(), dp.clone());
@@ -380,15 +511,9 @@ impl<'a> Derive<'a> {
                 (weight.clone(), times(lost, inverse), times(weight, dp.clone()))
             }
         };
-        let by_dot = (0..dots).map(|dot| {
-            let leaf = Expr::Value(dot);
-            let of_score = times(of_score.clone(), derivative(score, &leaf));
-            plus(of_score, times(of_factor.clone(), derivative(&factor, &leaf)))
-        });
-        let by_dot = by_dot.collect();
-        let weight = times(weight, factor);
+        let weight = times(weight, factor.clone());
         let mask = mask.as_ref().map(|(visible, _)| visible.clone());
-        Pulled { weight, by_dot, mask }
+        Pulled { weight, of_score, score: score.clone(), of_factor, factor, mask }
     }
 
     /// The program with these rows; `None` where none of what lies along them has a gradient that is wanted.
@@ -425,12 +550,14 @@ impl<'a> Derive<'a> {
             loads: Vec::new(),
             sums: Vec::new(),
             outputs: outputs.collect(),
+            captured: None,
+            adds: Vec::new(),
             loops,
             kept: Kept::default(),
         };
         simplify_expressions(&mut program);
         let operands = self.load_what_is_used(&mut program);
-        let numbers = self.numbers.clone();
+        let numbers = self.keep_numbers(&mut program);
         let outputs = of.iter().map(|(operand, _)| Given::Gradient(*operand)).collect();
         Some(Derived { program, operands, numbers, outputs })
     }
@@ -470,7 +597,7 @@ impl<'a> Derive<'a> {
                     used.extend(terms.iter().flat_map(|term| [term.row, term.column]));
                 }
                 TileOp::Push { values, .. } => drop(used.insert(*values)),
-                TileOp::Map { .. } | TileOp::Mask { .. } => {}
+                TileOp::Map { .. } | TileOp::Mask { .. } | TileOp::Add { .. } => {}
             }
         }
         let place = |of: usize| used.range(..of).count();
@@ -482,7 +609,7 @@ impl<'a> Derive<'a> {
                     }
                 }
                 TileOp::Push { values, .. } => *values = place(*values),
-                TileOp::Map { .. } | TileOp::Mask { .. } => {}
+                TileOp::Map { .. } | TileOp::Mask { .. } | TileOp::Add { .. } => {}
             }
         }
         program.loads = rows.iter().map(|operand| Load { operand: place(*operand), scale: None }).collect();
@@ -491,7 +618,8 @@ impl<'a> Derive<'a> {
 
     /// Loads what sums and outputs are of: their values are sources, and after those sums.
     fn load_values(&self, program: &mut Program) -> Vec<Source> {
-        let values = program.sums.iter().map(|sum| &sum.value).chain(program.outputs.iter().map(|output| &output.value));
+        let of_sums = program.sums.iter().map(|sum| &sum.value);
+        let values = of_sums.chain(program.outputs.iter().map(|output| &output.value));
         let values: Vec<&Expr> = values.collect();
         let is_used = |source: &usize| values.iter().any(|value| value.mentions(&Expr::Value(*source)));
         let used: BTreeSet<usize> = (0..self.sources.len()).filter(is_used).collect();
@@ -501,8 +629,30 @@ impl<'a> Derive<'a> {
         };
         program.sums.iter_mut().for_each(|sum| sum.value = sum.value.map_values(&at));
         program.outputs.iter_mut().for_each(|output| output.value = output.value.map_values(&at));
+        program.adds.iter_mut().for_each(|add| add.value = add.value.map_values(&at));
         program.loads = (0..used.len()).map(|operand| Load { operand, scale: None }).collect();
         self.keep_operands(program, &used)
+    }
+
+    /// Leaves out the numbers that nothing is of, and returns what the others are.
+    fn keep_numbers(&self, program: &mut Program) -> Vec<RowNumbers> {
+        let mut used = BTreeSet::new();
+        let maps = program.loops.iter_mut().flat_map(|one| &mut one.body).filter_map(|op| match op {
+            TileOp::Map { value, .. } => Some(value),
+            _ => None,
+        });
+        let of_rows = program.sums.iter_mut().map(|sum| &mut sum.value);
+        let of_rows = of_rows.chain(program.adds.iter_mut().map(|add| &mut add.value));
+        let mut exprs: Vec<&mut Expr> = maps.chain(of_rows).collect();
+        for expr in &exprs {
+            expr.any(&mut |expr| {
+                used.extend(if let Expr::Number(place) = expr { Some(*place) } else { None });
+                false
+            });
+        }
+        exprs.iter_mut().for_each(|expr| **expr = renumbered(expr, &|place| used.range(..place).count()));
+        program.numbers = used.iter().map(|place| program.numbers[*place].clone()).collect();
+        used.iter().map(|place| self.numbers[*place]).collect()
     }
 
     /// Leaves the operands that are `used`, and returns what they are.
@@ -510,6 +660,34 @@ impl<'a> Derive<'a> {
         program.operands = used.iter().map(|source| self.operand(*source).clone()).collect();
         used.iter().map(|source| self.sources[*source].0).collect()
     }
+}
+
+/// `expr`, in which the numbers have other places.
+fn renumbered(expr: &Expr, place: &impl Fn(usize) -> usize) -> Expr {
+    match expr {
+        Expr::Number(number) => Expr::Number(place(*number)),
+        other => other.map_children(|child| renumbered(child, place)),
+    }
+}
+
+/// An output of the forward program, and the derivative of what is lost by it.
+struct OutputLoss {
+    value: Expr,
+    lost: Expr,
+}
+
+/// The elements of `captured` that `exprs` are of, each once.
+fn elements_of<const N: usize>(captured: Captured, exprs: [&Expr; N]) -> Vec<Expr> {
+    let mut found: Vec<Expr> = Vec::new();
+    for expr in exprs {
+        expr.any(&mut |expr| {
+            if Captured::of(expr) == Some(captured) && !found.contains(expr) {
+                found.push(expr.clone());
+            }
+            false
+        });
+    }
+    found
 }
 
 /// The program over rows that is made.
@@ -568,13 +746,14 @@ impl Made {
         }
         for push in &pushes {
             let product = products.iter().position(|product| *product == product_of(push)).unwrap_or(0);
-            let pulled = derive.pull(push, dots.len(), &Expr::Value(dots.len() + product));
-            for (terms, lost) in dots.iter().zip(&pulled.by_dot) {
+            let pulled = derive.pull(push, &Expr::Value(dots.len() + product));
+            for (dot, terms) in dots.iter().enumerate() {
+                let lost = pulled.by(&Expr::Value(dot));
                 let targets: Vec<DotTerm> = terms.iter().map(along).filter(|term| wanted.has(term.row)).collect();
-                if *lost == Expr::float(0.0) || targets.is_empty() {
+                if lost == Expr::float(0.0) || targets.is_empty() {
                     continue;
                 }
-                let tile = body.map("ds", lost.clone(), &pulled.mask);
+                let tile = body.map("ds", lost, &pulled.mask);
                 for DotTerm { row, column, dim } in targets {
                     body.push(self.accumulator(row, dim), tile, column, dim);
                 }
@@ -588,17 +767,8 @@ impl Made {
         if body.pushes.is_empty() {
             return;
         }
-        let (tiles, body) = body.finish(derive);
-        self.loops.push(TileLoop {
-            columns: if of_queries { one.columns } else { Axis::Queries },
-            each_head: !of_queries,
-            visit: vec![Range::ALL],
-            full: Vec::new(),
-            kind: None,
-            key_hop: None,
-            tiles,
-            body,
-        });
+        let columns = if of_queries { one.columns } else { Axis::Queries };
+        self.loops.push(body.into_loop(derive, columns, !of_queries));
     }
 }
 
@@ -611,6 +781,8 @@ struct Body {
     maps: Vec<(&'static str, Expr, Option<Expr>)>,
     /// What is pushed: the accumulator, the place of what is made, the values, and how many elements of them.
     pushes: Vec<(usize, usize, usize, usize)>,
+    /// What is added to sums for elements of what is captured: the place of what is made, and the element.
+    adds: Vec<(usize, Expr)>,
 }
 
 impl Body {
@@ -621,6 +793,12 @@ impl Body {
 
     fn push(&mut self, accumulator: usize, map: usize, values: usize, dim: usize) {
         self.pushes.push((accumulator, map, values, dim));
+    }
+
+    /// The loop with this body, which visits every tile.
+    fn into_loop(self, derive: &Derive, columns: Axis, each_head: bool) -> TileLoop {
+        let (tiles, body) = self.finish(derive);
+        TileLoop { columns, each_head, visit: vec![Range::ALL], full: Vec::new(), kind: None, key_hop: None, tiles, body }
     }
 
     /// The names of the tiles, and the operations.
@@ -650,6 +828,7 @@ impl Body {
         for (accumulator, map, values, dim) in self.pushes {
             ops.push(TileOp::Push { accumulator, weights: first + map, factor: None, values, dim });
         }
+        ops.extend(self.adds.into_iter().map(|(map, element)| TileOp::Add { tile: first + map, element }));
         (tiles, ops)
     }
 

@@ -62,6 +62,29 @@ impl<E: CubePrimitive> OperandArgument<E> {
     }
 }
 
+/// The rows of an operand that a head reads.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+pub struct HeadRows<'a, E: CubePrimitive> {
+    /// The operand.
+    pub operand: &'a OperandArgument<E>,
+    /// Where they begin.
+    first: usize,
+}
+
+#[cube]
+impl<'a, E: CubePrimitive> HeadRows<'a, E> {
+    /// Those that query head `head` reads.
+    pub fn new(operand: &'a OperandArgument<E>, batch: usize, head: usize) -> HeadRows<'a, E> {
+        HeadRows::<'a, E> { operand, first: operand.rows_of(batch, head) }
+    }
+
+    /// Where row `row` begins.
+    pub fn row(&self, row: usize) -> usize {
+        self.operand.row(self.first, row)
+    }
+}
+
 /// What a kernel writes.
 #[derive(CubeType, CubeLaunch)]
 pub struct Results<O: CubePrimitive> {
@@ -277,9 +300,9 @@ pub struct Extent {
 /// What a kernel reads, for functions that it is made of.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-pub struct KernelInputs<'a, E: Float, V: Size> {
+pub struct KernelInputs<'a, E: CubePrimitive> {
     /// The operands, in the program's order.
-    pub operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+    pub operands: &'a Sequence<OperandArgument<E>>,
     /// The sets of keys.
     pub keys: &'a Sequence<KeySet>,
     /// Lengths and heads.
@@ -289,14 +312,14 @@ pub struct KernelInputs<'a, E: Float, V: Size> {
 }
 
 #[cube]
-impl<'a, E: Float, V: Size> KernelInputs<'a, E, V> {
+impl<'a, E: CubePrimitive> KernelInputs<'a, E> {
     /// Them together. The expansion of a literal needs a lifetime with a name, which a kernel has not.
     pub fn new(
-        operands: &'a Sequence<OperandArgument<Vector<E, V>>>,
+        operands: &'a Sequence<OperandArgument<E>>,
         keys: &'a Sequence<KeySet>,
         extent: &'a Extent,
         parameters: &'a ParameterValues,
-    ) -> KernelInputs<'a, E, V> {
-        KernelInputs::<'a, E, V> { operands, keys, extent, parameters }
+    ) -> KernelInputs<'a, E> {
+        KernelInputs::<'a, E> { operands, keys, extent, parameters }
     }
 }

@@ -116,8 +116,11 @@ pub struct LaunchData {
     pub columns: Vec<KeySetData>,
     /// The numbers of rows and columns, in the program's order: `[B, H, S, 1]`.
     pub numbers: Vec<OperandData>,
-    /// The outputs, in the program's order, contiguous `[B, H, S, D]`.
+    /// The outputs, in the program's order, contiguous `[B, H, S, D]`; of a program of sums like something captured, the copies of those, one
+    /// after the other, all zeros.
     pub outputs: Vec<Buffer>,
+    /// How many copies of such sums there are: [`Split`](super::captured::Split) says how many are needed. Otherwise 1.
+    pub copies: usize,
     /// The [numbers of each row](Program::row_numbers), in that order, contiguous `[B, H, S]`.
     pub rows: Vec<Buffer>,
     /// The runtime scalars, in the program's order.

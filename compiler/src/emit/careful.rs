@@ -13,9 +13,8 @@
 //! It costs a few times what the quick way does, and nothing where it is not needed but the look at each tile's output.
 
 use super::arguments::ParameterValues;
-use super::math::exp2_native;
 use super::place::Place;
-use super::softmax::{exp2, is_finite, is_negative_infinity};
+use super::softmax::{Exp2, is_finite, is_negative_infinity, power};
 use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
 use crate::ir::forward::Pushed;
@@ -155,21 +154,6 @@ impl<N: Size> Step<N> {
     fn as_it_is(&self, value: Vector<f32, N>, #[comptime] has_factor: bool) -> Vector<f32, N> {
         if comptime![has_factor] { value * self.factor } else { value }
     }
-}
-
-/// How 2 to a power is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Exp2 {
-    /// By [a polynomial](super::softmax::exp2()).
-    Polynomial,
-    /// By [the device](super::math::exp2_native()).
-    Device,
-}
-
-/// 2 to the x, for x ≤ 0.
-#[cube]
-pub fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
-    if comptime![by == Exp2::Polynomial] { exp2::<N>(x) } else { exp2_native::<N>(x) }
 }
 
 /// The factor by which a schedule multiplies scaled queries, or keys, for scores in quarters: where all that a program pushes are scores of one

@@ -1,11 +1,11 @@
 //! A row of a schedule for GPUs computed again, [with care](super::careful): by one unit, straight from memory, without a barrier or a
 //! shuffle, so that units need not agree on which do it. A row at a time, which is little code, since it is seldom run.
 
-use super::arguments::{Extent, KernelInputs, KeySet, OperandArgument, ParameterValues, Results};
-use super::careful::{CarefulRows, Exp2, PARTS, quarter_of_queries, quarter_scores};
+use super::arguments::{KernelInputs, OperandArgument, Results};
+use super::careful::{CarefulRows, PARTS, quarter_of_queries, quarter_scores};
 use super::key_tiles::KeyTiles;
 use super::place::{Ends, Place, TilePlace};
-use super::softmax::{inverse, row_number};
+use super::softmax::{Exp2, inverse, row_number};
 use crate::emit::nvidia::tensor_core::keep_rolled;
 use crate::expr::Expr;
 use crate::ir::Reduction;
@@ -53,18 +53,15 @@ pub struct CarefulRow {
 /// Computes `row` and writes its `columns`, those that there are, and with the first column the numbers of it that the program keeps.
 /// `unrolled` says that the products are one block of code, without a loop.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_row<E: Float, O: Float, V: Size>(
     row: CarefulRow,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    keys: &Sequence<KeySet>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     results: &mut Results<Vector<O, V>>,
-    extent: &Extent,
-    parameters: &ParameterValues,
     #[comptime] columns: Columns,
     #[comptime] program: Compiled,
     #[comptime] unrolled: bool,
 ) {
+    let (operands, extent, parameters) = (given.operands, given.extent, given.parameters);
     let position = extent.query_offset + row.query as i32;
     let rows = Vector::new(position);
     let (batch, head) = (row.batch as i32, row.head as i32);
@@ -104,7 +101,7 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let (terms, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
-        let set = &keys[comptime![key_loop.column_set()]];
+        let set = &given.keys[comptime![key_loop.column_set()]];
         let tiles = KeyTiles::new::<One>(parameters, &place, set.len, set.offset, 1usize, comptime![key_loop.clone()]);
         let mut bases = Sequence::<usize>::new();
         #[unroll]
@@ -186,9 +183,8 @@ pub fn careful_row<E: Float, O: Float, V: Size>(
             let state = &states[comptime![accumulator.unwrap()]];
             store::<O, V>(&state.elements, &mut stored.data, row_of_output, row.vector, dim, columns);
         } else {
-            let inputs = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
             let code = comptime![ExpressionCode { program: program.clone(), output, columns }];
-            let made = expression::<E, V>(&states, &inputs, &starts, &place, row, code);
+            let made = expression::<E, V>(&states, given, &starts, &place, row, code);
             store::<O, V>(&made, &mut stored.data, row_of_output, row.vector, dim, columns);
         }
     }
@@ -229,7 +225,7 @@ struct ExpressionCode {
 #[cube]
 fn expression<E: Float, V: Size>(
     states: &Sequence<RowState>,
-    inputs: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     starts: &Sequence<usize>,
     place: &Place<One>,
     row: CarefulRow,
@@ -258,12 +254,12 @@ fn expression<E: Float, V: Size>(
             for load in 0..comptime![program.loads.len()] {
                 let mut loaded = 0.0f32;
                 if comptime![stored.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                    let operand = &inputs.operands[comptime![program.loads[load].operand]];
+                    let operand = &given.operands[comptime![program.loads[load].operand]];
                     loaded = element_of::<E, V>(operand, starts[load], x, element, comptime![columns.width], dim);
                 }
                 values.push(Vector::new(loaded));
             }
-            made[at] = inputs.parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
+            made[at] = given.parameters.float_of::<One>(place, &values, comptime![stored.clone()]);
         }
     }
     made

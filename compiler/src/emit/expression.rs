@@ -47,6 +47,15 @@ impl ParameterValues {
         })
     }
 
+    /// The numbers of the elements of something captured that `element` is at `place`, counted in the order of its shape.
+    pub fn element_number<N: Size>(&self, place: &Place<N>, #[comptime] element: Expr) -> Vector<i32, N> {
+        intrinsic!(|scope| {
+            let evaluator = Evaluator::new(scope, self, place);
+            let number = evaluator.element_number(&element);
+            evaluator.in_lanes(number, N::__expand_value(scope)).into()
+        })
+    }
+
     /// The truth value `expr` at `place`.
     pub fn truth<N: Size>(&self, place: &Place<N>, #[comptime] expr: Expr) -> Vector<bool, N> {
         intrinsic!(|scope| { Evaluator::new(scope, self, place).vector(&expr, N::__expand_value(scope)).into() })
@@ -175,7 +184,11 @@ impl<'a> Evaluator<'a> {
 
     /// The value of `expr`, one per lane.
     fn vector(&self, expr: &Expr, lanes: usize) -> Value {
-        let value = self.evaluate(expr).value.read_value(self.scope);
+        self.in_lanes(self.evaluate(expr), lanes)
+    }
+
+    fn in_lanes(&self, value: Typed, lanes: usize) -> Value {
+        let value = value.value.read_value(self.scope);
         if value.vector_size(self.scope.ctx()) == lanes { value } else { broadcast_value(self.scope, value, lanes) }
     }
 
@@ -289,6 +302,21 @@ impl<'a> Evaluator<'a> {
             offset = self.binary(BinaryOp::Add, offset, step, true);
         }
         offset
+    }
+
+    /// The number of an element of something captured; that of what is no tensor is 0.
+    fn element_number(&self, element: &Expr) -> Typed {
+        let mut number = int(constant_int(0));
+        if let Expr::Load { tensor, index } = element {
+            let tensor = self.parameters.tensors.__expand_index_method(self.scope, (*tensor).into());
+            for (dimension, expr) in index.iter().enumerate() {
+                let last = tensor.last.__expand_index_method(self.scope, dimension.into());
+                let length = self.binary(BinaryOp::Add, int(last.expand), int(constant_int(1)), true);
+                let before = self.binary(BinaryOp::Mul, number, length, true);
+                number = self.binary(BinaryOp::Add, before, self.inside(tensor, dimension, expr), true);
+            }
+        }
+        number
     }
 
     /// The index `expr`, clamped into its dimension.

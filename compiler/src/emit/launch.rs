@@ -1,16 +1,18 @@
 //! Launches: the arguments of a kernel as plain data, and the call into CubeCL.
 
-use super::arguments::{CountersLaunch, Extent, PartialsLaunch};
+use super::arguments::{CountersLaunch, Extent, OutputBufferLaunch, PartialsLaunch};
 use super::binding::{
     Buffer, CapturedData, LaunchData, ParametersData, keys_launch, operands_launch, results_launch, sequence,
 };
 use super::summary::{self, Find};
+use crate::emit::captured::{Apart, Split};
 use crate::emit::cpu::attention_cpu;
+use crate::emit::cpu::captured::{SplitArgumentLaunch, captured_cpu};
 use crate::emit::cpu::query_tile::partial_vectors;
 use crate::emit::cube::attention_cube;
 use crate::emit::mma::attention_mma;
-use crate::ir::{Element, Summary};
-use crate::schedule::Schedule;
+use crate::ir::{Element, Program, Summary};
+use crate::schedule::{CpuSchedule, Schedule};
 use crate::scheduled::{Compiled, Scheduled};
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -51,7 +53,49 @@ pub fn launch(client: &Client, scheduled: &Scheduled, data: LaunchData) {
     launch_grid(client, program, schedule, data, last);
 }
 
+/// How the sums of `program` like something captured, of so many `elements`, are split where it is run with `schedule` for so many batches, heads
+/// and rows.
+pub fn split(program: &Program, schedule: Schedule, [batch, heads, rows]: [usize; 3], elements: usize) -> Split {
+    Split::of_tiles(Apart::of(program), [batch, heads, rows.div_ceil(schedule.query_tile())], elements)
+}
+
+fn launch_captured<E: Float>(client: &Client, program: &Compiled, cpu: CpuSchedule, data: LaunchData) {
+    let shape = [data.batch, data.heads, data.rows_len];
+    let elements = data.outputs[0].length / data.copies;
+    let Split { tasks, steps, .. } = split(program, Schedule::Cpu(cpu), shape, elements);
+    let units = client.properties().hardware.num_cpu_cores.unwrap_or(1);
+    let counter = Buffer { memory: client.create_from_slice(&[0; 4]), length: 1 }.launch(1);
+    let extent = Extent::of(&data, [0; 3]).launch();
+    let parameters = ParametersData::new(program, &data, false).launch();
+    let sums = data.outputs.into_iter().map(|buffer| OutputBufferLaunch::new(buffer.launch(1)));
+    // SAFETY: the kernel stays inside the lengths that `data` states.
+    unsafe {
+        captured_cpu::launch_unchecked::<E>(
+            client,
+            CubeCount::new_single(),
+            CubeDim::new_1d(units),
+            cpu.lanes,
+            operands_launch(data.operands, 1),
+            keys_launch(data.columns),
+            sequence(sums),
+            counter,
+            extent,
+            parameters,
+            SplitArgumentLaunch::new(tasks, steps, data.copies, elements),
+            program.clone(),
+            cpu,
+        );
+    }
+}
+
 fn launch_grid(client: &Client, program: &Compiled, schedule: Schedule, data: LaunchData, grid: Grid) {
+    if let (Some(_), Schedule::Cpu(cpu)) = (program.captured, schedule) {
+        return match program.sizes().element {
+            Element::F32 => launch_captured::<f32>(client, program, cpu, data),
+            Element::F16 => launch_captured::<f16>(client, program, cpu, data),
+            Element::Bf16 => launch_captured::<bf16>(client, program, cpu, data),
+        };
+    }
     let elements = (program.sizes().element, program.outputs[0].element);
     match elements {
         (Element::F32, _) => launch_typed::<f32, f32>(client, program, schedule, data, grid),

@@ -298,7 +298,7 @@ fn abs_of(x: f32) -> f32 {
     max(x, -x)
 }
 
-/// 2 to the x by the device's exponential. The polynomial of [`softmax::exp2()`](crate::emit::softmax::exp2()) is not for GPUs, whose compilers
+/// 2 to the x by the device's exponential. The [polynomial](crate::emit::softmax::Exp2::Polynomial) is not for GPUs, whose compilers
 /// may simplify its rounding by addition away, as Mesa's does.
 #[cube]
 #[allow(unused_variables, reason = "the body is what it expands to")]

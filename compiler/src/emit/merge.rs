@@ -6,15 +6,14 @@
 //! m = max mₙ    l = Σ lₙ·exp(mₙ − m)    O = Σ Oₙ·exp(mₙ − m)
 //! ```
 //!
-//! A part in which a row saw nothing has the sum 0 and adds nothing. Runs of keys that the `cpu` schedule splits are merged by the same rule,
-//! in that kernel itself.
+//! A part in which a row saw nothing has the sum 0 and adds nothing. Runs of keys that the `cpu` schedule splits are merged by the same rule
+//! ([`add_part`]), but in that kernel itself: there they are vectors of what its tiles have, already divided and to base 2.
 
 use super::arguments::{PartialArgument, PartialArgumentExpand, PartialArgumentLaunch};
 use super::binding::{Buffer, OperandData, sequence};
-use super::careful::{Exp2, power};
 use super::count_kernel;
 use super::launch::spread;
-use super::softmax::{inverse, is_finite, is_nan, log_sum_exp};
+use super::softmax::{Exp2, add_part, inverse, is_nan, log_sum_exp, power};
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use std::f32::consts::{LN_2, LOG2_E};
@@ -136,9 +135,7 @@ pub fn merge(
                 let operand = &partial.output;
                 let start = operand.row(operand.rows_of(batch, head), query);
                 let element = Vector::<f32, One>::new(operand.data[operand.at(start, x)]);
-                // What is not finite was seen, however little it weighs.
-                let added = select_many(is_finite::<One>(element), element * (weights[at] * factor), element);
-                merged.store(merged.read() + added);
+                merged.store(add_part::<One>(merged.read(), element, weights[at] * factor));
             }
             output[row * dim + x] = merged.read().extract(0usize);
         }

@@ -5,12 +5,13 @@
 //! ([`expression`]), the tiles of key loops ([`key_tiles`]), what maps and masks do to scores ([`scores`]), the arithmetic of the
 //! softmax ([`softmax`]), and what is done where the quick way was not enough ([`careful`], for GPUs [`careful_row`]). [`summary`]
 //! looks at captured tensors beforehand, [`planes`] at the device, and [`merge`] makes one of partial results. Programs over rows alone need no
-//! schedule ([`rows`]); [`parts`] sums what several programs give of a gradient. [`math`] has the functions that a target lacks, [`nvidia`] the
+//! schedule ([`rows`]); [`parts`] sums what several programs give of a gradient, and [`captured`] says how sums like what is captured are split. [`math`] has the functions that a target lacks, [`nvidia`] the
 //! instructions that CubeCL has no operation for. [`launch`](mod@launch) runs kernels; with the feature `emit`, `text` writes them
 //! out for a target without a device.
 
 pub mod arguments;
 pub mod binding;
+pub mod captured;
 pub mod careful;
 pub mod careful_row;
 pub mod cpu;

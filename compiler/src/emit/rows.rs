@@ -1,5 +1,5 @@
-//! Programs over rows alone: what each row's outputs are of is loaded, summed over its elements, and stored. They need no schedule: a unit
-//! takes a row.
+//! Programs over rows alone: what each row's outputs are of is loaded, summed over its elements, and stored, or added to sums like something
+//! captured. They need no schedule: a unit takes a row, or the rows of a copy of the sums.
 
 use super::arguments::{Extent, OperandArgument, OutputBuffer, OutputBufferLaunch, ParameterValues};
 use super::binding::{LaunchData, ParametersData, operands_launch, sequence};
@@ -50,9 +50,24 @@ pub fn launch(client: &Client, program: &Compiled, data: LaunchData) {
 
 fn launch_typed<E: Float>(client: &Client, program: &Compiled, data: LaunchData) {
     let total = data.batch * data.heads * data.rows_len;
-    let (count, units) = spread(client, total);
     let extent = Extent::of(&data, [0; 3]).launch();
     let parameters = ParametersData::new(program, &data, false).launch();
+    if program.captured.is_some() {
+        let LaunchData { operands, outputs, copies, .. } = data;
+        let (count, units) = spread(client, copies);
+        let elements = outputs[0].length / copies;
+        let sums = outputs[0].clone().launch(1);
+        let operands = operands_launch(operands, 1);
+        let program = program.clone();
+        // SAFETY: the kernel stays inside the lengths that `data` states.
+        unsafe {
+            add_rows::launch_unchecked::<E>(
+                client, count, units, operands, sums, extent, parameters, total, copies, elements, program,
+            );
+        }
+        return;
+    }
+    let (count, units) = spread(client, total);
     let floats = outputs::<f32>(program, &data, true);
     let rounded = outputs::<E>(program, &data, false);
     // SAFETY: the kernel stays inside the lengths that `data` states.
@@ -93,6 +108,79 @@ pub fn over_rows<E: Float>(
     comptime!(count_kernel());
     let mut at = ABSOLUTE_POS;
     while at < total {
+        let row = Row::new::<E>(operands, extent, parameters, at, comptime![program.clone()]);
+        #[unroll]
+        for output in 0..comptime![program.outputs.len()] {
+            let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
+            let (in_f32, nth) = comptime![buffer_of(&program, output)];
+            for x in 0..dim {
+                let element = row.value::<E>(operands, parameters, x, comptime![program.clone()], comptime![value.clone()]);
+                if in_f32 {
+                    let stored = &mut floats[nth];
+                    stored.data[at * dim + x] = element;
+                } else {
+                    let stored = &mut rounded[nth];
+                    stored.data[at * dim + x] = E::cast_from(element);
+                }
+            }
+        }
+        at += CUBE_COUNT * CUBE_DIM as usize;
+    }
+}
+
+/// Adds what the `total` rows have to the `copies` copies of so many `elements` in `sums`, which are zeros: each of rows that follow each other.
+#[cube(launch_unchecked)]
+pub fn add_rows<E: Float>(
+    operands: &Sequence<OperandArgument<E>>,
+    sums: &mut [f32],
+    extent: &Extent,
+    parameters: &ParameterValues,
+    total: usize,
+    copies: usize,
+    elements: usize,
+    #[comptime] program: Compiled,
+) {
+    comptime!(count_kernel());
+    let mut copy = ABSOLUTE_POS;
+    while copy < copies {
+        for at in copy * total / copies..(copy + 1) * total / copies {
+            let row = Row::new::<E>(operands, extent, parameters, at, comptime![program.clone()]);
+            #[unroll]
+            for add in 0..comptime![program.adds.len()] {
+                let (value, element) =
+                    comptime![(program.adds[add].value.clone(), program.adds[add].element.clone())];
+                let value = row.value::<E>(operands, parameters, 0usize, comptime![program.clone()], value);
+                let number = parameters.element_number::<One>(&row.place, element).extract(0usize);
+                sums[copy * elements + number as usize] += value;
+            }
+        }
+        copy += CUBE_COUNT * CUBE_DIM as usize;
+    }
+}
+
+/// What is known of a row.
+#[derive(CubeType)]
+struct Row {
+    /// Its place.
+    place: Place<One>,
+    /// Where it begins in what is loaded.
+    starts: Sequence<usize>,
+    /// Its sums.
+    sums: Sequence<f32>,
+    /// Its numbers.
+    numbers: Sequence<f32>,
+}
+
+#[cube]
+impl Row {
+    /// Row number `at` of all batches and heads.
+    fn new<E: Float>(
+        operands: &Sequence<OperandArgument<E>>,
+        extent: &Extent,
+        parameters: &ParameterValues,
+        at: usize,
+        #[comptime] program: Compiled,
+    ) -> Row {
         let row = at % extent.queries;
         let head = at / extent.queries % extent.heads;
         let batch = at / extent.queries / extent.heads;
@@ -113,74 +201,57 @@ pub fn over_rows<E: Float>(
             let stored = &parameters.numbers[number];
             numbers.push(stored.data[stored.row(stored.rows_of(batch, head), row)]);
         }
-        let mut sums = Sequence::<f32>::new();
+        let mut found = Row { place, starts, sums: Sequence::<f32>::new(), numbers };
         #[unroll]
         for sum in 0..comptime![program.sums.len()] {
             let value = comptime![program.sums[sum].value.clone()];
             let dim = comptime![dim_of(&program, &value)];
-            let found = RuntimeCell::<f32>::new(0.0f32);
+            let total = RuntimeCell::<f32>::new(0.0f32);
             for x in 0..dim {
-                let values =
-                    values::<E>(operands, &starts, &sums, &numbers, x, comptime![(program.clone(), value.clone())]);
-                let element = parameters.float_of::<One>(&place, &values, comptime![of_values(&program, &value)]);
-                found.store(found.read() + element.extract(0usize));
+                let element =
+                    found.value::<E>(operands, parameters, x, comptime![program.clone()], comptime![value.clone()]);
+                total.store(total.read() + element);
             }
-            sums.push(found.read());
+            found.sums.push(total.read());
+        }
+        found
+    }
+
+    /// What `expr` is at element `x`, of what is loaded, of the sums that are made, and of the numbers.
+    fn value<E: Float>(
+        &self,
+        operands: &Sequence<OperandArgument<E>>,
+        parameters: &ParameterValues,
+        x: usize,
+        #[comptime] program: Compiled,
+        #[comptime] expr: Expr,
+    ) -> f32 {
+        let mut values = Sequence::<Vector<f32, One>>::new();
+        #[unroll]
+        for load in 0..comptime![program.loads.len()] {
+            // Elsewhere it may have fewer elements.
+            if comptime![expr.mentions(&Expr::Value(load))] {
+                let operand = &operands[comptime![program.loads[load].operand]];
+                values.push(Vector::new(f32::cast_from(operand.data[operand.at(self.starts[load], x)])));
+            } else {
+                values.push(Vector::new(0.0));
+            }
         }
         #[unroll]
-        for output in 0..comptime![program.outputs.len()] {
-            let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
-            let (in_f32, nth) = comptime![buffer_of(&program, output)];
-            for x in 0..dim {
-                let values =
-                    values::<E>(operands, &starts, &sums, &numbers, x, comptime![(program.clone(), value.clone())]);
-                let element = parameters.float_of::<One>(&place, &values, comptime![of_values(&program, &value)]);
-                if in_f32 {
-                    let stored = &mut floats[nth];
-                    stored.data[at * dim + x] = element.extract(0usize);
-                } else {
-                    let stored = &mut rounded[nth];
-                    stored.data[at * dim + x] = E::cast_from(element.extract(0usize));
-                }
+        for sum in 0..comptime![program.sums.len()] {
+            if comptime![expr.mentions(&Expr::Value(program.loads.len() + sum))] {
+                values.push(Vector::new(self.sums[sum]));
+            } else {
+                values.push(Vector::new(0.0));
             }
         }
-        at += CUBE_COUNT * CUBE_DIM as usize;
-    }
-}
-
-/// The values that an expression is of at element `x`: what is loaded, the sums, and then the numbers of the row. What it is not of is zero.
-#[cube]
-fn values<E: Float>(
-    operands: &Sequence<OperandArgument<E>>,
-    starts: &Sequence<usize>,
-    sums: &Sequence<f32>,
-    numbers: &Sequence<f32>,
-    x: usize,
-    #[comptime] of: (Compiled, Expr),
-) -> Sequence<Vector<f32, One>> {
-    let mut values = Sequence::<Vector<f32, One>>::new();
-    #[unroll]
-    for load in 0..comptime![of.0.loads.len()] {
-        if comptime![of.1.mentions(&Expr::Value(load))] {
-            let operand = &operands[comptime![of.0.loads[load].operand]];
-            values.push(Vector::new(f32::cast_from(operand.data[operand.at(starts[load], x)])));
-        } else {
-            values.push(Vector::new(0.0));
+        #[unroll]
+        for number in 0..comptime![program.numbers.len()] {
+            values.push(Vector::new(self.numbers[number]));
         }
+        let element = parameters.float_of::<One>(&self.place, &values, comptime![of_values(&program, &expr)]);
+        element.extract(0usize)
     }
-    #[unroll]
-    for sum in 0..comptime![of.0.sums.len()] {
-        if comptime![of.1.mentions(&Expr::Value(of.0.loads.len() + sum))] {
-            values.push(Vector::new(sums[sum]));
-        } else {
-            values.push(Vector::new(0.0));
-        }
-    }
-    #[unroll]
-    for number in 0..comptime![of.0.numbers.len()] {
-        values.push(Vector::new(numbers[number]));
-    }
-    values
 }
 
 /// `expr` of the [`values`] alone.

@@ -4,8 +4,8 @@ use super::arguments::ParameterValues;
 use super::place::Place;
 use super::softmax::{hidden, raise};
 use crate::expr::{BinaryOp, Expr, UnaryOp};
-use crate::ir::forward::Pushed;
-use crate::ir::{MaskedTiles, Program};
+use crate::ir::forward::{Added, Pushed};
+use crate::ir::{MaskedTiles, Program, TileLoop};
 use cubecl::prelude::*;
 
 /// Which array of a tile has what: first the dots, then the weights of pushes that have no dot of their own in whose place they could be, and
@@ -20,11 +20,13 @@ pub struct TileArrays {
     pub weights: Vec<usize>,
     /// Where its factors are, if it has some.
     pub factors: Vec<Option<usize>>,
+    /// Where what is added to sums is, of each add.
+    pub added: Vec<usize>,
 }
 
 impl TileArrays {
-    /// Those of a loop with so many dots that pushes `pushes`.
-    pub fn new(dots: usize, pushes: &[Pushed]) -> TileArrays {
+    /// Those of a loop with so many dots that pushes `pushes`, and adds so many tiles to sums.
+    pub fn new(dots: usize, pushes: &[Pushed], adds: usize) -> TileArrays {
         let mut count = dots;
         let mut next = || {
             count += 1;
@@ -32,13 +34,14 @@ impl TileArrays {
         };
         let weights = pushes.iter().map(|push| push.own_dot.unwrap_or_else(&mut next)).collect();
         let factors = pushes.iter().map(|push| push.factor.as_ref().map(|_| next())).collect();
-        TileArrays { dots, count, weights, factors }
+        let added = (0..adds).map(|_| next()).collect();
+        TileArrays { dots, count, weights, factors, added }
     }
 
     /// The most that a loop of `program` has.
     pub fn most(program: &Program) -> usize {
-        let counts = program.loops.iter().map(|one| TileArrays::new(one.dots().len(), &one.pushes()).count);
-        counts.max().unwrap_or(0)
+        let of_loop = |one: &TileLoop| TileArrays::new(one.dots().len(), &one.pushes(), one.adds().len()).count;
+        program.loops.iter().map(of_loop).max().unwrap_or(0)
     }
 }
 
@@ -55,7 +58,7 @@ pub fn apply<N: Size>(
 ) -> Vector<f32, N> {
     let raises = comptime![softmax && !full];
     let mut score = parameters.float_of::<N>(place, dots, comptime![push.score.clone()]);
-    let mask = comptime![evaluated_mask(&push, full).cloned()];
+    let mask = comptime![evaluated_mask(&push.mask, full).cloned()];
     if comptime![mask.is_some()] {
         let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
         let nothing = comptime![hidden(softmax)];
@@ -70,15 +73,33 @@ pub fn apply<N: Size>(
     score
 }
 
-/// The predicate of what is pushed, where it is evaluated.
-fn evaluated_mask(push: &Pushed, full: bool) -> Option<&Expr> {
-    let mask = push.mask.as_ref();
-    mask.filter(|(_, on)| !(full && *on == MaskedTiles::Partial)).map(|(visible, _)| visible)
+/// What is added to a sum at `place`, likewise.
+#[cube]
+pub fn added<N: Size>(
+    dots: &Sequence<Vector<f32, N>>,
+    place: &Place<N>,
+    parameters: &ParameterValues,
+    #[comptime] add: Added,
+    #[comptime] full: bool,
+) -> Vector<f32, N> {
+    let value = parameters.float_of::<N>(place, dots, comptime![add.value.clone()]);
+    let mask = comptime![evaluated_mask(&add.mask, full).cloned()];
+    if comptime![mask.is_some()] {
+        let visible = parameters.truth::<N>(place, comptime![mask.clone().unwrap()]);
+        select_many(visible, value, Vector::new(0.0))
+    } else {
+        value
+    }
+}
+
+/// The predicate of a mask, where it is evaluated.
+fn evaluated_mask(mask: &Option<(Expr, MaskedTiles)>, full: bool) -> Option<&Expr> {
+    mask.as_ref().filter(|(_, on)| !(full && *on == MaskedTiles::Partial)).map(|(visible, _)| visible)
 }
 
 /// How many operations [`apply()`] does to a score; `None` if some take more than an instruction or two.
 pub fn operations(push: &Pushed, full: bool) -> Option<usize> {
-    let exprs = [&push.score].into_iter().chain(evaluated_mask(push, full));
+    let exprs = [&push.score].into_iter().chain(evaluated_mask(&push.mask, full));
     let mut operations = 0;
     for expr in exprs {
         if expr.any(&mut is_long) {

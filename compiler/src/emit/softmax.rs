@@ -1,4 +1,15 @@
-//! The arithmetic of the online softmax in base 2.
+//! The arithmetic of the online softmax in base 2, which all schedules share. A row has a running maximum m, a running sum l and an output O,
+//! and goes through tiles of keys with scores s and values v:
+//!
+//! ```text
+//! start    m = EMPTY, l = 0; where a sink is seen m = sink, l = 1       RowStart
+//! see      m' = max(m, s); in full tiles at least LEAST                 raise, raised
+//! move     l = l·2^(m − m'); O = O·2^(m − m')                           rescaling
+//! weigh    p = 2^(s − m'); l = l + Σ p; O = O + Σ p·v                   weight
+//! end      O = O / l, or 0 where l is 0; m and l, or their logarithm    inverse, row_number
+//! ```
+//!
+//! Which scores a unit holds, and how what it holds of a row meets what others do, is a schedule's own.
 //!
 //! A hidden key's score is [`HIDDEN`], the maximum of a row that has seen no key is [`EMPTY`], and that of a row that has seen one is at
 //! least [`LEAST`]. All three are finite, since WGSL has no constant for −∞, and so far from each other that 2 to the power of a
@@ -6,7 +17,8 @@
 //! [that shows](is_too_great()) at its end is computed again, [with care](super::careful).
 
 use super::arguments::ParameterValues;
-use super::math::ln;
+use super::math::{exp2_native, ln};
+use super::nvidia::tensor_core;
 use super::place::Place;
 use crate::expr::Expr;
 use crate::ir::RowNumber;
@@ -45,28 +57,82 @@ pub fn raised<N: Size>(maximum: Vector<f32, N>, #[comptime] sees: bool) -> Vecto
     if sees { max(maximum, Vector::new(LEAST)) } else { maximum }
 }
 
-/// What rows have before any key.
-#[derive(CubeType, Clone, Copy)]
-#[expand(derive(Clone, Copy))]
+/// What rows have before any key. Code for its numbers is made where they are asked for.
+#[derive(CubeType)]
 pub struct RowStart<N: Size> {
-    /// The running maximum.
-    pub maximum: Vector<f32, N>,
-    /// The running sum.
-    pub sum: Vector<f32, N>,
+    /// The sink's logit, where there is one.
+    sink: Sequence<Vector<f32, N>>,
 }
 
 #[cube]
 impl<N: Size> RowStart<N> {
     /// Rows of an accumulator without a sink.
     pub fn unseen() -> RowStart<N> {
-        RowStart::<N> { maximum: Vector::new(EMPTY), sum: Vector::new(0.0) }
+        RowStart::<N> { sink: Sequence::new() }
     }
 
     /// Rows at `place` of a softmax with this `sink`: it is a score that all of them have seen.
     pub fn of_sink(place: &Place<N>, parameters: &ParameterValues, #[comptime] sink: Expr) -> RowStart<N> {
-        let logit = parameters.float::<N>(place, sink);
-        RowStart::<N> { maximum: raise::<N>(logit), sum: Vector::new(1.0) }
+        let mut logits = Sequence::new();
+        logits.push(parameters.float::<N>(place, sink));
+        RowStart::<N> { sink: logits }
     }
+
+    /// The running maximum.
+    pub fn maximum(&self) -> Vector<f32, N> {
+        if comptime![self.sink.len() > 0] { raise::<N>(self.sink[0]) } else { Vector::new(EMPTY) }
+    }
+
+    /// The running sum.
+    pub fn sum(&self) -> Vector<f32, N> {
+        Vector::new(comptime![if self.sink.len() > 0 { 1.0 } else { 0.0 }])
+    }
+}
+
+/// How 2 to a power is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exp2 {
+    /// By a polynomial: on a CPU.
+    Polynomial,
+    /// By [the device](exp2_native()).
+    Device,
+    /// By the [instruction of NVIDIA's GPUs](tensor_core::exp2()).
+    Nvidia,
+}
+
+/// 2 to the x, for x ≤ 0.
+#[cube]
+pub fn power<N: Size>(x: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
+    if comptime![by == Exp2::Polynomial] {
+        exp2::<N>(x)
+    } else if comptime![by == Exp2::Device] {
+        exp2_native::<N>(x)
+    } else {
+        tensor_core::exp2::<N>(x)
+    }
+}
+
+/// What the sum and the output of rows are multiplied by when their maximum moves from `before` to `maximum`.
+#[cube]
+pub fn rescaling<N: Size>(before: Vector<f32, N>, maximum: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
+    power::<N>(before - maximum, by)
+}
+
+/// What a key with such a score weighs in rows with such a maximum.
+#[cube]
+pub fn weight<N: Size>(score: Vector<f32, N>, maximum: Vector<f32, N>, #[comptime] by: Exp2) -> Vector<f32, N> {
+    power::<N>(score - maximum, by)
+}
+
+/// The same of a score that is `factor` times `product`: by one multiply-add.
+#[cube]
+pub fn weight_of_product<N: Size>(
+    product: Vector<f32, N>,
+    factor: f32,
+    maximum: Vector<f32, N>,
+    #[comptime] by: Exp2,
+) -> Vector<f32, N> {
+    power::<N>(fma(product, Vector::new(factor), -maximum), by)
 }
 
 /// Whether each number is finite. By its bits, since compilers for GPUs may assume that all are.
@@ -105,12 +171,12 @@ pub fn is_too_great<N: Size>(maximum: Vector<f32, N>, sum: Vector<f32, N>) -> Ve
     least | infinite | lost
 }
 
-/// 2 to the x, for x ≤ 0: within 2 ulp, and exactly 0 below −126.
+/// The polynomial: within 2 ulp, and exactly 0 below −126.
 ///
 /// x is split into an integer t and a fraction f in [−½, ½] by adding 1.5·2²³, whose last bit is worth 1; 2^f is a minimax
 /// polynomial of degree 5 (relative error 7.5e-8), and t is added to its exponent.
 #[cube]
-pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
     let smallest = Vector::<f32, N>::new(-126.0);
     let vanishes = x.less_than(&smallest);
     let round = Vector::<f32, N>::new(12582912.0);
@@ -132,6 +198,13 @@ pub fn exp2<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 pub fn inverse<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
     let empty = sum.equal(&Vector::new(0.0));
     select_many(empty, Vector::new(0.0), Vector::new(1.0) / select_many(empty, Vector::new(1.0), sum))
+}
+
+/// `output`, and `factor` times what another part of the keys has. What is not finite counts as it is, however little it weighs: its keys
+/// have been seen.
+#[cube]
+pub fn add_part<N: Size>(output: Vector<f32, N>, part: Vector<f32, N>, factor: Vector<f32, N>) -> Vector<f32, N> {
+    select_many(is_finite::<N>(part), fma(part, factor, output), output + part)
 }
 
 /// A number of rows, from their maximum m, in units of 1/`parts` to base 2, and their sum l; `empty` for rows that see nothing, whose l is 0.

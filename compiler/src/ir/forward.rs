@@ -51,6 +51,17 @@ pub struct Pushed {
     pub own_dot: Option<usize>,
 }
 
+/// What a loop adds to a sum for an element of what is captured, as [`Pushed`] has what is pushed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Added {
+    /// What is added.
+    pub value: Expr,
+    /// Where it is visible, as in [`Pushed::mask`].
+    pub mask: Option<(Expr, MaskedTiles)>,
+    /// The element.
+    pub element: Expr,
+}
+
 /// Refuses a [verified](super::verify) program of another form.
 ///
 /// # Errors
@@ -104,7 +115,8 @@ pub fn check(program: &Program) -> Result<(), String> {
 fn check_loop(one: &TileLoop) -> Result<(), String> {
     let kinds: Vec<_> = one.body.iter().map(TileOp::name).collect();
     let dots = kinds.iter().take_while(|kind| **kind == "dot").count();
-    if dots == 0 || kinds[dots..].contains(&"dot") || !kinds.contains(&"push") {
+    let is_of_use = kinds.contains(&"push") || kinds.contains(&"add");
+    if dots == 0 || kinds[dots..].contains(&"dot") || !is_of_use {
         return Err(format!("a body is dots, then maps, masks and pushes, and here `{}`", kinds.join(", ")));
     }
     let mut made = Vec::new();
@@ -139,6 +151,7 @@ impl Form {
             () if program.is_undivided() => Form::General,
             // Rows of keys, and numbers of rows and columns, are known to the schedules that run any products.
             () if program.rows != Axis::Queries || !program.numbers.is_empty() => Form::General,
+            () if program.captured.is_some() => Form::General,
             () if program.outputs.len() > 1 || program.kept == Kept::Each => Form::General,
             () if is_single(program) => Form::Single,
             () if is_tiled(program) => Form::Tiled,
@@ -218,6 +231,7 @@ impl TileOp {
             TileOp::Map { .. } => "map",
             TileOp::Mask { .. } => "mask",
             TileOp::Push { .. } => "push",
+            TileOp::Add { .. } => "add",
         }
     }
 }
@@ -280,7 +294,7 @@ impl Program {
     /// The head dims of what a tile of a program with [one output](Form::Tiled) has in shared memory: the sum of those of queries, and that of
     /// values.
     pub fn memory_sizes(&self) -> Operands {
-        Operands { v_dim: self.outputs[0].dim, ..self.sizes() }
+        Operands { v_dim: self.outputs.first().map_or(0, |output| output.dim), ..self.sizes() }
     }
 
     /// Whether it has a log-sum-exp: if its one accumulator is a softmax.
@@ -379,21 +393,18 @@ impl TileLoop {
 
     /// The same, in which numbers of rows and columns are those.
     pub fn pushes_of_tiles(&self) -> Vec<Pushed> {
-        let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
-        let mut masks = vec![None; self.tiles.len()];
+        // What was pushed is not changed after that, so that it is what it is when all is made.
+        let (exprs, masks) = self.made();
         let mut dot_of_tile = vec![None; self.tiles.len()];
         let mut dots = 0;
         let mut pushes: Vec<Pushed> = Vec::new();
         for op in &self.body {
-            match op {
+            match *op {
                 TileOp::Dot { tile, .. } => {
-                    exprs[*tile] = Expr::Value(dots);
-                    dot_of_tile[*tile] = Some(dots);
+                    dot_of_tile[tile] = Some(dots);
                     dots += 1;
                 }
-                TileOp::Map { tile, value } => exprs[*tile] = value.map_values(&|place| exprs[place].clone()),
-                TileOp::Mask { tile, visible, on } => masks[*tile] = Some((visible.clone(), *on)),
-                &TileOp::Push { accumulator, weights, factor, values, dim } => pushes.push(Pushed {
+                TileOp::Push { accumulator, weights, factor, values, dim } => pushes.push(Pushed {
                     accumulator,
                     score: exprs[weights].clone(),
                     mask: masks[weights].clone(),
@@ -402,6 +413,7 @@ impl TileLoop {
                     dim,
                     own_dot: dot_of_tile[weights],
                 }),
+                TileOp::Map { .. } | TileOp::Mask { .. } | TileOp::Add { .. } => {}
             }
         }
         let is_own = |(place, push): (usize, &Pushed)| {
@@ -418,6 +430,45 @@ impl TileLoop {
             push.own_dot = own_dot;
         }
         pushes
+    }
+
+    /// What it adds to sums for elements of what is captured, in its order.
+    pub fn adds(&self) -> Vec<Added> {
+        let (exprs, masks) = self.made();
+        let dots = self.dots().len();
+        let adds = self.body.iter().filter_map(|op| match op {
+            TileOp::Add { tile, element } => Some(Added {
+                value: numbers_as_values(&exprs[*tile], dots),
+                mask: masks[*tile].clone(),
+                element: element.clone(),
+            }),
+            _ => None,
+        });
+        adds.collect()
+    }
+
+    /// The elements of what is captured to whose sums it adds.
+    pub fn elements(&self) -> impl Iterator<Item = &Expr> {
+        self.body.iter().filter_map(|op| if let TileOp::Add { element, .. } = op { Some(element) } else { None })
+    }
+
+    /// What each tile is when all is made, as an expression of the dots, and where it is visible.
+    fn made(&self) -> (Vec<Expr>, Vec<Option<(Expr, MaskedTiles)>>) {
+        let mut exprs = vec![Expr::float(0.0); self.tiles.len()];
+        let mut masks = vec![None; self.tiles.len()];
+        let mut dots = 0;
+        for op in &self.body {
+            match op {
+                TileOp::Dot { tile, .. } => {
+                    exprs[*tile] = Expr::Value(dots);
+                    dots += 1;
+                }
+                TileOp::Map { tile, value } => exprs[*tile] = value.map_values(&|place| exprs[place].clone()),
+                TileOp::Mask { tile, visible, on } => masks[*tile] = Some((visible.clone(), *on)),
+                TileOp::Push { .. } | TileOp::Add { .. } => {}
+            }
+        }
+        (exprs, masks)
     }
 
     /// The expressions of its maps.

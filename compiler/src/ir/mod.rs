@@ -25,14 +25,15 @@
 //! The grammar:
 //!
 //! ```text
-//! program = "attention" "@" name "(" params ")" "->" array { "," array }
+//! program = "attention" "@" name "(" params ")" "->" ( array { "," array } | "like" captured )
 //!           { name ":" array }
 //!           { name ":" numbers }
 //!           "for" ("i"|"j") "in" "tiles" "(" axis ")"
 //!           { name "=" ( "softmax" "base" ("e"|"2") [ "sink" expr ] | "sum" | "mean" ) }
 //!           { name "=" "load" name "[" ("i"|"j") "]" [ "*" "(" expr ")" ] }
 //!           { name "=" "sum" "of" expr }
-//!           { loop }  { "store" expr } [ "keep" ( "maximum" | "undivided" | "each" ) ]
+//!           { loop }  { "add" expr "to" element }
+//!           { "store" ( expr | "like" captured ) } [ "keep" ( "maximum" | "undivided" | "each" ) ]
 //! array   = ("f32"|"f16"|"bf16") "[" "B" "," ("H"|"G") "," axis "," integer "]"
 //! numbers = "f32" "[" "B" "," ("H"|"G") "," axis "]"
 //! axis    = "S" | "T"n
@@ -43,8 +44,11 @@
 //! op      = name "=" "dot" term { "+" term }  |  name "=" "map" expr
 //!         | name "=" "mask" name "where" expr "on" ("all"|"partial")
 //!         | name "=" "push" name [ "*" name ] "," name "[" ("j"|"i") "]" [ part ]
+//!         | "add" name "to" element
 //! term    = name [ part ] "," name "[" ("j"|"i") "]" [ part ]
 //! part    = "[" ".." integer "]"
+//! captured = name | "scale" "(" ")"
+//! element = an expr that is an element of a captured tensor, a scalar, or "scale" "(" ")"
 //! ```
 //!
 //! What the parts mean is said at each type below; [`verify`] lists what a program must satisfy after every pass; [`print`](mod@print)
@@ -85,6 +89,10 @@ pub struct Program {
     pub loops: Vec<TileLoop>,
     /// What it stores for each row.
     pub outputs: Vec<Output>,
+    /// What is captured, where the program stores something like that and nothing for rows: a sum for each of its elements.
+    pub captured: Option<Captured>,
+    /// What each row adds to such a sum, in a program over rows alone.
+    pub adds: Vec<RowAdd>,
     /// Which numbers of accumulators it stores of each row beside them.
     pub kept: Kept,
 }
@@ -214,6 +222,38 @@ pub struct RowSum {
     pub value: Expr,
 }
 
+/// What an attention is given besides its operands, of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Captured {
+    /// A tensor, by its place in [`Program::tensors`].
+    Tensor(usize),
+    /// A scalar, by its place in [`Program::scalars`].
+    Scalar(usize),
+    /// `scale()`.
+    Scale,
+}
+
+impl Captured {
+    /// What an expression is an element of, if it is one.
+    pub fn of(element: &Expr) -> Option<Captured> {
+        match element {
+            Expr::Load { tensor, .. } => Some(Captured::Tensor(*tensor)),
+            Expr::Scalar(place) => Some(Captured::Scalar(*place)),
+            Expr::Scale => Some(Captured::Scale),
+            _ => None,
+        }
+    }
+}
+
+/// What each row adds to a sum: `add E to slope[head()]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RowAdd {
+    /// What is added, of [sums](Program::sums) and of numbers of rows.
+    pub value: Expr,
+    /// The element of [what is captured](Program::captured) to whose sum it is added.
+    pub element: Expr,
+}
+
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
@@ -274,6 +314,11 @@ impl Reduction {
     /// Whether weights are logarithms, and each row's are to sum to 1.
     pub fn is_softmax(&self) -> bool {
         matches!(self, Reduction::Softmax { .. })
+    }
+
+    /// Whether what is accumulated is divided by the sum of its weights.
+    pub fn is_divided(&self) -> bool {
+        !matches!(self, Reduction::Sum)
     }
 
     /// A softmax's sink.
@@ -404,12 +449,14 @@ impl Program {
 
     /// The lengths that its expressions are of: that of the queries, and then those of sets of keys.
     pub fn lengths(&self) -> Vec<Axis> {
-        let bodies = self.loops.iter().flat_map(|one| one.tile_exprs().chain(one.maps()).chain(one.masks()));
+        let of_body = |one| TileLoop::tile_exprs(one).chain(one.maps()).chain(one.masks()).chain(one.elements());
+        let bodies = self.loops.iter().flat_map(of_body);
         let sinks = self.accumulators.iter().filter_map(|accumulator| accumulator.reduction.sink());
         let scales = self.loads.iter().filter_map(|load| load.scale.as_ref());
         let sums = self.sums.iter().map(|sum| &sum.value);
         let outputs = self.outputs.iter().map(|output| &output.value);
-        let exprs: Vec<&Expr> = bodies.chain(sinks).chain(scales).chain(sums).chain(outputs).collect();
+        let adds = self.adds.iter().flat_map(|add| [&add.value, &add.element]);
+        let exprs: Vec<&Expr> = bodies.chain(sinks).chain(scales).chain(sums).chain(outputs).chain(adds).collect();
         let axes = std::iter::once(Axis::Queries).chain((0..self.key_sets()).map(Axis::Keys));
         axes.filter(|axis| exprs.iter().any(|expr| expr.mentions(&axis.length()))).collect()
     }
@@ -516,6 +563,7 @@ impl TileLoop {
                     below(weights);
                     factor.iter_mut().for_each(below);
                 }
+                TileOp::Add { tile, .. } => below(tile),
             }
         }
     }
@@ -539,7 +587,7 @@ impl TileLoop {
     pub fn visible(&self, every: bool) -> Option<Expr> {
         let mut found: Option<Expr> = None;
         for op in &self.body {
-            let TileOp::Push { weights, .. } = op else { continue };
+            let (TileOp::Push { weights, .. } | TileOp::Add { tile: weights, .. }) = op else { continue };
             let mask = self.body.iter().find_map(|op| match op {
                 TileOp::Mask { tile, visible, .. } if tile == weights => Some(visible),
                 _ => None,
@@ -599,6 +647,13 @@ pub enum TileOp {
         /// How many elements of its rows are the values, from the first on.
         dim: usize,
     },
+    /// `add s to slope[head()]`: each element of the tile is added to the sum for an element of what is captured.
+    Add {
+        /// The tile.
+        tile: usize,
+        /// The element of [what is captured](Program::captured), at each pair.
+        element: Expr,
+    },
 }
 
 /// A product of a dot.
@@ -619,6 +674,7 @@ impl TileOp {
             TileOp::Dot { .. } | TileOp::Mask { .. } => false,
             TileOp::Map { tile, value } => *tile != of && value.mentions(&Expr::Value(of)),
             TileOp::Push { weights, factor, .. } => *weights == of || *factor == Some(of),
+            TileOp::Add { tile, .. } => *tile == of,
         }
     }
 
@@ -626,7 +682,7 @@ impl TileOp {
     pub fn changes(&self, of: usize) -> bool {
         match self {
             TileOp::Dot { tile, .. } | TileOp::Map { tile, .. } | TileOp::Mask { tile, .. } => *tile == of,
-            TileOp::Push { .. } => false,
+            TileOp::Push { .. } | TileOp::Add { .. } => false,
         }
     }
 }

@@ -8,8 +8,8 @@
 use super::print::{Precedence, RESERVED, VALUES};
 use super::tokens::{Cursor, ParseError, Token};
 use super::{
-    Accumulator, Axis, Base, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output, Program, Range,
-    Reduction, RowSum, TileKind, TileLoop, TileOp,
+    Accumulator, Axis, Base, Captured, DotTerm, Element, Heads, Kept, Load, MaskedTiles, Number, Operand, Output,
+    Program, Range, Reduction, RowAdd, RowSum, TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::{Order, ScalarParam, ScalarType, TensorParam, TensorType};
@@ -85,9 +85,13 @@ impl Parser<'_> {
             }
         }
         self.cursor.sign("->")?;
-        let mut stored = vec![self.array()?];
-        while self.cursor.skip_sign(",") {
+        let captured = if self.cursor.skip_word("like") { Some(self.captured()?) } else { None };
+        let mut stored = Vec::new();
+        if captured.is_none() {
             stored.push(self.array()?);
+            while self.cursor.skip_sign(",") {
+                stored.push(self.array()?);
+            }
         }
         let mut operands = Vec::new();
         while !self.cursor.at_word("for") {
@@ -109,7 +113,7 @@ impl Parser<'_> {
         }
         let rows = self.tiles()?;
         let (mut accumulators, mut loads, mut sums) = (Vec::new(), Vec::<Load>::new(), Vec::new());
-        while !self.cursor.at_word("for") && !self.cursor.at_word("store") {
+        while !self.cursor.at_word("for") && !self.cursor.at_word("store") && !self.at_add() {
             let before = self.cursor.place();
             let named = self.value_name().ok().filter(|_| self.cursor.skip_sign("="));
             match named.filter(|_| !self.cursor.at_word("load")) {
@@ -134,12 +138,37 @@ impl Parser<'_> {
         }
         let (scalars, tensors) = (std::mem::take(&mut self.scalars), std::mem::take(&mut self.tensors));
         let numbers = self.numbers.clone();
-        let (outputs, kept) = (Vec::new(), Kept::default());
-        let mut program =
-            Program { name, scalars, tensors, operands, numbers, rows, accumulators, loads, sums, loops, outputs, kept };
+        let mut program = Program {
+            name,
+            scalars,
+            tensors,
+            operands,
+            numbers,
+            rows,
+            accumulators,
+            loads,
+            sums,
+            loops,
+            outputs: Vec::new(),
+            captured,
+            adds: Vec::new(),
+            kept: Kept::default(),
+        };
         self.scalars.clone_from(&program.scalars);
         self.tensors.clone_from(&program.tensors);
         self.values = program.stored_values();
+        while self.cursor.skip_word("add") {
+            let value = self.expr(Precedence::Or)?;
+            program.adds.push(RowAdd { value, element: self.element()? });
+        }
+        if let Some(captured) = captured {
+            self.cursor.words(&["store", "like"])?;
+            let before = self.cursor.place();
+            if self.captured()? != captured {
+                self.cursor.back_to(before);
+                return self.cursor.fail(format!("`{}`", program.captured_name(captured)));
+            }
+        }
         for Array { element, heads, axis, dim } in stored {
             if axis != rows {
                 return self.cursor.fail(format!("an output along {rows}, as the rows"));
@@ -153,6 +182,45 @@ impl Parser<'_> {
             program.kept = kept[self.cursor.one_of(&["maximum", "undivided", "each"])?];
         }
         Ok(program)
+    }
+
+    /// Whether something is added here, which is no value that is called so.
+    fn at_add(&mut self) -> bool {
+        let before = self.cursor.place();
+        let found = self.cursor.skip_word("add") && !self.cursor.skip_sign("=");
+        self.cursor.back_to(before);
+        found
+    }
+
+    /// What is captured.
+    fn captured(&mut self) -> Result<Captured, ParseError> {
+        if self.cursor.skip_word("scale") {
+            self.cursor.words(&["(", ")"])?;
+            return Ok(Captured::Scale);
+        }
+        let before = self.cursor.place();
+        let name = self.cursor.name()?;
+        let tensor = self.tensors.iter().position(|tensor| tensor.name == name).map(Captured::Tensor);
+        let scalar = || self.scalars.iter().position(|scalar| scalar.name == name).map(Captured::Scalar);
+        match tensor.or_else(scalar) {
+            Some(captured) => Ok(captured),
+            None => {
+                self.cursor.back_to(before);
+                self.cursor.fail("a captured tensor, a scalar or `scale()`")
+            }
+        }
+    }
+
+    /// What something is added to.
+    fn element(&mut self) -> Result<Expr, ParseError> {
+        self.cursor.word("to")?;
+        let before = self.cursor.place();
+        let element = self.expr(Precedence::Or)?;
+        if Captured::of(&element).is_none() {
+            self.cursor.back_to(before);
+            return self.cursor.fail("an element of a captured tensor, a scalar or `scale()`");
+        }
+        Ok(element)
     }
 
     /// The name of a tile or of an accumulator.
@@ -345,6 +413,7 @@ impl Parser<'_> {
         let mut body = Vec::new();
         self.values.clear();
         while !self.cursor.at_word("for") && !self.cursor.at_word("store") {
+            // What a row adds follows loops in no program, so that this is of the loop.
             body.push(self.op(operands, accumulators, (rows, columns))?);
         }
         let tiles = std::mem::take(&mut self.values);
@@ -357,6 +426,11 @@ impl Parser<'_> {
         accumulators: &[Accumulator],
         (rows, columns): (Axis, Axis),
     ) -> Result<TileOp, ParseError> {
+        if self.at_add() {
+            self.cursor.word("add")?;
+            let tile = self.known_tile()?;
+            return Ok(TileOp::Add { tile, element: self.element()? });
+        }
         let start = self.cursor.place();
         let name = self.value_name()?;
         self.cursor.sign("=")?;

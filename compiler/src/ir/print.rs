@@ -7,8 +7,8 @@
 //! keys, `kv_len(1)` that of the second.
 
 use super::{
-    Axis, Base, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, RowSum, TileKind,
-    TileLoop, TileOp,
+    Axis, Base, Captured, DotTerm, Element, Heads, Kept, MaskedTiles, Program, Range, Reduction, RowAdd, RowSum,
+    TileKind, TileLoop, TileOp,
 };
 use crate::expr::{BinaryOp, Expr, UnaryOp};
 use crate::spec::Order;
@@ -374,7 +374,8 @@ impl Display for Program {
         });
         f.write_str(&scalars.chain(tensors).collect::<Vec<_>>().join(", "))?;
         let outputs = self.outputs.iter().map(|output| array(output.element, output.heads, self.rows, output.dim));
-        writeln!(f, ") -> {}", outputs.collect::<Vec<_>>().join(", "))?;
+        let like = self.captured.map(|captured| format!("like {}", self.captured_name(captured)));
+        writeln!(f, ") -> {}", outputs.chain(like.clone()).collect::<Vec<_>>().join(", "))?;
         for of_axis in self.operands.chunk_by(|a, b| a.axis == b.axis) {
             let operands = of_axis.iter().map(|operand| {
                 let array = array(operand.element, operand.heads, operand.axis, operand.dim);
@@ -421,6 +422,12 @@ impl Display for Program {
         }
         for one in &self.loops {
             self.print_loop(f, one)?;
+        }
+        for RowAdd { value, element } in &self.adds {
+            writeln!(f, "    add {} to {}", value.display(parameters), element.display(parameters))?;
+        }
+        if let Some(like) = like {
+            writeln!(f, "    store {like}")?;
         }
         let mut outputs = self.outputs.iter();
         outputs.try_for_each(|output| writeln!(f, "    store {}", output.value.display(parameters)))?;
@@ -471,6 +478,16 @@ impl Program {
     /// The program's name, parameters and result: the first line of its text.
     pub fn signature(&self) -> String {
         self.to_string().lines().next().unwrap_or_default().to_string()
+    }
+
+    /// How something captured is written.
+    pub fn captured_name(&self, captured: Captured) -> String {
+        let known = match captured {
+            Captured::Tensor(place) => self.tensors.get(place).map(|tensor| &tensor.name),
+            Captured::Scalar(place) => self.scalars.get(place).map(|scalar| &scalar.name),
+            Captured::Scale => return "scale()".to_string(),
+        };
+        known.map_or_else(|| format!("{captured:?}"), |name| Name(name).to_string())
     }
 
     /// The names of the values of its outputs' expressions: the accumulators, then what is loaded, then the sums.
@@ -544,6 +561,7 @@ impl Program {
                 let (weights, values) = (tile(*weights), self.operand_name(*values));
                 format!("{accumulator} = push {weights}{factor}, {values}[{position}]{part}")
             }
+            TileOp::Add { tile: of, element } => format!("add {} to {}", tile(*of), element.display(parameters)),
         };
         one.body.iter().map(line).collect()
     }

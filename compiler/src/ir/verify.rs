@@ -6,7 +6,7 @@
 //! 3. Captured tensors have 1 to 4 dimensions.
 //! 4. Dims are at least 1. Numbers lie along the rows, or along the columns of a loop, and are only in maps of loops over those columns; where
 //!    there are no loops, in sums and outputs.
-//! 5. There is an output. It is of the accumulators, of what is loaded and of the sums, with as many elements; a sum has one. Only where there
+//! 5. There is an output, or a sum for each element of something captured, to which loops or rows add; not both. An output is of the accumulators, of what is loaded and of the sums, with as many elements; a sum has one. Only where there
 //!    are no loops are there sums, which are of what is loaded. Only where the one accumulator is a softmax is its maximum kept, and only
 //!    where the one output is that accumulator is it not divided by the sum of its weights.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
@@ -31,7 +31,8 @@
 
 use super::print::{RESERVED, VALUES};
 use super::{
-    Axis, DotTerm, Kept, MAX_RANGES, MaskedTiles, Number, Program, Reduction, RowSum, TileKind, TileLoop, TileOp,
+    Axis, Captured, DotTerm, Kept, MAX_RANGES, MaskedTiles, Number, Program, Reduction, RowAdd, RowSum, TileKind,
+    TileLoop, TileOp,
 };
 use crate::expr::{Expr, Type};
 use crate::typing::{Parameters, type_of};
@@ -199,7 +200,26 @@ fn verify_outputs(checked: &ProgramCheck, row: &Expr, mut dims: Vec<usize>) -> R
             return fail(format!("a sum of `{first}`, of dim {dim}, and `{other}`, of dim {found}"));
         }
     }
+    let elements = dims.len();
     dims.extend(program.sums.iter().map(|_| 1));
+    let of_rows = values(dims.len())[elements..].to_vec();
+    for RowAdd { value, element } in &program.adds {
+        checked.expr("what a row adds", value, Type::Float, &of_rows)?;
+        checked.element(element, std::slice::from_ref(row))?;
+    }
+    if let Some(captured) = program.captured {
+        let found = if program.outputs.is_empty() { "accumulators" } else { "outputs" };
+        if !program.outputs.is_empty() || !program.accumulators.is_empty() {
+            return fail(format!("sums like `{}`, and {found} too", program.captured_name(captured)));
+        }
+        if program.adds.is_empty() && program.loops.iter().all(|one| one.elements().next().is_none()) {
+            return fail(format!("nothing is added to `{}`", program.captured_name(captured)));
+        }
+        if !program.adds.is_empty() && !program.loops.is_empty() {
+            return fail("rows add to sums, and there are loops");
+        }
+        return Ok(());
+    }
     if program.outputs.is_empty() {
         return fail("no output");
     }
@@ -326,6 +346,12 @@ fn verify_body(checked: &ProgramCheck, one: &TileLoop, dims: &mut [Option<usize>
                 }
                 masked.insert(*tile);
             }
+            TileOp::Add { tile, element } => {
+                known(*tile, &made)?;
+                used.insert(*tile);
+                pushed.insert(*tile);
+                checked.element(element, &[Expr::Query, Expr::Key])?;
+            }
             TileOp::Push { accumulator, weights, factor, values, dim } => {
                 known(*weights, &made)?;
                 factor.map_or(Ok(()), |factor| known(factor, &made))?;
@@ -372,6 +398,15 @@ struct ProgramCheck<'a> {
 }
 
 impl ProgramCheck<'_> {
+    /// Checks what something is added to, where its index may be of the leaves `allowed`.
+    fn element(&self, element: &Expr, allowed: &[Expr]) -> Result<(), VerifyError> {
+        self.expr("what is added to", element, Type::Float, allowed)?;
+        match Captured::of(element) {
+            Some(captured) if self.program.captured == Some(captured) => Ok(()),
+            _ => fail(format!("`{}` is added to, and is not stored", element.display(self.parameters))),
+        }
+    }
+
     /// Checks the type of an expression, and that of the leaves which have a place, only `allowed` occur.
     fn expr(&self, what: &str, expr: &Expr, ty: Type, allowed: &[Expr]) -> Result<(), VerifyError> {
         let found = type_of(expr, self.parameters).map_err(|error| VerifyError(format!("{what}: {error}")))?;

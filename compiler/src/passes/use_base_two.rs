@@ -55,6 +55,7 @@ fn scale_pushed(body: &mut Vec<TileOp>, accumulator: usize) {
         let is_end = |op: &TileOp| match op {
             TileOp::Mask { tile, .. } => *tile == pushed,
             TileOp::Push { weights, .. } => *weights == pushed,
+            TileOp::Add { tile, .. } => *tile == pushed,
             _ => false,
         };
         let end = place + body[place..].iter().position(is_end).unwrap_or(body.len() - place);

@@ -5,13 +5,13 @@
 //! it all a key at a time, for queries that are computed again, [with care](crate::emit::careful).
 
 use super::query_tile::{QueryTile, number_place, of_rows};
-use crate::emit::arguments::{KeySet, OperandArgument, ParameterValues};
-use crate::emit::careful::{CarefulRows, Exp2, quarter_of_queries, quarter_scores};
+use crate::emit::arguments::{KernelInputs, KeySet};
+use crate::emit::careful::{CarefulRows, quarter_of_queries, quarter_scores};
 use crate::emit::place::Place;
-use crate::emit::scores::{TileArrays, apply, operations};
-use crate::emit::softmax::{exp2, raised};
+use crate::emit::scores::{TileArrays, added, apply, operations};
+use crate::emit::softmax::{Exp2, raised, rescaling, weight};
 use crate::expr::Expr;
-use crate::ir::forward::Pushed;
+use crate::ir::forward::{Added, Pushed};
 use crate::ir::{DotTerm, Reduction, TileLoop};
 use crate::schedule::CpuSchedule;
 use crate::scheduled::Compiled;
@@ -59,6 +59,8 @@ pub struct CpuTileCode {
     pub dots: Vec<Vec<DotTerm>>,
     /// What it pushes.
     pub pushes: Vec<Pushed>,
+    /// What it adds to sums for elements of what is captured.
+    pub adds: Vec<Added>,
     /// Where its dots, weights and factors are.
     pub arrays: TileArrays,
     /// The sizes of tiles.
@@ -73,9 +75,9 @@ const OPERATIONS_IN_REGISTERS: usize = 6;
 impl CpuTileCode {
     /// For tiles of `key_loop` whose masks are evaluated.
     pub fn new(program: Compiled, key_loop: TileLoop, schedule: CpuSchedule) -> CpuTileCode {
-        let (dots, pushes) = (key_loop.dots(), key_loop.pushes());
-        let arrays = TileArrays::new(dots.len(), &pushes);
-        CpuTileCode { program, key_loop, dots, pushes, arrays, schedule, full: false }
+        let (dots, pushes, adds) = (key_loop.dots(), key_loop.pushes(), key_loop.adds());
+        let arrays = TileArrays::new(dots.len(), &pushes, adds.len());
+        CpuTileCode { program, key_loop, dots, pushes, adds, arrays, schedule, full: false }
     }
 
     /// The same, for tiles of which every query sees every key.
@@ -83,7 +85,8 @@ impl CpuTileCode {
         CpuTileCode { full: true, ..self.clone() }
     }
 
-    fn block(&self) -> Block {
+    /// The block in which its products are made.
+    pub fn block(&self) -> Block {
         if self.full { Block::wide(&self.schedule) } else { Block::narrow(&self.schedule) }
     }
 
@@ -131,7 +134,9 @@ impl CpuTileCode {
 
 /// A set of keys, as a tile of queries reads it.
 #[derive(CubeType)]
-pub struct KeyRows {
+pub struct KeyRows<'a, E: CubePrimitive> {
+    /// What the kernel reads.
+    pub given: KernelInputs<'a, E>,
     /// Where the rows begin in each of the program's operands; 0 for those that lie along something else.
     pub bases: Sequence<usize>,
     /// Where the numbers of columns begin; 0 for those of rows.
@@ -143,30 +148,29 @@ pub struct KeyRows {
 }
 
 #[cube]
-impl KeyRows {
+impl<'a, E: Float> KeyRows<'a, E> {
     /// Those that query head `head` reads in loop number `place` of `program`.
-    pub fn new<E: Float>(
-        operands: &Sequence<OperandArgument<E>>,
-        parameters: &ParameterValues,
+    pub fn new(
+        given: KernelInputs<'a, E>,
         set: &KeySet,
         batch: usize,
         head: usize,
         #[comptime] program: Compiled,
         #[comptime] place: usize,
-    ) -> KeyRows {
+    ) -> KeyRows<'a, E> {
         let mut bases = Sequence::<usize>::new();
         #[unroll]
         for at in 0..comptime![program.operands.len()] {
             let of_loop = comptime![program.operands[at].axis == program.loops[place].columns];
-            bases.push(if of_loop { operands[at].rows_of(batch, head) } else { 0usize.runtime() });
+            bases.push(if of_loop { given.operands[at].rows_of(batch, head) } else { 0usize.runtime() });
         }
         let mut numbers = Sequence::<usize>::new();
         #[unroll]
         for at in 0..comptime![program.numbers.len()] {
             let of_loop = comptime![program.numbers[at].axis == program.loops[place].columns];
-            numbers.push(if of_loop { parameters.numbers[at].rows_of(batch, head) } else { 0usize.runtime() });
+            numbers.push(if of_loop { given.parameters.numbers[at].rows_of(batch, head) } else { 0usize.runtime() });
         }
-        KeyRows { bases, numbers, len: set.len, offset: set.offset }
+        KeyRows::<'a, E> { given, bases, numbers, len: set.len, offset: set.offset }
     }
 
     /// Adds to `values`, the products of column `column` and the rows of `vector`, the numbers of those.
@@ -174,7 +178,6 @@ impl KeyRows {
         &self,
         values: &mut Sequence<Vector<f32, N>>,
         of_rows: &Sequence<Vector<f32, N>>,
-        parameters: &ParameterValues,
         column: usize,
         #[comptime] code: CpuTileCode,
     ) {
@@ -183,7 +186,7 @@ impl KeyRows {
             if comptime![code.program.numbers[at].axis == code.program.rows] {
                 values.push(of_rows[comptime![number_place(&code.program, at)]]);
             } else if comptime![code.program.numbers[at].axis == code.key_loop.columns] {
-                let numbers = &parameters.numbers[at];
+                let numbers = &self.given.parameters.numbers[at];
                 values.push(Vector::new(numbers.data[numbers.row(self.numbers[at], column)]));
             } else {
                 // Of other columns, which no expression of the loop is of.
@@ -211,10 +214,8 @@ pub struct Part {
 #[cube]
 pub fn visit_part<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     place: &Place<N>,
-    parameters: &ParameterValues,
     part: Part,
     #[comptime] code: CpuTileCode,
 ) {
@@ -229,7 +230,7 @@ pub fn visit_part<E: Float, N: Size>(
     if comptime![code.along_head_dim()] {
         #[unroll]
         for dot in 0..comptime![code.dots.len()] {
-            dot_products::<E, N>(tile, operands, keys, part, dot, comptime![code.clone()]);
+            dot_products::<E, N>(tile, keys, part, dot, comptime![code.clone()]);
         }
     } else {
         let block = comptime![code.block()];
@@ -237,22 +238,22 @@ pub fn visit_part<E: Float, N: Size>(
         let whole = comptime![size / block.rows * block.rows];
         let mut row = part.from / comptime![block.rows] * comptime![block.rows];
         while row < min(part.to, whole) {
-            score_rows::<E, N>(tile, operands, keys, place, parameters, part, row, block, comptime![code.clone()]);
+            score_rows::<E, N>(tile, keys, place, part, row, block, comptime![code.clone()]);
             row += comptime![block.rows];
         }
         let rest = comptime![block.rest(size)];
         if comptime![rest.is_some()] {
             if row < part.to {
                 let rest = comptime![rest.unwrap()];
-                score_rows::<E, N>(tile, operands, keys, place, parameters, part, whole, rest, comptime![code.clone()]);
+                score_rows::<E, N>(tile, keys, place, part, whole, rest, comptime![code.clone()]);
             }
         }
     }
 
     for at in 0..comptime![code.block().vectors] {
         let part = Part { tile: part.tile, vector: part.vector + at, from: part.from, to: part.to };
-        if comptime![(0..code.pushes.len()).any(|push| !code.in_registers(push))] {
-            map_and_mask::<N>(tile, keys, place, parameters, part, comptime![code.clone()]);
+        if comptime![(0..code.pushes.len()).any(|push| !code.in_registers(push)) || !code.adds.is_empty()] {
+            map_and_mask::<E, N>(tile, keys, place, part, comptime![code.clone()]);
         }
         #[unroll]
         for push in 0..comptime![code.pushes.len()] {
@@ -265,20 +266,20 @@ pub fn visit_part<E: Float, N: Size>(
     #[unroll]
     for push in 0..comptime![code.pushes.len()] {
         if comptime![code.along_head_dim()] {
-            accumulate_rows::<E, N>(tile, operands, keys, part, push, comptime![code.clone()]);
+            accumulate_rows::<E, N>(tile, keys, part, push, comptime![code.clone()]);
         } else {
             let block = comptime![code.block()];
             let dim = comptime![code.pushes[push].dim];
             let whole = comptime![dim / block.rows * block.rows];
             let mut column = 0usize;
             while column < whole {
-                accumulate_columns::<E, N>(tile, operands, keys, part, column, push, block, comptime![code.clone()]);
+                accumulate_columns::<E, N>(tile, keys, part, column, push, block, comptime![code.clone()]);
                 column += comptime![block.rows];
             }
             let rest = comptime![block.rest(dim)];
             if comptime![rest.is_some()] {
                 let rest = comptime![rest.unwrap()];
-                accumulate_columns::<E, N>(tile, operands, keys, part, whole, push, rest, comptime![code.clone()]);
+                accumulate_columns::<E, N>(tile, keys, part, whole, push, rest, comptime![code.clone()]);
             }
         }
     }
@@ -286,13 +287,10 @@ pub fn visit_part<E: Float, N: Size>(
 
 /// The first `part.to` keys of a tile of `keys`, for `rows` rows that are computed [with care](crate::emit::careful).
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 pub fn careful_tile<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     place: &Place<N>,
-    parameters: &ParameterValues,
     part: Part,
     rows: usize,
     #[comptime] code: CpuTileCode,
@@ -311,7 +309,7 @@ pub fn careful_tile<E: Float, N: Size>(
                 #[unroll]
                 for term in 0..comptime![code.dots[dot].len()] {
                     let term = comptime![code.dots[dot][term]];
-                    let operand = &operands[comptime![term.column]];
+                    let operand = &keys.given.operands[comptime![term.column]];
                     let start = operand.row(keys.bases[comptime![term.column]], key);
                     let row_dim = comptime![code.row_dim(term)];
                     let queries = &tile.queries[comptime![code.program.load_of(term.row)]];
@@ -323,7 +321,7 @@ pub fn careful_tile<E: Float, N: Size>(
                 }
                 dots.push(sum.read());
             }
-            keys.add_numbers::<N>(&mut dots, &numbers, parameters, key, comptime![code.clone()]);
+            keys.add_numbers::<N>(&mut dots, &numbers, key, comptime![code.clone()]);
             #[unroll]
             for at in 0..comptime![code.pushes.len()] {
                 let push = comptime![quarter_scores(&code.program, &code.pushes[at])];
@@ -331,10 +329,10 @@ pub fn careful_tile<E: Float, N: Size>(
                 let accumulator = &mut tile.accumulators[comptime![push.accumulator]];
                 let rows = CarefulRows::<N>::resume(accumulator.maximum[vector], accumulator.sum[vector]);
                 let (pushed, by) = comptime![(push.clone(), Exp2::Polynomial)];
-                let step = rows.see(&dots, &here, parameters, pushed, comptime![reduction.clone()], by);
+                let step = rows.see(&dots, &here, keys.given.parameters, pushed, comptime![reduction.clone()], by);
                 accumulator.maximum[vector] = rows.maximum.read();
                 accumulator.sum[vector] = rows.sum.read();
-                let operand = &operands[comptime![push.values]];
+                let operand = &keys.given.operands[comptime![push.values]];
                 let start = operand.row(keys.bases[comptime![push.values]], key);
                 for column in 0..comptime![push.dim] {
                     let value = Vector::<f32, N>::new(f32::cast_from(operand.data[operand.at(start, column)]));
@@ -347,14 +345,13 @@ pub fn careful_tile<E: Float, N: Size>(
     }
 }
 
-/// What is pushed of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
+/// What is pushed and added of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
 /// a mean the sum, with it.
 #[cube]
-fn map_and_mask<N: Size>(
+fn map_and_mask<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     place: &Place<N>,
-    parameters: &ParameterValues,
     part: Part,
     #[comptime] code: CpuTileCode,
 ) {
@@ -379,17 +376,24 @@ fn map_and_mask<N: Size>(
             let products = &tile.tiles[dot];
             dots.push(products[key * vectors + vector]);
         }
-        keys.add_numbers::<N>(&mut dots, &numbers, parameters, part.tile + key, comptime![code.clone()]);
+        keys.add_numbers::<N>(&mut dots, &numbers, part.tile + key, comptime![code.clone()]);
         #[unroll]
         for push in 0..comptime![code.pushes.len()] {
             if comptime![!code.in_registers(push)] {
                 let pushed = comptime![code.pushes[push].clone()];
                 let softmax = comptime![code.softmax(push)];
-                let score =
-                    apply::<N>(&dots, &here, parameters, comptime![pushed.clone()], softmax, comptime![code.full]);
+                let score = apply::<N>(
+                    &dots,
+                    &here,
+                    keys.given.parameters,
+                    comptime![pushed.clone()],
+                    softmax,
+                    comptime![code.full],
+                );
                 let mut weight = score;
                 if comptime![pushed.factor.is_some()] {
-                    let factor = parameters.float_of::<N>(&here, &dots, comptime![pushed.factor.clone().unwrap()]);
+                    let factor =
+                        keys.given.parameters.float_of::<N>(&here, &dots, comptime![pushed.factor.clone().unwrap()]);
                     if softmax {
                         let factors = &mut tile.tiles[comptime![code.arrays.factors[push].unwrap()]];
                         factors[key * vectors + vector] = factor;
@@ -408,6 +412,13 @@ fn map_and_mask<N: Size>(
                 let weights = &mut tile.tiles[comptime![code.arrays.weights[push]]];
                 weights[key * vectors + vector] = weight;
             }
+        }
+        #[unroll]
+        for add in 0..comptime![code.adds.len()] {
+            let of = comptime![code.adds[add].clone()];
+            let value = added::<N>(&dots, &here, keys.given.parameters, of, comptime![code.full]);
+            let values = &mut tile.tiles[comptime![code.arrays.added[add]]];
+            values[key * vectors + vector] = value;
         }
     }
     #[unroll]
@@ -434,7 +445,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, 
     let mut sum = accumulator.sum[vector];
     let moved = select_many(maximum.greater_than(&before), Vector::<u32, N>::new(1u32), Vector::new(0u32));
     if moved.vector_sum() != 0 {
-        let rescale = exp2::<N>(before - maximum);
+        let rescale = rescaling::<N>(before, maximum, Exp2::Polynomial);
         sum *= rescale;
         accumulator.rescale(vector, rescale);
         accumulator.maximum[vector] = maximum;
@@ -443,7 +454,7 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, 
     let factors = comptime![code.arrays.factors[push]];
     for key in part.from..part.to {
         let scores = &tile.tiles[array];
-        let weight = exp2::<N>(scores[key * vectors + vector] - maximum);
+        let weight = weight::<N>(scores[key * vectors + vector], maximum, Exp2::Polynomial);
         let mut pushed = weight;
         if comptime![factors.is_some()] {
             let factors = &tile.tiles[comptime![factors.unwrap()]];
@@ -459,13 +470,10 @@ fn weigh<N: Size>(tile: &mut QueryTile<N>, part: Part, #[comptime] push: usize, 
 /// The block of Sᵀ at row `row` of a tile of keys, and the maxima with it where maps are done here. Rows past the last key repeat it; nobody
 /// reads them.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn score_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     place: &Place<N>,
-    parameters: &ParameterValues,
     part: Part,
     row: usize,
     #[comptime] block: Block,
@@ -482,7 +490,6 @@ fn score_rows<E: Float, N: Size>(
     for dot in 0..comptime![code.dots.len()] {
         let sums = product::<E, N>(
             tile,
-            operands,
             keys,
             &rows,
             vector,
@@ -506,7 +513,7 @@ fn score_rows<E: Float, N: Size>(
                     let mut dots = Sequence::<Vector<f32, N>>::new();
                     dots.push(sums[r * comptime![block.vectors] + at].read());
                     let (pushed, softmax) = comptime![(code.pushes[push].of_own_dot(), code.softmax(push))];
-                    let score = apply::<N>(&dots, &here, parameters, pushed, softmax, comptime![code.full]);
+                    let score = apply::<N>(&dots, &here, keys.given.parameters, pushed, softmax, comptime![code.full]);
                     maximum = max(maximum, score);
                     scores[(row + r) * vectors + vector + at] = score;
                 }
@@ -524,11 +531,9 @@ fn score_rows<E: Float, N: Size>(
 
 /// The sums of the products `terms` of the block's rows of keys, `rows`, and its vectors of queries.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn product<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     rows: &Sequence<usize>,
     vector: usize,
     #[comptime] terms: Vec<DotTerm>,
@@ -544,7 +549,7 @@ fn product<E: Float, N: Size>(
     #[unroll]
     for term in 0..comptime![terms.len()] {
         let term = comptime![terms[term]];
-        let operand = &operands[comptime![term.column]];
+        let operand = &keys.given.operands[comptime![term.column]];
         let mut starts = Sequence::<usize>::new();
         #[unroll]
         for r in 0..comptime![block.rows] {
@@ -573,11 +578,9 @@ fn product<E: Float, N: Size>(
 
 /// Adds to the block of Oᵀ at `column` what a push has: the values of the part's keys times their weights.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn accumulate_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     part: Part,
     column: usize,
     #[comptime] push: usize,
@@ -586,7 +589,7 @@ fn accumulate_columns<E: Float, N: Size>(
 ) {
     let vectors = comptime![code.schedule.vectors];
     let (place, values) = comptime![(code.pushes[push].accumulator, code.pushes[push].values)];
-    let operand = &operands[values];
+    let operand = &keys.given.operands[values];
     let weights_of = &tile.tiles[comptime![code.arrays.weights[push]]];
     let accumulator = &mut tile.accumulators[place];
     let output = &mut accumulator.output;
@@ -628,8 +631,7 @@ fn accumulate_columns<E: Float, N: Size>(
 #[cube]
 fn dot_products<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     part: Part,
     #[comptime] dot: usize,
     #[comptime] code: CpuTileCode,
@@ -645,7 +647,7 @@ fn dot_products<E: Float, N: Size>(
         #[unroll]
         for term in 0..comptime![code.dots[dot].len()] {
             let term = comptime![code.dots[dot][term]];
-            let operand = &operands[comptime![term.column]];
+            let operand = &keys.given.operands[comptime![term.column]];
             let row_vectors = comptime![code.row_dim(term) / lanes];
             let vectors = operand.data.as_vectorized().with_vector_size::<N>();
             let start = operand.row(keys.bases[comptime![term.column]], part.tile + at) / lanes;
@@ -690,15 +692,14 @@ fn sum_of_lanes<N: Size>(
 #[cube]
 fn accumulate_rows<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &KeyRows,
+    keys: &KeyRows<'_, E>,
     part: Part,
     #[comptime] push: usize,
     #[comptime] code: CpuTileCode,
 ) {
     let lanes = comptime![code.schedule.lanes];
     let (place, values) = comptime![(code.pushes[push].accumulator, code.pushes[push].values)];
-    let operand = &operands[values];
+    let operand = &keys.given.operands[values];
     let row_vectors = comptime![code.pushes[push].dim / lanes];
     let along = comptime![code.schedule.few.along_head_dim];
     // A power of two, as `along` is: the rows are whole numbers of these.

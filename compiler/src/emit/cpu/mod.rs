@@ -21,14 +21,18 @@
 //! Where there are few queries, [`FewQueries`](crate::schedule::FewQueries) puts the heads of a group side by side in a tile, so that their keys are read once,
 //! and splits the keys, so that all cores have work.
 
+pub mod captured;
 pub mod key_tile;
 pub mod query_tile;
 mod stripes;
 
+use self::captured::add_part;
 use self::key_tile::{Block, CpuTileCode, KeyRows, Part, careful_tile, visit_part};
-use self::query_tile::{QueryRows, QueryTile};
+use self::query_tile::{CpuCode, QueryRows, QueryTile};
 use self::stripes::StripeSpans;
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Partials, Results};
+use crate::emit::arguments::{
+    Counters, Extent, KernelInputs, KeySet, OperandArgument, OutputBuffer, ParameterValues, Partials, Results,
+};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{FULL, KeyTiles, PARTIAL, SKIPPED, count_tile};
 use crate::emit::place::Place;
@@ -58,9 +62,13 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
     #[comptime] counting: bool,
 ) {
     comptime!(count_kernel());
+    let given = KernelInputs::<E>::new(operands, keys, extent, parameters);
+    let code = comptime![CpuCode { program: program.clone(), schedule, counting }];
     let split_kv = comptime![schedule.few.split_kv];
     let rows_are_keys = comptime![program.rows != Axis::Queries];
-    let mut tile = QueryTile::<N>::new(comptime![program.clone()], schedule);
+    let mut tile = QueryTile::<N>::new(comptime![code.clone()]);
+    // Its loops add to no sums.
+    let mut sums = Sequence::<OutputBuffer<f32>>::new();
     let mut items = tiles;
     if split_kv {
         items = tiles * splits;
@@ -76,14 +84,13 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
         }
         let rows = QueryRows::new(extent, at, schedule);
         let place = rows.place::<N>(extent, rows_are_keys, schedule);
-        tile.pack::<E>(operands, extent, &rows, &place, parameters, comptime![program.clone()], schedule);
+        tile.pack::<E>(&given, &rows, &place, comptime![code.clone()]);
         // Computed once, and a second time with care if the first shows that it must be.
         let careful = RuntimeCell::<bool>::new(false.runtime());
         let again = RuntimeCell::<bool>::new(true.runtime());
         while again.read() {
             tile.begin(&place, parameters, split == 0, careful.read());
 
-            let run = Run { careful: careful.read(), split, splits };
             #[unroll]
             for at in 0..comptime![program.loops.len()] {
                 if comptime![program.loops[at].each_head] {
@@ -91,38 +98,21 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
                     for nth in 0..extent.group {
                         let head = rows.head * extent.group + nth;
                         let here = place.of_head(head as i32, (head / extent.kv_group) as i32);
-                        visit_columns::<E, N>(
-                            &mut tile,
-                            operands,
-                            keys,
-                            parameters,
-                            &here,
-                            &rows,
-                            head,
-                            run,
-                            counters,
-                            at,
-                            comptime![program.clone()],
-                            schedule,
-                            counting,
-                        );
+                        let run = Run::<N> { place: here, head, careful: careful.read(), split, splits, sums: 0usize.runtime() };
+                        let code = comptime![code.clone()];
+                        visit_columns::<E, N>(&mut tile, given, &rows, run, counters, &mut sums, at, code);
                     }
                 } else {
-                    visit_columns::<E, N>(
-                        &mut tile,
-                        operands,
-                        keys,
-                        parameters,
-                        &place,
-                        &rows,
-                        rows.head,
-                        run,
-                        counters,
-                        at,
-                        comptime![program.clone()],
-                        schedule,
-                        counting,
-                    );
+                    let run = Run::<N> {
+                        place,
+                        head: rows.head,
+                        careful: careful.read(),
+                        split,
+                        splits,
+                        sums: 0usize.runtime(),
+                    };
+                    let code = comptime![code.clone()];
+                    visit_columns::<E, N>(&mut tile, given, &rows, run, counters, &mut sums, at, code);
                 }
             }
             again.store(false.runtime());
@@ -137,8 +127,7 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
         if split_kv {
             tile.store_partial(&mut partials[0], item, comptime![program.clone()]);
         } else {
-            let program = comptime![program.clone()];
-            tile.finish::<E, O>(operands, results, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E, O>(&given, results, &rows, place, comptime![code.clone()]);
         }
         item = counter[0].fetch_add(1u32) as usize;
     }
@@ -151,8 +140,7 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
             tile.merge_partials(&partials[0], at * splits, splits, comptime![program.clone()]);
             let rows = QueryRows::new(extent, at, schedule);
             let place = rows.place::<N>(extent, rows_are_keys, schedule);
-            let program = comptime![program.clone()];
-            tile.finish::<E, O>(operands, results, extent, &rows, &place, parameters, program, schedule);
+            tile.finish::<E, O>(&given, results, &rows, place, comptime![code.clone()]);
             at = counter[1].fetch_add(1u32) as usize;
         }
     }
@@ -161,36 +149,38 @@ pub fn attention_cpu<E: Float, O: Float, N: Size>(
 /// How the columns of a tile are gone through.
 #[derive(CubeType, Clone, Copy)]
 #[expand(derive(Clone, Copy))]
-struct Run {
+struct Run<N: Size> {
+    /// The place of the tile.
+    place: Place<N>,
+    /// The query head that reads the columns.
+    head: usize,
     /// Whether rows are computed again, with care.
     careful: bool,
     /// Which of the runs of columns this is, where they are split.
     split: usize,
     /// How many there are.
     splits: usize,
+    /// The first of the sums that are added to.
+    sums: usize,
 }
 
-/// Pushes what loop number `at` has for the tile of `rows` at `place`, which query head `head` reads.
+/// Pushes what loop number `at` has for the tile of `rows`, and adds what it has to `sums`.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn visit_columns<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
-    operands: &Sequence<OperandArgument<E>>,
-    keys: &Sequence<KeySet>,
-    parameters: &ParameterValues,
-    place: &Place<N>,
+    given: KernelInputs<'_, E>,
     rows: &QueryRows,
-    head: usize,
-    run: Run,
+    run: Run<N>,
     counters: &Sequence<Counters>,
+    sums: &mut Sequence<OutputBuffer<f32>>,
     #[comptime] at: usize,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CpuSchedule,
-    #[comptime] counting: bool,
+    #[comptime] code: CpuCode,
 ) {
+    let (program, schedule, counting) = comptime![(code.program.clone(), code.schedule, code.counting)];
+    let (place, parameters) = (run.place, given.parameters);
     let key_loop = comptime![program.loops[at].clone()];
     let code = comptime![CpuTileCode::new(program.clone(), key_loop.clone(), schedule)];
-    let set = &keys[comptime![key_loop.column_set()]];
+    let set = &given.keys[comptime![key_loop.column_set()]];
     let size = comptime![schedule.keys];
     let mut from = 0usize;
     let mut to = set.len;
@@ -199,18 +189,18 @@ fn visit_columns<E: Float, N: Size>(
         from = run.split * length;
         to = min(set.len, from + length);
     }
-    let key_rows = KeyRows::new::<E>(operands, parameters, set, rows.batch, head, comptime![program.clone()], at);
-    let key_tiles = KeyTiles::new::<N>(parameters, place, set.len, set.offset, size, comptime![key_loop.clone()]);
-    let spans = StripeSpans::new::<N>(&key_tiles, parameters, place, rows.count, schedule);
+    let key_rows = KeyRows::<E>::new(given, set, rows.batch, run.head, comptime![program.clone()], at);
+    let key_tiles = KeyTiles::new::<N>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
+    let spans = StripeSpans::new::<N>(&key_tiles, parameters, &place, rows.count, schedule);
     let mut key0 = from;
     loop {
-        key0 = key_tiles.next::<N>(parameters, place, key0);
+        key0 = key_tiles.next::<N>(parameters, &place, key0);
         if key0 >= to {
             break;
         }
         let count = min(size, set.len - key0);
         let whole = Part { tile: key0, vector: 0usize.runtime(), from: 0usize.runtime(), to: count };
-        let mut kind = key_tiles.kind::<N>(parameters, place, key0, count);
+        let mut kind = key_tiles.kind::<N>(parameters, &place, key0, count);
         if counting {
             if !run.careful {
                 count_tile(&counters[0], kind, at);
@@ -219,21 +209,15 @@ fn visit_columns<E: Float, N: Size>(
         if run.careful && kind != SKIPPED {
             // Here keys are hidden one by one.
             kind = SKIPPED.runtime();
-            careful_tile::<E, N>(
-                tile,
-                operands,
-                &key_rows,
-                place,
-                parameters,
-                whole,
-                rows.count,
-                comptime![code.clone()],
-            );
+            careful_tile::<E, N>(tile, &key_rows, &place, whole, rows.count, comptime![code.clone()]);
         }
         if comptime![key_loop.occurs(true)] {
             if kind == FULL {
                 let code = comptime![code.with_all_visible()];
-                visit_part::<E, N>(tile, operands, &key_rows, place, parameters, whole, code);
+                visit_part::<E, N>(tile, &key_rows, &place, whole, comptime![code.clone()]);
+                if comptime![!code.adds.is_empty()] {
+                    add_part::<E, N>(tile, &key_rows, &place, whole, rows.count, &mut sums[0], run.sums, code);
+                }
             }
         }
         if comptime![key_loop.occurs(false)] {
@@ -244,7 +228,10 @@ fn visit_columns<E: Float, N: Size>(
                     let part = spans.part(stripe, key0, count, comptime![key_loop.clone()], schedule);
                     if part.from < part.to {
                         let code = comptime![code.clone()];
-                        visit_part::<E, N>(tile, operands, &key_rows, place, parameters, part, code);
+                        visit_part::<E, N>(tile, &key_rows, &place, part, comptime![code.clone()]);
+                        if comptime![!code.adds.is_empty()] {
+                            add_part::<E, N>(tile, &key_rows, &place, part, rows.count, &mut sums[0], run.sums, code);
+                        }
                     }
                 }
             }

@@ -4,11 +4,11 @@
 //! Qᵀ and Oᵀ have the rows of the tile along their vectors. With
 //! [`FewQueries::along_head_dim`](crate::schedule::FewQueries::along_head_dim) they are Q and O, as they lie.
 
-use crate::emit::arguments::{Extent, OperandArgument, ParameterValues, Partials, Results};
+use crate::emit::arguments::{Extent, KernelInputs, ParameterValues, Partials, Results};
 use crate::emit::careful::{CarefulRows, PARTS};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::TileArrays;
-use crate::emit::softmax::{EMPTY, exp2, inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{Exp2, RowStart, add_part, inverse, is_finite, is_too_great, power, row_number};
 use crate::expr::Expr;
 use crate::ir::{Program, Reduction};
 use crate::schedule::CpuSchedule;
@@ -17,6 +17,17 @@ use cubecl::prelude::*;
 
 /// One lane: for what is read or written by rows.
 type One = Const<1>;
+
+/// What the code of the schedule is made for.
+#[derive(Clone)]
+pub struct CpuCode {
+    /// The program.
+    pub program: Compiled,
+    /// The sizes of tiles.
+    pub schedule: CpuSchedule,
+    /// Whether the tiles that are visited are counted.
+    pub counting: bool,
+}
 
 /// The rows of a query tile. A row is a query of a head; with `pack_gqa` the rows of all query heads that share a key head follow
 /// each other.
@@ -104,6 +115,18 @@ impl QueryRows {
     }
 }
 
+/// The rows of an output that a tile makes.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct OutputRows<N: Size> {
+    /// The place of the tile.
+    place: Place<N>,
+    /// The first.
+    first: usize,
+    /// How many there are.
+    count: usize,
+}
+
 /// What stays while the keys stream past. Vectors are indexed `[row * vectors + vector]`.
 #[derive(CubeType)]
 pub struct QueryTile<N: Size> {
@@ -148,7 +171,8 @@ pub struct RowAccumulator<N: Size> {
 #[cube]
 impl<N: Size> QueryTile<N> {
     /// Room for one.
-    pub fn new(#[comptime] program: Compiled, #[comptime] schedule: CpuSchedule) -> QueryTile<N> {
+    pub fn new(#[comptime] code: CpuCode) -> QueryTile<N> {
+        let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
         let vectors = comptime![schedule.vectors];
         let mut queries = Sequence::new();
         #[unroll]
@@ -176,50 +200,41 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// Takes the queries of `rows`, scaled where the program scales them; rows past the last repeat it.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn pack<E: Float>(
         &mut self,
-        operands: &Sequence<OperandArgument<E>>,
-        extent: &Extent,
+        given: &KernelInputs<'_, E>,
         rows: &QueryRows,
         place: &Place<N>,
-        parameters: &ParameterValues,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
+        #[comptime] code: CpuCode,
     ) {
-        self.take_positions(extent, rows, schedule);
+        let program = comptime![code.program.clone()];
+        self.take_positions(given.extent, rows, comptime![code.schedule]);
         #[unroll]
         for load in 0..comptime![program.loads.len()] {
             if comptime![program.is_in_dots(load)] {
                 let scale = comptime![program.loads[load].scale.clone()];
                 let mut factor = 1.0f32;
                 if comptime![scale.is_some()] {
-                    factor = parameters.float::<N>(place, comptime![scale.unwrap()]).extract(0usize);
+                    factor = given.parameters.float::<N>(place, comptime![scale.unwrap()]).extract(0usize);
                 }
-                self.take::<E>(operands, extent, rows, factor, load, comptime![program.clone()], schedule);
+                self.take::<E>(given, rows, factor, load, comptime![code.clone()]);
             }
         }
-        self.take_numbers(extent, rows, parameters, program, schedule);
+        self.take_numbers::<E>(given, rows, code);
     }
 
     /// Takes the numbers of `rows`.
-    fn take_numbers(
-        &mut self,
-        extent: &Extent,
-        rows: &QueryRows,
-        parameters: &ParameterValues,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-    ) {
+    fn take_numbers<E: Float>(&mut self, given: &KernelInputs<'_, E>, rows: &QueryRows, #[comptime] code: CpuCode) {
+        let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
         #[unroll]
         for at in 0..comptime![program.numbers.len()] {
             if comptime![program.numbers[at].axis == program.rows] {
                 let place = comptime![number_place(&program, at)];
                 let numbers = &mut self.numbers[place];
                 let elements = numbers.with_vector_size_mut::<One>();
-                let stored = &parameters.numbers[at];
+                let stored = &given.parameters.numbers[at];
                 for row in 0..comptime![schedule.tile_rows()] {
-                    let (head, at) = rows.row(extent, row, schedule);
+                    let (head, at) = rows.row(given.extent, row, schedule);
                     elements[row] = Vector::new(stored.data[stored.row(stored.rows_of(rows.batch, head), at)]);
                 }
             }
@@ -240,25 +255,23 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// Takes what `load` has for `rows`, times `factor`.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     fn take<E: Float>(
         &mut self,
-        operands: &Sequence<OperandArgument<E>>,
-        extent: &Extent,
+        given: &KernelInputs<'_, E>,
         rows: &QueryRows,
         factor: f32,
         #[comptime] load: usize,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
+        #[comptime] code: CpuCode,
     ) {
-        let operand = &operands[comptime![program.loads[load].operand]];
+        let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+        let operand = &given.operands[comptime![program.loads[load].operand]];
         let dim = comptime![program.operands[program.loads[load].operand].dim];
         let strides = comptime![element_strides(dim, &schedule)];
         let base = operand.batch(rows.batch);
         let queries = &mut self.queries[load];
         let elements = queries.with_vector_size_mut::<One>();
         for row in 0..comptime![schedule.tile_rows()] {
-            let (head, at) = rows.row(extent, row, schedule);
+            let (head, at) = rows.row(given.extent, row, schedule);
             let start = operand.row(operand.head(base, operand.head_of(head)), at);
             for x in 0..dim {
                 elements[row * comptime![strides.0] + x * comptime![strides.1]] =
@@ -309,21 +322,19 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// Transposes the outputs and stores `rows`, and what numbers of them the program keeps.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn finish<E: Float, O: Float>(
         &mut self,
-        operands: &Sequence<OperandArgument<E>>,
+        given: &KernelInputs<'_, E>,
         results: &mut Results<O>,
-        extent: &Extent,
         rows: &QueryRows,
-        place: &Place<N>,
-        parameters: &ParameterValues,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
+        place: Place<N>,
+        #[comptime] code: CpuCode,
     ) {
+        let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
+        let parameters = given.parameters;
         let first = rows.base + rows.first;
         if comptime![program.stores_expressions()] {
-            self.take_stored::<E>(operands, extent, rows, comptime![program.clone()], schedule);
+            self.take_stored::<E>(given, rows, comptime![code.clone()]);
         }
         #[unroll]
         for output in 0..comptime![program.outputs.len()] {
@@ -339,8 +350,8 @@ impl<N: Size> QueryTile<N> {
                     comptime![program.is_undivided()],
                 );
             } else {
-                let program = comptime![program.clone()];
-                self.store_expression::<O>(&mut stored.data, first, rows, place, parameters, output, program, schedule);
+                let made = OutputRows::<N> { place, first, count: rows.count };
+                self.store_expression::<O>(&mut stored.data, made, parameters, output, comptime![code.clone()]);
             }
         }
         #[unroll]
@@ -386,42 +397,33 @@ impl<N: Size> QueryTile<N> {
     }
 
     /// Takes what outputs are expressions of, beside the accumulators: positions, and what lies along the queries.
-    fn take_stored<E: Float>(
-        &mut self,
-        operands: &Sequence<OperandArgument<E>>,
-        extent: &Extent,
-        rows: &QueryRows,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
-    ) {
+    fn take_stored<E: Float>(&mut self, given: &KernelInputs<'_, E>, rows: &QueryRows, #[comptime] code: CpuCode) {
+        let program = comptime![code.program.clone()];
         // Where partials were merged, the tile before was another.
-        self.take_positions(extent, rows, schedule);
+        self.take_positions(given.extent, rows, comptime![code.schedule]);
         #[unroll]
         for load in 0..comptime![program.loads.len()] {
             if comptime![program.stores(program.accumulators.len() + load)] {
-                self.take::<E>(operands, extent, rows, 1.0f32, load, comptime![program.clone()], schedule);
+                self.take::<E>(given, rows, 1.0f32, load, comptime![code.clone()]);
             }
         }
     }
 
     /// Stores an output that is an expression of accumulators and of what was [taken](Self::take_stored) for it.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     fn store_expression<O: Float>(
         &mut self,
         output: &mut [O],
-        first: usize,
-        rows: &QueryRows,
-        place: &Place<N>,
+        rows: OutputRows<N>,
         parameters: &ParameterValues,
         #[comptime] number: usize,
-        #[comptime] program: Compiled,
-        #[comptime] schedule: CpuSchedule,
+        #[comptime] code: CpuCode,
     ) {
+        let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
         let dim = comptime![program.outputs[number].dim];
         let value = comptime![program.outputs[number].value.clone()];
         let accumulators = comptime![program.accumulators.len()];
         for vector in 0..rows.count.div_ceil(comptime![schedule.lanes]) {
-            let here = place.of_rows(self.positions[vector], self.heads[vector]);
+            let here = rows.place.of_rows(self.positions[vector], self.heads[vector]);
             let row = vector * comptime![schedule.lanes];
             let count = min(rows.count - row, comptime![schedule.lanes]);
             for column in 0..dim {
@@ -448,7 +450,7 @@ impl<N: Size> QueryTile<N> {
                 made.tile_maximum[0] = parameters.float_of::<N>(&here, &values, comptime![value.clone()]);
                 let elements = made.tile_maximum.with_vector_size::<One>();
                 for lane in 0..count {
-                    output[(first + row + lane) * dim + column] = O::cast_from(elements[lane].extract(0usize));
+                    output[(rows.first + row + lane) * dim + column] = O::cast_from(elements[lane].extract(0usize));
                 }
             }
         }
@@ -522,13 +524,14 @@ impl<N: Size> RowAccumulator<N> {
 
     fn begin(&mut self, place: &Place<N>, parameters: &ParameterValues, vector: usize, sinks: bool) {
         let sink = comptime![self.reduction.sink().cloned()];
-        self.maximum[vector] = Vector::new(EMPTY);
-        self.sum[vector] = Vector::new(0.0);
+        let start = RowStart::<N>::unseen();
+        self.maximum[vector] = start.maximum();
+        self.sum[vector] = start.sum();
         if comptime![sink.is_some()] {
             if sinks {
-                let logit = parameters.float::<N>(place, comptime![sink.clone().unwrap()]);
-                self.maximum[vector] = raise::<N>(logit);
-                self.sum[vector] = Vector::new(1.0);
+                let start = RowStart::<N>::of_sink(place, parameters, comptime![sink.clone().unwrap()]);
+                self.maximum[vector] = start.maximum();
+                self.sum[vector] = start.sum();
             }
         }
     }
@@ -617,7 +620,7 @@ impl<N: Size> RowAccumulator<N> {
         for vector in 0..comptime![self.schedule.vectors] {
             let sum = self.sum[vector];
             let mut factor = Vector::<f32, N>::new(1.0);
-            if comptime![self.reduction != Reduction::Sum] {
+            if comptime![self.reduction.is_divided()] {
                 factor = inverse::<N>(sum);
             }
             if comptime![self.reduction.is_softmax()] {
@@ -707,13 +710,13 @@ impl<N: Size> RowAccumulator<N> {
                     for row in 0..comptime![self.schedule.few.along_head_dim] {
                         let factor = Vector::<f32, N>::new(factor.extract(row));
                         for at in row * row_vectors..(row + 1) * row_vectors {
-                            self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
+                            self.output[at] = add_part::<N>(self.output[at], partials.vectors[base + at], factor);
                         }
                     }
                 } else {
                     for column in 0..comptime![self.dim] {
                         let at = column * vectors + vector;
-                        self.output[at] = merged::<N>(self.output[at], partials.vectors[base + at], factor);
+                        self.output[at] = add_part::<N>(self.output[at], partials.vectors[base + at], factor);
                     }
                 }
             }
@@ -759,15 +762,9 @@ fn partial_weight<N: Size>(
 ) -> Vector<f32, N> {
     let mut weight = partials.vectors[at + vectors];
     if softmax {
-        weight *= exp2::<N>((partials.vectors[at] - maximum) * Vector::new(PARTS));
+        weight *= power::<N>((partials.vectors[at] - maximum) * Vector::new(PARTS), Exp2::Polynomial);
     }
     weight
-}
-
-/// `output` and `factor` times that of a partial. One that is not finite counts as it is: its keys have been seen.
-#[cube]
-fn merged<N: Size>(output: Vector<f32, N>, partial: Vector<f32, N>, factor: Vector<f32, N>) -> Vector<f32, N> {
-    select_many(is_finite::<N>(partial), fma(partial, factor, output), output + partial)
 }
 
 /// Which of the numbers that lie along the rows the one at `number` of all is.

@@ -12,7 +12,7 @@
 
 use super::unit::Unit;
 use super::vectors::{W, read};
-use crate::emit::arguments::OperandArgument;
+use crate::emit::arguments::HeadRows;
 use crate::emit::key_tiles::{KeyTile, Span};
 use crate::ir::forward::Operands;
 use crate::schedule::{CubeSchedule, MatrixMemory};
@@ -30,12 +30,22 @@ pub struct MatrixStage<E: Float> {
     product: Shared<[f32]>,
     /// Pᵀ, `[keys, row]`.
     weights: Shared<[E]>,
+    /// The sizes of all that.
+    #[cube(comptime)]
+    memory: MatrixMemory,
+    /// The sizes of operands.
+    #[cube(comptime)]
+    operands: Operands,
+    /// The sizes of tiles.
+    #[cube(comptime)]
+    schedule: CubeSchedule,
 }
 
 #[cube]
 impl<E: Float> MatrixStage<E> {
     /// Room for one, with nothing in it.
-    pub fn new(#[comptime] memory: MatrixMemory) -> MatrixStage<E> {
+    pub fn new(#[comptime] operands: Operands, #[comptime] schedule: CubeSchedule) -> MatrixStage<E> {
+        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
         // What CUDA's wmma wants of the addresses of matrices.
         let alignment = comptime![32usize];
         MatrixStage::<E> {
@@ -43,53 +53,47 @@ impl<E: Float> MatrixStage<E> {
             key_value: Shared::new_aligned_slice(memory.key_value, alignment),
             product: Shared::new_aligned_slice(memory.product, alignment),
             weights: Shared::new_aligned_slice(memory.weights, alignment),
+            memory,
+            operands,
+            schedule,
         }
     }
 
     /// Copies the queries from row `row0` into shared memory. Rows past `last` repeat it.
-    pub fn stage_queries<V: Size>(
-        &mut self,
-        query: &OperandArgument<Vector<E, V>>,
-        base: usize,
-        row0: usize,
-        last: usize,
-        #[comptime] operands: Operands,
-        #[comptime] schedule: CubeSchedule,
-    ) {
-        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
-        let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.query_pitch }];
-        let rows = comptime![schedule.queries()];
-        stage_rows::<E, V>(&mut self.query, query, base, row0, Span { from: row0, to: last + 1 }, rows, dims, schedule);
+    pub fn stage_queries<V: Size>(&mut self, query: HeadRows<'_, Vector<E, V>>, row0: usize, last: usize) {
+        let (memory, schedule) = comptime![(self.memory, self.schedule)];
+        let (dim, rows) = comptime![(self.operands.qk_dim, schedule.queries())];
+        let staged = comptime![StagedRows { rows, dim, padded: memory.qk_dim, pitch: memory.query_pitch }];
+        let within = Span { from: row0, to: last + 1 };
+        stage_rows::<E, V>(&mut self.query, query, row0, within, staged, schedule);
         sync_cube();
     }
 
     /// Makes `scores` the products of a unit's queries and keys, times `factor`.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn product<R: Size, V: Size>(
         &mut self,
         scores: &mut Array<Vector<f32, R>>,
-        key: &OperandArgument<Vector<E, V>>,
-        base: usize,
+        key: HeadRows<'_, Vector<E, V>>,
         keys: KeyTile,
         factor: Vector<f32, R>,
         unit: Unit,
-        #[comptime] operands: Operands,
-        #[comptime] schedule: CubeSchedule,
     ) {
-        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
-        let rows = comptime![schedule.keys];
-        let dims = comptime![Dims { dim: operands.qk_dim, padded: memory.qk_dim, pitch: memory.key_pitch }];
+        let (memory, schedule) = comptime![(self.memory, self.schedule)];
+        let (dim, rows) = comptime![(self.operands.qk_dim, schedule.keys)];
+        let staged = comptime![StagedRows { rows, dim, padded: memory.qk_dim, pitch: memory.key_pitch }];
         let all = Span { from: keys.first, to: keys.last + 1 };
-        stage_rows::<E, V>(&mut self.key_value, key, base, keys.first, all, rows, dims, schedule);
+        stage_rows::<E, V>(&mut self.key_value, key, keys.first, all, staged, schedule);
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![MatrixFactor { pitch: memory.key_pitch, along: true }],
             &self.query,
-            comptime![MatrixFactor { pitch: memory.query_pitch, along: true }],
             &mut self.product,
-            rows,
-            memory.qk_dim,
+            comptime![ProductShape {
+                left: MatrixFactor { pitch: memory.key_pitch, along: true },
+                right: MatrixFactor { pitch: memory.query_pitch, along: true },
+                rows,
+                depth: memory.qk_dim,
+            }],
             memory,
             schedule,
         );
@@ -97,18 +101,13 @@ impl<E: Float> MatrixStage<E> {
         #[unroll]
         for column in 0..comptime![schedule.columns()] {
             let key = column * comptime![schedule.unit_columns] + unit.column;
-            scores[column] = self.of_unit::<R>(key, unit, memory, schedule) * factor;
+            scores[column] = self.of_unit::<R>(key, unit) * factor;
         }
     }
 
     /// Row `at` of the products for a unit's queries.
-    fn of_unit<R: Size>(
-        &self,
-        at: usize,
-        unit: Unit,
-        #[comptime] memory: MatrixMemory,
-        #[comptime] schedule: CubeSchedule,
-    ) -> Vector<f32, R> {
+    fn of_unit<R: Size>(&self, at: usize, unit: Unit) -> Vector<f32, R> {
+        let (memory, schedule) = comptime![(self.memory, self.schedule)];
         let mut found = Vector::<f32, R>::empty();
         let from = at * memory.row + unit.row * comptime![schedule.rows];
         #[unroll]
@@ -119,15 +118,8 @@ impl<E: Float> MatrixStage<E> {
     }
 
     /// Leaves the weights of a unit's queries for the key in row `key` of the tile.
-    pub fn put_weights<R: Size>(
-        &mut self,
-        weights: Vector<f32, R>,
-        key: usize,
-        unit: Unit,
-        #[comptime] operands: Operands,
-        #[comptime] schedule: CubeSchedule,
-    ) {
-        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
+    pub fn put_weights<R: Size>(&mut self, weights: Vector<f32, R>, key: usize, unit: Unit) {
+        let (memory, schedule) = comptime![(self.memory, self.schedule)];
         let to = key * memory.row + unit.row * comptime![schedule.rows];
         #[unroll]
         for lane in 0..comptime![schedule.rows] {
@@ -136,33 +128,29 @@ impl<E: Float> MatrixStage<E> {
     }
 
     /// Adds to a unit's output the values times their weights.
-    #[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
     pub fn accumulate<R: Size, V: Size>(
         &mut self,
         output: &mut Array<Vector<f32, R>>,
-        value: &OperandArgument<Vector<E, V>>,
-        base: usize,
+        value: HeadRows<'_, Vector<E, V>>,
         keys: KeyTile,
         unit: Unit,
-        #[comptime] operands: Operands,
-        #[comptime] schedule: CubeSchedule,
     ) {
-        let memory = comptime![schedule.matrix_memory(&operands).unwrap()];
-        let dim = comptime![operands.v_dim];
-        let rows = comptime![schedule.keys];
-        let dims = comptime![Dims { dim, padded: memory.v_dim, pitch: memory.key_pitch }];
-        let (memory_rows, first, seen) = (&mut self.key_value, keys.first, keys.seen);
-        stage_rows::<E, V>(memory_rows, value, base, first, seen, rows, dims, schedule);
+        let (memory, schedule) = comptime![(self.memory, self.schedule)];
+        let (dim, rows) = comptime![(self.operands.v_dim, schedule.keys)];
+        let staged = comptime![StagedRows { rows, dim, padded: memory.v_dim, pitch: memory.key_pitch }];
+        stage_rows::<E, V>(&mut self.key_value, value, keys.first, keys.seen, staged, schedule);
         // Also for the weights, and for the scores, in whose place the products go.
         sync_cube();
         multiply::<E>(
             &self.key_value,
-            comptime![MatrixFactor { pitch: memory.key_pitch, along: false }],
             &self.weights,
-            comptime![MatrixFactor { pitch: memory.row, along: false }],
             &mut self.product,
-            memory.v_dim,
-            rows,
+            comptime![ProductShape {
+                left: MatrixFactor { pitch: memory.key_pitch, along: false },
+                right: MatrixFactor { pitch: memory.row, along: false },
+                rows: memory.v_dim,
+                depth: rows,
+            }],
             memory,
             schedule,
         );
@@ -175,7 +163,7 @@ impl<E: Float> MatrixStage<E> {
                 #[unroll]
                 for element in 0..width {
                     let at = comptime![x * width + element];
-                    let added = self.of_unit::<R>(vector * width + element, unit, memory, schedule);
+                    let added = self.of_unit::<R>(vector * width + element, unit);
                     output[at] += added;
                 }
             }
@@ -204,36 +192,45 @@ impl MatrixFactor {
     }
 }
 
-/// Writes the product of `a`, of `rows`, and `b`, of a column for each query: a sum over `depth`. Planes take its matrices in turns.
+/// A product of two factors in memory, with a column for each query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ProductShape {
+    /// The left factor.
+    left: MatrixFactor,
+    /// The right factor.
+    right: MatrixFactor,
+    /// Its rows.
+    rows: usize,
+    /// What it is a sum over.
+    depth: usize,
+}
+
+/// Writes the product of `a` and `b`. Planes take its matrices in turns.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "two factors, a product, and their sizes")]
 fn multiply<E: Float>(
     a: &Shared<[E]>,
-    #[comptime] a_lies: MatrixFactor,
     b: &Shared<[E]>,
-    #[comptime] b_lies: MatrixFactor,
     product: &mut Shared<[f32]>,
-    #[comptime] rows: usize,
-    #[comptime] depth: usize,
+    #[comptime] of: ProductShape,
     #[comptime] memory: MatrixMemory,
     #[comptime] schedule: CubeSchedule,
 ) {
     let (m, n, k) = comptime![(memory.m, memory.n, memory.k)];
-    let (a_step, a_deeper) = comptime![a_lies.steps()];
-    let (b_step, b_deeper) = comptime![b_lies.steps()];
+    let (a_step, a_deeper) = comptime![of.left.steps()];
+    let (b_step, b_deeper) = comptime![of.right.steps()];
     let across = comptime![schedule.queries() / n];
     // Not by the device's words for a plane's place and size, of which CubeCL 0.11.3 makes SPIR-V that is not valid.
     let mut at = UNIT_POS as usize / memory.plane;
-    while at < comptime![rows / m * across] {
+    while at < comptime![of.rows / m * across] {
         let (row, column) = (at / across * m, at % across * n);
         let none = MatrixLayout::Undefined;
         let sum = Matrix::<f32>::from_value(MatrixIdent::Accumulator, m, n, k, none, 0.0f32);
-        for step in 0..comptime![depth / k] {
+        for step in 0..comptime![of.depth / k] {
             let from = row * a_step + step * comptime![k * a_deeper];
-            let (layout, pitch) = comptime![(a_lies.layout(true), a_lies.pitch as u32)];
+            let (layout, pitch) = comptime![(of.left.layout(true), of.left.pitch as u32)];
             let left = Matrix::<E>::from_slice(MatrixIdent::A, m, n, k, layout, &a[from..], pitch);
             let from = column * b_step + step * comptime![k * b_deeper];
-            let (layout, pitch) = comptime![(b_lies.layout(false), b_lies.pitch as u32)];
+            let (layout, pitch) = comptime![(of.right.layout(false), of.right.pitch as u32)];
             let right = Matrix::<E>::from_slice(MatrixIdent::B, m, n, k, layout, &b[from..], pitch);
             cmma::execute(&left, &right, &sum, &sum);
         }
@@ -243,9 +240,11 @@ fn multiply<E: Float>(
     }
 }
 
-/// The rows of an operand in shared memory, in elements.
+/// Rows of an operand in shared memory, and their sizes in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Dims {
+struct StagedRows {
+    /// How many there are.
+    rows: usize,
     /// What a row has.
     dim: usize,
     /// What it is made up to, with zeros.
@@ -254,33 +253,30 @@ struct Dims {
     pitch: usize,
 }
 
-/// Copies `rows` rows from `row0` into shared memory; for rows outside `within`, the nearest inside.
+/// Copies the rows from `row0` into shared memory; for rows outside `within`, the nearest inside.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn stage_rows<E: Float, V: Size>(
     memory: &mut Shared<[E]>,
-    operand: &OperandArgument<Vector<E, V>>,
-    base: usize,
+    rows: HeadRows<'_, Vector<E, V>>,
     row0: usize,
     within: Span,
-    #[comptime] rows: usize,
-    #[comptime] dims: Dims,
+    #[comptime] staged: StagedRows,
     #[comptime] schedule: CubeSchedule,
 ) {
     let width = comptime![CubeSchedule::WIDTH];
-    let vectors = comptime![dims.padded / CubeSchedule::WIDTH];
+    let vectors = comptime![staged.padded / CubeSchedule::WIDTH];
     let mut at = UNIT_POS as usize;
-    while at < comptime![rows * vectors] {
+    while at < comptime![staged.rows * vectors] {
         let row = at / vectors;
         let x = at % vectors;
         let mut elements = Vector::<E, W>::new(E::from_int(0));
-        if x < comptime![CubeSchedule::vectors_of(dims.dim)] {
+        if x < comptime![CubeSchedule::vectors_of(staged.dim)] {
             let from = clamp(row0 + row, within.from, within.to - 1);
-            elements = read::<E, V>(operand, operand.row(base, from), x, dims.dim);
+            elements = read::<E, V>(rows.operand, rows.row(from), x, staged.dim);
         }
         #[unroll]
         for element in 0..width {
-            memory[row * dims.pitch + x * width + element] = elements.extract(element);
+            memory[row * staged.pitch + x * width + element] = elements.extract(element);
         }
         at += comptime![schedule.units()];
     }

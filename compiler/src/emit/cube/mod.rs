@@ -23,19 +23,22 @@ pub mod products;
 mod unit;
 mod vectors;
 
-use self::products::{RowShape, Stage, accumulate, product, put_weights, stage_queries};
-use self::unit::{Unit, UnitAccumulator, UnitTile};
+use self::products::{RowShape, Stage};
+use self::unit::{CubeCode, Unit, UnitAccumulator, UnitTile};
 use self::vectors::{W, read, retag};
-use crate::emit::arguments::{Counters, Extent, KeySet, OperandArgument, ParameterValues, Results};
+use crate::emit::arguments::{
+    Counters, Extent, HeadRows, KernelInputs, KeySet, OperandArgument, ParameterValues, Results,
+};
 use crate::emit::careful_row::{CarefulRow, Columns, careful_row};
 use crate::emit::count_kernel;
 use crate::emit::key_tiles::{KeyTile, KeyTiles, SKIPPED, count_tile, has_code, skips};
-use crate::emit::math::exp2_native;
 use crate::emit::nvidia::registers::take_registers;
 use crate::emit::nvidia::tensor_core::computed_here;
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::scores::{TileArrays, apply};
-use crate::emit::softmax::{EMPTY, LEAST, hidden, inverse, is_finite, is_too_great, raise, row_number};
+use crate::emit::softmax::{
+    EMPTY, Exp2, LEAST, RowStart, hidden, inverse, is_finite, is_too_great, rescaling, row_number, weight,
+};
 use crate::expr::Expr;
 use crate::ir::Reduction;
 use crate::ir::forward::Pushed;
@@ -104,42 +107,39 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
 ) {
     comptime!(count_kernel());
     take_registers();
-    let sizes = comptime![program.sizes()];
+    let given = KernelInputs::<Vector<E, V>>::new(operands, keys, extent, parameters);
+    let code = comptime![CubeCode { program: program.clone(), schedule }];
     let Item { batch, head, row0, unit } = Item::new(extent, schedule, false);
     let last_row = extent.queries - 1;
     let place = place_of::<R>(extent, Item { batch, head, row0, unit }, schedule);
 
-    let mut stage = Stage::<E, R>::new(comptime![program.clone()], schedule);
+    let mut stage = Stage::<E, R>::new(comptime![code.clone()]);
     // Of products by matrices, which are for programs with one product.
     let mut factor = Vector::<f32, R>::new(1.0);
     #[unroll]
     for load in 0..comptime![program.loads.len()] {
         if comptime![program.is_in_dots(load)] {
             let loaded = comptime![program.loads[load].clone()];
-            let query = &operands[comptime![loaded.operand]];
             factor = Vector::new(1.0);
             if comptime![loaded.scale.is_some()] {
                 factor = parameters.float::<R>(&place, comptime![loaded.scale.clone().unwrap()]);
             }
-            let base = query.rows_of(batch, head);
+            let query = HeadRows::<Vector<E, V>>::new(&operands[comptime![loaded.operand]], batch, head);
             if comptime![schedule.products == Products::Units] {
-                let program = comptime![program.clone()];
-                stage_queries::<E, R, V>(
-                    &mut stage, query, base, row0, last_row, unit, factor, load, program, schedule,
-                );
+                stage.stage_queries::<V>(query, row0, last_row, unit, factor, load);
             } else {
                 let matrices = &mut stage.matrices[0];
-                matrices.stage_queries::<V>(query, base, row0, last_row, sizes, schedule);
+                matrices.stage_queries::<V>(query, row0, last_row);
             }
         }
     }
-    let mut tile = begin::<R>(parameters, &place, unit, comptime![program.clone()], schedule);
+    let mut tile = begin::<R>(parameters, &place, unit, comptime![code.clone()]);
 
     #[unroll]
     for at in 0..comptime![program.loops.len()] {
         let key_loop = comptime![program.loops[at].clone()];
         let (dots, pushes) = comptime![(key_loop.dots(), key_loop.pushes())];
-        let arrays = comptime![TileArrays::new(dots.len(), &pushes)];
+        let arrays = comptime![TileArrays::new(dots.len(), &pushes, 0)];
         let set = &keys[comptime![key_loop.column_set()]];
         let size = comptime![schedule.keys];
         let tiles = KeyTiles::new::<R>(parameters, &place, set.len, set.offset, size, comptime![key_loop.clone()]);
@@ -167,16 +167,14 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
                         #[unroll]
                         for term in 0..comptime![dots[dot].len()] {
                             let term = comptime![dots[dot][term]];
-                            let key = &operands[comptime![term.column]];
-                            let base = key.rows_of(batch, head);
-                            let (load, program) = comptime![(program.load_of(term.row), program.clone())];
-                            product::<E, R, V>(scores, &mut stage, key, base, key_tile, unit, load, program, schedule);
+                            let key = HeadRows::<Vector<E, V>>::new(&operands[comptime![term.column]], batch, head);
+                            stage.product::<V>(scores, key, key_tile, unit, comptime![program.load_of(term.row)]);
                         }
                     } else {
-                        let key = &operands[comptime![dots[dot][0].column]];
-                        let base = key.rows_of(batch, head);
+                        let column = comptime![dots[dot][0].column];
+                        let key = HeadRows::<Vector<E, V>>::new(&operands[column], batch, head);
                         let matrices = &mut stage.matrices[0];
-                        matrices.product::<R, V>(scores, key, base, key_tile, factor, unit, sizes, schedule);
+                        matrices.product::<R, V>(scores, key, key_tile, factor, unit);
                     }
                 }
                 #[unroll]
@@ -184,19 +182,9 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
                     let full = comptime![full == 1];
                     if comptime![!full || key_loop.occurs(true)] {
                         if has_code(key0, kind, set.len, size, full) {
-                            map_and_mask::<R>(
-                                &mut tile,
-                                parameters,
-                                &place,
-                                key_tile,
-                                set.offset,
-                                unit,
-                                comptime![program.clone()],
-                                comptime![pushes.clone()],
-                                comptime![arrays.clone()],
-                                schedule,
-                                full,
-                            );
+                            let code = comptime![code.clone()];
+                            let maps = comptime![Maps { code, pushes: pushes.clone(), arrays: arrays.clone(), full }];
+                            map_and_mask::<R>(&mut tile, parameters, &place, key_tile, set.offset, unit, maps);
                         }
                     }
                 }
@@ -210,29 +198,20 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
                         accumulator.maximum = max(accumulator.maximum, Vector::new(least));
                     }
                     let scores = &mut tile.tiles[comptime![arrays.weights[push]]];
-                    weigh::<E, R>(accumulator, scores, &mut stage, unit, comptime![reduction.clone()], schedule);
+                    weigh::<E, R>(accumulator, scores, &mut stage, unit, comptime![reduction.clone()]);
                     // The factors are no part of the sum.
                     let factors = &tile.tiles[comptime![arrays.factors[push].unwrap_or(arrays.weights[push])]];
                     let has_factors = comptime![pushed.factor.is_some()];
                     let weights = &tile.tiles[comptime![arrays.weights[push]]];
-                    leave_weights::<E, R>(
-                        weights,
-                        factors,
-                        &mut stage,
-                        unit,
-                        has_factors,
-                        comptime![program.clone()],
-                        schedule,
-                    );
-                    let value = &operands[comptime![pushed.values]];
-                    let base = value.rows_of(batch, head);
+                    leave_weights::<E, R>(weights, factors, &mut stage, unit, has_factors);
+                    let value = HeadRows::<Vector<E, V>>::new(&operands[comptime![pushed.values]], batch, head);
                     let output = &mut accumulator.output;
                     if comptime![schedule.products == Products::Units] {
                         let row = comptime![RowShape { dim: program.operands[pushed.values].dim, read: pushed.dim }];
-                        accumulate::<E, R, V>(output, &mut stage, value, base, key_tile, unit, row, schedule);
+                        stage.accumulate::<V>(output, value, key_tile, unit, row);
                     } else {
                         let matrices = &mut stage.matrices[0];
-                        matrices.accumulate::<R, V>(output, value, base, key_tile, unit, sizes, schedule);
+                        matrices.accumulate::<R, V>(output, value, key_tile, unit);
                     }
                 }
             }
@@ -241,7 +220,7 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
     }
 
     let item = Item::new(extent, schedule, true);
-    divide::<E, R>(&mut tile, &mut stage, item.unit, comptime![program.clone()], schedule);
+    divide::<E, R>(&mut tile, &mut stage, item.unit, comptime![program.clone()]);
     let numbers = numbers_of_rows::<R>(&tile, parameters.empty_lse, comptime![program.clone()]);
     let doubtful = doubtful_rows::<R>(&tile, comptime![program.clone()], schedule);
     let base = (item.batch * extent.heads + item.head) * extent.queries;
@@ -251,21 +230,11 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
         let accumulator = comptime![program.stored_accumulator(output)];
         if comptime![accumulator.is_some()] {
             let accumulator = &tile.accumulators[comptime![accumulator.unwrap()]];
-            let program = comptime![program.clone()];
-            store::<O, R, V>(&accumulator.output, &numbers, results, rows, item.unit, output, program, schedule);
+            let code = comptime![code.clone()];
+            store::<O, R, V>(&accumulator.output, &numbers, results, rows, item.unit, output, code);
         } else {
-            let made = expression::<E, R, V>(
-                &tile,
-                operands,
-                extent,
-                &place,
-                parameters,
-                item,
-                output,
-                comptime![program.clone()],
-                schedule,
-            );
-            store::<O, R, V>(&made, &numbers, results, rows, item.unit, output, comptime![program.clone()], schedule);
+            let made = expression::<E, R, V>(&tile, &given, &place, item, output, comptime![code.clone()]);
+            store::<O, R, V>(&made, &numbers, results, rows, item.unit, output, comptime![code.clone()]);
         }
     }
     // Rows whose bit is set, the first in the lowest. By an integer, since a constant `false` that a loop carries is never defined in
@@ -277,11 +246,8 @@ pub fn attention_cube<E: Float, O: Float, R: Size, V: Size>(
             let Item { batch, head, unit, .. } = Item::new(extent, schedule, true);
             careful_row::<E, O, V>(
                 CarefulRow { batch, head, query: at.read(), vector: unit.column },
-                operands,
-                keys,
+                &given,
                 results,
-                extent,
-                parameters,
                 comptime![Columns { step: Some(schedule.unit_columns), width: CubeSchedule::WIDTH }],
                 comptime![program.clone()],
                 comptime![!schedule.stages()],
@@ -324,9 +290,9 @@ fn begin<R: Size>(
     parameters: &ParameterValues,
     place: &Place<R>,
     unit: Unit,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
+    #[comptime] code: CubeCode,
 ) -> UnitTile<R> {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
     let mut accumulators = Sequence::<UnitAccumulator<R>>::new();
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
@@ -337,13 +303,13 @@ fn begin<R: Size>(
             output[x] = Vector::new(0.0);
         }
         let sink = comptime![program.accumulators[at].reduction.sink().cloned()];
-        let mut maximum = Vector::<f32, R>::new(EMPTY);
-        let mut sum = Vector::<f32, R>::new(0.0);
+        let start = RowStart::<R>::unseen();
+        let (mut maximum, mut sum) = (start.maximum(), start.sum());
         if comptime![sink.is_some()] {
-            let logit = parameters.float::<R>(place, comptime![sink.clone().unwrap()]);
-            maximum = raise::<R>(logit);
+            let start = RowStart::<R>::of_sink(place, parameters, comptime![sink.clone().unwrap()]);
+            maximum = start.maximum();
             if unit.column == 0 {
-                sum = Vector::new(1.0);
+                sum = start.sum();
             }
         }
         accumulators.push(UnitAccumulator::<R> { output, maximum, sum, vectors: outputs });
@@ -361,9 +327,19 @@ fn outputs(dim: usize, schedule: CubeSchedule) -> usize {
     CubeSchedule::vectors_of(dim).div_ceil(schedule.unit_columns) * CubeSchedule::WIDTH
 }
 
+/// What the code of a loop's maps and masks is made for.
+#[derive(Clone)]
+struct Maps {
+    code: CubeCode,
+    pushes: Vec<Pushed>,
+    /// Where dots, weights and factors are.
+    arrays: TileArrays,
+    /// Whether every query sees every key.
+    full: bool,
+}
+
 /// Makes of a unit's products what is pushed; where tiles are not `full`, keys past the last are hidden.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn map_and_mask<R: Size>(
     tile: &mut UnitTile<R>,
     parameters: &ParameterValues,
@@ -371,12 +347,10 @@ fn map_and_mask<R: Size>(
     keys: KeyTile,
     offset: i32,
     unit: Unit,
-    #[comptime] program: Compiled,
-    #[comptime] pushes: Vec<Pushed>,
-    #[comptime] arrays: TileArrays,
-    #[comptime] schedule: CubeSchedule,
-    #[comptime] full: bool,
+    #[comptime] maps: Maps,
 ) {
+    let (program, schedule) = comptime![(maps.code.program.clone(), maps.code.schedule)];
+    let (pushes, arrays, full) = comptime![(maps.pushes.clone(), maps.arrays.clone(), maps.full)];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let key = keys.first + column * comptime![schedule.unit_columns] + unit.column;
@@ -419,17 +393,16 @@ fn weigh<E: Float, R: Size>(
     stage: &mut Stage<E, R>,
     unit: Unit,
     #[comptime] reduction: Reduction,
-    #[comptime] schedule: CubeSchedule,
 ) {
-    let columns = comptime![schedule.columns()];
+    let columns = comptime![stage.code.schedule.columns()];
     if comptime![reduction.is_softmax()] {
         let mut maximum = accumulator.maximum;
         #[unroll]
         for column in 0..columns {
             maximum = max(maximum, scores[column]);
         }
-        let maximum = over_row::<E, R>(maximum, stage, unit, schedule, true);
-        let rescale = exp2_native::<R>(accumulator.maximum - maximum);
+        let maximum = over_row::<E, R>(maximum, stage, unit, true);
+        let rescale = rescaling::<R>(accumulator.maximum, maximum, Exp2::Device);
         accumulator.maximum = maximum;
         accumulator.sum *= rescale;
         #[unroll]
@@ -438,7 +411,7 @@ fn weigh<E: Float, R: Size>(
         }
         #[unroll]
         for column in 0..columns {
-            scores[column] = exp2_native::<R>(scores[column] - maximum);
+            scores[column] = weight::<R>(scores[column], maximum, Exp2::Device);
         }
     }
     let mut sum = accumulator.sum;
@@ -457,18 +430,17 @@ fn leave_weights<E: Float, R: Size>(
     stage: &mut Stage<E, R>,
     unit: Unit,
     #[comptime] has_factors: bool,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
 ) {
+    let schedule = comptime![stage.code.schedule];
     #[unroll]
     for column in 0..comptime![schedule.columns()] {
         let weight = if has_factors { weights[column] * factors[column] } else { weights[column] };
         let key = column * comptime![schedule.unit_columns] + unit.column;
         if comptime![schedule.products == Products::Units] {
-            put_weights::<E, R>(stage, weight, key, unit, schedule);
+            stage.put_weights(weight, key, unit);
         } else {
             let matrices = &mut stage.matrices[0];
-            matrices.put_weights::<R>(weight, key, unit, comptime![program.sizes()], schedule);
+            matrices.put_weights::<R>(weight, key, unit);
         }
     }
 }
@@ -479,9 +451,9 @@ fn over_row<E: Float, R: Size>(
     value: Vector<f32, R>,
     stage: &mut Stage<E, R>,
     unit: Unit,
-    #[comptime] schedule: CubeSchedule,
     #[comptime] greatest: bool,
 ) -> Vector<f32, R> {
+    let schedule = comptime![stage.code.schedule];
     let columns = comptime![schedule.unit_columns];
     let mut found = value;
     if comptime![schedule.planes == Planes::Reduce] {
@@ -513,13 +485,12 @@ fn divide<E: Float, R: Size>(
     stage: &mut Stage<E, R>,
     unit: Unit,
     #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
 ) {
     #[unroll]
     for at in 0..comptime![program.accumulators.len()] {
-        if comptime![program.accumulators[at].reduction != Reduction::Sum] {
+        if comptime![program.accumulators[at].reduction.is_divided()] {
             let accumulator = &mut tile.accumulators[at];
-            let sum = over_row::<E, R>(accumulator.sum, stage, unit, schedule, false);
+            let sum = over_row::<E, R>(accumulator.sum, stage, unit, false);
             accumulator.sum = sum;
             if comptime![!program.is_undivided()] {
                 let factor = inverse::<R>(sum);
@@ -586,18 +557,15 @@ struct UnitRows {
 
 /// A unit's part of an output that is an expression of the accumulators and of what lies along its queries.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn expression<E: Float, R: Size, V: Size>(
     tile: &UnitTile<R>,
-    operands: &Sequence<OperandArgument<Vector<E, V>>>,
-    extent: &Extent,
+    given: &KernelInputs<'_, Vector<E, V>>,
     place: &Place<R>,
-    parameters: &ParameterValues,
     item: Item,
     #[comptime] output: usize,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
+    #[comptime] code: CubeCode,
 ) -> Array<Vector<f32, R>> {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
     let (dim, value) = comptime![(program.outputs[output].dim, program.outputs[output].value.clone())];
     let mut made = Array::new(comptime![outputs(dim, schedule)]);
     let width = comptime![CubeSchedule::WIDTH];
@@ -611,11 +579,11 @@ fn expression<E: Float, R: Size, V: Size>(
         for load in 0..comptime![program.loads.len()] {
             let mut of_rows = Sequence::<Vector<f32, W>>::new();
             if comptime![value.mentions(&Expr::Value(program.accumulators.len() + load))] {
-                let operand = &operands[comptime![program.loads[load].operand]];
+                let operand = &given.operands[comptime![program.loads[load].operand]];
                 let base = operand.rows_of(item.batch, item.head);
                 #[unroll]
                 for lane in 0..comptime![schedule.rows] {
-                    let row = min(item.row(schedule) + lane, extent.queries - 1);
+                    let row = min(item.row(schedule) + lane, given.extent.queries - 1);
                     of_rows.push(Vector::cast_from(read::<E, V>(operand, operand.row(base, row), vector, dim)));
                 }
             }
@@ -646,7 +614,7 @@ fn expression<E: Float, R: Size, V: Size>(
                 }
                 values.push(of_rows);
             }
-            made[at] = parameters.float_of::<R>(place, &values, comptime![value.clone()]);
+            made[at] = given.parameters.float_of::<R>(place, &values, comptime![value.clone()]);
         }
     }
     made
@@ -654,7 +622,6 @@ fn expression<E: Float, R: Size, V: Size>(
 
 /// Writes a unit's part of an output, and with the first the numbers of its queries.
 #[cube]
-#[allow(clippy::too_many_arguments, reason = "a kernel's state cannot be bundled with borrowed operands")]
 fn store<O: Float, R: Size, V: Size>(
     stored: &Array<Vector<f32, R>>,
     numbers: &Sequence<Vector<f32, R>>,
@@ -662,9 +629,9 @@ fn store<O: Float, R: Size, V: Size>(
     rows: UnitRows,
     unit: Unit,
     #[comptime] output: usize,
-    #[comptime] program: Compiled,
-    #[comptime] schedule: CubeSchedule,
+    #[comptime] code: CubeCode,
 ) {
+    let (program, schedule) = comptime![(code.program.clone(), code.schedule)];
     let width = comptime![CubeSchedule::WIDTH];
     let dim = comptime![program.outputs[output].dim];
     let vectors = comptime![CubeSchedule::vectors_of(dim)];

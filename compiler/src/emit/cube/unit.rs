@@ -1,6 +1,17 @@
 //! A unit of the `cube` schedule: its place in the cube, and what it keeps in registers.
 
+use crate::schedule::CubeSchedule;
+use crate::scheduled::Compiled;
 use cubecl::prelude::*;
+
+/// What the code of the schedule is made for.
+#[derive(Clone)]
+pub struct CubeCode {
+    /// The program.
+    pub program: Compiled,
+    /// The sizes.
+    pub schedule: CubeSchedule,
+}
 
 /// What a unit keeps, in registers, while the keys stream past. Vectors run over its queries.
 #[derive(CubeType)]

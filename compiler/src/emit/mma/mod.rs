@@ -35,7 +35,6 @@ use crate::emit::nvidia::tensor_core::{commit_copies, wait_for_copies};
 use crate::emit::place::{Ends, Place, TilePlace};
 use crate::emit::softmax::{RowStart, inverse, is_finite, is_too_great, row_number};
 use crate::expr::Expr;
-use crate::ir::Reduction;
 use crate::ir::forward::Operands;
 use crate::schedule::MmaSchedule;
 use crate::scheduled::Compiled;
@@ -109,10 +108,10 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
         let warp = WarpTile::<R>::new(sizes, schedule);
         if comptime![sink.is_some()] {
             let start = RowStart::<R>::of_sink(&place, parameters, comptime![sink.clone().unwrap()]);
-            warp.maximum.store(start.maximum);
+            warp.maximum.store(start.maximum());
             // The sums of a row's lanes are added at the end.
             if place_in_row() == 0 {
-                warp.sum.store(start.sum);
+                warp.sum.store(start.sum());
             }
         }
         warps.push(warp);
@@ -211,7 +210,7 @@ pub fn attention_mma<E: Float, R: Size, V: Size>(
     let rows = CubeRows::new(extent, schedule, true);
     let base = (rows.batch * extent.heads + rows.head) * extent.queries;
     let code = comptime![RowsCode { program: program.clone(), schedule }];
-    let given = KernelInputs::<E, V>::new(operands, keys, extent, parameters);
+    let given = KernelInputs::<Vector<E, V>>::new(operands, keys, extent, parameters);
     store::<E, R, V>(&warps, &mut stage, &given, results, rows, base, comptime![code.clone()]);
     mend::<E, V>(&stage, &given, results, rows, code);
 }
@@ -227,7 +226,7 @@ struct RowsCode {
 #[cube]
 fn mend<E: Float, V: Size>(
     stage: &Memory<E>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     #[comptime] code: RowsCode,
@@ -255,11 +254,8 @@ fn mend<E: Float, V: Size>(
                     }
                     careful_row::<E, E, V>(
                         CarefulRow { batch: rows.batch, head, query: at, vector: chunk },
-                        given.operands,
-                        given.keys,
+                        given,
                         results,
-                        extent,
-                        given.parameters,
                         comptime![Columns { step: None, width: MmaSchedule::WIDTH }],
                         comptime![program.clone()],
                         false,
@@ -303,7 +299,7 @@ fn place<R: Size>(extent: &Extent, rows: CubeRows, #[comptime] schedule: MmaSche
 fn store<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
     stage: &mut Memory<E>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     results: &mut Results<Vector<E, V>>,
     rows: CubeRows,
     base: usize,
@@ -320,7 +316,7 @@ fn store<E: Float, R: Size, V: Size>(
         let tile = &warps[at];
         let reduction = comptime![program.accumulators[at].reduction.clone()];
         let mut sum = tile.sum.read();
-        if comptime![reduction != Reduction::Sum] {
+        if comptime![reduction.is_divided()] {
             sum += plane_shuffle_xor(sum, 1u32);
             sum += plane_shuffle_xor(sum, 2u32);
             let mut factor = inverse::<R>(sum);
@@ -385,7 +381,7 @@ fn store<E: Float, R: Size, V: Size>(
 #[cube]
 fn combine<E: Float, R: Size, V: Size>(
     warps: &Sequence<WarpTile<R>>,
-    given: &KernelInputs<'_, E, V>,
+    given: &KernelInputs<'_, Vector<E, V>>,
     place: &Place<R>,
     rows: CubeRows,
     #[comptime] code: RowsCode,

@@ -6,10 +6,10 @@ use crate::analysis::separable::Separable;
 use crate::emit::arguments::ParameterValues;
 use crate::emit::key_tiles::KeyTile;
 use crate::emit::nvidia::instruction::Half;
-use crate::emit::nvidia::tensor_core::{Four, computed_here, exp2, load_matrices, multiply, pack};
+use crate::emit::nvidia::tensor_core::{Four, computed_here, load_matrices, multiply, pack};
 use crate::emit::place::Place;
 use crate::emit::scores::apply;
-use crate::emit::softmax::{LEAST, RowStart, hidden};
+use crate::emit::softmax::{Exp2, LEAST, RowStart, hidden, rescaling, weight, weight_of_product};
 use crate::expr::Expr;
 use crate::ir::forward::{Operands, Pushed};
 use crate::ir::{Reduction, TileLoop};
@@ -179,7 +179,7 @@ impl<R: Size> WarpTile<R> {
             output.push(RuntimeCell::new(Vector::new(0.0)));
         }
         let start = RowStart::<R>::unseen();
-        let (maximum, sum) = (RuntimeCell::new(start.maximum), RuntimeCell::new(start.sum));
+        let (maximum, sum) = (RuntimeCell::new(start.maximum()), RuntimeCell::new(start.sum()));
         WarpTile::<R> { scores, output, maximum, sum }
     }
 
@@ -284,7 +284,7 @@ impl<R: Size> WarpTile<R> {
                 }
                 maximum.insert(row, max(before.extract(row), greatest));
             }
-            let rescale = exp2::<R>(before - maximum);
+            let rescale = rescaling::<R>(before, maximum, Exp2::Nvidia);
             self.maximum.store(maximum);
             self.sum.store(self.sum.read() * rescale);
             self.rescale(rescale, comptime![code.operands()], schedule);
@@ -294,11 +294,11 @@ impl<R: Size> WarpTile<R> {
                 #[unroll]
                 for column in 0..columns {
                     let cell = &self.scores[comptime![fragment * columns + column]];
-                    let mut exponent = cell.read() - maximum;
                     if plain {
-                        exponent = fma(cell.read(), Vector::new(factor), -maximum);
+                        cell.store(weight_of_product::<Four>(cell.read(), factor, maximum, Exp2::Nvidia));
+                    } else {
+                        cell.store(weight::<Four>(cell.read(), maximum, Exp2::Nvidia));
                     }
-                    cell.store(exp2::<Four>(exponent));
                 }
             }
         }
