@@ -128,7 +128,7 @@ impl PurviewBackward for CubeBackend {
         let gradients = || {
             let names: Vec<&str> = pass.wanted.iter().flatten().map(String::as_str).collect();
             let d_out_shared = shared(&device(&d_out), &d_out, "the gradient of the output")?;
-            let gradients = pass.saved.backward_of(&names, &d_out_shared)?;
+            let gradients = pass.saved.only(&names)?.backward(&d_out_shared)?;
             let of = |name: &Option<String>| name.as_ref().and_then(|name| gradients.of(name)).cloned();
             pass.wanted.iter().map(|name| of(name).map(|tensor| owned(&d_out, tensor)).transpose()).collect()
         };
