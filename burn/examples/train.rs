@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// The attentions, as Purview's language says them.
 mod attentions {
@@ -128,7 +128,7 @@ impl Outcome {
         let mut numbers = text.split(' ');
         let mut next = || numbers.next().ok_or("an outcome begins with seconds and memory");
         let (seconds, peak) = (next()?.parse()?, next()?.parse()?);
-        Ok(Outcome { seconds, peak, losses: numbers.map(str::parse).collect::<std::result::Result<_, _>>()? })
+        Ok(Outcome { seconds, peak, losses: numbers.map(str::parse).collect::<Result<_, _>>()? })
     }
 }
 
@@ -210,7 +210,7 @@ fn write(model: &Gpt, text: &Text, options: &Options) -> Result<String> {
         let logits = model.forward(inputs, &documents, options.attention)?;
         let kinds = text.characters.len();
         let next = logits.slice([0..1, seen.len() - 1..seen.len(), 0..kinds]).reshape([1, kinds]);
-        let chances = activation::softmax(next / 0.7, 1).into_data().to_vec::<f32>().map_err(|error| format!("{error:?}"))?;
+        let chances = activation::softmax(next / 0.7, 1).into_data().try_to_vec::<f32>()?;
         let mut draw = random.next() as f32 / (1u64 << 31) as f32;
         let drawn = chances.iter().position(|chance| {
             draw -= chance;

@@ -4,7 +4,8 @@ use crate::check_storage;
 use crate::error::Error;
 use crate::operation::{Outcome, PurviewOps};
 use burn::backend::{Dispatch, DispatchTensor};
-use burn::tensor::{Basic, Bool, Float, Int, Tensor};
+use burn::tensor::kind::Basic;
+use burn::tensor::{Bool, Float, Int, Tensor};
 
 /// The kinds of tensors that a variant captures: `Float`, `Int` and `Bool`.
 pub trait CapturedKind: Basic {

@@ -53,7 +53,8 @@ pub use error::Error;
 pub use module::{PurviewAttention, PurviewAttentionConfig};
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{Basic, DType, Tensor};
+use burn::tensor::kind::Basic;
+use burn::tensor::{DType, Tensor};
 use operation::{Call, Outcome, PurviewOps};
 use purview::AnyAttention;
 

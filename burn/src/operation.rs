@@ -10,7 +10,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
-use burn::backend::{Autodiff, AutodiffTensor, Backend, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use burn_fusion::custom::{CustomOpIr, HandleContainer, Operation, OperationIr, StreamId, TensorId, TensorIr};
@@ -125,7 +125,7 @@ impl PurviewOps for CubeBackend {
 
 impl PurviewBackward for CubeBackend {
     fn purview_backward(d_out: CubeTensor, pass: Pass) -> Vec<Option<CubeTensor>> {
-        let gradients = || {
+        let gradients = || -> Result<Vec<_>, Error> {
             let names: Vec<&str> = pass.wanted.iter().flatten().map(String::as_str).collect();
             let d_out_shared = shared(&device(&d_out), &d_out, "the gradient of the output")?;
             let gradients = pass.saved.only(&names)?.backward(&d_out_shared)?;
@@ -133,7 +133,7 @@ impl PurviewBackward for CubeBackend {
             pass.wanted.iter().map(|name| of(name).map(|tensor| owned(&d_out, tensor)).transpose()).collect()
         };
         // burn's backward pass returns no error. What can be refused was, in the forward pass.
-        gradients().unwrap_or_else(|error: Error| panic!("the gradients of an attention: {error}"))
+        gradients().unwrap_or_else(|error| panic!("the gradients of an attention: {error}"))
     }
 }
 
@@ -274,12 +274,12 @@ impl<B: PurviewOps + PurviewBackward, C: CheckpointStrategy> PurviewOps for Auto
         value: FloatTensor<Self>,
         call: Call,
     ) -> FloatTensor<Self> {
-        let wanted = [&query, &key, &value].map(AutodiffTensor::is_tracked);
+        let wanted = [&query, &key, &value].map(|tensor| tensor.is_tracked());
         let call = Call { saves: wanted.contains(&true), ..call };
-        let [query, key, value] = [query, key, value].map(AutodiffTensor::into_parts);
+        let [query, key, value] = [query, key, value].map(|tensor| tensor.into_parts());
         let nodes = [query.1, key.1, value.1];
         let output = B::purview_attention(query.0, key.0, value.0, call.clone());
-        let Ok(saved) = call.outcome.get() else { return AutodiffTensor::new(output) };
+        let Ok(saved) = call.outcome.get() else { return FloatTensor::<Self>::new(output) };
         match Attended.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(step) => step.finish(output),
             OpsKind::Tracked(step) => {

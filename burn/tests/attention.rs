@@ -124,7 +124,7 @@ fn hidden(sizes: Sizes, device: &Device, is_seen: impl Fn(usize, i64, i64) -> bo
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec().unwrap()
+    tensor.into_data().try_to_vec().unwrap()
 }
 
 /// The greatest difference, relative to the greatest magnitude.

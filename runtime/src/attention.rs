@@ -136,6 +136,12 @@ impl<P, R> AttentionOver<P, R> {
         &self.request.tensors
     }
 
+    /// Takes what its captured tensors were [made of](Tensor::with_origin), in the order of the signature, so that it and what it saves keep
+    /// none of it.
+    pub fn take_origins(&mut self) -> Vec<Option<Origin>> {
+        self.request.tensors.iter_mut().map(Tensor::take_origin).collect()
+    }
+
     /// With `scale()` equal to `scale` rather than 1/√D. D is the sum of the head dims of the products that the first push's score is
     /// made of; where it is made of none, the head dim of the first product's queries.
     pub fn with_scale(mut self, scale: f32) -> Self {
