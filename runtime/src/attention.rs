@@ -14,7 +14,7 @@ use crate::request::{Call, Request};
 use crate::results::{AnyOutputs, Outputs, Results, WithLse, WithLseAndMax, WithMax};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::tensor::{Origin, Tensor};
 use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
