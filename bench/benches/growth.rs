@@ -1,7 +1,7 @@
 //! Time and memory against length: a window of 512 at up to 131,072 tokens, which grow in proportion, and causal attention at up
 //! to 16,384, whose time grows with the square and whose memory does not. 2 heads of 64, f32, on the CPU.
 //!
-//! `cargo bench --profile dev --bench growth`; an argument chooses the variants with that in their name. Each length
+//! `cargo bench --workspace --profile dev --bench growth`; an argument chooses the variants with that in their name. Each length
 //! is a process of its own, since memory that a launch frees stays with the process. It first runs the same kernel at a small
 //! length, so that compiling is in neither number; then it forgets the peak of its memory (Linux: 5 into
 //! `/proc/self/clear_refs`), runs once, and takes the new peak. From that it subtracts what it had before, with Q, K and V, and
@@ -40,7 +40,7 @@ const GROWTHS: [Growth; 2] = [
 ];
 
 fn main() -> ExitCode {
-    let how = "cargo bench --profile dev --bench growth";
+    let how = "cargo bench --workspace --profile dev --bench growth";
     match std::env::var(LENGTH) {
         Ok(request) => exit_code(measure(&request)),
         Err(_) => bench_main("growth", how, "the CPU", print_tables),

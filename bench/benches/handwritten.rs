@@ -1,6 +1,6 @@
 //! The generated kernels against kernels written by hand in CubeCL: causal, a sliding window of 256, and causal ALiBi.
 //!
-//! `cargo bench --profile dev --bench handwritten` reuses the build of the tests. Both sides have the schedule that
+//! `cargo bench --workspace --profile dev --bench handwritten` reuses the build of the tests. Both sides have the schedule that
 //! purview chooses, or both another one (`-- --rows 6 --keys 96`). After criterion's own lines, a table gives for each case the
 //! medians of both and of the ratio of throughputs, measured in turns; `-- --table` prints nothing else. Outputs are compared
 //! first.
@@ -314,6 +314,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let how = "cargo bench --profile dev --bench handwritten";
+    let how = "cargo bench --workspace --profile dev --bench handwritten";
     bench_main("handwritten", how, "the CPU", || run(&arguments))
 }

@@ -1,6 +1,6 @@
 //! The generated causal kernel of the `cube` schedule against one written by hand in WGSL with the same tiling: `causal.wgsl`.
 //!
-//! `cargo bench --profile dev --bench handwritten_wgsl` reuses the build of the tests. The kernel is written for the
+//! `cargo bench --workspace --profile dev --bench handwritten_wgsl` reuses the build of the tests. The kernel is written for the
 //! schedule that purview chooses on Mesa's lavapipe, and on a device for which it chooses another nothing is measured. Both sides
 //! are launched by CubeCL on one device and the same operands, allocate an output and a log-sum-exp, and are waited for. Outputs
 //! are compared first; then each turn measures both. Times are medians over turns, and ratios medians of the turns' own.
@@ -286,6 +286,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let how = "cargo bench --profile dev --bench handwritten_wgsl";
+    let how = "cargo bench --workspace --profile dev --bench handwritten_wgsl";
     bench_main("handwritten_wgsl", how, "wgpu", || run(&arguments))
 }

@@ -1,6 +1,6 @@
 //! Time against density: sliding windows of 64 to 4096 keys at 4096 tokens, 8 heads of 64, f32, on the CPU.
 //!
-//! `cargo bench --profile dev --bench skipping` reuses the build of the tests. After criterion's own lines, a table
+//! `cargo bench --workspace --profile dev --bench skipping` reuses the build of the tests. After criterion's own lines, a table
 //! gives for each window the median time and its ratio to that of the visited tiles: on a line through the origin the last column
 //! is constant. The windows are measured in turns, so that what else the machine does is spread over all of them.
 
@@ -86,7 +86,7 @@ criterion_group! {
 }
 
 fn main() -> ExitCode {
-    let how = "cargo bench --profile dev --bench skipping";
+    let how = "cargo bench --workspace --profile dev --bench skipping";
     bench_main("skipping", how, "the CPU", || {
         benches();
         print_table().map_err(|error| error.to_string())?;

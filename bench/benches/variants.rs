@@ -1,6 +1,6 @@
 //! Every case of the table: criterion's own lines, then the table of `purview_bench::variants`.
 //!
-//! `./x bench` or `cargo bench --profile dev --bench variants`. Arguments of criterion's (a filter, `--save-baseline`)
+//! `./x bench` or `cargo bench --workspace --profile dev --bench variants`. Arguments of criterion's (a filter, `--save-baseline`)
 //! give only its part, and `--cases`, `--turns`, `--device`, `--dtype`, `--json` and `--lines` only the table; `--help` describes these.
 //! With `--beside`, it is the table of `purview_bench::beside`, with that one's flags.
 

@@ -1,9 +1,9 @@
 //! Trains a small GPT, character by character, on this repository's own documentation, and then lets it write.
 //!
 //! ```sh
-//! cargo run -p purview-burn --example train                            # under five minutes on two cores
-//! cargo run -p purview-burn --example train -- --attention burn        # the same by burn's attention, beside ours
-//! cargo run -p purview-burn --example train -- --attention burn --length 4096 --batch 1 --steps 3
+//! cargo run --manifest-path burn/Cargo.toml --example train                            # under five minutes on two cores
+//! cargo run --manifest-path burn/Cargo.toml --example train -- --attention burn        # the same by burn's attention, beside ours
+//! cargo run --manifest-path burn/Cargo.toml --example train -- --attention burn --length 4096 --batch 1 --steps 3
 //! ```
 //!
 //! Several documents are packed into each row, and none sees another. The layers of odd number see a sliding window, those of even number

@@ -3,7 +3,7 @@
 //! All are checked in this one process, in a fraction of a second. That rustc prints these very texts is checked by
 //! `compile_errors` of the workspace's tests.
 //!
-//! `UPDATE_EXPECT=1 cargo test --test mistakes` writes the `.stderr` files anew.
+//! `UPDATE_EXPECT=1 cargo test --workspace --test mistakes` writes the `.stderr` files anew.
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};

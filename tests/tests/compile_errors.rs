@@ -7,7 +7,7 @@
 //! rustc is run on the library that cargo has built for this test, which takes a tenth of a second for each program. trybuild
 //! would check every dependency again, in a target directory of its own: minutes for CubeCL.
 //!
-//! `UPDATE_EXPECT=1 cargo test --test compile_errors` writes the `.stderr` files anew.
+//! `UPDATE_EXPECT=1 cargo test --workspace --test compile_errors` writes the `.stderr` files anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

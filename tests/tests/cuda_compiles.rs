@@ -1,5 +1,5 @@
 //! Kernels for CUDA, taken by NVIDIA's own compilers, which need no GPU: PTX by `ptxas`, CUDA C++ by NVRTC. `INSTA_UPDATE=always cargo test
-//! --test cuda_compiles` writes the table of what kernels use anew; read its diff.
+//! --workspace --test cuda_compiles` writes the table of what kernels use anew; read its diff.
 //!
 //! What the compilers make of a text is kept in the target directory for the next run: see [`KeptOutputs`].
 

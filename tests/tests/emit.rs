@@ -1,5 +1,5 @@
 //! Kernels as text, without a device: for every target there is a text for every variant, the same twice, and an error that names the
-//! target where there can be none. `INSTA_UPDATE=always cargo test --test emit` writes the snapshots anew; read their diff.
+//! target where there can be none. `INSTA_UPDATE=always cargo test --workspace --test emit` writes the snapshots anew; read their diff.
 
 use purview::ir::Element;
 use purview::schedule::{CpuSchedule, CubeSchedule, FewQueries, Planes, Products, SMALL_CUBE, Schedule};
