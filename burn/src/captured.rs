@@ -35,12 +35,15 @@ impl CapturedKind for Bool {
 /// `tensor` for a variant that captures one, as in `document_causal(&captured(&documents)?)`: the same memory. Integers of 64 bits are copied to
 /// 32, which kernels have.
 ///
+/// A tensor of floats that requires a gradient gets one, of every [`attention`](crate::attention) that captures what this returns. Weights are
+/// other tensors after each step of an optimizer, so that is one call for each forward pass.
+///
 /// What kernels find of its elements, as whether they are sorted, is kept with what this returns: one call for a batch, rather than one for
 /// each layer, finds it once.
 ///
 /// # Errors
-/// [`Error::CapturedGradient`] for a tensor of floats that a gradient may be wanted of; [`Error::Backend`] and [`Error::Stored`] for one without
-/// memory of CubeCL's, or quantized; and [`Error::Purview`] with what [`purview::Tensor::from_handle`] says, as of types that kernels do not have.
+/// [`Error::Backend`] and [`Error::Stored`] for a tensor without memory of CubeCL's, or quantized; and [`Error::Purview`] with what
+/// [`purview::Tensor::from_handle`] says, as of types that kernels do not have.
 pub fn captured<const D: usize, K: CapturedKind>(tensor: &Tensor<D, K>) -> Result<purview::Tensor, Error> {
     check_storage("a captured tensor", tensor)?;
     let outcome = Outcome::new();

@@ -27,10 +27,18 @@ pub enum Error {
         /// Its type.
         dtype: DType,
     },
-    /// A captured tensor that a gradient is wanted of.
+    /// A captured tensor that requires a gradient, with queries, keys and values of a device without autodiff.
     #[error(
-        "a captured tensor requires a gradient, and those of captured tensors are not computed yet\n\
-         help: `captured(&tensor.detach())`, if it is not to be trained"
+        "a captured tensor requires a gradient, and the query is on a device without autodiff\n\
+         help: `captured(&tensor.inner())`, if it is not to be trained"
     )]
     CapturedGradient,
+    /// More captured tensors that require a gradient than an attention may have.
+    #[error("{found} captured tensors require a gradient, expected at most {most}")]
+    CapturedGradients {
+        /// How many do.
+        found: usize,
+        /// How many may.
+        most: usize,
+    },
 }

@@ -38,10 +38,10 @@
 //! attention; it ends there in any case, as at every operation that is not burn's own.
 //!
 //! # Gradients
-//! Of queries, keys and values, where they are wanted and a node of burn's graph: a frozen tensor costs nothing. They are what
-//! [`with_gradients`](purview::AttentionOver::with_gradients) has: so far on the CPU, of attentions whose output is their one `Softmax` or
-//! `Sum`. Another is [`purview::Error::NoGradients`] in the forward pass, if one of its tensors is tracked. A captured tensor that requires
-//! a gradient is [`Error::CapturedGradient`]. A gradient of a gradient is not to be had, as of any operation of burn's.
+//! Of queries, keys and values, and of [`captured`] tensors of floats, up to 16 of them in an attention, where they are wanted: a frozen tensor
+//! costs nothing. They are what [`with_gradients`](purview::AttentionOver::with_gradients) has, on the CPU so far: elsewhere it is
+//! [`purview::Error::NoGradients`] in the forward pass, if one of the tensors is tracked. The same tensors give the same bits. A gradient of a
+//! gradient is not to be had, as of any operation of burn's.
 
 mod captured;
 mod error;
@@ -66,7 +66,8 @@ use purview::AnyAttention;
 /// # Errors
 /// [`Error::Purview`] with what [`AnyAttention::run`](purview::AnyAttention::run) says, and of tensors that a gradient may be wanted of what
 /// [`with_gradients`](purview::AttentionOver::with_gradients) says; [`Error::Backend`] and [`Error::Stored`] for tensors that have no memory
-/// of CubeCL's, or are quantized.
+/// of CubeCL's, or are quantized; [`Error::CapturedGradient`] and [`Error::CapturedGradients`] where gradients of captured tensors are not to
+/// be had.
 pub fn attention<A>(variant: &A, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>) -> Result<Tensor<4>, Error>
 where
     A: Clone + Into<AnyAttention>,

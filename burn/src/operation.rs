@@ -8,14 +8,15 @@ use crate::error::Error;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::{BoolTensor, FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use burn_fusion::custom::{CustomOpIr, HandleContainer, Operation, OperationIr, StreamId, TensorId, TensorIr};
 use burn_fusion::{Client, ExecutionError, Fusion, FusionBackend, FusionHandle, FusionRuntime, FusionTensor};
-use purview::{AnyAttention, Device, Saved, Tensor};
+use purview::{AnyAttention, Device, Origin, Saved, Tensor};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -81,7 +82,7 @@ pub trait PurviewOps: Backend {
 
 /// The backward pass, of a backend below autodiff.
 pub trait PurviewBackward: Backend {
-    /// The gradients of queries, keys and values that are wanted.
+    /// The gradients that are wanted.
     fn purview_backward(d_out: FloatTensor<Self>, pass: Pass) -> Vec<Option<FloatTensor<Self>>>;
 }
 
@@ -89,8 +90,8 @@ pub trait PurviewBackward: Backend {
 #[derive(Clone, Debug)]
 pub struct Pass {
     saved: Saved,
-    /// What queries, keys and values are called in the signature, of those whose gradients are wanted.
-    wanted: [Option<String>; 3],
+    /// For each parent of its node, what that is called in the signature, if its gradient is wanted.
+    wanted: Vec<Option<String>>,
 }
 
 // CubeCL's backend.
@@ -146,6 +147,10 @@ fn run(
 ) -> Result<(CubeTensor, Option<Saved>), Error> {
     let device = device(query);
     let (q, k, v) = (shared(&device, query, "the query")?, shared(&device, key, "the key")?, shared(&device, value, "the value")?);
+    // Autodiff has taken those of its own.
+    if call.attention.clone().take_origins().iter().any(Option::is_some) {
+        return Err(Error::CapturedGradient);
+    }
     let operands = call.attention.in_order(&q, &[(&k, &v)])?;
     let (output, saved) = if call.saves {
         let (output, saved) = call.attention.run_operands_with_gradients(&device, &operands)?;
@@ -177,10 +182,16 @@ fn shared(device: &Device, tensor: &CubeTensor, what: &'static str) -> Result<Te
     Ok(Tensor::from_handle(device, tensor.clone().into())?)
 }
 
-/// A tensor of Purview's as one of burn's, with the type and on the device of `like`: the same memory.
+/// A tensor of Purview's as one of burn's, on the device of `like`: the same memory.
 fn owned(like: &CubeTensor, tensor: Tensor) -> Result<CubeTensor, Error> {
+    let dtype = match tensor.dtype() {
+        purview::DType::F16 => DType::F16,
+        purview::DType::Bf16 => DType::BF16,
+        // Outputs and gradients are of floats.
+        _ => DType::F32,
+    };
     let handle = tensor.into_handle()?;
-    Ok(CubeTensor::new(like.client.clone(), handle.handle, *handle.metadata, like.device.clone(), like.dtype))
+    Ok(CubeTensor::new(like.client.clone(), handle.handle, *handle.metadata, like.device.clone(), dtype))
 }
 
 // burn's fusion: what it has queued is run first, so that whether an attention is refused is known when the call returns. An operation that
@@ -272,30 +283,49 @@ impl<B: PurviewOps + PurviewBackward, C: CheckpointStrategy> PurviewOps for Auto
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        call: Call,
+        mut call: Call,
     ) -> FloatTensor<Self> {
+        // What is saved keeps no origins: a graph that holds its own tensors would never be freed.
+        let captured: Vec<Option<FloatTensor<Self>>> =
+            call.attention.take_origins().into_iter().map(|origin| tracked::<B, C>(&origin?)).collect();
+        let found = captured.iter().flatten().count();
+        if found > MOST_CAPTURED {
+            call.outcome.leave(Err(Error::CapturedGradients { found, most: MOST_CAPTURED }));
+            return query;
+        }
         let wanted = [&query, &key, &value].map(|tensor| tensor.is_tracked());
-        let call = Call { saves: wanted.contains(&true), ..call };
+        call.saves = wanted.contains(&true) || captured.iter().any(Option::is_some);
         let [query, key, value] = [query, key, value].map(|tensor| tensor.into_parts());
-        let nodes = [query.1, key.1, value.1];
         let output = B::purview_attention(query.0, key.0, value.0, call.clone());
         let Ok(saved) = call.outcome.get() else { return FloatTensor::<Self>::new(output) };
-        match Attended.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(step) => step.finish(output),
-            OpsKind::Tracked(step) => {
-                let saved = saved.expect("a call that saves leaves what it saved");
-                step.finish(Pass { saved, wanted: names(&call.attention, wanted) }, output)
-            }
+        let spec = call.attention.spec();
+        let (of_query, pairs) = spec.pairs().expect("an attention that ran on queries, keys and values has them");
+        let places = [of_query, pairs[0].0, pairs[0].1];
+        let operands = places.iter().zip(wanted).map(|(place, wanted)| (&spec.operands[*place].name, wanted));
+        let tensors = spec.tensors.iter().zip(&captured).filter(|(_, tensor)| tensor.is_some());
+        let names = operands.chain(tensors.map(|(param, _)| (&param.name, true)));
+        let node = Node {
+            parents: [query.1, key.1, value.1].into_iter().chain(captured.iter().flatten().map(|tensor| tensor.node())).collect(),
+            wanted: names.map(|(name, wanted)| wanted.then(|| name.clone())).collect(),
+            saved,
+        };
+        match found {
+            0 => node.finish::<B, C, 3>(output),
+            1 => node.finish::<B, C, 4>(output),
+            ..=4 => node.finish::<B, C, 7>(output),
+            _ => node.finish::<B, C, { 3 + MOST_CAPTURED }>(output),
         }
     }
 
     fn purview_share_float(tensor: FloatTensor<Self>, outcome: Outcome<Tensor>) -> FloatTensor<Self> {
-        // Once Purview has gradients of captured tensors, they are parents of the node above, as queries, keys and values are.
-        if tensor.is_tracked() {
-            outcome.leave(Err(Error::CapturedGradient));
+        if !tensor.is_tracked() {
+            B::purview_share_float(tensor.primitive().clone(), outcome);
             return tensor;
         }
-        B::purview_share_float(tensor.primitive().clone(), outcome);
+        let below = Outcome::new();
+        B::purview_share_float(tensor.primitive().clone(), below.clone());
+        // `purview_attention` finds it again: it is a parent of the attention's node.
+        outcome.leave(below.get().map(|shared| shared.with_origin(Arc::new(tensor.clone()))));
         tensor
     }
 
@@ -308,22 +338,55 @@ impl<B: PurviewOps + PurviewBackward, C: CheckpointStrategy> PurviewOps for Auto
     }
 }
 
-/// What queries, keys and values are called in the signature, of those that are wanted.
-fn names(attention: &AnyAttention, wanted: [bool; 3]) -> [Option<String>; 3] {
-    let spec = attention.spec();
-    let (query, pairs) = spec.pairs().expect("an attention that ran on queries, keys and values has them");
-    let places = [query, pairs[0].0, pairs[0].1];
-    std::array::from_fn(|of| wanted[of].then(|| spec.operands[places[of]].name.clone()))
+/// So many captured tensors may require a gradient in one attention: the parents of a node of burn's are of a number that is known when it is
+/// compiled.
+const MOST_CAPTURED: usize = 16;
+
+/// The tensor that `captured` was given.
+fn tracked<B: Backend, C: CheckpointStrategy>(origin: &Origin) -> Option<FloatTensor<Autodiff<B, C>>> {
+    origin.downcast_ref::<FloatTensor<Autodiff<B, C>>>().cloned()
+}
+
+/// What a node of an attention in burn's graph is made of.
+struct Node {
+    /// Queries, keys, values, and the captured tensors that require a gradient.
+    parents: Vec<NodeGuard>,
+    /// What each is called in the signature, of those that are wanted.
+    wanted: Vec<Option<String>>,
+    saved: Option<Saved>,
+}
+
+impl Node {
+    /// `output` as the node's, which has N parents: what it lacks of those is filled up with tensors that want nothing.
+    fn finish<B, C, const N: usize>(self, output: FloatTensor<B>) -> FloatTensor<Autodiff<B, C>>
+    where
+        B: PurviewBackward,
+        C: CheckpointStrategy,
+    {
+        let Node { parents, wanted, saved } = self;
+        let mut parents = parents.into_iter();
+        let parents: [NodeGuard; N] = std::array::from_fn(|_| match parents.next() {
+            Some(parent) => parent,
+            None => FloatTensor::<Autodiff<B, C>>::new(output.clone()).node(),
+        });
+        match Attended.prepare::<C>(parents).compute_bound().stateful() {
+            OpsKind::UnTracked(step) => step.finish(output),
+            OpsKind::Tracked(step) => {
+                let saved = saved.expect("a call that saves leaves what it saved");
+                step.finish(Pass { saved, wanted }, output)
+            }
+        }
+    }
 }
 
 /// The node of an attention in burn's graph.
 #[derive(Debug)]
 struct Attended;
 
-impl<B: PurviewBackward> Backward<B, 3> for Attended {
+impl<B: PurviewBackward, const N: usize> Backward<B, N> for Attended {
     type State = Pass;
 
-    fn backward(self, ops: Ops<Pass, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Pass, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let d_out = grads.consume::<B>(&ops.node);
         for (parent, gradient) in ops.parents.into_iter().zip(B::purview_backward(d_out, ops.state)) {
             if let (Some(node), Some(gradient)) = (parent, gradient) {

@@ -59,7 +59,28 @@ mod attentions {
         }
     }
 
-    /// Weights that are divided by their sum, of which there are no gradients yet.
+    /// A bias for each distance, a slope for each head and key, and a gate for each head.
+    #[attention]
+    pub fn learned(
+        q: Query,
+        k: Key,
+        v: Value,
+        table: Tensor<f32, 2>,
+        bias: Tensor<f32, 2>,
+        gate: Tensor<f32, 1>,
+        other: Tensor<f32, 2>,
+    ) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                let s = dot(q[i], k[j]) * scale() + table[head()][i - j + 80] + bias[head()][j] * other[head()][j];
+                o.push(s, v[j]);
+            }
+            o * gate[head()]
+        }
+    }
+
+    /// Weights that are divided by their sum.
     #[attention]
     pub fn mean(q: Query, k: Key, v: Value) -> Output {
         for i in q.tiles() {
@@ -211,7 +232,6 @@ fn without_autodiff() {
     let hidden = hidden(sizes, &device, |_, i, j| j <= i && i - j < 9);
     let different = error(found, by_burn([q.clone(), k.clone(), v.clone()], hidden));
     assert!(different <= 2e-5, "{different}");
-    // What has no gradients has an output all the same.
     assert_eq!(attention(&attentions::mean(), q, k, v).unwrap().dims(), [BATCH, 4, 33, 24]);
 }
 
@@ -226,6 +246,142 @@ fn a_captured_bias_of_burns_own_operations() {
     let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: false };
     let different = error(found, module::attention(q, k, v, None, Some(bias), options));
     assert!(different <= 2e-5, "{different}");
+}
+
+/// What [`attentions::learned`] captures: a table of distances, biases of keys twice over, and gates.
+struct Learned {
+    table: Tensor<2>,
+    bias: Tensor<2>,
+    gate: Tensor<1>,
+}
+
+impl Learned {
+    fn leaves(&self) -> Learned {
+        let Learned { table, bias, gate } = self;
+        let leaf = |tensor: &Tensor<2>| tensor.clone().detach().require_grad();
+        Learned { table: leaf(table), bias: leaf(bias), gate: gate.clone().detach().require_grad() }
+    }
+}
+
+#[test]
+fn captured_tensors_have_gradients() {
+    let device = Device::cpu().autodiff();
+    device.seed(9);
+    let sizes = SIZES[0];
+    let operands = operands(sizes, &device);
+    let Sizes { heads, queries, keys, .. } = sizes;
+    let random = |length: usize| Tensor::<2>::random([heads, length], Distribution::Default, &device);
+    let given = Learned { table: random(160), bias: random(keys), gate: random(1).reshape([heads]) };
+    let (ours, theirs) = (given.leaves(), given.leaves());
+    let d_out = random(BATCH * queries * sizes.dim).reshape([heads, BATCH, queries, sizes.dim]).swap_dims(0, 1);
+
+    let [q, k, v] = operands.clone();
+    // Captured twice, as it is and as what an operation makes of it; and used elsewhere.
+    let doubled = ours.bias.clone() * 2.0;
+    let variant = attentions::learned(
+        &captured(&ours.table).unwrap(),
+        &captured(&ours.bias).unwrap(),
+        &captured(&ours.gate).unwrap(),
+        &captured(&doubled).unwrap(),
+    );
+    let found = attention(&variant, q, k, v).unwrap();
+    let found_sum = (found.clone() * d_out.clone()).sum() + ours.bias.clone().sum();
+
+    let [q, k, v] = operands;
+    let at = |i: usize, j: usize| (i + 80 - j) as i32;
+    let places: Vec<i32> = (0..queries).flat_map(|i| (0..keys).map(move |j| at(i, j))).collect();
+    let places = Tensor::<1, Int>::from_data(TensorData::new(places, [queries * keys]), &device);
+    let of_distances = theirs.table.clone().select(1, places).reshape([1, heads, queries, keys]);
+    let of_keys = (theirs.bias.clone() * theirs.bias.clone() * 2.0).reshape([1, heads, 1, keys]);
+    let bias = (of_distances + of_keys).expand([BATCH, heads, queries, keys]);
+    let options = AttentionModuleOptions { scale: None, softcap: None, is_causal: false };
+    let want = module::attention(q, k, v, None, Some(bias), options) * theirs.gate.clone().reshape([1, heads, 1, 1]);
+    let want_sum = (want.clone() * d_out).sum() + theirs.bias.clone().sum();
+
+    let (found_gradients, want_gradients) = (found_sum.backward(), want_sum.backward());
+    let outputs = error(found, want);
+    assert!(outputs <= 2e-5, "the output differs by {outputs}");
+    let different = [
+        error(ours.table.grad(&found_gradients).unwrap(), theirs.table.grad(&want_gradients).unwrap()),
+        error(ours.bias.grad(&found_gradients).unwrap(), theirs.bias.grad(&want_gradients).unwrap()),
+        error(ours.gate.grad(&found_gradients).unwrap(), theirs.gate.grad(&want_gradients).unwrap()),
+    ];
+    assert!(different.iter().all(|different| *different <= 2e-5), "{different:?}");
+}
+
+#[test]
+fn a_captured_tensor_without_a_gradient_beside_one_with() {
+    let device = Device::cpu().autodiff();
+    let [q, k, v] = operands(SIZES[0], &device);
+    let bias = Tensor::<2>::ones([4, 70], &device);
+    let (wanted, frozen) = (bias.clone().require_grad(), bias);
+    for (tensor, has_one) in [(&wanted, true), (&frozen, false)] {
+        let variant = attentions::biased(&captured(tensor).unwrap());
+        let q = q.clone().require_grad();
+        let out = attention(&variant, q.clone(), k.clone(), v.clone()).unwrap();
+        let gradients = out.sum().backward();
+        assert_eq!(tensor.grad(&gradients).is_some(), has_one);
+        assert!(q.grad(&gradients).is_some());
+    }
+}
+
+/// The same weights, `d_out` and steps by both attentions: the weights agree after them.
+#[test]
+fn steps_of_an_optimizer() {
+    let device = Device::cpu().autodiff();
+    device.seed(3);
+    let sizes = Sizes { heads: 6, kv_heads: 2, queries: 40, keys: 40, dim: 8 };
+    let hidden = hidden(sizes, &device, |_, i, j| j <= i && i - j < 8);
+    let x = Tensor::<3>::random([BATCH, 40, 48], Distribution::Default, &device);
+    let target = Tensor::<3>::random([BATCH, 40, 48], Distribution::Default, &device);
+    let first = layer(&device);
+    let train = |is_burns: bool| {
+        let mut model = first.clone();
+        let mut optimizer = burn::optim::AdamWConfig::new().init();
+        let mut losses = Vec::new();
+        for _ in 0..4 {
+            let out = if is_burns {
+                let of = |linear: &burn::nn::Linear| {
+                    let projected = linear.forward(x.clone());
+                    let heads = projected.dims()[2] / 8;
+                    projected.reshape([BATCH, 40, heads, 8]).swap_dims(1, 2)
+                };
+                let out = by_burn([of(&model.query), of(&model.key), of(&model.value)], hidden.clone());
+                model.output.forward(out.swap_dims(1, 2).reshape([BATCH, 40, 48]))
+            } else {
+                model.forward(&attentions::sliding_window(8), x.clone()).unwrap()
+            };
+            let wrong = out - target.clone();
+            let loss = (wrong.clone() * wrong).mean();
+            let gradients = burn::optim::GradientsParams::from_grads(loss.backward(), &model);
+            model = optimizer.step(1e-2, model, gradients);
+            losses.push(loss.into_scalar::<f32>());
+        }
+        (model, losses)
+    };
+    let ((ours, found), (theirs, want)) = (train(false), train(true));
+    assert!(found[3] < found[0], "{found:?}");
+    assert!(found.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-5), "{found:?} and {want:?}");
+    let weights = |model: &PurviewAttention| {
+        [&model.query, &model.key, &model.value, &model.output].map(|linear| linear.weight.val().inner())
+    };
+    for ((name, ours), theirs) in ["query", "key", "value", "output"].iter().zip(weights(&ours)).zip(weights(&theirs)) {
+        let different = error(ours, theirs);
+        assert!(different <= 1e-3, "the weights of {name} differ by {different}");
+    }
+}
+
+#[test]
+fn the_same_tensors_give_the_same_bits() {
+    let device = Device::cpu().autodiff();
+    let operands = operands(SIZES[1], &device);
+    let gradients = || {
+        let [q, k, v] = operands.clone().map(|leaf| leaf.detach().require_grad());
+        let out = attention(&attentions::sliding_window(9), q.clone(), k.clone(), v.clone()).unwrap();
+        let gradients = (out.clone() * out).sum().backward();
+        [q, k, v].map(|leaf| numbers(leaf.grad(&gradients).unwrap()))
+    };
+    assert_eq!(gradients(), gradients());
 }
 
 #[test]
@@ -263,16 +419,14 @@ fn errors() {
     let unsorted = attentions::document(&captured(&unsorted).unwrap());
     let short = |x: &Tensor<4>| x.clone().slice([0..2, 0..4, 0..3, 0..16]);
     assert_eq!(text(attention(&unsorted, short(&q), short(&k), short(&v))), "sorted");
+    let bias = captured(&Tensor::<2>::zeros([4, 70], &device).require_grad()).unwrap();
+    let plain = [&q, &k, &v].map(|tensor| tensor.clone().inner());
+    let [plain_q, plain_k, plain_v] = plain;
     assert_eq!(
-        text(attention(&attentions::mean(), q.clone(), k.clone(), v.clone().require_grad())),
-        "`mean` has no gradients: its accumulator is a `Mean`"
+        text(attention(&attentions::biased(&bias), plain_q, plain_k, plain_v)),
+        "a captured tensor requires a gradient, and the query is on a device without autodiff\n\
+         help: `captured(&tensor.inner())`, if it is not to be trained"
     );
-    let bias = Tensor::<2>::zeros([4, 70], &device).require_grad();
-    let wanted = "a captured tensor requires a gradient, and those of captured tensors are not computed yet\n\
-                  help: `captured(&tensor.detach())`, if it is not to be trained";
-    assert_eq!(text(captured(&bias)), wanted);
-    assert_eq!(text(captured(&(bias.clone() * 2.0))), wanted);
-    assert!(captured(&bias.detach()).is_ok());
     let wide = Tensor::<1>::zeros([3], &device).cast(DType::F64);
     assert_eq!(text(captured(&wide)), "f64");
     assert_eq!(attention(&window, q, k, v).unwrap().dims(), [BATCH, 4, 70, 16]);
