@@ -451,8 +451,9 @@ fn a_record_brings_a_module_back() {
     let path = std::env::temp_dir().join(format!("purview-burn-{}.bpk", std::process::id()));
     first.into_record().save(&path).unwrap();
     let third = layer(&device).load_record(burn::store::ModuleRecord::load(&path).unwrap());
-    std::fs::remove_file(path).unwrap();
+    // It is read where it is needed.
     assert_eq!(run(&third), want);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
