@@ -183,7 +183,11 @@ fn train(options: &Options, text: &Text) -> Result<(Outcome, Gpt)> {
     bar.finish();
     let last = &losses[losses.len().saturating_sub(20)..];
     let last_mean = last.iter().sum::<f32>() / last.len() as f32;
-    println!("{} steps in {seconds:.1} s; the last {} losses {last_mean:.3}, a bigram model {bigram:.3}", losses.len(), last.len());
+    println!(
+        "{} steps in {seconds:.1} s; the last {} losses {last_mean:.3}, a bigram model {bigram:.3}",
+        losses.len(),
+        last.len()
+    );
     Ok((Outcome { losses, seconds, peak: peak_memory() }, model.valid()))
 }
 
@@ -383,10 +387,12 @@ impl Text {
     /// The documentation of this repository.
     fn of_this_repository() -> Result<Text> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut files: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-APACHE"]
-            .map(|name| root.join(name))
-            .to_vec();
-        let mut docs = std::fs::read_dir(root.join("docs"))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let mut files: Vec<PathBuf> =
+            ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-APACHE"]
+                .map(|name| root.join(name))
+                .to_vec();
+        let mut docs =
+            std::fs::read_dir(root.join("docs"))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         docs.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
         docs.sort();
         files.extend(docs);
