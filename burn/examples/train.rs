@@ -87,7 +87,8 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let text = Text::of_this_repository()?;
     if options.attention == By::Purview {
-        let outcome = train(&options, &text)?;
+        let (outcome, model) = train(&options, &text)?;
+        print_written(&model, &text, &options)?;
         if let Some(path) = &options.outcome {
             outcome.write(path)?;
         }
@@ -104,7 +105,8 @@ fn main() -> Result<()> {
     let ours = Outcome::read(&path)?;
     std::fs::remove_file(&path)?;
     println!("\n── by burn");
-    let theirs = train(&options, &text)?;
+    let (theirs, model) = train(&options, &text)?;
+    print_written(&model, &text, &options)?;
     compare(&ours, &theirs)
 }
 
@@ -146,8 +148,8 @@ fn compare(ours: &Outcome, theirs: &Outcome) -> Result<()> {
     if greatest > 1e-4 { Err("expected at most 1e-4".into()) } else { Ok(()) }
 }
 
-/// Trains, and writes a little.
-fn train(options: &Options, text: &Text) -> Result<Outcome> {
+/// Trains a model, which is returned without what autodiff needs.
+fn train(options: &Options, text: &Text) -> Result<(Outcome, Gpt)> {
     let device = Device::cpu().autodiff();
     device.seed(1);
     let config = GptConfig::new(text.characters.len(), options.length);
@@ -181,11 +183,12 @@ fn train(options: &Options, text: &Text) -> Result<Outcome> {
     bar.finish();
     let last = &losses[losses.len().saturating_sub(20)..];
     let last_mean = last.iter().sum::<f32>() / last.len() as f32;
-    println!("{} steps in {seconds:.1} s; the last {} losses {last_mean:.3}, a bigram model {bigram:.3}", losses.len(), last.len());
-    if options.length <= 512 {
-        println!("\n{}", write(&model.valid(), text, options)?);
-    }
-    Ok(Outcome { losses, seconds, peak: peak_memory() })
+    println!(
+        "{} steps in {seconds:.1} s; the last {} losses {last_mean:.3}, a bigram model {bigram:.3}",
+        losses.len(),
+        last.len()
+    );
+    Ok((Outcome { losses, seconds, peak: peak_memory() }, model.valid()))
 }
 
 /// Rises over the first steps, then falls to a tenth.
@@ -193,6 +196,14 @@ fn learning_rate(step: usize, steps: usize) -> f64 {
     let warm = ((step + 1) as f64 / 20.0).min(1.0);
     let done = step as f64 / steps as f64;
     3e-3 * warm * (0.55 + 0.45 * (std::f64::consts::PI * done).cos())
+}
+
+/// Prints what the model writes, where a row is not so long that this takes minutes.
+fn print_written(model: &Gpt, text: &Text, options: &Options) -> Result<()> {
+    if options.length <= 512 {
+        println!("\n{}", write(model, text, options)?);
+    }
+    Ok(())
 }
 
 /// Lets the model write three hundred characters, each drawn as likely as it says.
@@ -376,10 +387,12 @@ impl Text {
     /// The documentation of this repository.
     fn of_this_repository() -> Result<Text> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mut files: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-APACHE"]
-            .map(|name| root.join(name))
-            .to_vec();
-        let mut docs = std::fs::read_dir(root.join("docs"))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        let mut files: Vec<PathBuf> =
+            ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-APACHE"]
+                .map(|name| root.join(name))
+                .to_vec();
+        let mut docs =
+            std::fs::read_dir(root.join("docs"))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         docs.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
         docs.sort();
         files.extend(docs);
@@ -497,5 +510,40 @@ impl Random {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         self.0 >> 33
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_agree() {
+        let text = Text::of_this_repository().unwrap();
+        let train = |attention| {
+            let options = Options { attention, steps: 3, batch: 2, length: 96, outcome: None };
+            train(&options, &text).unwrap().0
+        };
+        let (ours, theirs) = (train(By::Purview), train(By::Burn));
+        assert_eq!((ours.losses.len(), theirs.losses.len()), (3, 3));
+        assert!(ours.losses[2] < ours.losses[0], "{:?}", ours.losses);
+        compare(&ours, &theirs).unwrap();
+    }
+
+    #[test]
+    fn pairs_of_characters() {
+        assert_eq!(Text::new("abababab").bigram(), 0.0);
+        // After an `a`, either is as likely; a `b` is always followed by an `a`.
+        let text = Text::new("aabaabaabaa");
+        let expected = 7.0 * (3.0 / 7.0 * (7.0f64 / 3.0).ln() + 4.0 / 7.0 * (7.0f64 / 4.0).ln()) / 10.0;
+        assert!((text.bigram() - expected).abs() < 1e-12, "{} and {expected}", text.bigram());
+    }
+
+    #[test]
+    fn documents_are_packed() {
+        let device = Device::cpu();
+        let documents = Documents::new(&[0, 0, 0, 1, 1, 0, 1, 1, 1, 2], [2, 5], &device);
+        let positions: Vec<i32> = documents.positions.into_data().try_to_vec().unwrap();
+        assert_eq!(positions, [0, 1, 2, 0, 1, 0, 0, 1, 2, 0]);
     }
 }

@@ -77,8 +77,7 @@ where
     }
     let call = Call { attention: variant.clone().into(), saves: false, outcome: Outcome::new() };
     let outcome = call.outcome.clone();
-    let output =
-        Dispatch::purview_attention(query.into_dispatch(), key.into_dispatch(), value.into_dispatch(), call);
+    let output = Dispatch::purview_attention(query.into_dispatch(), key.into_dispatch(), value.into_dispatch(), call);
     outcome.get()?;
     Ok(Tensor::from_dispatch(output))
 }

@@ -146,7 +146,8 @@ fn run(
     call: &Call,
 ) -> Result<(CubeTensor, Option<Saved>), Error> {
     let device = device(query);
-    let (q, k, v) = (shared(&device, query, "the query")?, shared(&device, key, "the key")?, shared(&device, value, "the value")?);
+    let (q, k, v) =
+        (shared(&device, query, "the query")?, shared(&device, key, "the key")?, shared(&device, value, "the value")?);
     // Autodiff has taken those of its own.
     if call.attention.clone().take_origins().iter().any(Option::is_some) {
         return Err(Error::CapturedGradient);
@@ -305,7 +306,10 @@ impl<B: PurviewOps + PurviewBackward, C: CheckpointStrategy> PurviewOps for Auto
         let tensors = spec.tensors.iter().zip(&captured).filter(|(_, tensor)| tensor.is_some());
         let names = operands.chain(tensors.map(|(param, _)| (&param.name, true)));
         let node = Node {
-            parents: [query.1, key.1, value.1].into_iter().chain(captured.iter().flatten().map(|tensor| tensor.node())).collect(),
+            parents: [query.1, key.1, value.1]
+                .into_iter()
+                .chain(captured.iter().flatten().map(|tensor| tensor.node()))
+                .collect(),
             wanted: names.map(|(name, wanted)| wanted.then(|| name.clone())).collect(),
             saved,
         };

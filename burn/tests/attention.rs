@@ -80,6 +80,43 @@ mod attentions {
         }
     }
 
+    /// Many biases of keys.
+    #[attention]
+    #[allow(clippy::too_many_arguments)]
+    pub fn many(
+        q: Query,
+        k: Key,
+        v: Value,
+        t0: Tensor<f32, 1>,
+        t1: Tensor<f32, 1>,
+        t2: Tensor<f32, 1>,
+        t3: Tensor<f32, 1>,
+        t4: Tensor<f32, 1>,
+        t5: Tensor<f32, 1>,
+        t6: Tensor<f32, 1>,
+        t7: Tensor<f32, 1>,
+        t8: Tensor<f32, 1>,
+        t9: Tensor<f32, 1>,
+        t10: Tensor<f32, 1>,
+        t11: Tensor<f32, 1>,
+        t12: Tensor<f32, 1>,
+        t13: Tensor<f32, 1>,
+        t14: Tensor<f32, 1>,
+        t15: Tensor<f32, 1>,
+        t16: Tensor<f32, 1>,
+    ) -> Output {
+        for i in q.tiles() {
+            let mut o = Softmax::new();
+            for j in k.tiles() {
+                let few = t0[j] + t1[j] + t2[j] + t3[j] + t4[j] + t5[j];
+                let more = t6[j] + t7[j] + t8[j] + t9[j] + t10[j] + t11[j];
+                let most = t12[j] + t13[j] + t14[j] + t15[j] + t16[j];
+                o.push(dot(q[i], k[j]) * scale() + few + more + most, v[j]);
+            }
+            o
+        }
+    }
+
     /// Weights that are divided by their sum.
     #[attention]
     pub fn mean(q: Query, k: Key, v: Value) -> Output {
@@ -325,6 +362,31 @@ fn a_captured_tensor_without_a_gradient_beside_one_with() {
     }
 }
 
+#[test]
+fn many_captured_tensors() {
+    let device = Device::cpu().autodiff();
+    let [q, k, v] = operands(SIZES[0], &device);
+    let bias = Tensor::<1>::random([70], Distribution::Default, &device);
+    // All are alike, and so are their gradients, whatever the number of those that are wanted.
+    let gradients = |wanted: usize| {
+        let leaves: Vec<Tensor<1>> =
+            (0..17).map(|at| if at < wanted { bias.clone().require_grad() } else { bias.clone() }).collect();
+        let t: Vec<purview::Tensor> = leaves.iter().map(|leaf| captured(leaf).unwrap()).collect();
+        let many = attentions::many(
+            &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9], &t[10], &t[11], &t[12], &t[13],
+            &t[14], &t[15], &t[16],
+        );
+        let out = attention(&many, q.clone(), k.clone(), v.clone())?;
+        let gradients = (out.clone() * out).sum().backward();
+        Ok(leaves.iter().map_while(|leaf| leaf.grad(&gradients)).map(numbers).collect::<Vec<_>>())
+    };
+    let one = gradients(1).unwrap();
+    for wanted in [2, 16] {
+        assert_eq!(gradients(wanted).unwrap(), vec![one[0].clone(); wanted]);
+    }
+    assert_eq!(text(gradients(17)), "17 captured tensors require a gradient, expected at most 16");
+}
+
 /// The same weights, `d_out` and steps by both attentions: the weights agree after them.
 #[test]
 fn steps_of_an_optimizer() {
@@ -413,12 +475,15 @@ fn errors() {
     let few = Tensor::<4>::zeros([BATCH, 3, 70, 16], &device).require_grad();
     assert_eq!(
         text(attention(&window, q.clone(), few.clone(), few)),
-        "`q` has 4 heads and `k` has 3: query heads must be a multiple of key heads"
+        "`q` has 4 heads, which is not a multiple of the 3 heads of `k`"
     );
     let unsorted = Tensor::<2, Int>::from_data([[3, 2, 1], [1, 1, 1]], &device);
     let unsorted = attentions::document(&captured(&unsorted).unwrap());
     let short = |x: &Tensor<4>| x.clone().slice([0..2, 0..4, 0..3, 0..16]);
-    assert_eq!(text(attention(&unsorted, short(&q), short(&k), short(&v))), "sorted");
+    assert_eq!(
+        text(attention(&unsorted, short(&q), short(&k), short(&v))),
+        "`doc` of shape [2, 3] is declared `#[sorted]`, but an element of it is less than the one before it along the last dimension"
+    );
     let bias = captured(&Tensor::<2>::zeros([4, 70], &device).require_grad()).unwrap();
     let plain = [&q, &k, &v].map(|tensor| tensor.clone().inner());
     let [plain_q, plain_k, plain_v] = plain;
@@ -428,7 +493,7 @@ fn errors() {
          help: `captured(&tensor.inner())`, if it is not to be trained"
     );
     let wide = Tensor::<1>::zeros([3], &device).cast(DType::F64);
-    assert_eq!(text(captured(&wide)), "f64");
+    assert_eq!(text(captured(&wide)), "a handle of f64, expected f32, f16, bf16, i32, i64, u8 or u32");
     assert_eq!(attention(&window, q, k, v).unwrap().dims(), [BATCH, 4, 70, 16]);
 }
 
@@ -451,8 +516,9 @@ fn a_record_brings_a_module_back() {
     let path = std::env::temp_dir().join(format!("purview-burn-{}.bpk", std::process::id()));
     first.into_record().save(&path).unwrap();
     let third = layer(&device).load_record(burn::store::ModuleRecord::load(&path).unwrap());
-    std::fs::remove_file(path).unwrap();
+    // It is read where it is needed.
     assert_eq!(run(&third), want);
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]

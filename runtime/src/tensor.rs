@@ -195,7 +195,17 @@ impl Tensor {
         let strides = contiguous_strides(&shape);
         // No length matters beside a 0.
         let capacity = if shape.contains(&0) { 0 } else { shape.iter().product() };
-        Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, found: Arc::default(), origin: None }
+        Tensor {
+            device: device.clone(),
+            memory,
+            capacity,
+            dtype,
+            start: 0,
+            shape,
+            strides,
+            found: Arc::default(),
+            origin: None,
+        }
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. Only one of i64 is read, and
@@ -303,7 +313,13 @@ impl Tensor {
             return Err(Error::Axes { axes, shape: self.shape.clone() });
         }
         let pick = |from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<_>>();
-        Ok(Tensor { shape: pick(&self.shape), strides: pick(&self.strides), found: Arc::default(), origin: None, ..self.clone() })
+        Ok(Tensor {
+            shape: pick(&self.shape),
+            strides: pick(&self.strides),
+            found: Arc::default(),
+            origin: None,
+            ..self.clone()
+        })
     }
 
     /// A view of `length` elements from `start` along dimension `axis`, without a copy.
