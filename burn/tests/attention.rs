@@ -370,7 +370,7 @@ fn many_captured_tensors() {
     // All are alike, and so are their gradients, whatever the number of those that are wanted.
     let gradients = |wanted: usize| {
         let leaves: Vec<Tensor<1>> =
-            (0..17).map(|at| if at < wanted { bias.clone().require_grad() } else { bias.clone() }).collect();
+            (0..17).map(|at| if at < wanted { bias.clone().detach().require_grad() } else { bias.clone() }).collect();
         let t: Vec<purview::Tensor> = leaves.iter().map(|leaf| captured(leaf).unwrap()).collect();
         let many = attentions::many(
             &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7], &t[8], &t[9], &t[10], &t[11], &t[12], &t[13],
