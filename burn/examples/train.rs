@@ -410,6 +410,8 @@ impl Text {
         let mut characters = bytes.clone();
         characters.sort_unstable();
         characters.dedup();
+        // burn's product of matrices on the CPU is quick where rows are a multiple of a vector: no 97 logits, but 128.
+        characters.resize(characters.len().next_multiple_of(32), 127);
         let mut found = Text { characters, codes: Vec::new(), documents: vec![0] };
         found.codes = bytes.iter().map(|byte| found.code(*byte)).collect();
         for at in 2..bytes.len() {
