@@ -316,7 +316,7 @@ impl<B: PurviewOps + PurviewBackward, C: CheckpointStrategy> PurviewOps for Auto
         match found {
             0 => node.finish::<B, C, 3>(output),
             1 => node.finish::<B, C, 4>(output),
-            ..=4 => node.finish::<B, C, 7>(output),
+            2..=4 => node.finish::<B, C, 7>(output),
             _ => node.finish::<B, C, { 3 + MOST_CAPTURED }>(output),
         }
     }
