@@ -1,7 +1,7 @@
 //! Trains a small GPT, character by character, on this repository's own documentation, and then lets it write.
 //!
 //! ```sh
-//! cargo run --manifest-path burn/Cargo.toml --example train                            # under five minutes on two cores
+//! cargo run --manifest-path burn/Cargo.toml --example train                            # by Purview
 //! cargo run --manifest-path burn/Cargo.toml --example train -- --attention burn        # the same by burn's attention, beside ours
 //! cargo run --manifest-path burn/Cargo.toml --example train -- --attention burn --length 4096 --batch 1 --steps 3
 //! ```
