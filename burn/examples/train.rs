@@ -322,6 +322,7 @@ impl Block {
 }
 
 /// What each position sees, as the attention wants it.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Seen {
     /// The documents' numbers.
     Purview(purview::Tensor),
