@@ -14,7 +14,7 @@ use crate::request::{Call, Request};
 use crate::results::{AnyOutputs, Outputs, Results, WithLse, WithLseAndMax, WithMax};
 use crate::schedule::{self, VectorRegisters};
 use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::tensor::{Origin, Tensor};
 use crate::validate;
 use purview_compiler::analysis::ranges::{check_launch, check_tiles};
 use purview_compiler::device_model::DeviceModel;
@@ -134,6 +134,12 @@ impl<P, R> AttentionOver<P, R> {
     /// Its captured tensors, in the order of the signature.
     pub fn tensors(&self) -> &[Tensor] {
         &self.request.tensors
+    }
+
+    /// Takes what its captured tensors were [made of](Tensor::with_origin), in the order of the signature, so that it and what it saves keep
+    /// none of it.
+    pub fn take_origins(&mut self) -> Vec<Option<Origin>> {
+        self.request.tensors.iter_mut().map(Tensor::take_origin).collect()
     }
 
     /// With `scale()` equal to `scale` rather than 1/√D. D is the sum of the head dims of the products that the first push's score is

@@ -82,7 +82,7 @@ pub use purview_macros::{attention, index, mask, score};
 pub use results::{Outputs, Results, WithLse, WithLseAndMax, WithMax};
 pub use rope::rope;
 pub use shape::Shape;
-pub use tensor::{Tensor, TensorElement};
+pub use tensor::{Origin, Tensor, TensorElement};
 pub use variant::{Arguments, Variant};
 
 /// What a file with an attention in it needs.

@@ -12,6 +12,7 @@ use purview_compiler::emit::binding::{Buffer, CapturedData, OperandData, Storage
 use purview_compiler::emit::launch as emit;
 use purview_compiler::eval::HostTensor;
 use purview_compiler::ir::Summary;
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -139,7 +140,12 @@ pub struct Tensor {
     strides: Vec<usize>,
     /// What has been found of its elements.
     found: Arc<KnownFacts>,
+    /// What it was made of, if that was said.
+    origin: Option<Origin>,
 }
+
+/// What a tensor was made of, as whoever made it knows it: [`Tensor::with_origin`].
+pub type Origin = Arc<dyn Any + Send + Sync>;
 
 /// What kernels have found of a captured tensor's elements, each once.
 #[derive(Default)]
@@ -189,7 +195,17 @@ impl Tensor {
         let strides = contiguous_strides(&shape);
         // No length matters beside a 0.
         let capacity = if shape.contains(&0) { 0 } else { shape.iter().product() };
-        Tensor { device: device.clone(), memory, capacity, dtype, start: 0, shape, strides, found: Arc::default() }
+        Tensor {
+            device: device.clone(),
+            memory,
+            capacity,
+            dtype,
+            start: 0,
+            shape,
+            strides,
+            found: Arc::default(),
+            origin: None,
+        }
     }
 
     /// The tensor of a handle of cubecl's, without a copy: shape and strides (in elements) are the handle's. Only one of i64 is read, and
@@ -230,6 +246,7 @@ impl Tensor {
             shape: Vec::new(),
             strides: Vec::new(),
             found: Arc::default(),
+            origin: None,
         };
         let tensor = tensor.view(0, shape, strides)?;
         if !is_wide {
@@ -281,7 +298,7 @@ impl Tensor {
                 _ => return Err(Error::FarView { start, shape, strides }),
             }
         }
-        Ok(Tensor { start, shape, strides, found: Arc::default(), ..self.clone() })
+        Ok(Tensor { start, shape, strides, found: Arc::default(), origin: None, ..self.clone() })
     }
 
     /// A view with dimension `axes[d]` in place d, without a copy: `[0, 2, 1, 3]` makes `[B, H, S, D]` of `[B, S, H, D]`.
@@ -296,7 +313,13 @@ impl Tensor {
             return Err(Error::Axes { axes, shape: self.shape.clone() });
         }
         let pick = |from: &[usize]| axes.iter().map(|&axis| from[axis]).collect::<Vec<_>>();
-        Ok(Tensor { shape: pick(&self.shape), strides: pick(&self.strides), found: Arc::default(), ..self.clone() })
+        Ok(Tensor {
+            shape: pick(&self.shape),
+            strides: pick(&self.strides),
+            found: Arc::default(),
+            origin: None,
+            ..self.clone()
+        })
     }
 
     /// A view of `length` elements from `start` along dimension `axis`, without a copy.
@@ -312,7 +335,18 @@ impl Tensor {
         let mut shape = self.shape.clone();
         shape[axis] = length;
         let start = self.start + if shape.contains(&0) { 0 } else { start * self.strides[axis] };
-        Ok(Tensor { start, shape, found: Arc::default(), ..self.clone() })
+        Ok(Tensor { start, shape, found: Arc::default(), origin: None, ..self.clone() })
+    }
+
+    /// The same tensor, with what it was made of. Where it is captured, [`AttentionOver::take_origins`](crate::AttentionOver::take_origins)
+    /// gives that back: so another library finds which of its own tensors an attention captures. Views of it have no origin.
+    pub fn with_origin(self, origin: Origin) -> Tensor {
+        Tensor { origin: Some(origin), ..self }
+    }
+
+    /// Takes what it was made of, if that was said.
+    pub(crate) fn take_origin(&mut self) -> Option<Origin> {
+        self.origin.take()
     }
 
     /// The device it is on.
