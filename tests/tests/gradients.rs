@@ -13,6 +13,7 @@ use purview_tests::devices;
 use purview_tests::generate_whole::{Kind, WholeCase};
 use purview_tests::gradients;
 use purview_tests::numbers::Numbers;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 /// Checks the gradients of every golden case that has some on `device`.
@@ -214,6 +215,69 @@ fn several_accumulators_and_outputs() {
         within(errors(&attentions::as_it_is_and_doubled().into(), &shape, false, |_| {}), 2e-5);
         within(errors(&attentions::memory().into(), &shape.with_keys([5, keys]), false, |_| {}), 2e-5);
     }
+}
+
+/// Attention with linear biases, whose slopes and whose scores' bound have gradients that all pairs share.
+#[attention]
+fn shared(q: Query, k: Key, v: Value, slope: Tensor<f32, 1>, table: Tensor<f32, 1>, cap: f32) -> Output {
+    for i in q.tiles() {
+        let mut o = Softmax::with_sink(table[head()]);
+        for j in k.tiles() {
+            let s = cap * tanh(dot(q[i], k[j]) * scale() / cap) - slope[head()] * ((i - j) as f32);
+            o.push(mask(s + table[(i - j) % 7], j <= i), v[j]);
+        }
+        o
+    }
+}
+
+/// The bits of all gradients of [`shared`], and how many cores the device has.
+fn bits_of_shared() -> (u64, usize) {
+    let device = devices::cpu();
+    let slope = Tensor::from_slice(&device, [4], &[0.5f32, 0.25, 0.125, 0.0625]).unwrap();
+    let table = Tensor::from_slice(&device, [7], &[0.1f32, 0.3, -0.2, 0.0, 0.4, -0.1, 0.2]).unwrap();
+    let attention: AnyAttention = shared(&slope, &table, 5.0).into();
+    let shape = Shape::new(2, 4, 150, 16).with_kv_heads(2);
+    let mut numbers = Numbers::new(3);
+    let operands = numbers.all_operands(&device, &attention, &shape).unwrap();
+    let operands: Vec<&Tensor> = operands.iter().collect();
+    let (out, saved) = attention.run_operands_with_gradients(&device, &operands).unwrap();
+    let names = ["q", "k", "v", "slope", "table", "cap", "scale()"];
+    let gradients = saved.only(&names).unwrap().backward(&out).unwrap();
+    let mut hasher = DefaultHasher::new();
+    for name in names {
+        for x in gradients.of(name).unwrap().to_vec::<f32>().unwrap() {
+            x.to_bits().hash(&mut hasher);
+        }
+    }
+    let cores = device.client().properties().hardware.num_cpu_cores.unwrap_or(0);
+    (hasher.finish(), cores as usize)
+}
+
+/// What a child process of the next test runs, on one core, and nothing otherwise.
+#[test]
+fn bits_on_one_core() {
+    if std::env::var("PURVIEW_BITS").is_ok() {
+        let (bits, cores) = bits_of_shared();
+        println!("bits {bits:x} on {cores} cores");
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_how_many_cores_there_are() {
+    let child = std::process::Command::new("taskset")
+        .args(["-c", "0"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "bits_on_one_core", "--nocapture"])
+        .env("PURVIEW_BITS", "1")
+        .output();
+    let Ok(child) = child else {
+        println!("skipped: bits_do_not_depend_on_how_many_cores_there_are: there is no `taskset`");
+        return;
+    };
+    let printed = String::from_utf8(child.stdout).unwrap();
+    let (bits, cores) = bits_of_shared();
+    println!("{cores} cores here, and in a process: {printed}");
+    assert!(printed.contains(&format!("bits {bits:x} on 1 cores")), "{bits:x} on {cores} cores, and {printed}");
 }
 
 /// Every variant of the gallery with its default arguments, and everything that it captures.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A part in which a row saw nothing has the sum 0 and adds nothing. Runs of keys that the `cpu` schedule splits are merged by the same rule
-//! ([`add_part`]), but in that kernel itself: there they are vectors of what its tiles have, already divided and to base 2.
+//! ([`add_part()`]), but in that kernel itself: there they are vectors of what its tiles have, already divided and to base 2.
 
 use super::arguments::{PartialArgument, PartialArgumentExpand, PartialArgumentLaunch};
 use super::binding::{Buffer, OperandData, sequence};

@@ -699,7 +699,7 @@ attention @d_bias(bias: Tensor<f32, 2>) -> like bias
         assert_eq!(verify(&program).unwrap_err().to_string(), "in loop 0: rows along S and columns along S");
         let message = "in loop 0: it runs for each head, and its rows are queries, of one head";
         refused("tiles(T0) from", "tiles(T0) of each head from", message);
-        let message = "loops run for each head, and outside of them is `dk * (head() as f32)`";
+        let message = "loops run for each head, and outside of them is `dk * head() as f32`";
         refused_in(TRANSPOSED, "store dk", "store dk * (head() as f32)", message);
         refused_in(TRANSPOSED, "full from j1", "full from i1", "in loop 0: a full range depends on `i1`: `i1`");
         refused_in(
