@@ -8,7 +8,7 @@ use super::launch::spread;
 use super::place::{Ends, Place, TilePlace};
 use crate::expr::Expr;
 use crate::ir::forward::numbers_as_values;
-use crate::ir::{Axis, Element, Program};
+use crate::ir::{Element, Program};
 use crate::scheduled::Compiled;
 use cubecl::client::Client;
 use cubecl::prelude::*;
@@ -17,29 +17,8 @@ use half::{bf16, f16};
 /// One lane.
 type One = Const<1>;
 
-/// Refuses a [verified](crate::ir::verify) program that [`launch`] does not run.
-///
-/// # Errors
-/// A text that says what it runs and what the program has.
-pub fn check(program: &Program) -> Result<(), String> {
-    let element = program.sizes().element;
-    if program.rows != Axis::Queries || !program.loops.is_empty() {
-        return Err("a program over rows alone has rows of queries and no loop".into());
-    }
-    if program.loads.iter().any(|load| load.scale.is_some()) {
-        return Err("what a program over rows alone loads is not scaled".into());
-    }
-    let is_known = |found: Element| found == element || found == Element::F32;
-    if program.operands.iter().any(|operand| operand.element != element)
-        || program.outputs.iter().any(|output| !is_known(output.element))
-    {
-        return Err(format!("all operands hold {0}, and outputs {0} or f32", element.name()));
-    }
-    Ok(())
-}
-
-/// Computes `program`, which [`check`] lets pass, on the device of `client`. Nothing is checked of `data`, of which the numbers of rows that are
-/// stored and the counters are not read.
+/// Computes `program`, which has rows of queries and no loop, on the device of `client`: of operands of one type, which are not scaled, with outputs
+/// of that type or in f32. Nothing is checked of `data`, of which the numbers of rows that are stored and the counters are not read.
 pub fn launch(client: &Client, program: &Compiled, data: LaunchData) {
     match program.sizes().element {
         Element::F32 => launch_typed::<f32>(client, program, data),
