@@ -52,7 +52,8 @@ fn no_tile_of_queries_is_visited_in_vain() {
         let shape = Shape::new(1, 1, LENGTH, 8);
         for scalars in *values {
             let mut arguments = Arguments::new(device.clone(), shape.clone());
-            arguments.scalars = scalars.iter().map(|(name, value)| (name.to_string(), f64::from(*value / 8))).collect();
+            arguments.scalars =
+                scalars.iter().map(|(name, value)| (name.to_string(), f64::from(value.div_ceil(8)))).collect();
             let attention = (variant.make)(&arguments).unwrap();
             let case = Case::of(&attention).unwrap();
             for tile in TILES {
