@@ -505,10 +505,12 @@ impl GoldenCase {
         }
     }
 
-    /// The largest error of a gradient with which it passes. In f32 a log-sum-exp of 10⁴ has 10⁻³, and so have gradients.
+    /// The largest error of a gradient with which it passes. In f32 a log-sum-exp of 10⁴ has 10⁻³, and so have gradients. In bf16 two cases add
+    /// up what the rounding of the output leaves in each row: scores of 10⁴ weigh one key, and distances do not cancel.
     pub fn gradient_tolerance(&self, element: Element) -> f64 {
         match element {
             Element::F32 if self.name == "large_logits" => 1e-3,
+            Element::Bf16 if matches!(self.name.as_str(), "large_logits" | "point_distance") => 2.5e-2,
             Element::F32 => 2e-5,
             Element::F16 | Element::Bf16 => 1e-2,
         }
