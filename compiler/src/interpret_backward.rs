@@ -257,7 +257,8 @@ impl Backward<'_> {
     }
 
     /// Adds what the gradient `d` of `expr` gives to those of scalars, captured tensors and the scale, and by `to_value` to those of the
-    /// values that it counts in. A gradient of zero gives nothing, whatever the derivatives are.
+    /// values that it counts in. A gradient of zero gives nothing, whatever the derivatives are, and the other way round: results of
+    /// rows that see nothing are zeros.
     fn pass_on(
         &mut self,
         expr: &Expr,
@@ -270,7 +271,8 @@ impl Backward<'_> {
         }
         let dual = differentiate(expr, at).map_err(|error| locate(self.spec, error, at))?;
         let gradients = &mut self.gradients;
-        for (leaf, derivative) in dual.into_iter().flat_map(|dual| dual.derivatives) {
+        let derivatives = dual.into_iter().flat_map(|dual| dual.derivatives);
+        for (leaf, derivative) in derivatives.filter(|(_, derivative)| *derivative != 0.0) {
             let d = d * derivative;
             match leaf {
                 Leaf::Value(value) => to_value(gradients, value, d),

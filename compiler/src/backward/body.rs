@@ -1,6 +1,6 @@
 //! The bodies of the loops of derived programs: products, what is made of them, and where that goes.
 
-use super::Derive;
+use super::derive::Derive;
 use crate::analysis::product::{Factor, Product};
 use crate::expr::Expr;
 use crate::ir::{Axis, DotTerm, MaskedTiles, Range, TileLoop, TileOp};
@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 #[derive(Default)]
 pub struct Body {
     /// The products, of which a tile each is made first: those of the forward loop, and then those of gradients and values.
-    pub dots: Vec<Vec<DotTerm>>,
+    dots: Vec<Vec<DotTerm>>,
     /// How many are those of the forward loop.
-    pub scores: usize,
+    scores: usize,
     /// What is made of those, each in a tile of its own: a name, an expression of the products, and where it is visible.
-    pub maps: Vec<(&'static str, Expr, Option<Expr>)>,
+    maps: Vec<(&'static str, Expr, Option<Expr>)>,
     /// What is pushed: the accumulator, the place of what is made, the values, and how many elements of them.
     pub pushes: Vec<(usize, usize, usize, usize)>,
     /// What is added to sums for elements of what is captured: the place of what is made, and the element.
@@ -23,6 +23,32 @@ pub struct Body {
 }
 
 impl Body {
+    /// A body with the products of a forward loop, `along` which rows and columns of derived programs lie, and for each of its pushes the
+    /// product of its accumulator's gradient and its values, which several may share.
+    pub fn with_products(derive: &Derive, one: &TileLoop, along: impl Fn(&DotTerm) -> DotTerm) -> (Body, Vec<Expr>) {
+        let mut dots: Vec<Vec<DotTerm>> = one.dots().iter().map(|terms| terms.iter().map(&along).collect()).collect();
+        let scores = dots.len();
+        let products = one.pushes_of_tiles().into_iter().map(|push| {
+            let row = derive.gradients[push.accumulator];
+            let product = [along(&DotTerm { row, column: push.values, dim: push.dim })];
+            let known = dots[scores..].iter().position(|terms| *terms == product);
+            Expr::Value(known.map_or_else(
+                || {
+                    dots.push(product.to_vec());
+                    dots.len() - 1
+                },
+                |place| scores + place,
+            ))
+        });
+        let products = products.collect();
+        (Body { dots, scores, ..Body::default() }, products)
+    }
+
+    /// An expression of its products, [simplified](Derive::simplified).
+    pub fn simplified(&self, derive: &Derive, expr: &Expr) -> Expr {
+        derive.simplified(expr, self.dots.len())
+    }
+
     /// Adds something that is made of the products, and gives its place.
     pub fn map(&mut self, name: &'static str, value: Expr, visible: &Option<Expr>) -> usize {
         self.maps.push((name, value, visible.clone()));
