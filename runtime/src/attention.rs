@@ -752,8 +752,8 @@ impl<P: InType, const OUTPUTS: usize> AttentionOver<P, Outputs<OUTPUTS>>
 where
     Outputs<OUTPUTS>: Results,
 {
-    /// Returning the outputs and what a backward pass needs, of which [`Saved::backward`](crate::Saved::backward) gives the gradients of what
-    /// lies along queries and keys. On the CPU; elsewhere, and of more than 8 outputs and accumulators together, it is
+    /// Returning the outputs and what a backward pass needs. Of that [`Saved::backward`](crate::Saved::backward) gives the gradients of what lies
+    /// along queries and keys, and [`Saved::only`](crate::Saved::only) those of what is captured. On the CPU; elsewhere, and of more than 8 outputs and accumulators together, it is
     /// [`Error::NoGradients`] when it is run.
     ///
     /// ```

@@ -105,7 +105,8 @@ impl Saved {
         Ok(Saved { wanted, captured, ..self.clone() })
     }
 
-    /// The gradients of all operands, or of what was [asked for](Self::only), where `d_out` is that of the output: `[B, H, S, Dv]`, of its type, of any strides.
+    /// The gradients of all operands, or of what was [asked for](Self::only), where `d_out` is that of the output: `[B, H, S, Dv]`, of its type,
+    /// of any strides.
     ///
     /// The same tensors give the same bits every time.
     ///

@@ -32,8 +32,8 @@
 //! as the greatest number, and its weights are zero. Pairs that are hidden weigh nothing in any push, whatever they hold.
 //!
 //! The gradient of something captured, a tensor, a scalar or `scale()`, is the sum of what each pair and each row has of it: of a pair
-//! d f · ∂f/∂x and d g · ∂g/∂x, of a row what its outputs have, and what a sink has, which is a score without values. So there is a program for
-//! the pairs and one for the rows, whose loops have no accumulators, but add to sums for each element: `add ds to slope[head()]`.
+//! d f · ∂f/∂x and d g · ∂g/∂x, of a row what its outputs have, and what a sink has, which is a score without values. So there is a program of
+//! pairs and one of rows. Neither has accumulators: they add to a sum for each element, as in `add ds to slope[head()]`.
 
 mod body;
 pub mod derivative;

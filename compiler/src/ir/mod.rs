@@ -19,8 +19,11 @@
 //! ```
 //!
 //! `i` is always a query and `j` always a key, whichever of the two the rows are: a predicate reads the same in a program and in its
-//! transpose. A number of each row or column is written with its position, as in `lse[i]`. Tiles and accumulators have names, and there may be several of each; what a [`Schedule`](crate::schedule::Schedule) can run
-//! of that is checked when a program is given one ([`forward`]).
+//! transpose. A number of each row or column is written with its position, as in `lse[i]`. Tiles and accumulators have names, and there may be
+//! several of each; what a [`Schedule`](crate::schedule::Schedule) can run of that is checked when a program is given one ([`forward`]).
+//!
+//! A program may also give sums like something captured, one for each of its elements, in place of outputs: `-> like slope`. Its loops, or its
+//! rows where it has no loops, then add to those: `add ds to slope[head()]`.
 //!
 //! The grammar:
 //!

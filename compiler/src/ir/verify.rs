@@ -6,12 +6,14 @@
 //! 3. Captured tensors have 1 to 4 dimensions.
 //! 4. Dims are at least 1. Numbers lie along the rows, or along the columns of a loop, and are only in maps of loops over those columns; where
 //!    there are no loops, in sums and outputs.
-//! 5. There is an output, or a sum for each element of something captured, to which loops or rows add; not both. An output is of the accumulators, of what is loaded and of the sums, with as many elements; a sum has one. Only where there
-//!    are no loops are there sums, which are of what is loaded. Only where the one accumulator is a softmax is its maximum kept, and only
-//!    where the one output is that accumulator is it not divided by the sum of its weights.
+//! 5. There is an output, or a sum for each element of something captured, to which loops or rows add; not both. An output is of the
+//!    accumulators, of what is loaded and of the sums, with as many elements; a sum has one. Only where there are no loops are there sums, which
+//!    are of what is loaded. Only where the one accumulator is a softmax is its maximum kept, and only where the one output is that accumulator
+//!    is it not divided by the sum of its weights.
 //! 6. What is loaded lies along the rows, once. Loops run over queries where the rows are keys, and the other way round.
-//! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of as many elements as both have, or fewer. A push is of as many elements of one
-//!    along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every accumulator is pushed into.
+//! 7. A dot has a term; each is of an operand that is loaded and of one along the columns, of as many elements as both have, or fewer. A push
+//!    is of as many elements of one along the columns as that has, or fewer, and all that is pushed into an accumulator has one dim. Every
+//!    accumulator is pushed into.
 //! 8. Tiles are made by a dot or a map in their order, each before it is used. A mask is a tile's last change, and no map is of a masked
 //!    tile. A tile is changed no more once it was pushed, and every tile is pushed or part of another. What is pushed into a softmax is
 //!    used for nothing else from its mask or its push on, so that it can be scaled before.

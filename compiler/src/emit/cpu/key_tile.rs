@@ -345,8 +345,8 @@ pub fn careful_tile<E: Float, N: Size>(
     }
 }
 
-/// What is pushed and added of the part's keys in its first vector, after maps and masks, where it was not computed with the dots; and the maximum, or for
-/// a mean the sum, with it.
+/// What is pushed and added of the part's keys in its first vector, after maps and masks, where it was not computed with the dots. The maximum, or
+/// for a mean the sum, comes with it.
 #[cube]
 fn map_and_mask<E: Float, N: Size>(
     tile: &mut QueryTile<N>,
