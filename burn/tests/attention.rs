@@ -1,7 +1,7 @@
 //! Outputs and gradients against those of burn's own attention with a mask, and what is refused. `--features fusion` runs the same under burn's
 //! fusion.
 
-#![expect(clippy::result_large_err, reason = "a test goes on or ends")]
+#![allow(clippy::result_large_err, reason = "a test goes on or ends, and how large it is depends on features")]
 
 use burn::module::Module;
 use burn::tensor::ops::AttentionModuleOptions;
